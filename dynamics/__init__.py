@@ -1,0 +1,7 @@
+"""How a dynamics is run: the equation with Diffrax, its discrete twin with Optax."""
+
+from ._sampling import minibatches as minibatches
+from ._solve import solve as solve
+from ._strang import Strang as Strang
+from ._train import train as train
+from ._trajectory import Trajectory as Trajectory

@@ -1,0 +1,143 @@
+"""What `solve` and `train` share: checks of their arguments, keys of the paths, recording, divergence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from equations import AbstractDynamics
+from equations._checks import integer, leaf_name
+from equations._signal import is_parameter
+from jaxtyping import Array, PyTree
+
+Observables = dict[str, Callable]
+
+
+def check_equation(equation: Any, kind: type, name: str = "equation") -> None:
+    """Raises a TypeError unless `equation` is an instance of the contract `kind`."""
+    if not isinstance(equation, kind):
+        hint = " (an instance, not the class)" if isinstance(equation, type) and issubclass(equation, kind) else ""
+        raise TypeError(f"Argument `{name}` must be an equations.{kind.__name__}{hint}, but {equation!r} was given.")
+
+
+def dynamic_numbers(equation: AbstractDynamics) -> AbstractDynamics:
+    """The equation with its Python floats as arrays, so that a new value does not recompile."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, equation)
+
+
+def check_params(params: PyTree) -> PyTree:
+    """The parameters with plain floats and NumPy arrays as JAX arrays, checked.
+
+    Leaves of an Equinox module that are no arrays stay what they are.
+    """
+
+    def convert(leaf):
+        return jnp.asarray(leaf) if isinstance(leaf, float | np.floating | np.ndarray) else leaf
+
+    params = jax.tree.map(convert, params, is_leaf=lambda leaf: isinstance(leaf, eqx.Module))
+    found = False
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not eqx.is_array(leaf):
+            continue
+        name = leaf_name("params", path)
+        if leaf.dtype not in (jnp.float32, jnp.float64):
+            raise TypeError(f"Argument `params` must hold float32 or float64 arrays, but {name} has dtype {leaf.dtype}.")
+        if not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf)):
+            raise ValueError(f"Argument `params` must be finite, but {name} holds NaN or infinity.")
+        found = True
+    if not found:
+        raise TypeError(f"Argument `params` must hold at least one floating-point array, but {params!r} was given.")
+    return params
+
+
+def guard_traced(params: PyTree) -> PyTree:
+    """The finiteness check for parameters that are traced."""
+
+    def guard(leaf):
+        if isinstance(leaf, jax.core.Tracer) and is_parameter(leaf):
+            return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), "Argument `params` must be finite.")
+        return leaf
+
+    return jax.tree.map(guard, params)
+
+
+def check_schedule(steps, paths, save_every) -> tuple[int, int, int]:
+    """Steps, paths and save_every as integers, with save_every dividing steps."""
+    steps, paths = integer("steps", steps), integer("paths", paths)
+    save_every = integer("save_every", save_every, maximum=steps)
+    if steps % save_every:
+        raise ValueError(f"Argument `save_every` must divide `steps`, {steps}, but {save_every} was given.")
+    return steps, paths, save_every
+
+
+def check_key(key, needed: bool) -> Array:
+    """A typed key; a fixed one stands in where nothing is random."""
+    if key is None:
+        if needed:
+            raise ValueError("Argument `key` must be a key such as jax.random.key(0), because the run is random, but None "
+                             "was given.")
+        return jax.random.key(0)
+    if not (eqx.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
+        raise TypeError(f"Argument `key` must be a single typed key such as jax.random.key(0), but {key!r} was given.")
+    return key
+
+
+def check_observe(observe, params: PyTree) -> Observables:
+    """The observables as a dict of callables that give arrays; each is traced once."""
+    if observe is None:
+        return {}
+    if not isinstance(observe, dict) or not all(isinstance(name, str) for name in observe):
+        raise TypeError(f"Argument `observe` must be a dict from names to functions of the parameters, but {observe!r} "
+                        "was given.")
+    reserved = {"path", "step", "time", "ok", "failed_at"} & set(observe)
+    if reserved:
+        raise ValueError(f"Argument `observe` must not use the names of the record itself, but {sorted(reserved)} was "
+                         "given.")
+    for name, function in observe.items():
+        if not callable(function):
+            raise TypeError(f"Argument `observe` must hold callables, but observe[{name!r}] is {function!r}.")
+        try:
+            value = eqx.filter_eval_shape(function, params)
+        except Exception as error:
+            raise ValueError(f"Argument `observe`: observable {name!r} fails on `params`: "
+                             f"{type(error).__name__}: {error}") from error
+        if not (isinstance(value, jax.ShapeDtypeStruct | float | int) and not jnp.issubdtype(
+                getattr(value, "dtype", float), jax.dtypes.extended)):
+            raise TypeError(f"Argument `observe`: observable {name!r} must return one array, but it returns {value!r}.")
+    return dict(observe)
+
+
+def record(observe: Observables, params: PyTree, static: PyTree) -> dict[str, Array]:
+    """The observables of one path at one save."""
+    model = eqx.combine(params, static)
+    return {name: jnp.asarray(function(model)) for name, function in observe.items()}
+
+
+def path_keys(key: Array, paths: int) -> Array:
+    """A key for each path; a path's key does not depend on how many there are."""
+    return jax.vmap(lambda path: jax.random.fold_in(key, path))(jnp.arange(paths))
+
+
+def is_good(state: PyTree) -> Array:
+    """Whether a state is finite and its square would not overflow."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([
+        jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.5) for leaf in leaves
+    ]))
+
+
+def first_failure(failed_at: Array, good: Array, step: Array) -> Array:
+    """`failed_at`, or `step` if the path has only now gone bad."""
+    return jnp.where((failed_at < 0) & ~good, jnp.asarray(step, jnp.int32), failed_at)
+
+
+def keep(failed: Array, old: PyTree, new: PyTree) -> PyTree:
+    """The old state for a failed path, the new one for any other."""
+    return jax.tree.map(lambda a, b: jnp.where(failed, a, b), old, new)
+
+
+def with_start(first: dict, rest: dict) -> dict:
+    """Records with the one of step 0 in front."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)

@@ -1,0 +1,116 @@
+"""Strang splitting: flow, kick, flow."""
+
+from typing import ClassVar
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ._terms import add
+
+
+class Ralston3(dfx.AbstractERK):
+    """Ralston's third-order Runge-Kutta method in three stages.
+
+    Diffrax's Bosh3 is the same method with a fourth stage that serves the next step; after a kick there is no such use.
+    """
+
+    tableau: ClassVar[dfx.ButcherTableau] = dfx.ButcherTableau(
+        a_lower=(np.array([1 / 2]), np.array([0.0, 3 / 4])),
+        b_sol=np.array([2 / 9, 1 / 3, 4 / 9]),
+        b_error=np.array([2 / 9, 1 / 3 - 1, 4 / 9]),
+        c=np.array([1 / 2, 3 / 4]),
+    )
+    interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation.from_k
+
+    def order(self, terms):
+        return 3
+
+
+class Strang(dfx.AbstractItoSolver):
+    r"""Half a flow, the Itô kick evaluated and applied in the middle, half a flow.
+
+    Second order in the step for mean and covariance. The flow is one step of any explicit Diffrax solver. `solve` merges
+    adjacent half flows between two records.
+
+    **Arguments:**
+
+    - `flow`: the Diffrax solver of the flow. The default is of third order: at eta*lambda = .25 a second-order flow leaves
+        up to the whole model error of SGD in the covariance, a third-order one below a quarter (linear regression).
+    - `kicks`: evaluations of the noise in a kick, 1 or 2; None leaves it to the dynamics, which knows whether a kick
+        changes what the noise depends on.
+    """
+
+    flow: dfx.AbstractSolver = eqx.field(default_factory=Ralston3)
+    kicks: int | None = eqx.field(default=None, static=True)
+
+    term_structure: ClassVar = dfx.MultiTerm[tuple[dfx.ODETerm, dfx.AbstractTerm]]
+    interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
+
+    def __check_init__(self):
+        if not isinstance(self.flow, dfx.AbstractERK | dfx.Euler):
+            raise ValueError(f"Argument `flow` must be an explicit Diffrax solver such as Heun(), but {self.flow!r} was given.")
+        if self.kicks not in (None, 1, 2):
+            raise ValueError(f"Argument `kicks` must be 1, 2 or None, but {self.kicks!r} was given.")
+
+    def order(self, terms):
+        return 2
+
+    def strong_order(self, terms):
+        return 0.5
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def flow_step(self, terms, t0, t1, y0, args):
+        """One step of the flow alone, from t0 to t1."""
+        flow = terms.terms[0]
+        state = self.flow.init(flow, t0, t1, y0, args)
+        return self.flow.step(flow, t0, t1, y0, args, state, made_jump=False)[0]
+
+    def kick_step(self, terms, t, step_start, y0, args):
+        """The kick of the step that starts at `step_start`, at time t."""
+        kick = terms.terms[1]
+        control = kick.contr(step_start, step_start + 1)
+        return add(y0, kick.vf_prod(t, y0, args, control))
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        middle = t0 + (t1 - t0) / 2
+        y = self.flow_step(terms, t0, middle, y0, args)
+        y = self.kick_step(terms, middle, t0, y, args)
+        y = self.flow_step(terms, middle, t1, y, args)
+        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        return terms.vf(t0, y0, args)
+
+
+class Merged(dfx.AbstractItoSolver):
+    """Strang splitting with adjacent half flows merged: a step is a kick and the flow to the middle of the next step.
+
+    It is entered after half a flow, and its step number `last` ends with half a flow, at the end of a step again.
+    """
+
+    strang: Strang
+    last: Array
+
+    term_structure: ClassVar = Strang.term_structure
+    interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
+
+    def order(self, terms):
+        return 2
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        start = jnp.rint(t0)
+        end = jnp.where(start == self.last.astype(start.dtype), start + 1, start + 1.5)
+        y = self.strang.kick_step(terms, start + 0.5, start, y0, args)
+        y = self.strang.flow_step(terms, start + 0.5, end, y, args)
+        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        return terms.vf(t0, y0, args)

@@ -1,0 +1,132 @@
+"""`train`: an ensemble of the discrete algorithm's runs under one jit."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from equations import AbstractEquation, AbstractSignal
+from equations._checks import choice
+from equations._noise import noise_weights
+from equations._signal import is_parameter
+from jaxtyping import Array, PyTree
+
+from ._ensemble import (
+    check_equation,
+    check_key,
+    check_observe,
+    check_params,
+    check_schedule,
+    dynamic_numbers,
+    first_failure,
+    guard_traced,
+    is_good,
+    keep,
+    path_keys,
+    record,
+    with_start,
+)
+from ._noise import Brownian
+from ._sampling import Sampler
+from ._trajectory import Trajectory
+
+
+def train(
+    equation: AbstractEquation,
+    objective: AbstractSignal,
+    params: PyTree,
+    *,
+    steps: int,
+    key: Array | None = None,
+    paths: int = 1,
+    observe: dict | None = None,
+    save_every: int = 1,
+    noise: str = "minibatch",
+) -> Trajectory:
+    """Runs the discrete algorithm that an equation models, its Optax twin.
+
+    **Arguments:** as for `solve`, and
+
+    - `key`: needed exactly where batches or noise are drawn, that is with a batch size.
+    - `noise`: `"minibatch"`, real batches drawn as `equation.sampling` says; or `"gaussian"`, the full gradient plus
+        Gaussian noise of the same covariance, which has no third cumulant.
+
+    **Returns:** a `Trajectory`. Memory and time per step grow with the batch, not with the data.
+
+    **Raises:** TypeError or ValueError before any compilation, naming the argument.
+    """
+    check_equation(equation, AbstractEquation)
+    equation = dynamic_numbers(equation)
+    params = check_params(params)
+    equation.check(params, objective)
+    steps, paths, save_every = check_schedule(steps, paths, save_every)
+    observe = check_observe(observe, params)
+    noise = choice("noise", noise, ("minibatch", "gaussian"))
+    random = equation.batch_size is not None and not (noise == "gaussian" and not equation.random)
+    key = check_key(key, random)
+    twin = equation.twin()
+    if not isinstance(twin, optax.GradientTransformation):
+        raise TypeError(f"Argument `equation` must have an optax.GradientTransformation as its twin, but "
+                        f"{type(equation).__name__}.twin() gave {twin!r}.")
+
+    dynamic, static = eqx.partition(params, is_parameter)
+    saves, final, failed_at = _ensemble(
+        equation, objective.bind(static), guard_traced(dynamic), static, key, observe, steps, save_every,
+        noise if random else "none", paths if random else 1,
+    )
+    if not random:
+        saves, final, failed_at = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, final, failed_at))
+    recorded = jnp.arange(0, steps + 1, save_every)
+    return Trajectory(
+        steps=recorded, times=recorded.astype(float) * equation.learning_rate, observables=saves, final=eqx.combine(final, static),
+        ok=failed_at < 0, failed_at=failed_at, equation=equation, kind="discrete", details=(("noise", noise),),
+    )
+
+
+@eqx.filter_jit
+def _ensemble(equation, signal, params, static, key, observe, steps, save_every, noise, paths):
+    def one(key):
+        return _path(equation, signal, params, static, key, observe, steps, save_every, noise)
+
+    return jax.vmap(one)(path_keys(key, paths))
+
+
+def _path(equation, signal, params, static, key, observe, steps, save_every, noise):
+    """One run of the twin: a scan over records around a scan over training steps."""
+    twin = equation.twin()
+    sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling) if noise == "minibatch" else None
+    normals = jax.ShapeDtypeStruct((signal.size,), signal.value_struct(params).dtype)
+    brownian = Brownian(key, normals, 1)
+
+    def gradient(params, step, carried):
+        if noise == "minibatch":
+            indices, carried = sampler.indices(step, carried)
+            return signal.take(indices).gradient(params), carried
+        if noise == "gaussian":
+            weights = noise_weights(brownian.whole(step), equation.batch_size, equation.sampling)
+            return signal.gradient(params, 1 / signal.size + weights), carried
+        return signal.gradient(params), carried
+
+    def body(carry, step):
+        params, memory, carried, failed_at = carry
+        grads, carried = gradient(params, step, carried)
+        # Several transformations of Optax mix an int32 count with floats, which strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, new_memory = twin.update(grads, memory, params)
+            new_params = optax.apply_updates(params, updates)
+        new_memory = jax.tree.map(lambda new, old: new.astype(old.dtype), new_memory, memory)
+        failed_at = first_failure(failed_at, is_good(new_params), step + 1)
+        return (new_params, new_memory, carried, failed_at), None
+
+    def interval(carry, index):
+        params, memory, carried, failed_at = carry
+        offsets = index * save_every + jnp.arange(save_every, dtype=jnp.int32)
+        (new, memory, carried, failed_at), _ = jax.lax.scan(body, carry, offsets)
+        params = keep(failed_at >= 0, params, new)
+        return (params, memory, carried, failed_at), record(observe, params, static)
+
+    with jax.numpy_dtype_promotion("standard"):
+        memory = jax.tree.map(jnp.asarray, twin.init(params))
+    carry = (params, memory, None if sampler is None else sampler.init(), jnp.full((), -1, jnp.int32))
+    (final, _, _, failed_at), saves = jax.lax.scan(interval, carry, jnp.arange(steps // save_every, dtype=jnp.int32))
+    return with_start(record(observe, params, static), saves), final, failed_at

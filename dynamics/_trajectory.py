@@ -1,0 +1,89 @@
+"""What a run returns."""
+
+import importlib.metadata
+import math
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+
+
+class Trajectory(eqx.Module):
+    """An ensemble of paths, recorded at the same steps. A PyTree of arrays, safe under jit, vmap and grad.
+
+    **Attributes:**
+
+    - `steps`: shape `(saves,)`, training steps from 0.
+    - `times`: shape `(saves,)`, learning_rate * steps.
+    - `observables`: a dict of arrays `(paths, saves, ...)`.
+    - `final`: the parameters at the last step, each array with a leading axis `paths`.
+    - `ok`: shape `(paths,)`, False where a path diverged (a state that is not finite or whose square would overflow).
+    - `failed_at`: shape `(paths,)`, the training step in which it did, -1 for never. Such a path stays at its last
+        recorded state before that step, in `observables` and in `final`.
+    - `equation`: what was run.
+    - `kind`: `"equation"` (from `solve`) or `"discrete"` (from `train`).
+    - `details`: pairs of strings that say how.
+    """
+
+    steps: Array
+    times: Array
+    observables: dict[str, Array]
+    final: PyTree
+    ok: Array
+    failed_at: Array
+    equation: eqx.Module
+    kind: str = eqx.field(static=True)
+    details: tuple[tuple[str, str], ...] = eqx.field(static=True)
+
+    def to_xarray(self):
+        """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs."""
+        import xarray as xr  # not at the top: only those who leave JAX pay for it
+
+        host = jax.device_get((self.observables, self.steps, self.times, self.ok, self.failed_at))
+        observables, steps, times, ok, failed_at = host
+        variables = {
+            name: (("path", "step", *(f"{name}_{axis}" for axis in range(values.ndim - 2))), values)
+            for name, values in observables.items()
+        }
+        variables["ok"] = ("path", ok)
+        variables["failed_at"] = ("path", failed_at, {"units": "training steps", "long_name": "-1: never"})
+        return xr.Dataset(
+            variables,
+            coords={
+                "path": np.arange(ok.shape[0]),
+                "step": ("step", steps, {"units": "training steps"}),
+                "time": ("step", times, {"units": "learning rate x training steps"}),
+            },
+            attrs={
+                "kind": self.kind,
+                "equation": type(self.equation).__name__,
+                **hyperparameters(self.equation),
+                **dict(self.details),
+                "traindyn": version(),
+                "jax": jax.__version__,
+            },
+        )
+
+
+def version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return importlib.metadata.version("traindyn")
+    except importlib.metadata.PackageNotFoundError:  # used from a source tree on the path
+        return "unknown"
+
+
+def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
+    """The scalar fields of an equation, as plain numbers and strings."""
+    fields = {}
+    for name in type(equation).__dataclass_fields__:
+        value = getattr(equation, name)
+        if value is None:
+            fields[name] = "none"
+        elif isinstance(value, bool | int | float | str):
+            fields[name] = value
+        elif eqx.is_array(value) and value.shape == () and not isinstance(value, jax.core.Tracer):
+            # A float32 learning rate of 0.05 is written as 0.05, not as the nearest double.
+            fields[name] = float(str(np.asarray(value))) if math.isfinite(value) else float(value)
+    return fields

@@ -1,0 +1,49 @@
+"""A Diffrax solver that notes when its path diverges: a fixed-step NaN is otherwise reported as a success."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ._ensemble import first_failure, is_good
+
+
+class Watched(dfx.AbstractWrappedSolver):
+    """Wraps a solver and keeps, beside its state, the training step in which the path first went bad, or -1.
+
+    It only takes note: a path goes on, so that an ensemble under vmap never waits for it.
+    """
+
+    solver: dfx.AbstractSolver
+    offset: Array
+    substeps: int = eqx.field(static=True)
+
+    @property
+    def term_structure(self):
+        return self.solver.term_structure
+
+    @property
+    def term_compatible_contr_kwargs(self):
+        return self.solver.term_compatible_contr_kwargs
+
+    @property
+    def interpolation_cls(self):
+        return self.solver.interpolation_cls
+
+    def order(self, terms):
+        return self.solver.order(terms)
+
+    def strong_order(self, terms):
+        return self.solver.strong_order(terms)
+
+    def init(self, terms, t0, t1, y0, args):
+        return self.solver.init(terms, t0, t1, y0, args), jnp.full((), -1, jnp.int32)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        inner, failed_at = solver_state
+        y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
+        step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
+        return y1, error, dense, (inner, first_failure(failed_at, is_good(y1), step)), result
+
+    def func(self, terms, t0, y0, args):
+        return self.solver.func(terms, t0, y0, args)

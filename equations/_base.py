@@ -1,0 +1,286 @@
+"""The contract: what a dynamics is (all that `dynamics.solve` knows), and what a training algorithm adds to it."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import optax
+from jaxtyping import Array, PyTree
+
+from ._affine import is_affine
+from ._checks import choice, integer, positive
+from ._noise import SAMPLINGS, noise_operator, noise_weights
+from ._signal import AbstractSignal
+
+State = PyTree
+Params = PyTree
+
+
+def _scaled_sum(*terms: tuple[Any, State]) -> State:
+    """sum_j factor_j * tree_j over pairs (factor, tree)."""
+    factors, trees = zip(*terms, strict=True)
+    return jax.tree.map(lambda *leaves: sum(f * leaf for f, leaf in zip(factors, leaves, strict=True)), *trees)
+
+
+class AbstractDynamics(eqx.Module):
+    """A stochastic differential equation dY = drift dt + diffusion dW, read in the Itô sense. All that `solve` knows.
+
+    A dynamics of one's own gives `drift`, and if it is noisy `diffusion` (a Lineax operator) or, where that is faster,
+    `kick` and `noise`. The state is any PyTree of floating-point arrays; it is the parameters themselves unless `init`
+    and `params` say otherwise. The length of a training step in time is its attribute `learning_rate`, if it has one,
+    or the argument `dt` of `solve`.
+    """
+
+    def init(self, params: Params) -> State:
+        """The state at time zero."""
+        return params
+
+    def params(self, state: State) -> Params:
+        """The parameters in a state."""
+        return state
+
+    @abc.abstractmethod
+    def drift(self, t: Array, state: State, signal: Any) -> State:
+        """dY/dt, the mean over the noise."""
+
+    def diffusion(self, t: Array, state: State, signal: Any) -> lx.AbstractLinearOperator | None:
+        """The linear operator in front of dW, from the noise's structure to the state's; None: no noise."""
+        return None
+
+    def flow(self, t: Array, state: State, signal: Any) -> State:
+        """The part of the drift that a splitting integrates as a flow; the kick carries the rest."""
+        return self.drift(t, state, signal)
+
+    def noise(self, state: State, signal: Any, kicks_per_step: int) -> PyTree[jax.ShapeDtypeStruct] | None:
+        """Structure of the standard normal numbers that one kick takes, None where nothing is random.
+
+        `kicks_per_step` is the number of kicks in a training step.
+        """
+        operator = self.diffusion(jnp.zeros(()), state, signal)
+        return None if operator is None else operator.in_structure()
+
+    def kick(self, t: Array, state: State, signal: Any, noise: PyTree, dt: Array) -> State:
+        """The Itô increment over dt that `flow` leaves out, from standard normals; its mean is (drift - flow) dt."""
+        operator = self.diffusion(t, state, signal)
+        if operator is None:
+            return jax.tree.map(jnp.zeros_like, state)
+        return jax.tree.map(lambda leaf: jnp.sqrt(dt) * leaf, operator.mv(noise))
+
+    @property
+    def kicks(self) -> int:
+        """Evaluations of the noise that a kick needs for weak second order: 2, or 1 if no kick changes the next one."""
+        return 2
+
+    def euler(self, t: Array, state: State, signal: Any, noise: PyTree, dt: Array) -> State:
+        """The increment of one Euler-Maruyama step."""
+        return _scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
+
+    def start(self, state: State, signal: Any, noise: PyTree) -> State | None:
+        """The state after the first training step, for equations that are singular at t = 0; None for all others."""
+        return None
+
+    def check(self, params: Params, signal: Any) -> None:
+        """Raises a TypeError or ValueError unless the dynamics can run on these parameters and this signal."""
+
+
+class AbstractEquation(AbstractDynamics):
+    r"""The continuous model of one training algorithm, and the algorithm itself, its *twin*.
+
+    A new algorithm gives `velocity` and `twin`, and `init` and `params` if it remembers more than the parameters. Time
+    is t = learning_rate * step. Drift and noise follow from the velocity u(t, Y, g) and the minibatch gradient
+    g = \bar g + delta:
+
+        dY = E[u(t, Y, \bar g + delta)] dt + sqrt(learning_rate) (u(t, Y, \bar g + delta) - E[u]) "dW/dt" dt,
+
+    where the noise of all components comes from the same delta (Li, Tai and E 2019, JMLR 20(40), for the affine case).
+
+    **Arguments:**
+
+    - `learning_rate`: positive, time per training step. Traced: a new value does not recompile.
+    - `batch_size`: examples per minibatch, or None for the full batch, without noise.
+    - `sampling`: `"with_replacement"`, `"without_replacement"` (independent subsets), `"shuffled"` (epochs of batches
+        without repetition, noise-free at leading order).
+
+    **Raises:** TypeError or ValueError, naming the argument.
+    """
+
+    learning_rate: Array = eqx.field(converter=positive("learning_rate"))
+    batch_size: int | None = eqx.field(
+        default=None, static=True, converter=lambda value: integer("batch_size", value, optional=True)
+    )
+    sampling: str = eqx.field(
+        default="with_replacement", static=True, converter=lambda value: choice("sampling", value, SAMPLINGS)
+    )
+
+    @abc.abstractmethod
+    def velocity(self, t: Array, state: State, gradient: Params) -> State:
+        """dY/dt when the gradient is `gradient`. Must not be random."""
+
+    @abc.abstractmethod
+    def twin(self) -> optax.GradientTransformation:
+        """The discrete algorithm that this equation models."""
+
+    @property
+    def leapfrog(self) -> bool:
+        """True if the gradient enters the velocities of the optimizer's memory only, not of the parameters.
+
+        The whole gradient then belongs in the kick, as in a leapfrog scheme, and a step costs one weighted gradient.
+        """
+        return False
+
+    @property
+    def kicks(self) -> int:
+        return 1 if self.leapfrog else 2
+
+    @property
+    def random(self) -> bool:
+        """Whether the equation has noise."""
+        return self.batch_size is not None and self.sampling != "shuffled"
+
+    def rescaled(self, factor) -> "AbstractEquation":
+        """The same algorithm at `learning_rate * factor`, its other hyperparameters moved along its scaling."""
+        return eqx.tree_at(lambda equation: equation.learning_rate, self, self.learning_rate * factor)
+
+    def time_per_step(self) -> Array:
+        """A training step in the natural clock of the equation, the time in which its limit exists."""
+        return self.learning_rate
+
+    def is_affine(self, state: State) -> bool:
+        """Whether the velocity is affine in the gradient, read off its jaxpr."""
+        return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))
+
+    def drift(self, t, state, signal):
+        """The mean velocity over the noise.
+
+        Exact for velocities of at most second degree in the gradient, where E u(\\bar g + delta) is the mean over the
+        examples of (u(\\bar g + c_i) + u(\\bar g - c_i))/2 with c_i the deviation of example i, scaled to the covariance
+        of delta; for others an approximation.
+        """
+        params = self.params(state)
+        mean = signal.gradient(params)
+        if not self.random or self.is_affine(state):
+            return self.velocity(t, state, mean)
+        scale = jnp.linalg.norm(self._weights(jnp.zeros(signal.size).at[0].set(1.0))) / (1 - 1 / signal.size) ** 0.5
+
+        def add(total, index):
+            deviation = _scaled_sum((scale, signal.take(index[None]).gradient(params)), (-scale, mean))
+            for sign in (0.5, -0.5):
+                shifted = _scaled_sum((1.0, mean), (2 * sign, deviation))
+                total = _scaled_sum((1.0, total), (0.5 / signal.size, self.velocity(t, state, shifted)))
+            return total, None
+
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, state), jnp.arange(signal.size))[0]
+
+    def diffusion(self, t, state, signal):
+        """A root of the diffusion as a Lineax operator, for plain Diffrax solvers; None without noise.
+
+        It takes `(N,)` normals; where the velocity is of second degree in the gradient a pair of shapes `(N,)`, `(N, N)`,
+        the second for the noise of delta^2 (N squared backward passes: for small problems).
+        """
+        if not self.random:
+            return None
+        params = self.params(state)
+        root = noise_operator(signal, params, self.batch_size, self.sampling)
+        scale = jnp.sqrt(self.learning_rate)
+        normals = root.in_structure()
+        if self.is_affine(state):
+            return lx.FunctionLinearOperator(
+                lambda xi: _scaled_sum((scale, self._response(t, state, root.mv(xi)))), normals
+            )
+        mean = signal.gradient(params)
+        velocity = lambda g: self.velocity(t, state, g)  # noqa: E731
+
+        def mv(inputs):
+            linear, quadratic = inputs
+            total = jax.jvp(velocity, (mean,), (root.mv(linear),))[1]
+
+            def add(total, column):
+                unit, row = column
+                along = lambda g: jax.jvp(velocity, (g,), (root.mv(unit),))[1]  # noqa: E731
+                second = jax.jvp(along, (mean,), (root.mv(row),))[1]
+                return _scaled_sum((1.0, total), (0.5**0.5, second)), None
+
+            units = jnp.eye(signal.size, dtype=normals.dtype)
+            return _scaled_sum((scale, jax.lax.scan(add, total, (units, quadratic))[0]))
+
+        square = jax.ShapeDtypeStruct((signal.size, signal.size), normals.dtype)
+        return lx.FunctionLinearOperator(mv, (normals, square))
+
+    def flow(self, t, state, signal):
+        """The velocity at the mean gradient; at no gradient where the kick carries all of it (`leapfrog`)."""
+        params = self.params(state)
+        gradient = jax.tree.map(jnp.zeros_like, params) if self.leapfrog else signal.gradient(params)
+        return self.velocity(t, state, gradient)
+
+    def noise(self, state, signal, kicks_per_step):
+        """`(N,)` normals for each kick; a second set where a nonlinear rule is kicked more than once a step."""
+        if not self.random:
+            return None
+        normals = jax.ShapeDtypeStruct((signal.size,), signal.value_struct(self.params(state)).dtype)
+        return normals if kicks_per_step == 1 or self.is_affine(state) else (normals, normals)
+
+    def kick(self, t, state, signal, noise, dt):
+        """u(\\bar g + delta) - flow over dt, with the mean and the covariance of the diffusion.
+
+        An affine rule needs its linear response to delta, scaled by sqrt(learning_rate dt). Any other rule takes one draw
+        if dt is a training step. Over a part of it one draw cannot have both moments, so two independent ones are
+        weighted with a + b = dt and a^2 + b^2 = learning_rate dt.
+        """
+        params = self.params(state)
+        if self.is_affine(state):
+            if self.leapfrog:
+                gradient = self._gradient(params, signal, noise, jnp.sqrt(self.learning_rate / dt))
+                return _scaled_sum((dt, self._response(t, state, gradient)))
+            if noise is None:
+                return jax.tree.map(jnp.zeros_like, state)
+            delta = signal.gradient(params, self._weights(noise))
+            return _scaled_sum((jnp.sqrt(self.learning_rate * dt), self._response(t, state, delta)))
+
+        base = self.flow(t, state, signal)
+        if not isinstance(noise, tuple):
+            draws, shares = [noise], [dt]
+        else:
+            root = jnp.sqrt(2 * self.learning_rate / dt - 1)
+            draws, shares = noise, [dt * (1 + root) / 2, dt * (1 - root) / 2]
+        velocities = [self.velocity(t, state, self._gradient(params, signal, draw, 1.0)) for draw in draws]
+        return _scaled_sum(*zip(shares, velocities, strict=True), (-sum(shares), base))
+
+    def euler(self, t, state, signal, noise, dt):
+        """One Euler-Maruyama step as one weighted gradient: mean and noise share the backward pass.
+
+        A rule that is not affine in the gradient has the right noise only over a whole training step.
+        """
+        if isinstance(noise, tuple):
+            raise ValueError(
+                f"Argument `substeps` must be 1 for diffrax.Euler() with {type(self).__name__}, whose velocity is not "
+                "affine in the gradient; the default solver takes any number."
+            )
+        gradient = self._gradient(self.params(state), signal, noise, jnp.sqrt(self.learning_rate / dt))
+        return _scaled_sum((dt, self.velocity(t, state, gradient)))
+
+    def check(self, params, signal):
+        if not isinstance(signal, AbstractSignal):
+            raise TypeError(f"Argument `objective` must be a signal such as equations.Objective, but {signal!r} was given.")
+        signal.check(params)
+        if self.batch_size is not None and self.sampling != "with_replacement" and self.batch_size > signal.size:
+            raise ValueError(
+                f"Argument `batch_size` must be at most the number of examples, {signal.size}, for "
+                f"sampling={self.sampling!r}, but {self.batch_size} was given."
+            )
+
+    def _weights(self, normals: Array) -> Array:
+        return noise_weights(normals, self.batch_size, self.sampling)
+
+    def _gradient(self, params, signal, noise, amplitude) -> Params:
+        """mean gradient + amplitude * noise gradient, in one backward pass."""
+        if noise is None:
+            return signal.gradient(params)
+        return signal.gradient(params, 1 / signal.size + (amplitude * self._weights(noise)).astype(noise.dtype))
+
+    def _response(self, t, state, direction) -> State:
+        """The linear part of an affine velocity, applied to a gradient."""
+        zeros = jax.tree.map(jnp.zeros_like, direction)
+        return jax.jvp(lambda g: self.velocity(t, state, g), (zeros,), (direction,))[1]

@@ -1,0 +1,80 @@
+"""Checks of arguments, made before any tracing: the message names the argument, what was given and what is allowed."""
+
+import numbers
+import operator
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+
+def number(name: str, value, *, allowed: str, test) -> jax.Array:
+    """`value` as a weakly typed scalar array, so that it never promotes a float32 parameter.
+
+    `test` says which values are right, `allowed` says it in words. A traced value is tested when the program runs.
+    """
+    wording = f"Argument `{name}` must be {allowed}"
+    if isinstance(value, jax.core.Tracer):
+        if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"{wording}, but a traced {value.dtype} of shape {value.shape} was given.")
+        return eqx.error_if(value, ~(jnp.isfinite(value) & test(value)), wording)
+    if isinstance(value, bool | np.bool_) or not (
+        isinstance(value, numbers.Real) or (isinstance(value, jax.Array | np.ndarray) and value.shape == ())
+    ):
+        raise TypeError(f"{wording}, but {value!r} was given.")
+    try:
+        value = float(value)
+    except TypeError:  # a typed key, a complex number
+        raise TypeError(f"{wording}, but {value!r} was given.") from None
+    if not (np.isfinite(value) and test(value)):
+        raise ValueError(f"{wording}, but {value!r} was given.")
+    return jnp.asarray(value)
+
+
+def positive(name: str):
+    """A field converter: a finite number above zero."""
+    return lambda value: number(name, value, allowed="a positive finite number", test=lambda x: x > 0)
+
+
+def nonnegative(name: str):
+    """A field converter: a finite number, zero or more."""
+    return lambda value: number(name, value, allowed="a finite number, zero or more", test=lambda x: x >= 0)
+
+
+def decay(name: str):
+    """A field converter: a decay rate, at least 0 and below 1."""
+    return lambda value: number(name, value, allowed="a number from 0 up to, not including, 1",
+                                test=lambda x: (x >= 0) & (x < 1))
+
+
+def integer(name: str, value, *, minimum: int = 1, maximum: int | None = None, optional: bool = False) -> int | None:
+    """`value` as a Python integer within the bounds."""
+    allowed = f"an integer of at least {minimum}" + (f" and at most {maximum}" if maximum is not None else "")
+    if optional:
+        allowed += " or None"
+        if value is None:
+            return None
+    wording = f"Argument `{name}` must be {allowed}, but {value!r} was given."
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(wording)
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(wording) from None
+    if value < minimum or (maximum is not None and value > maximum):
+        raise ValueError(wording)
+    return value
+
+
+def choice(name: str, value, allowed: tuple[str, ...]) -> str:
+    """`value`, one of the strings that are allowed."""
+    if value not in allowed:
+        raise ValueError(f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}, but {value!r} was given.")
+    return value
+
+
+def leaf_name(root: str, path) -> str:
+    """`params` and the path to a leaf as one reads it in code: `params['w'][0]`."""
+    return f"`{root}{jax.tree_util.keystr(path)}`"

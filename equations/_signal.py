@@ -1,0 +1,143 @@
+"""Learning signals: whatever is a weighted sum over examples."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ._checks import leaf_name
+
+
+def is_parameter(leaf) -> bool:
+    """Whether a leaf of a model is trained: a floating-point array, by Equinox's convention."""
+    return eqx.is_inexact_array(leaf)
+
+
+def _examples(data: PyTree) -> PyTree:
+    """The data as arrays with a common leading axis, checked."""
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    if not leaves:
+        raise ValueError(f"Argument `data` must hold at least one array, but {data!r} was given.")
+    sizes = {}
+    for path, leaf in leaves:
+        name = leaf_name("data", path)
+        if not (eqx.is_array_like(leaf) and np.ndim(leaf) >= 1):
+            raise TypeError(f"Argument `data` must hold arrays whose leading axis counts the examples, but {name} is "
+                            f"{leaf!r}.")
+        sizes[name] = np.shape(leaf)[0]
+    if len(set(sizes.values())) > 1:
+        given = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ValueError(f"Argument `data` must have the same number of examples in every leaf, but {given}.")
+    if not all(sizes.values()):
+        raise ValueError("Argument `data` must hold at least one example, but its leading axis has length 0.")
+
+    def convert(path, leaf):
+        leaf = jnp.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        wording = f"Argument `data` must be finite, but {leaf_name('data', path)} holds NaN or infinity."
+        bad = ~jnp.all(jnp.isfinite(leaf))
+        if isinstance(leaf, jax.core.Tracer):
+            return eqx.error_if(leaf, bad, wording)
+        if bad:
+            raise ValueError(wording)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(convert, data)
+
+
+class AbstractSignal(eqx.Module):
+    """A (pseudo-)gradient G(theta, w) = sum_i w_i g(theta, example_i), linear in the weights w over the N examples.
+
+    A signal is written as a *surrogate* scalar whose derivative in `active`, taken at `frozen = active = params`, is
+    the rule of one example. A gradient ignores `frozen`; a plasticity rule holds fixed in `frozen` what it does not
+    differentiate. (A `stop_gradient` would do the same for G, but would silently spoil the derivatives of G.)
+
+    By convention the signal is *descended*: an optimizer moves against it.
+    """
+
+    data: eqx.AbstractVar[PyTree]
+
+    @abc.abstractmethod
+    def surrogate(self, active: PyTree, frozen: PyTree, example: PyTree) -> Array:
+        """The surrogate scalar of one example."""
+
+    @property
+    def size(self) -> int:
+        """The number of examples N."""
+        return jax.tree.leaves(self.data)[0].shape[0]
+
+    def gradient(self, params: PyTree, weights: Array | None = None) -> PyTree:
+        """The weighted gradient sum_i weights_i g(params, example_i), in one backward pass.
+
+        **Arguments:**
+
+        - `params`: the parameters, a PyTree or an Equinox module; only floating-point arrays are differentiated.
+        - `weights`: shape `(N,)`. `None` is 1/N for every example: the full gradient.
+
+        **Returns:**
+
+        A PyTree like `params`, with `None` where a leaf is no parameter. No per-example gradient is ever held.
+        """
+        active, static = eqx.partition(params, is_parameter)
+
+        def total(active):
+            model = eqx.combine(active, static)
+            values = jax.vmap(lambda example: self.surrogate(model, params, example))(self.data)
+            return jnp.mean(values) if weights is None else jnp.dot(values, weights.astype(values.dtype))
+
+        return jax.grad(total)(active)
+
+    def bind(self, static: PyTree) -> "AbstractSignal":
+        """This signal for parameters from which the leaves in `static` (activation functions, say) were taken out."""
+        return _Bound(self, static)
+
+    def take(self, indices: Array) -> "AbstractSignal":
+        """This signal on the examples `indices` alone, shape `(B,)`."""
+        return eqx.tree_at(lambda signal: signal.data, self, jax.tree.map(lambda leaf: leaf[indices], self.data))
+
+    def check(self, params: PyTree) -> None:
+        """Raises a ValueError, before any compilation, unless the signal fits `params`."""
+        check_scalar(self, lambda model, example: self.surrogate(model, model, example), type(self).__name__, params)
+
+    def value_struct(self, params: PyTree) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of the surrogate at `params`, without computing it."""
+        return _abstract_value(self, lambda model, example: self.surrogate(model, model, example), params)
+
+
+class _Bound(AbstractSignal):
+    signal: AbstractSignal
+    static: PyTree
+
+    @property
+    def data(self):
+        return self.signal.data
+
+    def surrogate(self, active, frozen, example):
+        return self.signal.surrogate(eqx.combine(active, self.static), eqx.combine(frozen, self.static), example)
+
+    def take(self, indices):
+        return _Bound(self.signal.take(indices), self.static)
+
+
+def _abstract_value(signal: AbstractSignal, function: Callable, params: PyTree):
+    dynamic, static = eqx.partition(params, eqx.is_array)
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.data)
+    return jax.eval_shape(lambda dynamic, example: function(eqx.combine(dynamic, static), example), dynamic, example)
+
+
+def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: PyTree) -> None:
+    """Raises a ValueError unless `function(params, example)` is one real floating-point number."""
+    try:
+        value = _abstract_value(signal, function, params)
+    except Exception as error:
+        raise ValueError(f"Argument `{name}` does not fit `params` and the examples of `data`: "
+                         f"{type(error).__name__}: {error}") from error
+    if not (isinstance(value, jax.ShapeDtypeStruct) and value.shape == ()
+            and jnp.issubdtype(value.dtype, jnp.floating)):
+        raise ValueError(f"Argument `{name}` must return one real floating-point number per example, but with these "
+                         f"`params` it returns {value}.")

@@ -1,0 +1,92 @@
+"""Problems whose answers are known in closed form."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from equations import Objective
+
+
+def squared_error(w, example):
+    x, y = example
+    return 0.5 * (jnp.dot(x, w) - y) ** 2
+
+
+class LinearRegression:
+    """Least squares in d dimensions: mean and covariance of SGD and of its SDE close, and are computed exactly here.
+
+    With z = (w, 1) every gradient is linear, g_i = G_i z, and the second moment Z = E z z^T obeys linear equations: per
+    step of SGD Z -> M Z M^T + eta^2 K(Z) with M = 1 - eta G, and dZ/dt = -G Z - Z G^T + eta K(Z) for the SDE, where
+    K(Z) = (factor/B) mean_i (G_i - G) Z (G_i - G)^T.
+    """
+
+    def __init__(self, seed=0, examples=40, dimension=3, noise=0.5, distance=1.0):
+        rng = np.random.default_rng(seed)
+        self.x = rng.normal(size=(examples, dimension))
+        self.y = self.x @ rng.normal(size=dimension) + noise * rng.normal(size=examples)
+        self.start = distance * rng.normal(size=dimension)
+        self.objective = Objective(squared_error, (self.x, self.y))
+        d = dimension
+        single = np.zeros((examples, d + 1, d + 1))
+        single[:, :d, :d] = self.x[:, :, None] * self.x[:, None, :]
+        single[:, :d, d] = -self.x * self.y[:, None]
+        self.mean_matrix = single.mean(0)
+        deviations = single - self.mean_matrix
+        self.noise_map = np.mean([np.kron(c, c) for c in deviations], axis=0)
+        self.sharpness = np.linalg.eigvalsh(self.mean_matrix[:d, :d])[-1]
+
+    @property
+    def second_moment(self):
+        z = np.append(self.start, 1.0)
+        return np.outer(z, z).ravel()
+
+    def factor(self, batch_size, sampling):
+        n = len(self.x)
+        return (1.0 if sampling == "with_replacement" else (n - batch_size) / (n - 1)) / batch_size
+
+    def moments(self, second_moment):
+        """Mean and covariance from a flat second moment of (w, 1)."""
+        d = len(self.start)
+        z = second_moment.reshape(d + 1, d + 1)
+        return z[:d, d], z[:d, :d] - np.outer(z[:d, d], z[:d, d])
+
+    def sgd_map(self, eta, batch_size, sampling="with_replacement"):
+        """One step of SGD on flat second moments."""
+        m = np.eye(len(self.start) + 1) - eta * self.mean_matrix
+        return np.kron(m, m) + eta**2 * self.factor(batch_size, sampling) * self.noise_map
+
+    def sde_map(self, eta, batch_size, sampling="with_replacement"):
+        """The flow of the SDE over one training step on flat second moments."""
+        one, g = np.eye(len(self.start) + 1), self.mean_matrix
+        generator = -np.kron(g, one) - np.kron(one, g) + eta * self.factor(batch_size, sampling) * self.noise_map
+        return scipy.linalg.expm(eta * generator)
+
+    def trace(self, step_map, steps, save_every):
+        """Means (saves, d) and covariances (saves, d, d) at steps 0, save_every, ..."""
+        z, records = self.second_moment, [self.moments(self.second_moment)]
+        for step in range(1, steps + 1):
+            z = step_map @ z
+            if step % save_every == 0:
+                records.append(self.moments(z))
+        means, covariances = zip(*records, strict=True)
+        return np.array(means), np.array(covariances)
+
+
+def within(samples, mean, covariance, errors=4.0):
+    """The largest deviation of an ensemble (paths, d) from a mean and covariance, in standard errors / `errors`."""
+    samples = np.asarray(samples)
+    n = len(samples)
+    centred = samples - mean
+    products = centred[:, :, None] * centred[:, None, :]
+    worst = 0.0
+    for values, truth in ((samples, mean), (products, covariance)):
+        error = values.std(0, ddof=1) / n**0.5
+        worst = max(worst, np.max(np.abs(values.mean(0) - truth) / (errors * error)))
+    return worst
+
+
+def mlp(key, sizes=(64, 32, 10), dtype=None):
+    """A tanh network as a raw Equinox module, activation functions included."""
+    network = eqx.nn.MLP(sizes[0], sizes[-1], sizes[1], len(sizes) - 2, jnp.tanh, key=key)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if dtype and eqx.is_array(leaf) else leaf, network)
