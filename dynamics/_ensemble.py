@@ -43,7 +43,9 @@ def check_params(params: PyTree) -> PyTree:
             continue
         name = leaf_name("params", path)
         if leaf.dtype not in (jnp.float32, jnp.float64):
-            raise TypeError(f"Argument `params` must hold float32 or float64 arrays, but {name} has dtype {leaf.dtype}.")
+            raise TypeError(
+                f"Argument `params` must hold float32 or float64 arrays, but {name} has dtype {leaf.dtype}."
+            )
         if not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf)):
             raise ValueError(f"Argument `params` must be finite, but {name} holds NaN or infinity.")
         found = True
@@ -76,8 +78,9 @@ def check_key(key, needed: bool) -> Array:
     """A typed key; a fixed one stands in where nothing is random."""
     if key is None:
         if needed:
-            raise ValueError("Argument `key` must be a key such as jax.random.key(0), because the run is random, but None "
-                             "was given.")
+            raise ValueError(
+                "Argument `key` must be a key such as jax.random.key(0), because the run is random, but None was given."
+            )
         return jax.random.key(0)
     if not (eqx.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
         raise TypeError(f"Argument `key` must be a single typed key such as jax.random.key(0), but {key!r} was given.")
@@ -89,22 +92,27 @@ def check_observe(observe, params: PyTree) -> Observables:
     if observe is None:
         return {}
     if not isinstance(observe, dict) or not all(isinstance(name, str) for name in observe):
-        raise TypeError(f"Argument `observe` must be a dict from names to functions of the parameters, but {observe!r} "
-                        "was given.")
+        raise TypeError(
+            f"Argument `observe` must be a dict from names to functions of the parameters, but {observe!r} was given."
+        )
     reserved = {"path", "step", "time", "ok", "failed_at"} & set(observe)
     if reserved:
-        raise ValueError(f"Argument `observe` must not use the names of the record itself, but {sorted(reserved)} was "
-                         "given.")
+        raise ValueError(
+            f"Argument `observe` must not use the names of the record itself, but {sorted(reserved)} was given."
+        )
     for name, function in observe.items():
         if not callable(function):
             raise TypeError(f"Argument `observe` must hold callables, but observe[{name!r}] is {function!r}.")
         try:
             value = eqx.filter_eval_shape(function, params)
         except Exception as error:
-            raise ValueError(f"Argument `observe`: observable {name!r} fails on `params`: "
-                             f"{type(error).__name__}: {error}") from error
-        if not (isinstance(value, jax.ShapeDtypeStruct | float | int) and not jnp.issubdtype(
-                getattr(value, "dtype", float), jax.dtypes.extended)):
+            raise ValueError(
+                f"Argument `observe`: observable {name!r} fails on `params`: {type(error).__name__}: {error}"
+            ) from error
+        if not (
+            isinstance(value, jax.ShapeDtypeStruct | float | int)
+            and not jnp.issubdtype(getattr(value, "dtype", float), jax.dtypes.extended)
+        ):
             raise TypeError(f"Argument `observe`: observable {name!r} must return one array, but it returns {value!r}.")
     return dict(observe)
 
@@ -123,9 +131,7 @@ def path_keys(key: Array, paths: int) -> Array:
 def is_good(state: PyTree) -> Array:
     """Whether a state is finite and its square would not overflow."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([
-        jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.5) for leaf in leaves
-    ]))
+    return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.5) for leaf in leaves]))
 
 
 def first_failure(failed_at: Array, good: Array, step: Array) -> Array:

@@ -50,12 +50,16 @@ class Brownian(eqx.Module):
 
     def _draw(self, index, stream, extra) -> PyTree:
         leaves, treedef = jax.tree.flatten(self.structure)
-        key = jax.random.fold_in(jax.random.fold_in(self.key, index), stream) if stream else (
-            jax.random.fold_in(self.key, index)
+        key = (
+            jax.random.fold_in(jax.random.fold_in(self.key, index), stream)
+            if stream
+            else (jax.random.fold_in(self.key, index))
         )
         keys = [key] if len(leaves) == 1 else jax.random.split(key, len(leaves))
-        draws = [jax.random.normal(k, (self.rows, *extra, *leaf.shape), leaf.dtype)
-                 for k, leaf in zip(keys, leaves, strict=True)]
+        draws = [
+            jax.random.normal(k, (self.rows, *extra, *leaf.shape), leaf.dtype)
+            for k, leaf in zip(keys, leaves, strict=True)
+        ]
         return jax.tree.unflatten(treedef, draws)
 
 

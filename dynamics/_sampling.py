@@ -39,7 +39,9 @@ class Sampler(eqx.Module):
         return jax.lax.dynamic_slice(carried, (place * self.batch_size,), shape), carried
 
 
-def minibatches(equation: AbstractEquation, objective: AbstractSignal, *, steps: int, key: Array, path: int = 0) -> Array:
+def minibatches(
+    equation: AbstractEquation, objective: AbstractSignal, *, steps: int, key: Array, path: int = 0
+) -> Array:
     """The examples that `train` with the same arguments uses, shape `(steps, batch_size)`, for one of its paths.
 
     Shuffled epochs hold `N // batch_size` batches each; the examples left over sit that epoch out.
@@ -49,12 +51,12 @@ def minibatches(equation: AbstractEquation, objective: AbstractSignal, *, steps:
     check_equation(equation, AbstractEquation)
     integer("batch_size", equation.batch_size)
     steps, path = integer("steps", steps), integer("path", path, minimum=0)
-    sampler = Sampler(jax.random.fold_in(check_key(key, True), path), objective.size, equation.batch_size, equation.sampling)
+    sampler = Sampler(
+        jax.random.fold_in(check_key(key, True), path), objective.size, equation.batch_size, equation.sampling
+    )
 
     def body(carried, step):
         indices, carried = sampler.indices(step, carried)
         return carried, indices
 
     return jax.lax.scan(body, sampler.init(), jnp.arange(steps))[1]
-
-

@@ -95,25 +95,39 @@ def solve(
     random = _noise_structure(equation, signal, dynamic, 1) is not None
     solver = _check_solver(solver, stepsize_controller, random)
     key = check_key(key, random)
-    for name, value, kind in (("adjoint", adjoint, dfx.AbstractAdjoint),
-                              ("progress_meter", progress_meter, dfx.AbstractProgressMeter)):
+    for name, value, kind in (
+        ("adjoint", adjoint, dfx.AbstractAdjoint),
+        ("progress_meter", progress_meter, dfx.AbstractProgressMeter),
+    ):
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"Argument `{name}` must be a diffrax.{kind.__name__} or None, but {value!r} was given.")
     if isinstance(solver, dfx.Euler):  # raises where Euler cannot make substeps of a rule that is not affine
         structure = _noise_structure(equation, signal, dynamic, substeps)
         eqx.filter_eval_shape(
-            lambda y, n: equation.euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure)
+            lambda y, n: equation.euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure
+        )
 
     plan = _Plan(steps, save_every, substeps, random)
     run = _adaptive if stepsize_controller is not None else _ensemble
     saves, state, ok, failed_at = run(
-        equation, signal, guard_traced(dynamic), static, key, observe, dt, solver,
-        stepsize_controller, adjoint or dfx.RecursiveCheckpointAdjoint(), progress_meter or dfx.NoProgressMeter(),
-        plan, paths if random else 1,
+        equation,
+        signal,
+        guard_traced(dynamic),
+        static,
+        key,
+        observe,
+        dt,
+        solver,
+        stepsize_controller,
+        adjoint or dfx.RecursiveCheckpointAdjoint(),
+        progress_meter or dfx.NoProgressMeter(),
+        plan,
+        paths if random else 1,
     )
     if not random:  # every path is the same one
         saves, state, ok, failed_at = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, state, ok, failed_at))
+            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, state, ok, failed_at)
+        )
     recorded = jnp.arange(0, steps + 1, save_every)
     details = (
         ("solver", repr(solver)),
@@ -121,8 +135,15 @@ def solve(
         ("stepsize_controller", repr(stepsize_controller)),
     )
     return Trajectory(
-        steps=recorded, times=recorded.astype(float) * dt, observables=saves, final=eqx.combine(state, static), ok=ok,
-        failed_at=failed_at, equation=equation, kind="equation", details=details,
+        steps=recorded,
+        times=recorded.astype(float) * dt,
+        observables=saves,
+        final=eqx.combine(state, static),
+        ok=ok,
+        failed_at=failed_at,
+        equation=equation,
+        kind="equation",
+        details=details,
     )
 
 
@@ -138,18 +159,23 @@ class _Plan(eqx.Module):
 def _step_length(equation, dt) -> Array:
     rate = getattr(equation, "learning_rate", None)
     if rate is None and dt is None:
-        raise ValueError(f"Argument `dt` must be the time of a training step, since {type(equation).__name__} has no "
-                         "learning rate, but None was given.")
+        raise ValueError(
+            f"Argument `dt` must be the time of a training step, since {type(equation).__name__} has no "
+            "learning rate, but None was given."
+        )
     if rate is not None and dt is not None:
-        raise ValueError(f"Argument `dt` must be None, since the learning rate of {type(equation).__name__} is its time of "
-                         f"a training step, but {dt!r} was given.")
+        raise ValueError(
+            f"Argument `dt` must be None, since the learning rate of {type(equation).__name__} is its time of "
+            f"a training step, but {dt!r} was given."
+        )
     return positive("dt" if rate is None else "learning_rate")(dt if rate is None else rate)
 
 
 def _noise_structure(equation, signal, dynamic, kicks_per_step):
     found = []
     eqx.filter_eval_shape(
-        lambda params: found.append(equation.noise(equation.init(params), signal, kicks_per_step)), dynamic)
+        lambda params: found.append(equation.noise(equation.init(params), signal, kicks_per_step)), dynamic
+    )
     return found[0]
 
 
@@ -158,14 +184,18 @@ def _check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
         raise TypeError(f"Argument `solver` must be a diffrax.AbstractSolver or None, but {solver!r} was given.")
     if controller is not None:
         if not isinstance(controller, dfx.AbstractStepSizeController):
-            raise TypeError("Argument `stepsize_controller` must be a diffrax.AbstractStepSizeController or None, but "
-                            f"{controller!r} was given.")
+            raise TypeError(
+                "Argument `stepsize_controller` must be a diffrax.AbstractStepSizeController or None, but "
+                f"{controller!r} was given."
+            )
         if random:
-            raise ValueError("Argument `stepsize_controller` must be None for an equation with noise, but "
-                             f"{controller!r} was given.")
+            raise ValueError(
+                f"Argument `stepsize_controller` must be None for an equation with noise, but {controller!r} was given."
+            )
         if isinstance(solver, Strang | dfx.Euler):
-            raise ValueError("Argument `solver` must have an error estimate for `stepsize_controller`, but "
-                             f"{solver!r} was given.")
+            raise ValueError(
+                f"Argument `solver` must have an error estimate for `stepsize_controller`, but {solver!r} was given."
+            )
     if random and not isinstance(solver, None | Strang | dfx.Euler):
         raise ValueError(
             "Argument `solver` must be Strang(), diffrax.Euler() or None for an equation with noise, but "
@@ -226,8 +256,15 @@ def _path(equation, signal, params, static, key, observe, dt, solver, adjoint, m
         inner = Merged(solver, jnp.where(end, count - 1, -1)) if merged else solver
         zero = jnp.zeros((), clock_type)
         solution = dfx.diffeqsolve(
-            these, Watched(inner, offset, plan.substeps), zero, count.astype(clock_type), jnp.ones((), clock_type), state,
-            saveat=dfx.SaveAt(t1=True, solver_state=True), adjoint=adjoint, max_steps=longest * plan.substeps,
+            these,
+            Watched(inner, offset, plan.substeps),
+            zero,
+            count.astype(clock_type),
+            jnp.ones((), clock_type),
+            state,
+            saveat=dfx.SaveAt(t1=True, solver_state=True),
+            adjoint=adjoint,
+            max_steps=longest * plan.substeps,
             throw=False,
         )
         state = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
@@ -244,7 +281,9 @@ def _path(equation, signal, params, static, key, observe, dt, solver, adjoint, m
             failed_at = first_failure(failed_at, is_good(state), 1)
             offset = jnp.maximum(offset, 1)
         if merged:
-            half = solver.flow_step(terms(offset, None), jnp.zeros((), clock_type), jnp.full((), 0.5, clock_type), state, None)
+            half = solver.flow_step(
+                terms(offset, None), jnp.zeros((), clock_type), jnp.full((), 0.5, clock_type), state, None
+            )
             state = keep(offset >= end, state, half)
 
         def body(carry, _):
@@ -263,14 +302,18 @@ def _path(equation, signal, params, static, key, observe, dt, solver, adjoint, m
             return (stop, state, failed_at, block_index, block), None
 
         carry = (offset, state, failed_at, block_index, block)
-        (_, state, failed_at, block_index, block), _ = jax.lax.scan(body, carry, None, length=_segments(plan, rows, longest, aligned))
+        (_, state, failed_at, block_index, block), _ = jax.lax.scan(
+            body, carry, None, length=_segments(plan, rows, longest, aligned)
+        )
         state = keep(failed_at >= 0, before, state)
         meter_state = meter.step(meter_state, (index + 1) / (plan.steps // plan.save_every))
         return (state, failed_at, block_index, block, meter_state), record(observe, equation.params(state), static)
 
     block = brownian.block(jnp.zeros((), jnp.int32)) if aligned else None
     carry = (state, jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32), block, meter.init())
-    (state, failed_at, _, _, meter_state), saves = jax.lax.scan(interval, carry, jnp.arange(plan.steps // plan.save_every, dtype=jnp.int32))
+    (state, failed_at, _, _, meter_state), saves = jax.lax.scan(
+        interval, carry, jnp.arange(plan.steps // plan.save_every, dtype=jnp.int32)
+    )
     meter.close(meter_state)
     saves = with_start(record(observe, params, static), saves)
     return saves, equation.params(state), failed_at < 0, failed_at
@@ -300,14 +343,26 @@ def _adaptive(equation, signal, params, static, key, observe, dt, solver, contro
 
     solution = dfx.diffeqsolve(
         dfx.ODETerm(Field(equation, signal, Clock(jnp.zeros((), jnp.int32), dt, 1), whole=True)),
-        solver, jnp.full((), begin, clock_type), jnp.full((), plan.steps, clock_type), None, state,
-        saveat=dfx.SaveAt(subs=[
-            dfx.SubSaveAt(ts=recorded.astype(clock_type),
-                          fn=lambda t, state, args: record(observe, equation.params(state), static)),
-            dfx.SubSaveAt(t1=True, fn=lambda t, state, args: (t, state)),
-        ]),
-        stepsize_controller=controller, event=dfx.Event(bad), adjoint=adjoint, progress_meter=meter,
-        max_steps=16 * plan.steps + 4096, throw=False,
+        solver,
+        jnp.full((), begin, clock_type),
+        jnp.full((), plan.steps, clock_type),
+        None,
+        state,
+        saveat=dfx.SaveAt(
+            subs=[
+                dfx.SubSaveAt(
+                    ts=recorded.astype(clock_type),
+                    fn=lambda t, state, args: record(observe, equation.params(state), static),
+                ),
+                dfx.SubSaveAt(t1=True, fn=lambda t, state, args: (t, state)),
+            ]
+        ),
+        stepsize_controller=controller,
+        event=dfx.Event(bad),
+        adjoint=adjoint,
+        progress_meter=meter,
+        max_steps=16 * plan.steps + 4096,
+        throw=False,
     )
     saves, last = solution.ys
     reached, state = jax.tree.map(lambda leaf: leaf[-1], last)

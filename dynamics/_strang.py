@@ -51,7 +51,9 @@ class Strang(dfx.AbstractItoSolver):
 
     def __check_init__(self):
         if not isinstance(self.flow, dfx.AbstractERK | dfx.Euler):
-            raise ValueError(f"Argument `flow` must be an explicit Diffrax solver such as Heun(), but {self.flow!r} was given.")
+            raise ValueError(
+                f"Argument `flow` must be an explicit Diffrax solver such as Heun(), but {self.flow!r} was given."
+            )
         if self.kicks not in (None, 1, 2):
             raise ValueError(f"Argument `kicks` must be 1, 2 or None, but {self.kicks!r} was given.")
 

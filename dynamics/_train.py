@@ -65,21 +65,39 @@ def train(
     key = check_key(key, random)
     twin = equation.twin()
     if not isinstance(twin, optax.GradientTransformation):
-        raise TypeError(f"Argument `equation` must have an optax.GradientTransformation as its twin, but "
-                        f"{type(equation).__name__}.twin() gave {twin!r}.")
+        raise TypeError(
+            f"Argument `equation` must have an optax.GradientTransformation as its twin, but "
+            f"{type(equation).__name__}.twin() gave {twin!r}."
+        )
 
     dynamic, static = eqx.partition(params, is_parameter)
     saves, final, failed_at = _ensemble(
-        equation, objective.bind(static), guard_traced(dynamic), static, key, observe, steps, save_every,
-        noise if random else "none", paths if random else 1,
+        equation,
+        objective.bind(static),
+        guard_traced(dynamic),
+        static,
+        key,
+        observe,
+        steps,
+        save_every,
+        noise if random else "none",
+        paths if random else 1,
     )
     if not random:
         saves, final, failed_at = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, final, failed_at))
+            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, final, failed_at)
+        )
     recorded = jnp.arange(0, steps + 1, save_every)
     return Trajectory(
-        steps=recorded, times=recorded.astype(float) * equation.learning_rate, observables=saves, final=eqx.combine(final, static),
-        ok=failed_at < 0, failed_at=failed_at, equation=equation, kind="discrete", details=(("noise", noise),),
+        steps=recorded,
+        times=recorded.astype(float) * equation.learning_rate,
+        observables=saves,
+        final=eqx.combine(final, static),
+        ok=failed_at < 0,
+        failed_at=failed_at,
+        equation=equation,
+        kind="discrete",
+        details=(("noise", noise),),
     )
 
 

@@ -58,7 +58,8 @@ class Trajectory(eqx.Module):
             attrs={
                 "kind": self.kind,
                 "equation": type(self.equation).__name__,
-                **hyperparameters(self.equation),
+                # NetCDF knows no booleans.
+                **{name: str(v) if isinstance(v, bool) else v for name, v in hyperparameters(self.equation).items()},
                 **dict(self.details),
                 "traindyn": version(),
                 "jax": jax.__version__,

@@ -226,8 +226,8 @@ class AbstractEquation(AbstractDynamics):
         """u(\\bar g + delta) - flow over dt, with the mean and the covariance of the diffusion.
 
         An affine rule needs its linear response to delta, scaled by sqrt(learning_rate dt). Any other rule takes one draw
-        if dt is a training step. Over a part of it one draw cannot have both moments, so two independent ones are
-        weighted with a + b = dt and a^2 + b^2 = learning_rate dt.
+        if dt is a training step. Over a part of it one draw cannot have both moments; two independent ones can, as
+        dt [(u1 + u2)/2 + r (u1 - u2)/2 - flow] with r^2 = 2 learning_rate/dt - 1.
         """
         params = self.params(state)
         if self.is_affine(state):
@@ -240,13 +240,25 @@ class AbstractEquation(AbstractDynamics):
             return _scaled_sum((jnp.sqrt(self.learning_rate * dt), self._response(t, state, delta)))
 
         base = self.flow(t, state, signal)
+
+        def velocity(normals):
+            return self.velocity(t, state, self._gradient(params, signal, normals, 1.0))
+
         if not isinstance(noise, tuple):
-            draws, shares = [noise], [dt]
-        else:
-            root = jnp.sqrt(2 * self.learning_rate / dt - 1)
-            draws, shares = noise, [dt * (1 + root) / 2, dt * (1 - root) / 2]
-        velocities = [self.velocity(t, state, self._gradient(params, signal, draw, 1.0)) for draw in draws]
-        return _scaled_sum(*zip(shares, velocities, strict=True), (-sum(shares), base))
+            return _scaled_sum((dt, velocity(noise)), (-dt, base))
+        first, second = (velocity(normals) for normals in noise)
+        even = _scaled_sum((0.5, first), (0.5, second), (-1.0, base))
+        odd = _scaled_sum((0.5, first), (-0.5, second))
+        odd = _scaled_sum((jnp.sqrt(2 * self.learning_rate / dt - 1), odd))
+        return _scaled_sum((dt, even), (dt, self.bounded(state, even, odd, dt)))
+
+    def bounded(self, state: State, even: State, odd: State, dt: Array) -> State:
+        """The noise `odd` of a kick dt (even + odd), cut where the state could not bear it; by default not at all.
+
+        `even` is the same and `odd` changes sign when the two draws of the kick change places, so that any cut which is
+        odd in `odd` leaves the mean of the kick untouched.
+        """
+        return odd
 
     def euler(self, t, state, signal, noise, dt):
         """One Euler-Maruyama step as one weighted gradient: mean and noise share the backward pass.
@@ -263,7 +275,9 @@ class AbstractEquation(AbstractDynamics):
 
     def check(self, params, signal):
         if not isinstance(signal, AbstractSignal):
-            raise TypeError(f"Argument `objective` must be a signal such as equations.Objective, but {signal!r} was given.")
+            raise TypeError(
+                f"Argument `objective` must be a signal such as equations.Objective, but {signal!r} was given."
+            )
         signal.check(params)
         if self.batch_size is not None and self.sampling != "with_replacement" and self.batch_size > signal.size:
             raise ValueError(

@@ -75,15 +75,19 @@ class Adam(AbstractEquation):
     def leapfrog(self):
         return True
 
-    def kick(self, t, state, signal, noise, dt):
-        """The kick of the base, in which no kick more than halves the second moment, so that it stays positive.
+    def bounded(self, state, even, odd, dt):
+        """Keeps the second moment positive, with its mean as it is.
 
-        Over a whole training step the kick of the second moment is (1 - b2)(\\bar g + delta)^2 >= 0. Over a part of one
-        its noise is larger than its mean; the bound then acts only while nu is of the size of a single step's increment.
+        Over a whole training step its kick is (1 - b2) g^2 >= 0. Over a part of one the noise may be larger than the mean,
+        and while nu is not yet the sum of many steps, larger than nu: it is cut to half the mean increment and a tenth of
+        nu. Once some ten steps are in nu the cut no longer acts.
         """
-        kick = super().kick(t, state, signal, noise, dt)
-        bounded = jax.tree.map(lambda change, nu: jnp.maximum(change, -nu / 2), kick.nu, state.nu)
-        return eqx.tree_at(lambda kick: kick.nu, kick, bounded)
+
+        def cut(even, odd, nu):
+            bound = even / 2 + nu / (10 * dt)
+            return jnp.clip(odd, -bound, bound)
+
+        return eqx.tree_at(lambda kick: kick.nu, odd, jax.tree.map(cut, even.nu, odd.nu, state.nu))
 
     def start(self, state, signal, noise):
         gradient = self._gradient(state.params, signal, noise, 1.0)

@@ -1,0 +1,8 @@
+"""Whether an equation is true: comparison with the discrete algorithm, and reports."""
+
+from ._compare import Comparison as Comparison
+from ._compare import compare as compare
+from ._plots import plot_difference as plot_difference
+from ._plots import plot_fan as plot_fan
+from ._statistics import Estimate as Estimate
+from ._statistics import Moment as Moment

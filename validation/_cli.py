@@ -1,0 +1,157 @@
+"""The command `traindyn`."""
+
+import dataclasses
+import difflib
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+_LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "adam": 1e-3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare continuous and discrete training of a tanh network on scikit-learn's digits.
+
+    Prints a table and writes report.html, results.json and trajectories.nc.
+    """
+
+    equation: tuple[str, ...] = ("sgd", "momentum", "adam")
+    """Names of the algorithms, compared one after the other."""
+    learning_rate: float | None = None
+    """Learning rate; by default 0.1 for sgd, 0.01 for momentum and 0.001 for adam and all others."""
+    batch_size: int = 32
+    """Examples per minibatch."""
+    sampling: Literal["with_replacement", "without_replacement", "shuffled"] = "with_replacement"
+    """How minibatches are drawn."""
+    noise: Literal["minibatch", "gaussian"] = "minibatch"
+    """Whether the discrete side takes real minibatches or Gaussian gradients of the same covariance."""
+    steps: int = 200
+    """Training steps."""
+    paths: int = 32
+    """Paths of each ensemble."""
+    save_every: int = 10
+    """Steps between two records."""
+    substeps: int = 1
+    """Steps of the solver per training step."""
+    hidden: int = 32
+    """Width of the hidden layer."""
+    seed: int = 0
+    """Seed of the initial network and of the noise."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("traindyn-compare")
+    """Folder of the report, made if need be; files of an earlier run are replaced."""
+
+
+def _known() -> dict[str, type]:
+    """Every exported training algorithm by its name in lower case."""
+    import equations
+
+    exported = vars(equations).values()
+    return {
+        kind.__name__.lower(): kind
+        for kind in exported
+        if isinstance(kind, type)
+        and issubclass(kind, equations.AbstractEquation)
+        and kind is not equations.AbstractEquation
+    }
+
+
+def _lookup(name: str) -> type:
+    known = _known()
+    if name.lower() in known:
+        return known[name.lower()]
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)
+    raise ValueError(
+        f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given. Did you mean {near[0]!r}?"
+    )
+
+
+def run_compare(options: Compare) -> None:
+    """The command `traindyn compare`."""
+    from ._files import check_folder
+
+    kinds = {name.lower(): _lookup(name) for name in options.equation}
+    if not kinds:
+        raise ValueError("Argument `equation` must name at least one algorithm, but none was given.")
+    equations_ = {
+        name: kind(
+            _LEARNING_RATES.get(name, 1e-3) if options.learning_rate is None else options.learning_rate,
+            options.batch_size,
+            options.sampling,
+        )
+        for name, kind in kinds.items()
+    }
+    folder = check_folder("output", options.output)
+
+    import jax
+    from equations._checks import integer
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from ._compare import compare
+    from ._digits import digits_problem
+    from ._report import write_report
+
+    begin = time.monotonic()
+    key = jax.random.key(integer("seed", options.seed, minimum=0))
+    objective, network, observe = digits_problem(jax.random.fold_in(key, 0), integer("hidden", options.hidden))
+    console, comparisons = Console(stderr=True), {}
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=3 * len(equations_))
+        for place, (name, equation) in enumerate(equations_.items()):
+
+            def stage(what, name=name, started=iter(range(3 * place, 3 * place + 3))):
+                progress.update(task, description=f"{name}: {what}", completed=next(started))
+
+            comparisons[name] = compare(
+                equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1), paths=options.paths,
+                observe=observe, save_every=options.save_every, substeps=options.substeps, noise=options.noise,
+                progress=stage,
+            )  # fmt: skip
+            progress.update(task, completed=3 * place + 3)
+        progress.update(task, description="report")
+        title = "Continuous and discrete training: tanh network on digits"
+        configuration = {
+            "data": "scikit-learn digits, 1797 images of 8 x 8",
+            "network": f"tanh, 64-{options.hidden}-10, cross-entropy, float32",
+            **{
+                name: ", ".join(value) if isinstance(value, tuple) else value
+                for name, value in dataclasses.asdict(options).items()
+                if name not in ("output", "hidden")
+            },
+        }
+        files = write_report(folder, title, comparisons, configuration)
+    for comparison in comparisons.values():
+        print(comparison, end="\n\n")
+    print(f"{time.monotonic() - begin:.0f} s; written: {', '.join(str(path) for path in files.values())}")
+
+
+def main() -> None:
+    """Entry point: exits with 2 and one line on a wrong argument."""
+    command = tyro.extras.SubcommandApp()
+
+    @command.command(name="compare")
+    def _(options: tyro.conf.OmitArgPrefixes[Compare]) -> None:
+        """Compare continuous and discrete training of a network on real data."""
+        try:
+            run_compare(options)
+        except (ValueError, TypeError) as error:
+            if not str(error).startswith("Argument"):
+                raise  # not a wrong argument but a defect
+            print(f"traindyn: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    command.cli(
+        prog="traindyn",
+        description="Training algorithms as differential equations, held against the discrete algorithms they model.",
+    )

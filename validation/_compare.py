@@ -1,0 +1,164 @@
+"""`compare`: an equation held against the discrete algorithm it models."""
+
+import dataclasses
+from collections.abc import Callable
+
+import diffrax as dfx
+import jax
+import numpy as np
+from dynamics import Trajectory, solve, train
+from dynamics._ensemble import check_key, check_observe, check_params
+from dynamics._trajectory import hyperparameters, version
+from equations import AbstractEquation, AbstractSignal, Objective
+from equations._checks import integer
+from jaxtyping import Array, PyTree
+
+from ._statistics import Moment, moments
+from ._table import table
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The result of `compare`. `print(result)` is a table; `result.to_dict()` is what `results.json` holds.
+
+    **Attributes:**
+
+    - `equation`: what was compared.
+    - `flow`, `refined`: the equation's trajectories at `substeps` and at twice as many, on the same Brownian paths.
+    - `run`: the discrete algorithm's.
+    - `moments`: `moments[observable]["mean" | "variance"]` is a `Moment`, an estimate with its standard error for every
+        saved step: of both sides, of their difference, of the solver error and of the model error.
+    """
+
+    equation: AbstractEquation
+    flow: Trajectory
+    refined: Trajectory
+    run: Trajectory
+    moments: dict[str, dict[str, Moment]]
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The saved steps, shape `(saves,)`."""
+        return np.asarray(self.flow.steps)
+
+    @property
+    def times(self) -> np.ndarray:
+        """learning_rate * steps, shape `(saves,)`."""
+        return np.asarray(self.flow.times)
+
+    @property
+    def failed(self) -> dict[str, float]:
+        """The fraction of paths that diverged, for each side; they are left out of every average, which biases it."""
+        sides = {"equation": self.flow, "refined": self.refined, "discrete": self.run}
+        return {side: float(np.mean(~np.asarray(trajectory.ok))) for side, trajectory in sides.items()}
+
+    def __str__(self):
+        return table(self)
+
+    def to_dict(self) -> dict:
+        """Plain dicts, lists, numbers and strings; NaN and infinity are None."""
+        return {
+            "equation": type(self.equation).__name__,
+            "hyperparameters": hyperparameters(self.equation),
+            "paths": {"equation": int(self.flow.ok.size), "discrete": int(self.run.ok.size)},
+            "details": {"equation": dict(self.flow.details), "discrete": dict(self.run.details)},
+            "failed_fraction": self.failed,
+            "steps": self.steps.tolist(),
+            "times": self.times.tolist(),
+            "observables": {
+                name: {
+                    statistic: {
+                        part: {"value": _plain(estimate.value), "standard_error": _plain(estimate.error)}
+                        for part, estimate in moment._asdict().items()
+                    }
+                    for statistic, moment in statistics.items()
+                }
+                for name, statistics in self.moments.items()
+            },
+            "versions": {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__},
+        }
+
+
+def _plain(values: np.ndarray) -> list:
+    finite = np.isfinite(values)
+    return values.tolist() if finite.all() else np.where(finite, values, None).tolist()
+
+
+def compare(
+    equation: AbstractEquation,
+    objective: AbstractSignal,
+    params: PyTree,
+    *,
+    steps: int,
+    key: Array | None = None,
+    paths: int = 64,
+    observe: dict | None = None,
+    save_every: int = 1,
+    substeps: int = 1,
+    solver: dfx.AbstractSolver | None = None,
+    noise: str = "minibatch",
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Holds an equation against its discrete twin: model, solver and Monte Carlo error apart.
+
+    Three ensembles are run: the equation, the equation at half the solver's step on the same Brownian paths (their paired
+    difference gives the solver error), and, from an independent key, the discrete algorithm.
+
+    **Arguments:** as for `solve` and `train`, except
+
+    - `paths`: of each ensemble; at least 2 where something is random, for there is no error bar from one.
+    - `observe`: `None` records the objective's `value` as `"loss"`.
+    - `progress`: called with the name of each stage as it begins.
+
+    **Returns:** a `Comparison`.
+
+    **Raises:** TypeError or ValueError before any compilation, naming the argument.
+    """
+    if observe is None and isinstance(objective, Objective):
+        observe = {"loss": objective.value}
+    if not observe and (observe is None or isinstance(observe, dict)):
+        raise ValueError(f"Argument `observe` must hold at least one observable to compare, but {observe!r} was given.")
+    random = isinstance(equation, AbstractEquation) and equation.batch_size is not None
+    paths = integer("paths", paths, minimum=2 if random else 1)
+    substeps = integer("substeps", substeps, maximum=64)
+    observe = check_observe(observe, check_params(params))
+    key = check_key(key, random)
+    progress = progress or (lambda stage: None)
+
+    shared = dict(steps=steps, paths=paths, observe=observe, save_every=save_every)
+    continuous = dict(shared, key=jax.random.fold_in(key, 0), solver=solver)
+    progress("discrete")
+    run = jax.block_until_ready(
+        train(equation, objective, params, key=jax.random.fold_in(key, 1), noise=noise, **shared)
+    )
+    progress("equation")
+    flow = jax.block_until_ready(solve(equation, objective, params, substeps=substeps, **continuous))
+    progress("refinement")
+    refined = jax.block_until_ready(solve(equation, objective, params, substeps=2 * substeps, **continuous))
+
+    both = np.asarray(flow.ok & refined.ok)
+    order = _weak_order(solver, equation.random)
+    kept = {
+        name: moments(
+            _ensemble(flow, name, both, equation.random),
+            _ensemble(refined, name, both, equation.random),
+            _ensemble(run, name, np.asarray(run.ok), random),
+            order,
+        )
+        for name in observe
+    }
+    return Comparison(equation, flow, refined, run, kept)
+
+
+def _ensemble(trajectory: Trajectory, name: str, ok: np.ndarray, random: bool) -> np.ndarray:
+    """One observable of the paths that did not diverge, in float64; one path where all are the same."""
+    values = np.asarray(trajectory.observables[name], dtype=float)
+    if not ok.any():
+        return np.full((1, *values.shape[1:]), np.nan)
+    return values[ok] if random else values[:1]
+
+
+def _weak_order(solver: dfx.AbstractSolver | None, random: bool) -> int:
+    if solver is None:
+        solver = None if random else dfx.Tsit5()
+    return 2 if solver is None else solver.order(None)
