@@ -7,10 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PyTree
+
 from equations import AbstractDynamics
 from equations._checks import integer, leaf_name
 from equations._signal import is_parameter
-from jaxtyping import Array, PyTree
 
 Observables = dict[str, Callable]
 

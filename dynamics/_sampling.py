@@ -3,9 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
+
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import integer
-from jaxtyping import Array
 
 from ._ensemble import check_equation, check_key
 

@@ -6,10 +6,11 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
 from equations import AbstractDynamics, AbstractSignal
 from equations._checks import integer, positive
 from equations._signal import is_parameter
-from jaxtyping import Array, PyTree
 
 from ._ensemble import (
     check_equation,

@@ -6,8 +6,9 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from equations import AbstractDynamics
 from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics
 
 from ._noise import Increments
 

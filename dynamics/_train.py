@@ -4,11 +4,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, PyTree
+
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice
 from equations._noise import noise_weights
 from equations._signal import is_parameter
-from jaxtyping import Array, PyTree
 
 from ._ensemble import (
     check_equation,

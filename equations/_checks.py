@@ -45,8 +45,9 @@ def nonnegative(name: str):
 
 def decay(name: str):
     """A field converter: a decay rate, at least 0 and below 1."""
-    return lambda value: number(name, value, allowed="a number from 0 up to, not including, 1",
-                                test=lambda x: (x >= 0) & (x < 1))
+    return lambda value: number(
+        name, value, allowed="a number from 0 up to, not including, 1", test=lambda x: (x >= 0) & (x < 1)
+    )
 
 
 def integer(name: str, value, *, minimum: int = 1, maximum: int | None = None, optional: bool = False) -> int | None:

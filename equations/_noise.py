@@ -30,8 +30,9 @@ def noise_weights(normals: Array, batch_size: int, sampling: str) -> Array:
     return (normals - jnp.mean(normals)) * (factor / (size * batch_size)) ** 0.5
 
 
-def noise_operator(signal: AbstractSignal, params: PyTree, batch_size: int,
-                   sampling: str = "with_replacement") -> lx.FunctionLinearOperator:
+def noise_operator(
+    signal: AbstractSignal, params: PyTree, batch_size: int, sampling: str = "with_replacement"
+) -> lx.FunctionLinearOperator:
     """A square root of the minibatch gradient covariance, from `(N,)` normals to a PyTree like `params`.
 
     Matrix-free: `operator.mv(xi)` is one weighted gradient, and one draw of xi correlates all leaves.

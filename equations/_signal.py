@@ -26,8 +26,9 @@ def _examples(data: PyTree) -> PyTree:
     for path, leaf in leaves:
         name = leaf_name("data", path)
         if not (eqx.is_array_like(leaf) and np.ndim(leaf) >= 1):
-            raise TypeError(f"Argument `data` must hold arrays whose leading axis counts the examples, but {name} is "
-                            f"{leaf!r}.")
+            raise TypeError(
+                f"Argument `data` must hold arrays whose leading axis counts the examples, but {name} is {leaf!r}."
+            )
         sizes[name] = np.shape(leaf)[0]
     if len(set(sizes.values())) > 1:
         given = ", ".join(f"{name} has {size}" for name, size in sizes.items())
@@ -135,9 +136,13 @@ def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: 
     try:
         value = _abstract_value(signal, function, params)
     except Exception as error:
-        raise ValueError(f"Argument `{name}` does not fit `params` and the examples of `data`: "
-                         f"{type(error).__name__}: {error}") from error
-    if not (isinstance(value, jax.ShapeDtypeStruct) and value.shape == ()
-            and jnp.issubdtype(value.dtype, jnp.floating)):
-        raise ValueError(f"Argument `{name}` must return one real floating-point number per example, but with these "
-                         f"`params` it returns {value}.")
+        raise ValueError(
+            f"Argument `{name}` does not fit `params` and the examples of `data`: {type(error).__name__}: {error}"
+        ) from error
+    if not (
+        isinstance(value, jax.ShapeDtypeStruct) and value.shape == () and jnp.issubdtype(value.dtype, jnp.floating)
+    ):
+        raise ValueError(
+            f"Argument `{name}` must return one real floating-point number per example, but with these "
+            f"`params` it returns {value}."
+        )

@@ -87,9 +87,10 @@ def run_compare(options: Compare) -> None:
     folder = check_folder("output", options.output)
 
     import jax
-    from equations._checks import integer
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from equations._checks import integer
 
     from ._compare import compare
     from ._digits import digits_problem
@@ -110,8 +111,9 @@ def run_compare(options: Compare) -> None:
         task = progress.add_task("", total=3 * len(equations_))
         for place, (name, equation) in enumerate(equations_.items()):
 
-            def stage(what, name=name, started=iter(range(3 * place, 3 * place + 3))):
-                progress.update(task, description=f"{name}: {what}", completed=next(started))
+            def stage(what, name=name, place=place):
+                done = 3 * place + ("discrete", "equation", "refinement").index(what)
+                progress.update(task, description=f"{name}: {what}", completed=done)
 
             comparisons[name] = compare(
                 equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1), paths=options.paths,

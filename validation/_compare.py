@@ -6,12 +6,13 @@ from collections.abc import Callable
 import diffrax as dfx
 import jax
 import numpy as np
+from jaxtyping import Array, PyTree
+
 from dynamics import Trajectory, solve, train
 from dynamics._ensemble import check_key, check_observe, check_params
 from dynamics._trajectory import hyperparameters, version
 from equations import AbstractEquation, AbstractSignal, Objective
 from equations._checks import integer
-from jaxtyping import Array, PyTree
 
 from ._statistics import Moment, moments
 from ._table import table

@@ -71,8 +71,8 @@ def heading(comparison) -> str:
         else (f"batch size {equation.batch_size} {equation.sampling.replace('_', ' ')}")
     )
     lines = [
-        f"{type(equation).__name__}, learning rate {float(equation.learning_rate):g}, {batch}: equation and discrete algorithm "
-        f"at step {comparison.steps[-1]}, {comparison.flow.ok.size} paths each"
+        f"{type(equation).__name__}, learning rate {float(equation.learning_rate):g}, {batch}: equation and discrete "
+        f"algorithm at step {comparison.steps[-1]}, {comparison.flow.ok.size} paths each"
     ]
     if any(comparison.failed.values()):
         failed = ", ".join(f"{side} {fraction:.1%}" for side, fraction in comparison.failed.items())
@@ -90,6 +90,6 @@ def table(comparison) -> str:
 
     return "\n".join([
         heading(comparison), "", line(rows[0]), "  ".join("-" * width for width in widths), *map(line, rows[1:]), "",
-        "difference = solver error + model error; ± is the Monte Carlo standard error; in s.e.: the model error in standard",
-        "errors, at the last step and where it is largest over all saved steps.",
+        "difference = solver error + model error; ± is the Monte Carlo standard error; in s.e.: the model error in",
+        "standard errors, at the last step and where it is largest over all saved steps.",
     ])  # fmt: skip
