@@ -130,9 +130,9 @@ def path_keys(key: Array, paths: int) -> Array:
 
 
 def is_good(state: PyTree) -> Array:
-    """Whether a state is finite and its square would not overflow."""
+    """Whether a state is finite and its fourth power, which the error of a variance takes, would not overflow."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.5) for leaf in leaves]))
+    return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.25) for leaf in leaves]))
 
 
 def first_failure(failed_at: Array, good: Array, step: Array) -> Array:

@@ -18,7 +18,7 @@ class Trajectory(eqx.Module):
     - `times`: shape `(saves,)`, learning_rate * steps.
     - `observables`: a dict of arrays `(paths, saves, ...)`.
     - `final`: the parameters at the last step, each array with a leading axis `paths`.
-    - `ok`: shape `(paths,)`, False where a path diverged (a state that is not finite or whose square would overflow).
+    - `ok`: shape `(paths,)`, False where a path diverged (a state not finite, or so large that its fourth power overflows).
     - `failed_at`: shape `(paths,)`, the training step in which it did, -1 for never. Such a path stays at its last
         recorded state before that step, in `observables` and in `final`.
     - `equation`: what was run.

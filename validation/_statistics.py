@@ -55,15 +55,17 @@ def moments(equation: np.ndarray, refined: np.ndarray, discrete: np.ndarray, ord
     - `order`: the weak order of the solver, for Richardson's extrapolation to a vanishing step.
     """
     ratio = 2**order / (2**order - 1)
-    found = {}
-    for name, per_path in (("mean", lambda values: values), ("variance", _squares)):
-        coarse, fine, other = per_path(equation), per_path(refined), per_path(discrete)
+
+    def moment(coarse, fine, other):
         excess = ratio * (coarse - fine)
-        found[name] = Moment(
+        return Moment(
             equation=_mean(coarse),
             discrete=_mean(other),
             difference=_subtract(_mean(coarse), _mean(other)),
             solver_error=_mean(excess),
             model_error=_subtract(_mean(coarse - excess), _mean(other)),
         )
-    return found
+
+    sides = equation, refined, discrete
+    with np.errstate(over="ignore", invalid="ignore"):  # an observable that is not finite gives a NaN, not a warning
+        return {"mean": moment(*sides), "variance": moment(*map(_squares, sides))}

@@ -1,0 +1,102 @@
+"""The command line: what it writes, and what it says to a wrong argument."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import xarray as xr
+
+
+def traindyn(*arguments, cwd):
+    """The installed command, in a process of its own, as a user has it: float32, standard promotion."""
+    command = [sys.executable, "-c", "from validation._cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("cli")
+    done = traindyn(
+        "compare", "--equation", "Momentum", "--steps", 6, "--save-every", 3, "--paths", 4, "--hidden", 4, cwd=cwd
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Momentum, learning rate 0.01" in done.stdout and "written: traindyn-compare" in done.stdout
+    return cwd / "traindyn-compare"
+
+
+def test_writes_three_whole_files(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.json", "trajectories.nc"]
+
+
+def test_results_and_trajectories_agree(folder):
+    document = json.loads((folder / "results.json").read_text())
+    assert set(document["comparisons"]) == {"momentum"} and document["configuration"]["paths"] == 4
+    mean = document["comparisons"]["momentum"]["observables"]["loss"]["mean"]
+    with xr.open_datatree(folder / "trajectories.nc", engine="h5netcdf") as tree:
+        assert {"equation", "refined", "discrete"} == set(tree["momentum"].children)
+        discrete = tree["momentum/discrete"].dataset
+        assert dict(discrete["loss"].sizes) == {"path": 4, "step": 3}
+        assert discrete.attrs["equation"] == "Momentum" and discrete.attrs["learning_rate"] == 0.01
+        np.testing.assert_allclose(discrete["loss"].mean("path"), mean["discrete"]["value"], rtol=1e-6)
+
+
+def test_report_opens_offline(folder):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+
+    class Links(HTMLParser):
+        found = []
+
+        def handle_starttag(self, tag, attrs):
+            self.found += [value for name, value in attrs if name in ("src", "href") and not value.startswith("#")]
+            assert tag not in ("script", "link", "iframe", "img")
+
+    Links().feed(page)
+    assert Links.found == []
+    assert not re.findall(r"url\((?!#)", page)
+    assert page.count("<svg") == 3  # one for each observable
+    identifiers = re.findall(r' id="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))  # or the figures would share their clip paths
+
+
+def test_help():
+    done = traindyn("compare", "--help", cwd=None)
+    assert done.returncode == 0 and "--batch-size" in done.stdout and "Examples per minibatch" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--equation", "adm"), "Did you mean 'adam'?"),
+        (("--learning-rate", "-1"), "Argument `learning_rate` must be a positive finite number, but -1.0 was given"),
+        (("--batch-size", "0"), "Argument `batch_size` must be an integer of at least 1"),
+        (("--save-every", "7"), "Argument `save_every` must divide `steps`"),
+        (("--output", "file/inside"), "Argument `output` must be a folder that can be written"),
+    ],
+)
+def test_wrong_arguments(tmp_path, arguments, message):
+    (tmp_path / "file").write_text("")
+    done = traindyn("compare", *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["file"], ["file", "traindyn-compare"])
+
+
+def test_unknown_option(tmp_path):
+    done = traindyn("compare", "--batchsize", "3", cwd=tmp_path)
+    assert done.returncode == 2 and "--batch-size" in done.stderr + done.stdout
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    from validation._files import write_whole
+
+    def fail(path):
+        path.write_text("half")
+        raise RuntimeError
+
+    (tmp_path / "kept").write_text("before")
+    with pytest.raises(RuntimeError):
+        write_whole(tmp_path / "kept", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "before"

@@ -1,0 +1,212 @@
+"""`compare` tells model, solver and Monte Carlo error apart, each within its own error bar."""
+
+import json
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from dynamics import Strang
+from equations import SGD, Objective, Oja
+from oracles import LinearRegression
+from validation import compare, plot_difference, plot_fan
+
+STEPS, EVERY, PATHS = 40, 5, 4096
+PROBLEM = LinearRegression()
+ETA, BATCH = 0.2 / PROBLEM.sharpness, 4
+
+
+def weights(w):
+    return w
+
+
+@pytest.fixture(scope="module")
+def result():
+    return compare(SGD(ETA, BATCH), PROBLEM.objective, PROBLEM.start, steps=STEPS, key=jax.random.key(3), paths=PATHS,
+                   observe={"w": weights, "loss": PROBLEM.objective.value}, save_every=EVERY)  # fmt: skip
+
+
+def truth(eta=ETA):
+    """Mean and variance of SDE and of SGD, each (saves, d)."""
+    sides = []
+    for step_map in (PROBLEM.sde_map(eta, BATCH), PROBLEM.sgd_map(eta, BATCH)):
+        means, covariances = PROBLEM.trace(step_map, STEPS, EVERY)
+        sides.append({"mean": means, "variance": np.diagonal(covariances, axis1=1, axis2=2)})
+    return sides
+
+
+def distances(estimate, exact):
+    """In standard errors, where there is one (not at step 0)."""
+    return np.abs(estimate.value - exact)[1:] / estimate.error[1:]
+
+
+@pytest.mark.parametrize("statistic", ["mean", "variance"])
+def test_every_part_is_within_its_own_error_bar(result, statistic):
+    sde, sgd = (side[statistic] for side in truth())
+    moment = result.moments["w"][statistic]
+    assert np.max(distances(moment.discrete, sgd)) < 4
+    assert np.max(distances(moment.model_error, sde - sgd)) < 4
+    # The solver's error has a bias of fourth order left after extrapolation, so its own bar is checked loosely from
+    # above: equation - solver error must be the exact SDE within the bar of the equation.
+    assert np.max(np.abs(moment.equation.value - moment.solver_error.value - sde)[1:] / moment.equation.error[1:]) < 4
+
+
+@pytest.mark.parametrize("statistic", ["mean", "variance"])
+def test_the_error_bars_have_power(result, statistic):
+    sde, sgd = (side[statistic] for side in truth())
+    moment = result.moments["w"][statistic]
+    assert np.max(distances(moment.model_error, 0 * sde)) > 6  # there is a model error, and it is seen
+    assert np.max(distances(moment.model_error, sgd - sde)) > 12  # its sign is right
+
+
+def test_parts_add_up_and_start_at_zero(result):
+    for statistics in result.moments.values():
+        for moment in statistics.values():
+            np.testing.assert_allclose(
+                moment.difference.value, moment.solver_error.value + moment.model_error.value, atol=1e-12
+            )
+            for estimate in (moment.difference, moment.solver_error, moment.model_error):
+                np.testing.assert_allclose(estimate.value[0], 0, atol=1e-12)
+                assert np.all(estimate.error >= 0)
+
+
+def test_standard_error_of_a_variance(key):
+    """Calibrated on Gaussians, where it is sqrt(2/(n-1)) sigma^2."""
+    from validation._statistics import moments
+
+    samples = np.asarray(jax.random.normal(key, (20000, 3))) * 1.7
+    moment = moments(samples, samples, samples, 2)["variance"]
+    np.testing.assert_allclose(moment.equation.value, 1.7**2, rtol=0.04)
+    np.testing.assert_allclose(moment.equation.error, (2 / 19999) ** 0.5 * 1.7**2, rtol=0.05)
+
+
+def test_solver_error_of_euler_is_the_model_error():
+    """Euler-Maruyama at one step per training step is SGD with Gaussian noise: its error as a solver is the model's."""
+    steps = {"steps": STEPS, "save_every": EVERY, "paths": PATHS, "observe": {"w": weights}}
+    found = compare(
+        SGD(ETA, BATCH), PROBLEM.objective, PROBLEM.start, key=jax.random.key(4), solver=dfx.Euler(), **steps
+    )
+    mean = found.moments["w"]["mean"]
+    sde, sgd = (side["mean"] for side in truth())
+    assert np.max(distances(mean.difference, 0 * sde)) < 4  # it hides the model error ...
+    assert np.max(np.abs(mean.solver_error.value) / np.maximum(mean.solver_error.error, 1e-12)) > 8  # ... which is here
+    worst = np.max(np.abs(mean.solver_error.value - (sgd - sde)))
+    assert worst < 0.25 * np.max(np.abs(sgd - sde))  # up to the next order in eta
+
+
+def test_array_observables_and_table(result):
+    text = str(result)
+    for part in ("w[0]", "w[2]", "loss", "mean", "variance", "solver error", "model error"):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 130
+
+
+def test_to_dict_is_json(result):
+    document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    entry = document["observables"]["w"]["variance"]
+    assert set(entry) == {"equation", "discrete", "difference", "solver_error", "model_error"}
+    assert np.shape(entry["model_error"]["value"]) == np.shape(entry["model_error"]["standard_error"]) == (9, 3)
+    assert document["hyperparameters"]["batch_size"] == BATCH and document["steps"][-1] == STEPS
+
+
+def test_noise_free_sides_have_no_error_bar():
+    found = compare(SGD(ETA), PROBLEM.objective, PROBLEM.start, steps=10, paths=3, save_every=5, observe={"w": weights})
+    mean = found.moments["w"]["mean"]
+    assert np.all(mean.model_error.error == 0) and np.all(found.moments["w"]["variance"].equation.value == 0)
+    hessian = PROBLEM.mean_matrix[:3, :3]
+    optimum = np.linalg.solve(hessian, -PROBLEM.mean_matrix[:3, 3])
+    gap = PROBLEM.start - optimum
+    step = np.linalg.matrix_power(np.eye(3) - ETA * hessian, 10) @ gap
+    flow = np.linalg.eigh(hessian)
+    exact = flow[1] @ (np.exp(-10 * ETA * flow[0]) * (flow[1].T @ gap))
+    np.testing.assert_allclose(mean.model_error.value[-1], exact - step, rtol=1e-5)
+
+
+def test_diverged_paths_are_left_out_and_counted():
+    """A quartic well with a rim: the paths that noise carries over it overflow, the others keep the averages finite."""
+
+    def loss(w, example):
+        return jnp.sum(w**2) / 2 - jnp.sum(w**4) / 16 + jnp.dot(example, w)
+
+    objective = Objective(loss, jnp.asarray(np.random.default_rng(0).normal(size=(20, 1))) * 2.5)
+    found = compare(SGD(0.3, 1), objective, jnp.array([0.2]), steps=40, key=jax.random.key(1), paths=64, save_every=10,
+                    observe={"w": weights})  # fmt: skip
+    assert 0 < found.failed["discrete"] < 1
+    assert np.all(np.isfinite(found.moments["w"]["mean"].discrete.value))
+    assert "diverged" in str(found) and f"discrete {found.failed['discrete']:.1%}" in str(found)
+
+
+def test_all_paths_diverged_is_said(recwarn):
+    def loss(w, example):
+        return -jnp.sum(w**4) + jnp.sum(example) * 0
+
+    found = compare(SGD(10.0, 1), Objective(loss, jnp.ones((4, 1))), jnp.array([5.0]), steps=20, key=jax.random.key(1),
+                    paths=4, save_every=10, observe={"w": weights})  # fmt: skip
+    assert found.failed == {"equation": 1.0, "refined": 1.0, "discrete": 1.0}
+    assert "100.0%" in str(found)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+class LeftPoint(Strang):
+    """A mutant: the noise is evaluated and applied at the start of the step."""
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        y = self.kick_step(terms, t0, t0, y0, args)
+        y = self.flow_step(terms, t0, t1, y, args)
+        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
+
+
+def test_left_point_noise_is_seen_in_the_solver_error():
+    steps = {"steps": STEPS, "save_every": EVERY, "paths": PATHS, "observe": {"w": weights}}
+    sizes = {}
+    for solver in (Strang(), LeftPoint()):
+        found = compare(
+            SGD(ETA, BATCH), PROBLEM.objective, PROBLEM.start, key=jax.random.key(5), solver=solver, **steps
+        )
+        variance = found.moments["w"]["variance"]
+        error = variance.solver_error
+        sizes[type(solver).__name__] = np.max(np.abs(error.value[-1])), np.max(distances(error, 0))
+    # The mutant's solver error is seen with many standard errors and is several times that of the real solver.
+    assert sizes["LeftPoint"][1] > 8 and sizes["LeftPoint"][0] > 3 * sizes["Strang"][0], sizes
+
+
+def test_plots(result):
+    ax = plot_fan(result, "loss")
+    assert len(ax.collections) >= 2 and ax.get_title(loc="left") == "loss"
+    middle = ax.lines[0].get_ydata()
+    np.testing.assert_allclose(middle, np.median(result.flow.observables["loss"], axis=0))
+    ax = plot_difference(result, "w", "variance", (1,))
+    model = next(line for line in ax.lines if line.get_label() == "model error")
+    np.testing.assert_allclose(model.get_ydata(), result.moments["w"]["variance"].model_error.value[:, 1])
+    for wrong in (lambda: plot_fan(result, "nothing"), lambda: plot_fan(result, "w"), lambda: plot_fan(result, "loss", (0,)),
+                  lambda: plot_difference(result, "loss", "skewness")):  # fmt: skip
+        with pytest.raises(ValueError, match="Argument `"):
+            wrong()
+
+
+def test_bad_input(key, unchecked):
+    sgd, arguments = SGD(0.1, 4), (PROBLEM.objective, PROBLEM.start)
+    for error, name, call in (
+        (ValueError, "paths", lambda: compare(sgd, *arguments, steps=10, key=key, paths=1)),
+        (ValueError, "key", lambda: compare(sgd, *arguments, steps=10)),
+        (ValueError, "observe", lambda: compare(sgd, *arguments, steps=10, key=key, observe={})),
+        (ValueError, "observe", lambda: compare(sgd, Oja(PROBLEM.x), PROBLEM.start, steps=10, key=key)),
+        (TypeError, "observe", lambda: compare(sgd, *arguments, steps=10, key=key, observe=[1])),
+        (ValueError, "save_every", lambda: compare(sgd, *arguments, steps=10, key=key, save_every=3)),
+        (ValueError, "noise", lambda: compare(sgd, *arguments, steps=10, key=key, noise="white")),
+        (TypeError, "equation", lambda: compare(SGD, *arguments, steps=10, key=key)),
+        (TypeError, "objective", lambda: compare(sgd, None, PROBLEM.start, steps=10, key=key, observe={"w": weights})),
+    ):
+        with pytest.raises(error, match=f"Argument `{name}`"):
+            call()
+
+
+def test_shuffled_equation_is_noise_free_and_the_algorithm_is_not():
+    found = compare(SGD(ETA, BATCH, "shuffled"), PROBLEM.objective, PROBLEM.start, steps=20, key=jax.random.key(2), paths=32,
+                    save_every=10, observe={"w": weights})  # fmt: skip
+    variance = found.moments["w"]["variance"]
+    assert np.all(variance.equation.value == 0) and np.all(variance.equation.error == 0)
+    assert np.all(variance.discrete.value[1:] > 0) and np.all(np.isfinite(variance.model_error.error))
+    assert eqx.is_array(found.run.observables["w"])
