@@ -135,7 +135,7 @@ def is_good(state: PyTree) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.25) for leaf in leaves]))
 
 
-def first_failure(failed_at: Array, good: Array, step: Array) -> Array:
+def first_failure(failed_at: Array, good: Array, step: Array | int) -> Array:
     """`failed_at`, or `step` if the path has only now gone bad."""
     return jnp.where((failed_at < 0) & ~good, jnp.asarray(step, jnp.int32), failed_at)
 
