@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._checks import choice, integer, positive
-from ._noise import SAMPLINGS, noise_operator, noise_weights
+from ._noise import SAMPLINGS, noise_factor, noise_operator, noise_weights
 from ._signal import AbstractSignal
 
 State = PyTree
@@ -163,7 +163,7 @@ class AbstractEquation(AbstractDynamics):
         mean = signal.gradient(params)
         if not self.random or self.is_affine(state):
             return self.velocity(t, state, mean)
-        scale = jnp.linalg.norm(self._weights(jnp.zeros(signal.size).at[0].set(1.0))) / (1 - 1 / signal.size) ** 0.5
+        scale = noise_factor(signal.size, self.batch_size, self.sampling) ** 0.5
 
         def add(total, index):
             deviation = _scaled_sum((scale, signal.take(index[None]).gradient(params)), (-scale, mean))

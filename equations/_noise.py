@@ -15,19 +15,24 @@ from ._signal import AbstractSignal
 SAMPLINGS = ("with_replacement", "without_replacement", "shuffled")
 
 
-def noise_weights(normals: Array, batch_size: int, sampling: str) -> Array:
-    """The weights, shape `(N,)`, that turn standard normals of the same shape into a noise gradient.
+def noise_factor(size: int, batch_size: int, sampling: str) -> float:
+    """The covariance of a minibatch gradient over C.
 
-    For `sampling="shuffled"` they are zero: over an epoch of batches without repetition the noise of the single steps
+    For `sampling="shuffled"` it is zero: over an epoch of batches without repetition the noise of the single steps
     cancels at leading order (the variance at epoch ends is O(eta^3)).
     """
-    size = normals.shape[0]
     factor = {
         "with_replacement": 1.0,
         "without_replacement": (size - batch_size) / max(size - 1, 1),
         "shuffled": 0.0,
     }[sampling]
-    return (normals - jnp.mean(normals)) * (factor / (size * batch_size)) ** 0.5
+    return factor / batch_size
+
+
+def noise_weights(normals: Array, batch_size: int, sampling: str) -> Array:
+    """The weights, shape `(N,)`, that turn standard normals of the same shape into a noise gradient."""
+    size = normals.shape[0]
+    return (normals - jnp.mean(normals)) * (noise_factor(size, batch_size, sampling) / size) ** 0.5
 
 
 def noise_operator(
