@@ -38,7 +38,7 @@ def check_params(params: PyTree) -> PyTree:
         return jnp.asarray(leaf) if isinstance(leaf, float | np.floating | np.ndarray) else leaf
 
     params = jax.tree.map(convert, params, is_leaf=lambda leaf: isinstance(leaf, eqx.Module))
-    found = False
+    dtypes = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not eqx.is_array(leaf):
             continue
@@ -49,9 +49,12 @@ def check_params(params: PyTree) -> PyTree:
             )
         if not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf)):
             raise ValueError(f"Argument `params` must be finite, but {name} holds NaN or infinity.")
-        found = True
-    if not found:
+        dtypes.setdefault(leaf.dtype, name)
+    if not dtypes:
         raise TypeError(f"Argument `params` must hold at least one floating-point array, but {params!r} was given.")
+    if len(dtypes) > 1:
+        given = ", ".join(f"{name} has dtype {dtype}" for dtype, name in dtypes.items())
+        raise TypeError(f"Argument `params` must have one dtype in all its arrays, but {given}.")
     return params
 
 

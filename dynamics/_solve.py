@@ -19,22 +19,12 @@ from ._ensemble import (
     check_params,
     check_schedule,
     dynamic_numbers,
-    first_failure,
     guard_traced,
-    is_good,
-    keep,
     path_keys,
-    record,
-    with_start,
 )
-from ._noise import Brownian, Increments
-from ._strang import Merged, Strang
-from ._terms import Clock, EulerTerm, Field, KickTerm
+from ._path import Path
+from ._strang import Strang
 from ._trajectory import Trajectory
-from ._watched import Watched
-
-# One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
-_LONGEST = 10_000
 
 
 def solve(
@@ -102,32 +92,20 @@ def solve(
     ):
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"Argument `{name}` must be a diffrax.{kind.__name__} or None, but {value!r} was given.")
-    if isinstance(solver, dfx.Euler):  # raises where Euler cannot make substeps of a rule that is not affine
+    if isinstance(solver, dfx.Euler) and substeps > 1:  # raises where Euler cannot make substeps of a nonlinear rule
         structure = _noise_structure(equation, signal, dynamic, substeps)
         eqx.filter_eval_shape(
             lambda y, n: equation.euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure
         )
 
-    plan = _Plan(steps, save_every, substeps, random)
-    run = _adaptive if stepsize_controller is not None else _ensemble
-    saves, state, ok, failed_at = run(
-        equation,
-        signal,
-        guard_traced(dynamic),
-        static,
-        key,
-        observe,
-        dt,
-        solver,
-        stepsize_controller,
-        adjoint or dfx.RecursiveCheckpointAdjoint(),
-        progress_meter or dfx.NoProgressMeter(),
-        plan,
-        paths if random else 1,
-    )
+    path = Path(
+        equation, signal, static, observe, dt, solver, adjoint or dfx.RecursiveCheckpointAdjoint(),
+        progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps,
+    )  # fmt: skip
+    saves, state, failed_at = _ensemble(path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1)
     if not random:  # every path is the same one
-        saves, state, ok, failed_at = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, state, ok, failed_at)
+        saves, state, failed_at = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, state, failed_at)
         )
     recorded = jnp.arange(0, steps + 1, save_every)
     details = (
@@ -140,7 +118,7 @@ def solve(
         times=recorded.astype(float) * dt,
         observables=saves,
         final=eqx.combine(state, static),
-        ok=ok,
+        ok=failed_at < 0,
         failed_at=failed_at,
         equation=equation,
         kind="equation",
@@ -148,13 +126,11 @@ def solve(
     )
 
 
-class _Plan(eqx.Module):
-    """The static numbers of a run."""
-
-    steps: int = eqx.field(static=True)
-    save_every: int = eqx.field(static=True)
-    substeps: int = eqx.field(static=True)
-    random: bool = eqx.field(static=True)
+@eqx.filter_jit
+def _ensemble(path, params, key, controller, paths):
+    if controller is not None:
+        return jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
+    return jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
 
 
 def _step_length(equation, dt) -> Array:
@@ -206,172 +182,3 @@ def _check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
     if solver is None:
         return Strang() if random else dfx.Tsit5()
     return solver
-
-
-@eqx.filter_jit
-def _ensemble(equation, signal, params, static, key, observe, dt, solver, controller, adjoint, meter, plan, paths):
-    def one(key):
-        return _path(equation, signal, params, static, key, observe, dt, solver, adjoint, meter, plan)
-
-    return jax.vmap(one)(path_keys(key, paths))
-
-
-def _path(equation, signal, params, static, key, observe, dt, solver, adjoint, meter, plan):
-    """One path: a scan over the intervals between two records."""
-    splitting = isinstance(solver, Strang)
-    kicks = (solver.kicks or equation.kicks) if splitting else 1
-    per_step = plan.substeps * kicks
-    state = equation.init(params)
-    structure = equation.noise(state, signal, per_step)
-    brownian = None if structure is None else Brownian(key, structure, per_step)
-    clock_type = jnp.result_type(*jax.tree.leaves(state))
-
-    def start(state):
-        first = equation.noise(state, signal, 1)
-        noise = None if first is None else Brownian(key, first, 1).whole(jnp.zeros((), jnp.int32))
-        return equation.start(state, signal, noise)
-
-    starts = jax.eval_shape(start, state) is not None
-    if starts:
-        # Taken once, ahead of the scan: the recorded step 0 is the state before it.
-        started = start(state)
-
-    def terms(offset, increments):
-        clock = Clock(offset, dt / plan.substeps, plan.substeps)
-        if splitting:
-            flow = dfx.ODETerm(Field(equation, signal, clock, whole=False))
-            return dfx.MultiTerm(flow, KickTerm(equation, signal, clock, increments, kicks))
-        if isinstance(solver, dfx.Euler):
-            return EulerTerm(equation, signal, clock, increments)
-        return dfx.ODETerm(Field(equation, signal, clock, whole=True))
-
-    merged = type(solver) is Strang
-    rows = plan.save_every if brownian is None or brownian.rows == 1 else brownian.rows
-    longest = max(1, min(rows, plan.save_every, _LONGEST // plan.substeps))
-    aligned = brownian is not None and brownian.rows > 1
-
-    def segment(offset, length, end, state, failed_at, increments):
-        """`length` training steps from step `offset`, by one call of Diffrax; `end`: the interval ends with it."""
-        these = terms(offset, increments)
-        count = length * plan.substeps
-        inner = Merged(solver, jnp.where(end, count - 1, -1)) if merged else solver
-        zero = jnp.zeros((), clock_type)
-        solution = dfx.diffeqsolve(
-            these,
-            Watched(inner, offset, plan.substeps),
-            zero,
-            count.astype(clock_type),
-            jnp.ones((), clock_type),
-            state,
-            saveat=dfx.SaveAt(t1=True, solver_state=True),
-            adjoint=adjoint,
-            max_steps=longest * plan.substeps,
-            throw=False,
-        )
-        state = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
-        found = solution.solver_state[1]
-        return state, jnp.where(failed_at < 0, found, failed_at)
-
-    def interval(carry, index):
-        state, failed_at, block_index, block, meter_state = carry
-        offset = index * plan.save_every
-        end = offset + plan.save_every
-        before = state
-        if starts:
-            state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
-            failed_at = first_failure(failed_at, is_good(state), 1)
-            offset = jnp.maximum(offset, 1)
-        if merged:
-            half = solver.flow_step(
-                terms(offset, None), jnp.zeros((), clock_type), jnp.full((), 0.5, clock_type), state, None
-            )
-            state = keep(offset >= end, state, half)
-
-        def body(carry, _):
-            offset, state, failed_at, block_index, block = carry
-            if aligned:
-                wanted = offset // brownian.rows
-                block = jax.lax.cond(wanted == block_index, lambda: block, lambda: brownian.block(wanted))
-                block_index = wanted
-                stop = jnp.minimum((wanted + 1) * brownian.rows, end)
-                increments = Increments(brownian, block, wanted * brownian.rows)
-            else:
-                stop = jnp.minimum(offset + longest, end)
-                increments = None if brownian is None else Increments(brownian, None, offset)
-            stop = jnp.maximum(jnp.minimum(stop, offset + longest), offset)
-            state, failed_at = segment(offset, stop - offset, stop == end, state, failed_at, increments)
-            return (stop, state, failed_at, block_index, block), None
-
-        carry = (offset, state, failed_at, block_index, block)
-        (_, state, failed_at, block_index, block), _ = jax.lax.scan(
-            body, carry, None, length=_segments(plan, rows, longest, aligned)
-        )
-        state = keep(failed_at >= 0, before, state)
-        meter_state = meter.step(meter_state, (index + 1) / (plan.steps // plan.save_every))
-        return (state, failed_at, block_index, block, meter_state), record(observe, equation.params(state), static)
-
-    block = brownian.block(jnp.zeros((), jnp.int32)) if aligned else None
-    carry = (state, jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32), block, meter.init())
-    (state, failed_at, _, _, meter_state), saves = jax.lax.scan(
-        interval, carry, jnp.arange(plan.steps // plan.save_every, dtype=jnp.int32)
-    )
-    meter.close(meter_state)
-    saves = with_start(record(observe, params, static), saves)
-    return saves, equation.params(state), failed_at < 0, failed_at
-
-
-def _segments(plan, rows, longest, aligned) -> int:
-    """Calls of Diffrax in an interval: a bound, where the interval's place among the blocks of noise varies."""
-    length = plan.save_every
-    if not aligned:
-        return -(-length // longest)
-    if rows % length == 0 or length % rows == 0:
-        return -(-length // rows)
-    return (length - 2) // rows + 2
-
-
-@eqx.filter_jit
-def _adaptive(equation, signal, params, static, key, observe, dt, solver, controller, adjoint, meter, plan, paths):
-    """A noise-free path whose steps the controller chooses: one call of Diffrax, with dense output at the records."""
-    state = equation.init(params)
-    clock_type = jnp.result_type(*jax.tree.leaves(state))
-    started = equation.start(state, signal, None)
-    begin, state = (0, state) if started is None else (1, started)
-    recorded = jnp.arange(plan.save_every, plan.steps + 1, plan.save_every)
-
-    def bad(t, state, args, **kwargs):
-        return ~is_good(state)
-
-    solution = dfx.diffeqsolve(
-        dfx.ODETerm(Field(equation, signal, Clock(jnp.zeros((), jnp.int32), dt, 1), whole=True)),
-        solver,
-        jnp.full((), begin, clock_type),
-        jnp.full((), plan.steps, clock_type),
-        None,
-        state,
-        saveat=dfx.SaveAt(
-            subs=[
-                dfx.SubSaveAt(
-                    ts=recorded.astype(clock_type),
-                    fn=lambda t, state, args: record(observe, equation.params(state), static),
-                ),
-                dfx.SubSaveAt(t1=True, fn=lambda t, state, args: (t, state)),
-            ]
-        ),
-        stepsize_controller=controller,
-        event=dfx.Event(bad),
-        adjoint=adjoint,
-        progress_meter=meter,
-        max_steps=16 * plan.steps + 4096,
-        throw=False,
-    )
-    saves, last = solution.ys
-    reached, state = jax.tree.map(lambda leaf: leaf[-1], last)
-    ok = solution.result == dfx.RESULTS.successful
-    failed_at = jnp.where(ok, -1, jnp.floor(reached).astype(jnp.int32) + 1)
-    # Records that were not reached repeat the last one that was.
-    saves = with_start(record(observe, params, static), saves)
-    count = jnp.where(ok, recorded.size, jnp.sum(recorded.astype(clock_type) <= reached))
-    index = jnp.minimum(jnp.arange(recorded.size + 1), count)
-    saves = jax.tree.map(lambda leaf: leaf[index], saves)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (saves, equation.params(state), ok, failed_at))

@@ -127,9 +127,9 @@ def run_compare(options: Compare) -> None:
             "data": "scikit-learn digits, 1797 images of 8 x 8",
             "network": f"tanh, 64-{options.hidden}-10, cross-entropy, float32",
             **{
-                name: ", ".join(value) if isinstance(value, tuple) else value
+                name.replace("_", " "): value
                 for name, value in dataclasses.asdict(options).items()
-                if name not in ("output", "hidden")
+                if name not in ("output", "hidden", "equation") and value is not None
             },
         }
         files = write_report(folder, title, comparisons, configuration)

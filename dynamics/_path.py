@@ -1,0 +1,185 @@
+"""One path of a dynamics, from record to record."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics
+
+from ._ensemble import first_failure, is_good, keep, record, with_start
+from ._noise import Brownian, Increments
+from ._strang import Merged, Strang
+from ._terms import Clock, EulerTerm, Field, KickTerm
+from ._watched import Watched
+
+# One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
+_LONGEST = 10_000
+
+
+class Path(eqx.Module):
+    """All that a path needs but its start and its key. Diffrax integrates it in segments, each with a clock of its own."""
+
+    dynamics: AbstractDynamics
+    signal: Any
+    static: PyTree
+    observe: dict[str, Callable]
+    dt: Array
+    solver: dfx.AbstractSolver
+    adjoint: dfx.AbstractAdjoint
+    meter: dfx.AbstractProgressMeter
+    steps: int = eqx.field(static=True)
+    save_every: int = eqx.field(static=True)
+    substeps: int = eqx.field(static=True)
+
+    def __call__(self, params: PyTree, key: Array) -> tuple[dict[str, Array], PyTree, Array]:
+        """Records `(saves, ...)`, the last parameters, and the training step of failure, or -1: a scan over intervals."""
+        state = self.dynamics.init(params)
+        brownian = self._brownian(state, key)
+        started = self._start(state, key)
+        count = self.steps // self.save_every
+
+        def interval(carry, index):
+            state, failed_at, block, meter = carry
+            before, offset = state, index * self.save_every
+            end = offset + self.save_every
+            if started is not None:  # the first step is taken already
+                state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
+                failed_at = first_failure(failed_at, is_good(state), 1)
+                offset = jnp.maximum(offset, 1)
+            state, failed_at, block = self._advance(state, failed_at, block, offset, end, brownian)
+            state = keep(failed_at >= 0, before, state)
+            meter = self.meter.step(meter, (index + 1) / count)
+            saved = record(self.observe, self.dynamics.params(state), self.static)
+            return (state, failed_at, block, meter), saved
+
+        block = None if brownian is None else brownian.first_block()
+        carry = (state, jnp.full((), -1, jnp.int32), block, self.meter.init())
+        carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
+        state, failed_at, _, meter = carry
+        self.meter.close(meter)
+        return with_start(record(self.observe, params, self.static), saves), self.dynamics.params(state), failed_at
+
+    @property
+    def _kicks(self) -> int:
+        return (self.solver.kicks or self.dynamics.kicks) if isinstance(self.solver, Strang) else 1
+
+    def _brownian(self, state, key) -> Brownian | None:
+        per_step = self.substeps * self._kicks
+        structure = self.dynamics.noise(state, self.signal, per_step)
+        return None if structure is None else Brownian(key, structure, per_step)
+
+    def _start(self, state, key):
+        """The state after the first step, for a dynamics that is singular at the start; None for all others."""
+        structure = self.dynamics.noise(state, self.signal, 1)
+        noise = None if structure is None else Brownian(key, structure, 1).whole(jnp.zeros((), jnp.int32))
+        return self.dynamics.start(state, self.signal, noise)
+
+    def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
+        clock = Clock(offset, self.dt / self.substeps, self.substeps)
+        field = Field(self.dynamics, self.signal, clock, whole=not isinstance(self.solver, Strang))
+        if isinstance(self.solver, Strang):
+            kick = KickTerm(self.dynamics, self.signal, clock, increments, self._kicks)
+            return dfx.MultiTerm(dfx.ODETerm(field), kick)
+        if isinstance(self.solver, dfx.Euler):
+            return EulerTerm(self.dynamics, self.signal, clock, increments)
+        return dfx.ODETerm(field)
+
+    def _advance(self, state, failed_at, block, offset, end, brownian):
+        """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
+        rows = 1 if brownian is None else brownian.rows
+        longest = min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST)
+        if rows == 1:
+            count = -(-self.save_every // longest)
+        elif rows % self.save_every == 0 or self.save_every % rows == 0:
+            count = -(-self.save_every // rows)
+        else:  # at most so many blocks have steps in an interval; where there are fewer, segments are empty
+            count = (self.save_every - 2) // rows + 2
+
+        if type(self.solver) is Strang:
+            clock_type = _clock_type(state)
+            middle = self.solver.flow_step(
+                self._terms(offset, None), jnp.zeros((), clock_type), jnp.full((), 0.5, clock_type), state, None
+            )
+            state = keep(offset >= end, state, middle)
+
+        def segment(carry, _):
+            offset, state, failed_at, block = carry
+            increments, stop = None, jnp.minimum(offset + longest, end)
+            if brownian is not None:
+                increments, block, limit = brownian.read(offset, block)
+                stop = stop if limit is None else jnp.minimum(stop, limit)
+            stop = jnp.maximum(stop, offset)
+            state, found = self._segment(state, offset, stop - offset, longest, stop == end, increments)
+            return (stop, state, jnp.where(failed_at < 0, found, failed_at), block), None
+
+        carry, _ = jax.lax.scan(segment, (offset, state, failed_at, block), None, length=count)
+        return carry[1:]
+
+    def _segment(self, state, offset, length, longest: int, last, increments):
+        """`length` training steps by one call of Diffrax; `last`: the interval ends with them."""
+        count, clock_type = length * self.substeps, _clock_type(state)
+        solver = self.solver
+        if type(solver) is Strang:
+            solver = Merged(solver, jnp.where(last, count - 1, -1))
+        solution = dfx.diffeqsolve(
+            self._terms(offset, increments),
+            Watched(solver, offset, self.substeps),
+            t0=jnp.zeros((), clock_type),
+            t1=count.astype(clock_type),
+            dt0=jnp.ones((), clock_type),
+            y0=state,
+            saveat=dfx.SaveAt(t1=True, solver_state=True),
+            adjoint=self.adjoint,
+            max_steps=longest * self.substeps,
+            throw=False,
+        )
+        return jax.tree.map(lambda leaf: leaf[-1], solution.ys), solution.solver_state[1]
+
+    def adaptive(self, params: PyTree, controller: dfx.AbstractStepSizeController):
+        """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""
+        state = self.dynamics.init(params)
+        started = self.dynamics.start(state, self.signal, None)
+        begin, state = (0, state) if started is None else (1, started)
+        clock_type = _clock_type(state)
+        clock = Clock(jnp.zeros((), jnp.int32), self.dt, 1)
+        recorded = jnp.arange(self.save_every, self.steps + 1, self.save_every).astype(clock_type)
+
+        def output(t, state, args):
+            return record(self.observe, self.dynamics.params(state), self.static)
+
+        solution = dfx.diffeqsolve(
+            dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)),
+            self.solver,
+            t0=jnp.full((), begin, clock_type),
+            t1=jnp.full((), self.steps, clock_type),
+            dt0=None,
+            y0=state,
+            saveat=dfx.SaveAt(
+                subs=[dfx.SubSaveAt(ts=recorded, fn=output), dfx.SubSaveAt(t1=True, fn=lambda t, y, args: (t, y))]
+            ),
+            stepsize_controller=controller,
+            event=dfx.Event(lambda t, y, args, **kwargs: ~is_good(y)),
+            adjoint=self.adjoint,
+            progress_meter=self.meter,
+            max_steps=16 * self.steps + 4096,
+            throw=False,
+        )
+        saves, last = solution.ys
+        reached, state = jax.tree.map(lambda leaf: leaf[-1], last)
+        ok = solution.result == dfx.RESULTS.successful
+        failed_at = jnp.where(ok, -1, jnp.floor(reached).astype(jnp.int32) + 1)
+        # Records that were not reached repeat the last one that was.
+        saves = with_start(record(self.observe, params, self.static), saves)
+        count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
+        index = jnp.minimum(jnp.arange(recorded.size + 1), count)
+        return jax.tree.map(lambda leaf: leaf[index], saves), self.dynamics.params(state), failed_at
+
+
+def _clock_type(state):
+    """The dtype of Diffrax's clock: that of the state, or its time would promote the state."""
+    return jnp.result_type(*jax.tree.leaves(state))
