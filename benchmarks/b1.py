@@ -1,0 +1,80 @@
+"""Problem B1: SGD on a quadratic in two dimensions, as a user's own dynamics, against a scan that draws step by step."""
+
+from functools import partial
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jaxtyping import Array
+
+from dynamics import solve
+from equations import AbstractDynamics
+
+from ._problems import path_keys
+from ._timing import Figure, interleave
+
+A = np.array([[1.0, 0.5], [0.5, 1.0]], np.float32)
+RATE, NOISE, STEPS, START = 0.05, 0.25, 500, np.array([10.0, 5.0], np.float32)
+
+
+class Quadratic(AbstractDynamics):
+    """dX = -A X dt + sqrt(eta) sigma A dW."""
+
+    learning_rate: Array = RATE
+
+    def drift(self, t, state, signal):
+        return -A @ state
+
+    def diffusion(self, t, state, signal):
+        return lx.MatrixLinearOperator(jnp.sqrt(self.learning_rate) * NOISE * A)
+
+
+@partial(jax.jit, static_argnames="paths")
+def by_hand(key, paths):
+    def path(key):
+        def step(x, index):
+            normals = jax.random.normal(jax.random.fold_in(key, index), (2,))
+            return x - RATE * (A @ x) + RATE * NOISE * (A @ normals), None
+
+        return jax.lax.scan(step, jnp.asarray(START), jnp.arange(STEPS))[0]
+
+    return jax.vmap(path)(path_keys(key, paths))
+
+
+def worst(samples) -> float:
+    """The largest deviation of mean and covariance from the closed form, in standard errors."""
+    one, a = np.eye(2), A.astype(float)
+    step = one - RATE * a
+    mean = np.linalg.matrix_power(step, STEPS) @ START
+    covariance = np.zeros((2, 2))
+    for _ in range(STEPS):
+        covariance = step @ covariance @ step + RATE**2 * NOISE**2 * a @ a
+    centred = np.asarray(samples, float) - mean
+    products = centred[:, :, None] * centred[:, None, :] - covariance
+    return max(
+        np.max(np.abs(values.mean(0)) / (values.std(0, ddof=1) / len(values) ** 0.5)) for values in (centred, products)
+    )
+
+
+def run() -> list[Figure]:
+    figures = []
+    key = jax.random.key(0)
+    for paths, repeats, limit in ((4096, 31, 0.6), (65536, 9, None)):
+
+        def library(paths=paths):
+            dynamics = Quadratic(jnp.asarray(RATE))
+            start = jnp.asarray(START)
+            run = solve(dynamics, None, start, steps=STEPS, key=key, paths=paths, solver=dfx.Euler(), save_every=STEPS)
+            return run.final
+
+        times = interleave({"by hand": lambda paths=paths: by_hand(key, paths), "solve": library}, repeats)
+        note = f"{times.median('solve') * 1e3:.0f} ms"
+        figures += [
+            Figure(
+                f"b1: {paths} paths, solve / scan with a draw per step", times.ratio("solve", "by hand"), limit, note
+            ),
+            Figure(f"b1: {paths} paths, mean and covariance, standard errors", worst(library()), 4.0),
+        ]
+    return figures
