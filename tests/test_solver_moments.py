@@ -149,7 +149,7 @@ class Extracted:
 
         return [norm(s - t) / norm(m - t) for s, m, t in zip(solver, model, truth, strict=True)]
 
-    def worst(self, steepness=(0.25, 0.1, 0.05)):
+    def worst(self, steepness=(0.25, 0.1)):
         """The largest of those ratios over problems and records, a row (mean, covariance) for each eta * sharpness."""
         return np.array([
             np.max([[e.max() for e in self.errors(p, ratio / p.sharpness)] for p in PROBLEMS], axis=0)
@@ -169,17 +169,17 @@ def test_below_a_quarter_of_the_model_error(table, batch_size):
     assert np.all(worst < 1 / 4)
 
 
-@pytest.mark.parametrize("batch_size", [16, 64])
+@pytest.mark.parametrize("batch_size", [16, pytest.param(64, marks=pytest.mark.slow)])
 def test_below_a_tenth_of_the_model_error_with_two_substeps(table, batch_size):
     worst = Extracted(table, batch_size, substeps=2).worst()
     report(f"substeps=2, B={batch_size}", worst)
     assert np.all(worst < 1 / 10)
 
 
-def refinement(table, solver=None, kicks=2):
-    """Factors by which errors of mean and covariance fall from 1 to 2 and from 2 to 4 substeps, over the problems."""
+def refinement(table, levels, solver=None, kicks=2):
+    """Factors by which errors of mean and covariance fall per doubling of the substeps, over the problems."""
     errors = []
-    for substeps in (1, 2, 4):
+    for substeps in levels:
         extracted = Extracted(table, 4, substeps, solver, kicks)
         found = [extracted.errors(p, 0.15 / p.sharpness) for p in PROBLEMS[:6]]
         # The model error cancels in the ratio; norms over all records have no accidental zero.
@@ -188,7 +188,7 @@ def refinement(table, solver=None, kicks=2):
 
 
 def test_second_order(table):
-    factors = refinement(table)
+    factors = refinement(table, (1, 2))
     print(f"\nerror falls by {factors.min((0, 1))} to {factors.max((0, 1))} (mean, covariance) per doubling")
     assert np.all(factors[..., 1] > 3.5) and np.all(factors[..., 1] < 5.0)
     assert np.all(factors[..., 0] > 3.5)  # the mean sees the flow alone, whose order is three
@@ -196,9 +196,9 @@ def test_second_order(table):
 
 def test_one_kick_is_of_first_order_only(table):
     """Mutant: one evaluation of the noise per kick. Only refinement shows it, where the noise is multiplicative."""
-    factors = refinement(table, Strang(kicks=1), kicks=1)
+    factors = refinement(table, (1, 2), Strang(kicks=1), kicks=1)
     print(f"\nkicks=1: error falls by {factors[..., 1].min()} to {factors[..., 1].max()} (covariance) per doubling")
-    assert np.all(factors[1, :, 1] < 3.0)
+    assert np.all(factors[..., 1] < 3.0)
 
 
 def test_mutants_miss_the_bound(table):
@@ -207,7 +207,7 @@ def test_mutants_miss_the_bound(table):
     assert np.all(left[:, 1] > 1)  # beyond the model error itself
     cheap = Extracted(table, 16, solver=Strang(flow=dfx.Heun(), kicks=1), kicks=1).worst()
     report("Heun as the flow, one kick, B=16", cheap)
-    assert np.all(cheap[:2, 1] > 1 / 4)  # of second order at least, so not at the smallest rate
+    assert np.all(cheap[:, 1] > 1 / 4)
 
 
 def test_the_matrices_are_those_of_a_random_run(table):
