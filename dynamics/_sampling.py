@@ -51,6 +51,7 @@ def minibatches(
     """
     check_equation(equation, AbstractEquation)
     integer("batch_size", equation.batch_size)
+    equation.check_sampling(objective)
     steps, path = integer("steps", steps), integer("path", path, minimum=0)
     sampler = Sampler(
         jax.random.fold_in(check_key(key, True), path), objective.size, equation.batch_size, equation.sampling

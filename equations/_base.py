@@ -274,11 +274,15 @@ class AbstractEquation(AbstractDynamics):
         return _scaled_sum((dt, self.velocity(t, state, gradient)))
 
     def check(self, params, signal):
+        self.check_sampling(signal)
+        signal.check(params)
+
+    def check_sampling(self, signal: Any) -> None:
+        """Raises a TypeError or ValueError unless minibatches can be drawn from the signal's examples."""
         if not isinstance(signal, AbstractSignal):
             raise TypeError(
                 f"Argument `objective` must be a signal such as equations.Objective, but {signal!r} was given."
             )
-        signal.check(params)
         if self.batch_size is not None and self.sampling != "with_replacement" and self.batch_size > signal.size:
             raise ValueError(
                 f"Argument `batch_size` must be at most the number of examples, {signal.size}, for "
