@@ -53,7 +53,7 @@ class Path(eqx.Module):
                 offset = jnp.maximum(offset, 1)
             state, failed_at, block = self._advance(state, failed_at, block, offset, end, brownian)
             state = keep(failed_at >= 0, before, state)
-            meter = self.meter.step(meter, (index + 1) / count)
+            meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
             saved = record(self.observe, self.dynamics.params(state), self.static)
             return (state, failed_at, block, meter), saved
 

@@ -1,5 +1,6 @@
 """`solve`: an ensemble of an equation's paths under one jit."""
 
+import dataclasses
 from typing import Any
 
 import diffrax as dfx
@@ -99,8 +100,8 @@ def solve(
         )
 
     path = Path(
-        equation, signal, static, observe, dt, solver, adjoint or dfx.RecursiveCheckpointAdjoint(),
-        progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps,
+        equation, signal, static, observe, dt, _differentiable(solver, adjoint),
+        adjoint or dfx.RecursiveCheckpointAdjoint(), progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps,
     )  # fmt: skip
     saves, state, failed_at = _ensemble(path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1)
     if not random:  # every path is the same one
@@ -124,6 +125,24 @@ def solve(
         kind="equation",
         details=details,
     )
+
+
+def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint | None) -> dfx.AbstractSolver:
+    """The solver with the kind of loop over Runge-Kutta stages that an adjoint with forward mode needs.
+
+    Diffrax sees to this itself, but not in a solver inside another one.
+    """
+    kind = {dfx.ForwardMode: "lax", dfx.DirectAdjoint: "bounded"}.get(type(adjoint))
+    if kind is None:
+        return solver
+
+    def is_open(node):
+        return getattr(node, "scan_kind", kind) is None
+
+    def close(node):
+        return dataclasses.replace(node, scan_kind=kind) if is_open(node) else node
+
+    return jax.tree.map(close, solver, is_leaf=is_open)
 
 
 @eqx.filter_jit

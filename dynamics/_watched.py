@@ -1,5 +1,7 @@
 """A Diffrax solver that notes when its path diverges: a fixed-step NaN is otherwise reported as a success."""
 
+from typing import ClassVar
+
 import diffrax as dfx
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,6 +19,9 @@ class Watched(dfx.AbstractWrappedSolver):
     solver: dfx.AbstractSolver
     offset: Array
     substeps: int = eqx.field(static=True)
+
+    # Diffrax takes a wrapped Runge-Kutta method for one and would set this; `solve` has set it inside where it matters.
+    scan_kind: ClassVar = "inside"
 
     @property
     def term_structure(self):
