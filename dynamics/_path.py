@@ -41,28 +41,35 @@ class Path(eqx.Module):
         state = self.dynamics.init(params)
         brownian = self._brownian(state, key)
         started = self._start(state, key)
+        begin = 0 if started is None else 1  # the training steps that are taken already
         count = self.steps // self.save_every
 
         def interval(carry, index):
-            state, failed_at, block, meter = carry
-            before, offset = state, index * self.save_every
+            state, recorded, failed_at, block, meter = carry
+            offset = index * self.save_every
             end = offset + self.save_every
-            if started is not None:  # the first step is taken already
+            if started is not None:
                 state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
                 failed_at = first_failure(failed_at, is_good(state), 1)
                 offset = jnp.maximum(offset, 1)
-            state, failed_at, block = self._advance(state, failed_at, block, offset, end, brownian)
-            state = keep(failed_at >= 0, before, state)
+            state, failed_at, block = self._advance(state, failed_at, block, begin, offset, end, brownian)
+            complete = self._complete(state, begin, end)
+            failed_at = first_failure(failed_at, is_good(complete), end)
+            state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
             meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
-            saved = record(self.observe, self.dynamics.params(state), self.static)
-            return (state, failed_at, block, meter), saved
+            saved = record(self.observe, self.dynamics.params(recorded), self.static)
+            return (state, recorded, failed_at, block, meter), saved
 
         block = None if brownian is None else brownian.first_block()
-        carry = (state, jnp.full((), -1, jnp.int32), block, self.meter.init())
+        carry = (state, state, jnp.full((), -1, jnp.int32), block, self.meter.init())
         carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
-        state, failed_at, _, meter = carry
+        _, recorded, failed_at, _, meter = carry
         self.meter.close(meter)
-        return with_start(record(self.observe, params, self.static), saves), self.dynamics.params(state), failed_at
+        return with_start(record(self.observe, params, self.static), saves), self.dynamics.params(recorded), failed_at
+
+    @property
+    def _merged(self) -> bool:
+        return type(self.solver) is Strang
 
     @property
     def _kicks(self) -> int:
@@ -89,7 +96,15 @@ class Path(eqx.Module):
             return EulerTerm(self.dynamics, self.signal, clock, increments)
         return dfx.ODETerm(field)
 
-    def _advance(self, state, failed_at, block, offset, end, brownian):
+    def _complete(self, state, begin, end):
+        """The state at the end of training step `end`: where half flows are merged, half a flow is owing."""
+        if not self._merged:
+            return state
+        start, stop = (jnp.full((), self.substeps - owing, _clock_type(state)) for owing in (0.5, 0.0))
+        complete = self.solver.flow_step(self._terms(end - 1, None), start, stop, state, None)
+        return keep(end == begin, state, complete)
+
+    def _advance(self, state, failed_at, block, begin, offset, end, brownian):
         """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
         rows = 1 if brownian is None else brownian.rows
         longest = min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST)
@@ -100,13 +115,6 @@ class Path(eqx.Module):
         else:  # at most so many blocks have steps in an interval; where there are fewer, segments are empty
             count = (self.save_every - 2) // rows + 2
 
-        if type(self.solver) is Strang:
-            clock_type = _clock_type(state)
-            middle = self.solver.flow_step(
-                self._terms(offset, None), jnp.zeros((), clock_type), jnp.full((), 0.5, clock_type), state, None
-            )
-            state = keep(offset >= end, state, middle)
-
         def segment(carry, _):
             offset, state, failed_at, block = carry
             increments, stop = None, jnp.minimum(offset + longest, end)
@@ -114,18 +122,18 @@ class Path(eqx.Module):
                 increments, block, limit = brownian.read(offset, block)
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
-            state, found = self._segment(state, offset, stop - offset, longest, stop == end, increments)
+            state, found = self._segment(state, offset, stop - offset, longest, offset == begin, increments)
             return (stop, state, jnp.where(failed_at < 0, found, failed_at), block), None
 
         carry, _ = jax.lax.scan(segment, (offset, state, failed_at, block), None, length=count)
         return carry[1:]
 
-    def _segment(self, state, offset, length, longest: int, last, increments):
-        """`length` training steps by one call of Diffrax; `last`: the interval ends with them."""
+    def _segment(self, state, offset, length, longest: int, first, increments):
+        """`length` training steps by one call of Diffrax; `first`: the path begins with them."""
         count, clock_type = length * self.substeps, _clock_type(state)
         solver = self.solver
-        if type(solver) is Strang:
-            solver = Merged(solver, jnp.where(last, count - 1, -1))
+        if self._merged:
+            solver = Merged(solver, jnp.where(first, 0, -1))
         solution = dfx.diffeqsolve(
             self._terms(offset, increments),
             Watched(solver, offset, self.substeps),

@@ -33,7 +33,7 @@ class Strang(dfx.AbstractItoSolver):
     r"""Half a flow, the Itô kick evaluated and applied in the middle, half a flow.
 
     Second order in the step for mean and covariance. The flow is one step of any explicit Diffrax solver. `solve` merges
-    adjacent half flows between two records.
+    adjacent half flows; a record takes half a flow of its own, so that a path is the same however often it is recorded.
 
     **Arguments:**
 
@@ -90,13 +90,13 @@ class Strang(dfx.AbstractItoSolver):
 
 
 class Merged(dfx.AbstractItoSolver):
-    """Strang splitting with adjacent half flows merged: a step is a kick and the flow to the middle of the next step.
+    """Strang splitting with adjacent half flows merged: a step is the flow from the middle of the step before, and a kick.
 
-    It is entered after half a flow, and its step number `last` ends with half a flow, at the end of a step again.
+    It leaves half a flow owing after the last kick. Only its step number `first`, if any, is entered with none owing.
     """
 
     strang: Strang
-    last: Array
+    first: Array
 
     term_structure: ClassVar = Strang.term_structure
     interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
@@ -109,9 +109,9 @@ class Merged(dfx.AbstractItoSolver):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         start = jnp.rint(t0)
-        end = jnp.where(start == self.last.astype(start.dtype), start + 1, start + 1.5)
-        y = self.strang.kick_step(terms, start + 0.5, start, y0, args)
-        y = self.strang.flow_step(terms, start + 0.5, end, y, args)
+        begin = jnp.where(start == self.first.astype(start.dtype), start, start - 0.5)
+        y = self.strang.flow_step(terms, begin, start + 0.5, y0, args)
+        y = self.strang.kick_step(terms, start + 0.5, start, y, args)
         return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
 
     def func(self, terms, t0, y0, args):

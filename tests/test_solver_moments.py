@@ -120,8 +120,8 @@ class Extracted:
             grid = np.concatenate([base, np.delete(grid, 0, axis) - base], axis)
         return grid.reshape(-1, SIZE, SIZE)
 
-    def interval(self, problem, eta, steps):
-        """The map of flat second moments of (w, 1) over the `steps` training steps between two records.
+    def trace(self, problem, eta, steps, records):
+        """Means and covariances at the start and at `records` records, each after `steps` training steps more.
 
         E[K kron K] is a sum over squared coefficients, the normals being independent and standard.
         """
@@ -132,7 +132,15 @@ class Extracted:
             kicks = self.matrices(problem, eta, 1, len(self.units))
         kick = np.einsum("nij,nkl->ikjl", *2 * [self.coefficients(kicks)]).reshape(SIZE**2, SIZE**2)
         half, flow = np.kron(half, half), np.kron(flow, flow)
-        return half @ np.linalg.matrix_power(kick @ flow, steps * self.substeps - 1) @ kick @ half
+        interval = np.linalg.matrix_power(kick @ flow, steps * self.substeps)
+        # After its last kick; a record completes the step by half a flow, and the path goes on without it.
+        z = np.linalg.matrix_power(kick @ flow, steps * self.substeps - 1) @ kick @ half @ problem.second_moment
+        found = [problem.moments(problem.second_moment)]
+        for _ in range(records):
+            found.append(problem.moments(half @ z))
+            z = interval @ z
+        means, covariances = zip(*found, strict=True)
+        return np.array(means), np.array(covariances)
 
     def errors(self, problem, eta, records=24):
         """Solver error over model error at each of `records` records, of the mean and of the covariance, in norm.
@@ -142,7 +150,7 @@ class Extracted:
         steps = max(1, round(24 / records / (eta * problem.sharpness)))
         truth = problem.trace(problem.sde_map(eta, self.batch_size), steps * records, steps)
         model = problem.trace(problem.sgd_map(eta, self.batch_size), steps * records, steps)
-        solver = problem.trace(self.interval(problem, eta, steps), records, 1)
+        solver = self.trace(problem, eta, steps, records)
 
         def norm(change):
             return np.linalg.norm(change[1:].reshape(records, -1), axis=1)
