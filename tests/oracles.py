@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+
 from equations import Objective
 
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import LinearRegression
+
 from dynamics import Strang
 from equations import SGD, Objective, Oja
-from oracles import LinearRegression
 from validation import compare, plot_difference, plot_fan
 
 STEPS, EVERY, PATHS = 40, 5, 4096
@@ -180,8 +181,12 @@ def test_plots(result):
     ax = plot_difference(result, "w", "variance", (1,))
     model = next(line for line in ax.lines if line.get_label() == "model error")
     np.testing.assert_allclose(model.get_ydata(), result.moments["w"]["variance"].model_error.value[:, 1])
-    for wrong in (lambda: plot_fan(result, "nothing"), lambda: plot_fan(result, "w"), lambda: plot_fan(result, "loss", (0,)),
-                  lambda: plot_difference(result, "loss", "skewness")):  # fmt: skip
+    for wrong in (
+        lambda: plot_fan(result, "nothing"),
+        lambda: plot_fan(result, "w"),
+        lambda: plot_fan(result, "loss", (0,)),
+        lambda: plot_difference(result, "loss", "skewness"),
+    ):
         with pytest.raises(ValueError, match="Argument `"):
             wrong()
 
@@ -204,8 +209,8 @@ def test_bad_input(key, unchecked):
 
 
 def test_shuffled_equation_is_noise_free_and_the_algorithm_is_not():
-    found = compare(SGD(ETA, BATCH, "shuffled"), PROBLEM.objective, PROBLEM.start, steps=20, key=jax.random.key(2), paths=32,
-                    save_every=10, observe={"w": weights})  # fmt: skip
+    found = compare(SGD(ETA, BATCH, "shuffled"), PROBLEM.objective, PROBLEM.start, steps=20, key=jax.random.key(2),
+                    paths=32, save_every=10, observe={"w": weights})  # fmt: skip
     variance = found.moments["w"]["variance"]
     assert np.all(variance.equation.value == 0) and np.all(variance.equation.error == 0)
     assert np.all(variance.discrete.value[1:] > 0) and np.all(np.isfinite(variance.model_error.error))
