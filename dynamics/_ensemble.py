@@ -1,5 +1,6 @@
 """What `solve` and `train` share: checks of their arguments, keys of the paths, recording, divergence."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -34,10 +35,15 @@ def check_params(params: PyTree) -> PyTree:
     Leaves of an Equinox module that are no arrays stay what they are.
     """
 
-    def convert(leaf):
-        return jnp.asarray(leaf) if isinstance(leaf, float | np.floating | np.ndarray) else leaf
+    def convert(path, leaf):
+        if isinstance(leaf, float | np.floating | np.ndarray):
+            return jnp.asarray(leaf)
+        if isinstance(leaf, numbers.Number | np.generic):  # a function in a plain container is no parameter, this is
+            name = leaf_name("params", path)
+            raise TypeError(f"Argument `params` must hold floating-point numbers, but {name} is {leaf!r}.")
+        return leaf
 
-    params = jax.tree.map(convert, params, is_leaf=lambda leaf: isinstance(leaf, eqx.Module))
+    params = jax.tree_util.tree_map_with_path(convert, params, is_leaf=lambda leaf: isinstance(leaf, eqx.Module))
     dtypes = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not eqx.is_array(leaf):
@@ -72,7 +78,7 @@ def guard_traced(params: PyTree) -> PyTree:
 def check_schedule(steps, paths, save_every) -> tuple[int, int, int]:
     """Steps, paths and save_every as integers, with save_every dividing steps."""
     steps, paths = integer("steps", steps), integer("paths", paths)
-    save_every = integer("save_every", save_every, maximum=steps)
+    save_every = integer("save_every", save_every)
     if steps % save_every:
         raise ValueError(f"Argument `save_every` must divide `steps`, {steps}, but {save_every} was given.")
     return steps, paths, save_every
@@ -98,6 +104,12 @@ def check_observe(observe, params: PyTree) -> Observables:
     if not isinstance(observe, dict) or not all(isinstance(name, str) for name in observe):
         raise TypeError(
             f"Argument `observe` must be a dict from names to functions of the parameters, but {observe!r} was given."
+        )
+    slashes = [name for name in observe if "/" in name]
+    if slashes:
+        raise ValueError(
+            f"Argument `observe` must have names without a slash, which NetCDF reads as a group, but "
+            f"{slashes} was given."
         )
     reserved = {"path", "step", "time", "ok", "failed_at"} & set(observe)
     if reserved:
@@ -132,10 +144,14 @@ def path_keys(key: Array, paths: int) -> Array:
     return jax.vmap(lambda path: jax.random.fold_in(key, path))(jnp.arange(paths))
 
 
-def is_good(state: PyTree) -> Array:
-    """Whether a state is finite and its fourth power, which the error of a variance takes, would not overflow."""
-    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.25) for leaf in leaves]))
+def is_good(params: PyTree, state: PyTree = None) -> Array:
+    """Whether parameters and state are finite, and the parameters' fourth power would not overflow.
+
+    The error of a variance takes that power. The memory of an optimizer may well hold larger numbers.
+    """
+    small = [jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.25) for leaf in jax.tree.leaves(params)]
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack(small + [jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
 
 
 def first_failure(failed_at: Array, good: Array, step: Array | int) -> Array:

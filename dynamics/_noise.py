@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-# Small noise is drawn for several steps at once, which costs a third of drawing it step by step. A block holds at most this
-# many numbers per path, and this many steps: more gain nothing, and with 10^4 paths the block falls out of the cache.
+# Small noise is drawn for several steps at once, which costs a third of drawing it step by step. A block holds at most so
+# many numbers per path, leaf and kick, and so many steps: more gain nothing, and with 10^4 paths the block falls out of
+# the cache.
 _BLOCK = 128
 _ROWS = 16
 
@@ -28,7 +29,7 @@ class Brownian(eqx.Module):
     @property
     def rows(self) -> int:
         """Training steps in a block."""
-        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.structure))
+        size = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.structure))
         return max(1, min(_ROWS, _BLOCK // max(size, 1)))
 
     def whole(self, step: Array) -> PyTree:
@@ -67,7 +68,8 @@ class Brownian(eqx.Module):
         key = jax.random.fold_in(self.key, index)
         key = jax.random.fold_in(key, stream) if stream else key
         leaves, treedef = jax.tree.flatten(self.structure)
-        keys = [key] if len(leaves) == 1 else jax.random.split(key, len(leaves))
+        # The first leaf has the key to itself, so that it does not depend on what is drawn beside it.
+        keys = [key if place == 0 else jax.random.fold_in(key, 1 + place) for place in range(len(leaves))]
         draws = [
             jax.random.normal(key, (self.rows, *extra, *leaf.shape), leaf.dtype)
             for key, leaf in zip(keys, leaves, strict=True)

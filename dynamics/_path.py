@@ -50,11 +50,11 @@ class Path(eqx.Module):
             end = offset + self.save_every
             if started is not None:
                 state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
-                failed_at = first_failure(failed_at, is_good(state), 1)
+                failed_at = first_failure(failed_at, self._good(state), 1)
                 offset = jnp.maximum(offset, 1)
             state, failed_at, block = self._advance(state, failed_at, block, begin, offset, end, brownian)
             complete = self._complete(state, begin, end)
-            failed_at = first_failure(failed_at, is_good(complete), end)
+            failed_at = first_failure(failed_at, self._good(complete), end)
             state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
             meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
             saved = record(self.observe, self.dynamics.params(recorded), self.static)
@@ -66,6 +66,9 @@ class Path(eqx.Module):
         _, recorded, failed_at, _, meter = carry
         self.meter.close(meter)
         return with_start(record(self.observe, params, self.static), saves), self.dynamics.params(recorded), failed_at
+
+    def _good(self, state) -> Array:
+        return is_good(self.dynamics.params(state), state)
 
     @property
     def _merged(self) -> bool:
@@ -136,7 +139,7 @@ class Path(eqx.Module):
             solver = Merged(solver, jnp.where(first, 0, -1))
         solution = dfx.diffeqsolve(
             self._terms(offset, increments),
-            Watched(solver, offset, self.substeps),
+            Watched(solver, self._good, offset, self.substeps),
             t0=jnp.zeros((), clock_type),
             t1=count.astype(clock_type),
             dt0=jnp.ones((), clock_type),
@@ -171,7 +174,7 @@ class Path(eqx.Module):
                 subs=[dfx.SubSaveAt(ts=recorded, fn=output), dfx.SubSaveAt(t1=True, fn=lambda t, y, args: (t, y))]
             ),
             stepsize_controller=controller,
-            event=dfx.Event(lambda t, y, args, **kwargs: ~is_good(y)),
+            event=dfx.Event(lambda t, y, args, **kwargs: ~self._good(y)),
             adjoint=self.adjoint,
             progress_meter=self.meter,
             max_steps=16 * self.steps + 4096,

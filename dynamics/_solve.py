@@ -63,8 +63,8 @@ def solve(
     - `dt`: the time of a training step, for a dynamics without a learning rate.
     - `solver`: a Diffrax solver. Default: `Strang()`, of second order for mean and covariance, and `diffrax.Tsit5()` where
         nothing is random. `diffrax.Euler()` is the Euler-Maruyama step, for an affine rule one weighted gradient; at
-        `substeps=1` it is the discrete algorithm on Gaussian gradients, not a resolved equation. Any Diffrax solver of
-        ordinary differential equations for a noise-free equation.
+        `substeps=1` it has the moments of a discrete step, for SGD exactly, and does not resolve the equation. For a
+        noise-free equation any explicit Runge-Kutta method, and with a step-size controller any adaptive solver.
     - `stepsize_controller`: for noise-free equations; the solver then chooses its steps itself, ignoring `substeps`, and a
         path that diverges ends in the last state that the controller accepted.
     - `adjoint`, `progress_meter`: passed on to Diffrax. The default adjoint is for reverse-mode differentiation.
@@ -85,7 +85,8 @@ def solve(
     dynamic, static = eqx.partition(params, is_parameter)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     random = _noise_structure(equation, signal, dynamic, 1) is not None
-    solver = _check_solver(solver, stepsize_controller, random)
+    _check_velocity(equation, signal, dynamic)
+    solver = check_solver(solver, stepsize_controller, random)
     key = check_key(key, random)
     for name, value, kind in (
         ("adjoint", adjoint, dfx.AbstractAdjoint),
@@ -175,7 +176,23 @@ def _noise_structure(equation, signal, dynamic, kicks_per_step):
     return found[0]
 
 
-def _check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
+def _check_velocity(equation, signal, dynamic) -> None:
+    """A ValueError unless the state's rate of change is like the state; another shape would broadcast silently."""
+
+    def rates(params):
+        state = equation.init(params)
+        return state, equation.flow(jnp.ones(()).astype(jax.tree.leaves(params)[0].dtype), state, signal)
+
+    state, rate = eqx.filter_eval_shape(rates, dynamic)
+    shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (state, rate)]
+    if jax.tree.structure(state) != jax.tree.structure(rate) or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Argument `equation` must have a velocity or drift like its state, of shapes {shapes[0]}, but "
+            f"{type(equation).__name__} gives {shapes[1]}."
+        )
+
+
+def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
     if solver is not None and not isinstance(solver, dfx.AbstractSolver):
         raise TypeError(f"Argument `solver` must be a diffrax.AbstractSolver or None, but {solver!r} was given.")
     if controller is not None:
@@ -197,6 +214,12 @@ def _check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
             "Argument `solver` must be Strang(), diffrax.Euler() or None for an equation with noise, but "
             f"{solver!r} was given. The noise is multiplicative, does not commute and is read in the Itô sense, which no "
             "other Diffrax solver integrates; a Stratonovich solver would solve another equation."
+        )
+    explicit = isinstance(solver, None | dfx.AbstractERK | Strang | dfx.Euler)
+    if not explicit and (controller is None or isinstance(solver, dfx.SemiImplicitEuler)):
+        raise ValueError(
+            "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None where no "
+            f"`stepsize_controller` is given, but {solver!r} was given."
         )
     if solver is None:
         return Strang() if random else dfx.Tsit5()

@@ -32,8 +32,10 @@ class Ralston3(dfx.AbstractERK):
 class Strang(dfx.AbstractItoSolver):
     r"""Half a flow, the Itô kick evaluated and applied in the middle, half a flow.
 
-    Second order in the step for mean and covariance. The flow is one step of any explicit Diffrax solver. `solve` merges
-    adjacent half flows; a record takes half a flow of its own, so that a path is the same however often it is recorded.
+    Second order in the step for mean and covariance; first order for rules that are neither affine in the gradient nor of
+    leapfrog form, and with a single evaluation of a noise that changes itself. The flow is one step of any explicit Diffrax
+    solver. `solve` merges adjacent half flows; a record takes half a flow of its own, so that a path is the same however
+    often it is recorded.
 
     **Arguments:**
 
@@ -58,7 +60,7 @@ class Strang(dfx.AbstractItoSolver):
             raise ValueError(f"Argument `kicks` must be 1, 2 or None, but {self.kicks!r} was given.")
 
     def order(self, terms):
-        return 2
+        return min(2, self.flow.order(None))
 
     def strong_order(self, terms):
         return 0.5

@@ -134,7 +134,7 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
             updates, new_memory = twin.update(grads, memory, params)
             new_params = optax.apply_updates(params, updates)
         new_memory = jax.tree.map(lambda new, old: new.astype(old.dtype), new_memory, memory)
-        failed_at = first_failure(failed_at, is_good(new_params), step + 1)
+        failed_at = first_failure(failed_at, is_good(new_params, new_memory), step + 1)
         return (new_params, new_memory, carried, failed_at), None
 
     def interval(carry, index):

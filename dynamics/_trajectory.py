@@ -18,7 +18,8 @@ class Trajectory(eqx.Module):
     - `times`: shape `(saves,)`, learning_rate * steps.
     - `observables`: a dict of arrays `(paths, saves, ...)`.
     - `final`: the parameters at the last step, each array with a leading axis `paths`.
-    - `ok`: shape `(paths,)`, False where a path diverged (a state not finite, or so large that its fourth power overflows).
+    - `ok`: shape `(paths,)`, False where a path diverged (a state not finite, or parameters
+        whose fourth power overflows) or, with a step-size controller, ran out of steps.
     - `failed_at`: shape `(paths,)`, the training step in which it did, -1 for never. Such a path stays at its last
         recorded state before that step, in `observables` and in `final`.
     - `equation`: what was run.
@@ -43,7 +44,7 @@ class Trajectory(eqx.Module):
         host = jax.device_get((self.observables, self.steps, self.times, self.ok, self.failed_at))
         observables, steps, times, ok, failed_at = host
         variables = {
-            name: (("path", "step", *(f"{name}_{axis}" for axis in range(values.ndim - 2))), values)
+            name: (("path", "step", *(f"{name}_axis_{axis}" for axis in range(values.ndim - 2))), values)
             for name, values in observables.items()
         }
         variables["ok"] = ("path", ok)

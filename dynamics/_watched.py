@@ -1,13 +1,14 @@
 """A Diffrax solver that notes when its path diverges: a fixed-step NaN is otherwise reported as a success."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import diffrax as dfx
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-from ._ensemble import first_failure, is_good
+from ._ensemble import first_failure
 
 
 class Watched(dfx.AbstractWrappedSolver):
@@ -17,6 +18,7 @@ class Watched(dfx.AbstractWrappedSolver):
     """
 
     solver: dfx.AbstractSolver
+    good: Callable[[PyTree], Array]
     offset: Array
     substeps: int = eqx.field(static=True)
 
@@ -48,7 +50,7 @@ class Watched(dfx.AbstractWrappedSolver):
         inner, failed_at = solver_state
         y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
         step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
-        return y1, error, dense, (inner, first_failure(failed_at, is_good(y1), step)), result
+        return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step)), result
 
     def func(self, terms, t0, y0, args):
         return self.solver.func(terms, t0, y0, args)

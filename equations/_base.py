@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
-from ._checks import choice, integer, positive
+from ._checks import choice, integer, number, positive
 from ._noise import SAMPLINGS, noise_factor, noise_operator, noise_weights
 from ._signal import AbstractSignal
 
@@ -142,6 +142,7 @@ class AbstractEquation(AbstractDynamics):
 
     def rescaled(self, factor) -> "AbstractEquation":
         """The same algorithm at `learning_rate * factor`, its other hyperparameters moved along its scaling."""
+        factor = number("factor", factor, allowed="a positive finite number", test=lambda x: x > 0)
         return eqx.tree_at(lambda equation: equation.learning_rate, self, self.learning_rate * factor)
 
     def time_per_step(self) -> Array:
@@ -246,10 +247,16 @@ class AbstractEquation(AbstractDynamics):
 
         if not isinstance(noise, tuple):
             return _scaled_sum((dt, velocity(noise)), (-dt, base))
-        first, second = (velocity(normals) for normals in noise)
+        # The combination that a rule's linear part sees is the first of the pair, which is the Brownian motion that other
+        # step lengths see too; the second is perpendicular to it.
+        ratio = jnp.sqrt(2 * self.learning_rate / dt - 1)
+        norm = jnp.sqrt(2 * (1 + ratio**2))
+        along, across = ((1 + ratio) / norm).astype(noise[0].dtype), ((1 - ratio) / norm).astype(noise[0].dtype)
+        first = velocity(along * noise[0] + across * noise[1])
+        second = velocity(across * noise[0] - along * noise[1])
         even = _scaled_sum((0.5, first), (0.5, second), (-1.0, base))
         odd = _scaled_sum((0.5, first), (-0.5, second))
-        odd = _scaled_sum((jnp.sqrt(2 * self.learning_rate / dt - 1), odd))
+        odd = _scaled_sum((ratio, odd))
         return _scaled_sum((dt, even), (dt, self.bounded(state, even, odd, dt)))
 
     def bounded(self, state: State, even: State, odd: State, dt: Array) -> State:

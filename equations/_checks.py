@@ -28,7 +28,9 @@ def number(name: str, value, *, allowed: str, test) -> jax.Array:
         value = float(value)
     except TypeError:  # a typed key, a complex number
         raise TypeError(f"{wording}, but {value!r} was given.") from None
-    if not (np.isfinite(value) and test(value)):
+    with np.errstate(over="ignore"):  # in float32 a number may overflow, or round to a bound
+        converted = np.asarray(value, jnp.result_type(float))
+    if not (np.isfinite(converted) and test(converted)):
         raise ValueError(f"{wording}, but {value!r} was given.")
     return jnp.asarray(value)
 
@@ -48,6 +50,17 @@ def decay(name: str):
     return lambda value: number(
         name, value, allowed="a number from 0 up to, not including, 1", test=lambda x: (x >= 0) & (x < 1)
     )
+
+
+def flag(name: str):
+    """A field converter: True or False."""
+
+    def convert(value):
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"Argument `{name}` must be True or False, but {value!r} was given.")
+        return bool(value)
+
+    return convert
 
 
 def integer(name: str, value, *, minimum: int = 1, maximum: int | None = None, optional: bool = False) -> int | None:
@@ -71,7 +84,7 @@ def integer(name: str, value, *, minimum: int = 1, maximum: int | None = None, o
 
 def choice(name: str, value, allowed: tuple[str, ...]) -> str:
     """`value`, one of the strings that are allowed."""
-    if value not in allowed:
+    if not (isinstance(value, str) and value in allowed):
         raise ValueError(f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}, but {value!r} was given.")
     return value
 

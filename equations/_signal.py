@@ -37,16 +37,16 @@ def _examples(data: PyTree) -> PyTree:
         raise ValueError("Argument `data` must hold at least one example, but its leading axis has length 0.")
 
     def convert(path, leaf):
-        leaf = jnp.asarray(leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            return leaf
         wording = f"Argument `data` must be finite, but {leaf_name('data', path)} holds NaN or infinity."
-        bad = ~jnp.all(jnp.isfinite(leaf))
         if isinstance(leaf, jax.core.Tracer):
-            return eqx.error_if(leaf, bad, wording)
-        if bad:
+            if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+                return leaf
+            return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), wording)
+        if not (np.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.inexact)):
+            raise TypeError(f"Argument `data` must hold numbers, but {leaf_name('data', path)} has dtype {leaf.dtype}.")
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf)):
             raise ValueError(wording)
-        return leaf
+        return jnp.asarray(leaf)
 
     return jax.tree_util.tree_map_with_path(convert, data)
 
@@ -103,7 +103,7 @@ class AbstractSignal(eqx.Module):
 
     def check(self, params: PyTree) -> None:
         """Raises a ValueError, before any compilation, unless the signal fits `params`."""
-        check_scalar(self, lambda model, example: self.surrogate(model, model, example), type(self).__name__, params)
+        check_scalar(self, lambda model, example: self.surrogate(model, model, example), "objective", params)
 
     def value_struct(self, params: PyTree) -> jax.ShapeDtypeStruct:
         """Shape and dtype of the surrogate at `params`, without computing it."""

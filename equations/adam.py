@@ -101,5 +101,5 @@ class Adam(AbstractEquation):
 
     def rescaled(self, factor):
         scaled = super().rescaled(factor)
-        betas = (1 - (1 - self.b1) * factor, 1 - (1 - self.b2) * factor)
+        betas = (decay("b1")(1 - (1 - self.b1) * factor), decay("b2")(1 - (1 - self.b2) * factor))
         return eqx.tree_at(lambda e: (e.b1, e.b2), scaled, betas)

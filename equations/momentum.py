@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ._base import AbstractEquation
-from ._checks import decay
+from ._checks import decay, flag
 
 
 class MomentumState(eqx.Module):
@@ -34,7 +34,7 @@ class Momentum(AbstractEquation):
     """
 
     momentum: Array = eqx.field(default=0.9, converter=decay("momentum"))
-    nesterov: bool = eqx.field(default=False, static=True)
+    nesterov: bool = eqx.field(default=False, static=True, converter=flag("nesterov"))
 
     def init(self, params):
         return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
@@ -59,7 +59,7 @@ class Momentum(AbstractEquation):
 
     def rescaled(self, factor):
         scaled = super().rescaled(factor)
-        return eqx.tree_at(lambda e: e.momentum, scaled, 1 - (1 - self.momentum) * jnp.sqrt(factor))
+        return eqx.tree_at(lambda e: e.momentum, scaled, decay("momentum")(1 - (1 - self.momentum) * factor**0.5))
 
     def time_per_step(self):
         return jnp.sqrt(self.learning_rate)

@@ -7,12 +7,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from oracles import LinearRegression
+from registry import EQUATIONS
 
-from dynamics import Strang
-from equations import SGD, Objective, Oja
+from dynamics import Strang, solve
+from equations import SGD, AbstractEquation, Objective, Oja
 from validation import compare, plot_difference, plot_fan
+from validation._statistics import moments
 
 STEPS, EVERY, PATHS = 40, 5, 4096
 PROBLEM = LinearRegression()
@@ -75,8 +78,6 @@ def test_parts_add_up_and_start_at_zero(result):
 
 def test_standard_error_of_a_variance(key):
     """Calibrated on Gaussians, where it is sqrt(2/(n-1)) sigma^2."""
-    from validation._statistics import moments
-
     samples = np.asarray(jax.random.normal(key, (20000, 3))) * 1.7
     moment = moments(samples, samples, samples, 2)["variance"]
     np.testing.assert_allclose(moment.equation.value, 1.7**2, rtol=0.04)
@@ -202,7 +203,10 @@ def test_bad_input(key, unchecked):
         (ValueError, "save_every", lambda: compare(sgd, *arguments, steps=10, key=key, save_every=3)),
         (ValueError, "noise", lambda: compare(sgd, *arguments, steps=10, key=key, noise="white")),
         (TypeError, "equation", lambda: compare(SGD, *arguments, steps=10, key=key)),
-        (TypeError, "objective", lambda: compare(sgd, None, PROBLEM.start, steps=10, key=key, observe={"w": weights})),
+        (TypeError, "objective", lambda: compare(sgd, None, PROBLEM.start, steps=10, key=key)),
+        (TypeError, "solver", lambda: compare(sgd, *arguments, steps=10, key=key, solver="x")),
+        (ValueError, "solver", lambda: compare(EQUATIONS["adam"], *arguments, steps=10, key=key, solver=dfx.Euler())),
+        (TypeError, "progress", lambda: compare(sgd, *arguments, steps=10, key=key, progress="x")),
     ):
         with pytest.raises(error, match=f"Argument `{name}`"):
             call()
@@ -215,3 +219,61 @@ def test_shuffled_equation_is_noise_free_and_the_algorithm_is_not():
     assert np.all(variance.equation.value == 0) and np.all(variance.equation.error == 0)
     assert np.all(variance.discrete.value[1:] > 0) and np.all(np.isfinite(variance.model_error.error))
     assert eqx.is_array(found.run.observables["w"])
+
+
+@pytest.mark.parametrize("name", sorted(EQUATIONS))
+def test_refinement_is_on_the_same_brownian_paths(name):
+    """Or the solver error would drown in Monte Carlo error: the paths at one and at half the step are nearly the same."""
+    equation = EQUATIONS[name]
+    found = [
+        solve(equation, PROBLEM.objective, PROBLEM.start, steps=20, key=jax.random.key(0), paths=256, save_every=20,
+              substeps=substeps).final
+        for substeps in (1, 2)
+    ]  # fmt: skip
+    for coarse, fine in zip(*(np.asarray(final).T for final in found), strict=True):
+        assert np.corrcoef(coarse, fine)[0, 1] > (0.9 if name == "adam" else 0.98)
+
+
+def test_both_sides_have_their_own_noise():
+    found = compare(SGD(ETA, BATCH), PROBLEM.objective, PROBLEM.start, steps=5, key=jax.random.key(0), paths=1000,
+                    save_every=5, observe={"w": weights}, noise="gaussian", solver=dfx.Euler())  # fmt: skip
+    flow, run = (np.asarray(side.observables["w"])[:, -1, 0] for side in (found.flow, found.run))
+    assert abs(np.corrcoef(flow, run)[0, 1]) < 4 / 1000**0.5  # they would be equal on the same key
+
+
+def test_few_paths():
+    """The variance is unbiased; one path of a random side has no error bar, and equal values no variance."""
+    values = np.random.default_rng(0).normal(size=(3, 2))
+    both = moments(values, values, values, 2)
+    np.testing.assert_allclose(both["variance"].equation.value, values.var(0, ddof=1))
+    np.testing.assert_allclose(both["mean"].equation.error, values.std(0, ddof=1) / 3**0.5)
+    one = moments(values[:1], values[:1], values, 2, (True, True))
+    assert np.all(np.isnan(one["mean"].model_error.error)) and np.all(np.isnan(one["variance"].equation.error))
+    still = moments(values[:1], values[:1], values, 2, (False, True))
+    np.testing.assert_allclose(still["mean"].model_error.error, both["mean"].discrete.error)
+    equal = np.full((17, 2), 0.2)
+    assert np.all(moments(equal, equal, equal, 2)["variance"].equation.value == 0)
+
+
+class Squared(AbstractEquation):
+    def velocity(self, t, state, gradient):
+        return jax.tree.map(lambda g: -(g**2), gradient)
+
+    def twin(self):
+        return optax.chain(optax.stateless(lambda g, p: jax.tree.map(jnp.square, g)), optax.sgd(self.learning_rate))
+
+
+def test_order_that_is_extrapolated():
+    from validation._compare import _weak_order
+
+    sgd, start = SGD(0.1, 4), PROBLEM.start
+    assert _weak_order(sgd, start, None) == _weak_order(sgd, start, Strang(dfx.Heun())) == 2
+    assert _weak_order(EQUATIONS["adam"], jnp.asarray(start), None) == 2
+    for equation, solver in (
+        (sgd, dfx.Euler()),
+        (sgd, Strang(dfx.Euler())),
+        (sgd, Strang(kicks=1)),
+        (Squared(0.1, 4), None),
+    ):
+        assert _weak_order(equation, jnp.asarray(start), solver) == 1
+    assert _weak_order(SGD(0.1), start, None) == 5

@@ -183,6 +183,13 @@ def kick_moments(equation, state, share):
     zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), structure))
     points = np.array(list(itertools.product((-(3**0.5), 0.0, 3**0.5), repeat=zeros.size)))
     weights = np.prod(np.where(points == 0, 2 / 3, 1 / 6), axis=1)
+    if isinstance(structure, tuple):
+        # The points stand for the two draws of a pair, so that they are symmetric under their exchange, as the cut is; the
+        # kick takes an orthogonal combination of them.
+        ratio = (2 * share - 1) ** 0.5
+        first, second = np.split(points, 2, axis=1)
+        along, across = (1 + ratio) * first + (1 - ratio) * second, (1 - ratio) * first - (1 + ratio) * second
+        points = np.concatenate([along, across], axis=1) / (2 * (1 + ratio**2)) ** 0.5
     one = jax.jit(jax.vmap(lambda normals: flat(equation.kick(t, state, OBJECTIVE, unravel(normals), dt))))
     kicks = np.asarray(one(points))
     mean = weights @ kicks

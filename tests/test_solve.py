@@ -10,7 +10,7 @@ import optax
 import pytest
 import xarray as xr
 from jaxtyping import Array
-from oracles import LinearRegression, mlp, within
+from oracles import LinearRegression, mlp, squared_error, within
 
 from dynamics import Strang, Trajectory, solve, train
 from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective
@@ -56,7 +56,7 @@ def test_the_snippet_of_the_contract():
         assert run.final.shape == (512, 3)
         np.testing.assert_array_equal(run.observables["w"][:, 0], np.tile(PROBLEM.start, (512, 1)))
         np.testing.assert_array_equal(run.observables["w"][:, -1], run.final)
-        assert run.to_xarray()["w"].dims == ("path", "step", "w_0")
+        assert run.to_xarray()["w"].dims == ("path", "step", "w_axis_0")
         loss = [scope["objective"].value(w) for w in run.final[:3]]
         np.testing.assert_allclose(run.observables["loss"][:3, -1], loss, rtol=1e-12)
 
@@ -443,7 +443,12 @@ def test_to_xarray_and_back_from_netcdf(tmp_path, key):
     flow = solve(Momentum(0.05, 4, nesterov=True), PROBLEM.objective, PROBLEM.start, steps=6, key=key, paths=2,
                  save_every=3, observe=observe, solver=dfx.Euler())  # fmt: skip
     data = flow.to_xarray()
-    assert data["norm"].dims == ("path", "step") and data["square"].dims == ("path", "step", "square_0", "square_1")
+    assert data["norm"].dims == ("path", "step") and data["square"].dims == (
+        "path",
+        "step",
+        "square_axis_0",
+        "square_axis_1",
+    )
     assert data["ok"].dims == data["failed_at"].dims == ("path",)
     np.testing.assert_array_equal(data["step"], [0, 3, 6])
     np.testing.assert_allclose(data["time"], [0, 0.15, 0.3])
@@ -536,3 +541,36 @@ def test_the_euler_step_of_a_user_s_rule_is_its_twin_on_gaussian_gradients(key):
     np.testing.assert_allclose(euler.observables["w"], run.observables["w"], rtol=1e-12)
     other = solve(Decayed(0.05, 4, decay=0.0), PROBLEM.objective, PROBLEM.start, solver=dfx.Euler(), **arguments)
     assert np.abs(other.final - euler.final).max() > 1e-3
+
+
+def test_large_gradients_are_no_divergence():
+    """Adam's second moment holds squares of gradients; only the parameters are held to a bound."""
+    problem = LinearRegression()
+    objective = Objective(
+        lambda w, example: 1e6 * squared_error(w, example),
+        tuple(leaf.astype(np.float32) for leaf in (problem.x, problem.y)),
+    )
+    start = problem.start.astype(np.float32)
+    for run in (solve, train):
+        found = run(Adam(0.01, 4), objective, start, steps=20, key=jax.random.key(0), paths=8, save_every=20)
+        assert np.all(found.ok)
+
+
+def test_objective_inside_a_trace():
+    problem = LinearRegression()
+    x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)
+
+    def final(x):
+        return solve(SGD(0.05), Objective(squared_error, (x, y)), problem.start, steps=2).final
+
+    np.testing.assert_allclose(jax.jit(final)(x), final(x), rtol=1e-12)
+
+
+def test_a_velocity_of_another_shape_is_refused():
+    class Summed(SGD):
+        def velocity(self, t, state, gradient):
+            return -jnp.sum(gradient)
+
+    problem = LinearRegression()
+    with pytest.raises(ValueError, match="Argument `equation` must have a velocity or drift like its state"):
+        solve(Summed(0.1), problem.objective, problem.start, steps=2)

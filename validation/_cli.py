@@ -97,7 +97,7 @@ def run_compare(options: Compare) -> None:
     from ._report import write_report
 
     begin = time.monotonic()
-    key = jax.random.key(integer("seed", options.seed, minimum=0))
+    key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
     objective, network, observe = digits_problem(jax.random.fold_in(key, 0), integer("hidden", options.hidden))
     console, comparisons = Console(stderr=True), {}
     columns = (
@@ -147,6 +147,9 @@ def main() -> None:
         """Compare continuous and discrete training of a network on real data."""
         try:
             run_compare(options)
+        except KeyboardInterrupt:
+            print("traindyn: interrupted; nothing was written", file=sys.stderr)
+            sys.exit(130)
         except (ValueError, TypeError) as error:
             if not str(error).startswith("Argument"):
                 raise  # not a wrong argument but a defect

@@ -4,15 +4,18 @@ import dataclasses
 from collections.abc import Callable
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory, solve, train
-from dynamics._ensemble import check_key, check_observe, check_params
+from dynamics._ensemble import check_equation, check_key, check_observe, check_params, check_schedule
+from dynamics._solve import check_solver
 from dynamics._trajectory import hyperparameters, version
 from equations import AbstractEquation, AbstractSignal, Objective
-from equations._checks import integer
+from equations._checks import choice, integer
+from equations._signal import is_parameter
 
 from ._statistics import Moment, moments
 from ._table import table
@@ -45,7 +48,7 @@ class Comparison:
     @property
     def times(self) -> np.ndarray:
         """learning_rate * steps, shape `(saves,)`."""
-        return np.asarray(self.flow.times)
+        return self.steps * hyperparameters(self.equation)["learning_rate"]
 
     @property
     def failed(self) -> dict[str, float]:
@@ -115,15 +118,23 @@ def compare(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
+    check_equation(equation, AbstractEquation)
+    params = check_params(params)
+    equation.check(params, objective)
     if observe is None and isinstance(objective, Objective):
         observe = {"loss": objective.value}
     if not observe and (observe is None or isinstance(observe, dict)):
         raise ValueError(f"Argument `observe` must hold at least one observable to compare, but {observe!r} was given.")
-    random = isinstance(equation, AbstractEquation) and equation.batch_size is not None
+    choice("noise", noise, ("minibatch", "gaussian"))
+    random = equation.batch_size is not None and (equation.random or noise == "minibatch")
     paths = integer("paths", paths, minimum=2 if random else 1)
     substeps = integer("substeps", substeps, maximum=64)
-    observe = check_observe(observe, check_params(params))
+    check_schedule(steps, paths, save_every)
+    observe = check_observe(observe, params)
+    order = _weak_order(equation, params, solver)
     key = check_key(key, random)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")
     progress = progress or (lambda stage: None)
 
     shared = dict(steps=steps, paths=paths, observe=observe, save_every=save_every)
@@ -138,13 +149,13 @@ def compare(
     refined = jax.block_until_ready(solve(equation, objective, params, substeps=2 * substeps, **continuous))
 
     both = np.asarray(flow.ok & refined.ok)
-    order = _weak_order(solver, equation.random)
     kept = {
         name: moments(
             _ensemble(flow, name, both, equation.random),
             _ensemble(refined, name, both, equation.random),
             _ensemble(run, name, np.asarray(run.ok), random),
             order,
+            (equation.random, random),
         )
         for name in observe
     }
@@ -159,7 +170,19 @@ def _ensemble(trajectory: Trajectory, name: str, ok: np.ndarray, random: bool) -
     return values[ok] if random else values[:1]
 
 
-def _weak_order(solver: dfx.AbstractSolver | None, random: bool) -> int:
-    if solver is None:
-        solver = None if random else dfx.Tsit5()
-    return 2 if solver is None else solver.order(None)
+def _weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractSolver | None) -> int:
+    """The order in its step with which the solver's means converge on this equation."""
+    solver = check_solver(solver, None, equation.random)
+    if not equation.random:
+        return solver.order(None)
+    affine = equation.is_affine(equation.init(eqx.filter(params, is_parameter)))
+    if isinstance(solver, dfx.Euler):
+        if not affine:
+            raise ValueError(
+                f"Argument `solver` must be Strang() or None for {type(equation).__name__}, whose velocity is not affine "
+                f"in the gradient, so that Euler's step cannot be refined, but {solver!r} was given."
+            )
+        return 1
+    if (solver.kicks or equation.kicks) < equation.kicks or not (affine or equation.leapfrog):
+        return 1
+    return solver.order(None)

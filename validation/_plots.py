@@ -38,7 +38,7 @@ def _label(observable, component):
 def _finish(ax, comparison, title):
     ax.set_title(title, fontsize="medium", loc="left")
     ax.set_xlabel("training step")
-    ax.set_xlim(comparison.steps[0], comparison.steps[-1])
+    ax.margins(x=0.02)
     ax.locator_params(axis="x", integer=True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize="small")

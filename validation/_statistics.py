@@ -28,24 +28,31 @@ class Moment(NamedTuple):
     model_error: Estimate
 
 
-def _mean(per_path: np.ndarray) -> Estimate:
-    """The mean over the leading axis; no error for a single path, which stands for a side without randomness."""
+def _mean(per_path: np.ndarray, random: bool) -> Estimate:
+    """The mean over the leading axis; its error is zero without randomness, and unknown (NaN) from a single path."""
     count = len(per_path)
-    error = per_path.std(axis=0, ddof=1) / count**0.5 if count > 1 else np.zeros(per_path.shape[1:])
+    if count > 1:
+        error = per_path.std(axis=0, ddof=1) / count**0.5
+    else:
+        error = np.full(per_path.shape[1:], np.nan if random else 0.0)
     return Estimate(per_path.mean(axis=0), error)
 
 
 def _squares(values: np.ndarray) -> np.ndarray:
     """Per path, numbers whose mean is the unbiased variance; their spread gives its standard error."""
     count = len(values)
-    return (values - values.mean(axis=0)) ** 2 * (count / (count - 1) if count > 1 else 1.0)
+    # Centred on the first path before the mean is taken: equal values have variance zero, not that of rounding.
+    centred = values - values[0]
+    return (centred - centred.mean(axis=0)) ** 2 * (count / (count - 1) if count > 1 else 1.0)
 
 
 def _subtract(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(a.value - b.value, np.hypot(a.error, b.error))
 
 
-def moments(equation: np.ndarray, refined: np.ndarray, discrete: np.ndarray, order: int) -> dict[str, Moment]:
+def moments(
+    equation: np.ndarray, refined: np.ndarray, discrete: np.ndarray, order: int, random=(True, True)
+) -> dict[str, Moment]:
     """Mean and variance over paths.
 
     **Arguments:**
@@ -53,17 +60,18 @@ def moments(equation: np.ndarray, refined: np.ndarray, discrete: np.ndarray, ord
     - `equation`, `refined`: `(paths, saves, ...)`, the same paths at one and at half the solver's step.
     - `discrete`: `(paths, saves, ...)`, an independent ensemble.
     - `order`: the weak order of the solver, for Richardson's extrapolation to a vanishing step.
+    - `random`: whether the equation and whether the discrete side is random; if not, one path says all.
     """
     ratio = 2**order / (2**order - 1)
 
     def moment(coarse, fine, other):
         excess = ratio * (coarse - fine)
         return Moment(
-            equation=_mean(coarse),
-            discrete=_mean(other),
-            difference=_subtract(_mean(coarse), _mean(other)),
-            solver_error=_mean(excess),
-            model_error=_subtract(_mean(coarse - excess), _mean(other)),
+            equation=_mean(coarse, random[0]),
+            discrete=_mean(other, random[1]),
+            difference=_subtract(_mean(coarse, random[0]), _mean(other, random[1])),
+            solver_error=_mean(excess, random[0]),
+            model_error=_subtract(_mean(coarse - excess, random[0]), _mean(other, random[1])),
         )
 
     sides = equation, refined, discrete

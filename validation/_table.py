@@ -33,7 +33,8 @@ def _rows(name: str, statistic: str, moment, steps) -> list[tuple[str, ...]]:
     rows = []
     for index in shown:
         at = (-1, *index)
-        worst = int(np.argmax(np.nan_to_num(ratios[(slice(None), *index)], nan=-1.0)))
+        # Step 0 is the same on both sides up to rounding.
+        worst = 1 + int(np.argmax(np.nan_to_num(ratios[(slice(1, None), *index)], nan=-1.0)))
         label = name + "".join(f"[{i}]" for i in index)
         rows.append(
             (
