@@ -68,7 +68,8 @@ class Path(eqx.Module):
         return with_start(record(self.observe, params, self.static), saves), self.dynamics.params(recorded), failed_at
 
     def _good(self, state) -> Array:
-        return is_good(self.dynamics.params(state), state)
+        params = self.dynamics.params(state)
+        return is_good(params, None if params is state else state)
 
     @property
     def _merged(self) -> bool:

@@ -85,7 +85,6 @@ def solve(
     dynamic, static = eqx.partition(params, is_parameter)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     random = _noise_structure(equation, signal, dynamic, 1) is not None
-    _check_velocity(equation, signal, dynamic)
     solver = check_solver(solver, stepsize_controller, random)
     key = check_key(key, random)
     for name, value, kind in (
@@ -148,6 +147,7 @@ def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint | N
 
 @eqx.filter_jit
 def _ensemble(path, params, key, controller, paths):
+    _check_velocity(path.dynamics, path.signal, params)  # here it is traced once, not on every call
     if controller is not None:
         return jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
     return jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
