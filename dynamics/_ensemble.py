@@ -149,9 +149,15 @@ def is_good(params: PyTree, state: PyTree = None) -> Array:
 
     The error of a variance takes that power. The memory of an optimizer may well hold larger numbers.
     """
-    small = [jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.25) for leaf in jax.tree.leaves(params)]
+
+    def small(leaf):
+        bound = float(jnp.finfo(leaf.dtype).max) ** 0.25
+        # This is computed in every step: one reduction, where there is something to reduce. NaN is not below the bound.
+        return jnp.max(jnp.abs(leaf)) < bound if leaf.size > 64 else jnp.all(jnp.abs(leaf) < bound)
+
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack(small + [jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
+    good = [small(leaf) for leaf in jax.tree.leaves(params)] + [jnp.all(jnp.isfinite(leaf)) for leaf in floats]
+    return jnp.all(jnp.stack(good))
 
 
 def first_failure(failed_at: Array, good: Array, step: Array | int) -> Array:

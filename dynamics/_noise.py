@@ -19,6 +19,12 @@ _BLOCK = 128
 _ROWS = 16
 
 
+def block_rows(structure: PyTree[jax.ShapeDtypeStruct]) -> int:
+    """Training steps in a block of noise of this structure."""
+    size = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(structure))
+    return max(1, min(_ROWS, _BLOCK // max(size, 1)))
+
+
 class Brownian(eqx.Module):
     """The increments of one path's Brownian motion, as standard normals, `per_step` of them in a training step."""
 
@@ -29,8 +35,7 @@ class Brownian(eqx.Module):
     @property
     def rows(self) -> int:
         """Training steps in a block."""
-        size = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.structure))
-        return max(1, min(_ROWS, _BLOCK // max(size, 1)))
+        return block_rows(self.structure)
 
     def whole(self, step: Array) -> PyTree:
         """The increment of a whole training step: leaves of the structure's shapes."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
+from equations._abstract import abstract_value
 from equations._checks import integer, positive
 from equations._signal import is_parameter
 
@@ -23,6 +24,7 @@ from ._ensemble import (
     guard_traced,
     path_keys,
 )
+from ._noise import block_rows
 from ._path import Path
 from ._strang import Strang
 from ._trajectory import Trajectory
@@ -84,7 +86,8 @@ def solve(
 
     dynamic, static = eqx.partition(params, is_parameter)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
-    random = _noise_structure(equation, signal, dynamic, 1) is not None
+    noise = abstract_value(_noise, equation, signal, dynamic, 1)
+    random = noise is not None
     solver = check_solver(solver, stepsize_controller, random)
     key = check_key(key, random)
     for name, value, kind in (
@@ -94,14 +97,15 @@ def solve(
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"Argument `{name}` must be a diffrax.{kind.__name__} or None, but {value!r} was given.")
     if isinstance(solver, dfx.Euler) and substeps > 1:  # raises where Euler cannot make substeps of a nonlinear rule
-        structure = _noise_structure(equation, signal, dynamic, substeps)
+        structure = abstract_value(_noise, equation, signal, dynamic, substeps)
         eqx.filter_eval_shape(
             lambda y, n: equation.euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure
         )
+    adjoint = adjoint or _default_adjoint(noise)
 
     path = Path(
-        equation, signal, static, observe, dt, _differentiable(solver, adjoint),
-        adjoint or dfx.RecursiveCheckpointAdjoint(), progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps,
+        equation, signal, static, observe, dt, _differentiable(solver, adjoint), adjoint,
+        progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps,
     )  # fmt: skip
     saves, state, failed_at = _ensemble(path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1)
     if not random:  # every path is the same one
@@ -127,7 +131,17 @@ def solve(
     )
 
 
-def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint | None) -> dfx.AbstractSolver:
+def _default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.AbstractAdjoint:
+    """One for reverse-mode differentiation.
+
+    XLA's loops with a condition cost 3 % more than those of a known length, which DirectAdjoint makes (a network on
+    digits); where a step is cheap, the branches in them cost more than that.
+    """
+    cheap = noise is None or block_rows(noise) > 1
+    return dfx.RecursiveCheckpointAdjoint() if cheap else dfx.DirectAdjoint()
+
+
+def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
     """The solver with the kind of loop over Runge-Kutta stages that an adjoint with forward mode needs.
 
     Diffrax sees to this itself, but not in a solver inside another one.
@@ -168,12 +182,9 @@ def _step_length(equation, dt) -> Array:
     return positive("dt" if rate is None else "learning_rate")(dt if rate is None else rate)
 
 
-def _noise_structure(equation, signal, dynamic, kicks_per_step):
-    found = []
-    eqx.filter_eval_shape(
-        lambda params: found.append(equation.noise(equation.init(params), signal, kicks_per_step)), dynamic
-    )
-    return found[0]
+def _noise(equation, signal, dynamic, kicks_per_step):
+    structure = equation.noise(equation.init(dynamic), signal, kicks_per_step)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
 
 
 def _check_velocity(equation, signal, dynamic) -> None:

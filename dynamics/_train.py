@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice
 from equations._noise import noise_weights
-from equations._signal import is_parameter
+from equations._signal import is_parameter, parameter_dtype
 
 from ._ensemble import (
     check_equation,
@@ -114,7 +114,7 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
     """One run of the twin: a scan over records around a scan over training steps."""
     twin = equation.twin()
     sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling) if noise == "minibatch" else None
-    normals = jax.ShapeDtypeStruct((signal.size,), signal.value_struct(params).dtype)
+    normals = jax.ShapeDtypeStruct((signal.size,), parameter_dtype(params))
     brownian = Brownian(key, normals, 1)
 
     def gradient(params, step, carried):

@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 from ._affine import is_affine
 from ._checks import choice, integer, number, positive
 from ._noise import SAMPLINGS, noise_factor, noise_operator, noise_weights
-from ._signal import AbstractSignal
+from ._signal import AbstractSignal, parameter_dtype
 
 State = PyTree
 Params = PyTree
@@ -220,7 +220,7 @@ class AbstractEquation(AbstractDynamics):
         """`(N,)` normals for each kick; a second set where a nonlinear rule is kicked more than once a step."""
         if not self.random:
             return None
-        normals = jax.ShapeDtypeStruct((signal.size,), signal.value_struct(self.params(state)).dtype)
+        normals = jax.ShapeDtypeStruct((signal.size,), parameter_dtype(self.params(state)))
         return normals if kicks_per_step == 1 or self.is_affine(state) else (normals, normals)
 
     def kick(self, t, state, signal, noise, dt):

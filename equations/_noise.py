@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, PyTree
 
-from ._signal import AbstractSignal
+from ._signal import AbstractSignal, parameter_dtype
 
 SAMPLINGS = ("with_replacement", "without_replacement", "shuffled")
 
@@ -42,7 +42,7 @@ def noise_operator(
 
     Matrix-free: `operator.mv(xi)` is one weighted gradient, and one draw of xi correlates all leaves.
     """
-    struct = jax.ShapeDtypeStruct((signal.size,), signal.value_struct(params).dtype)
+    struct = jax.ShapeDtypeStruct((signal.size,), parameter_dtype(params))
     return lx.FunctionLinearOperator(
         lambda normals: signal.gradient(params, noise_weights(normals, batch_size, sampling)), struct
     )

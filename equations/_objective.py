@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ._signal import AbstractSignal, _examples, check_scalar
+from ._signal import AbstractSignal, _examples, check_scalar, surrogate_value
 
 
 def _callable(loss):
@@ -39,4 +39,4 @@ class Objective(AbstractSignal):
         return jnp.mean(jax.vmap(lambda example: self.loss(params, example))(self.data))
 
     def check(self, params):
-        check_scalar(self, self.loss, "loss", params)
+        check_scalar(self, surrogate_value, "loss", params)

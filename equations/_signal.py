@@ -9,12 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ._abstract import abstract_value
 from ._checks import leaf_name
 
 
 def is_parameter(leaf) -> bool:
     """Whether a leaf of a model is trained: a floating-point array, by Equinox's convention."""
     return eqx.is_inexact_array(leaf)
+
+
+def parameter_dtype(params: PyTree):
+    """The dtype of the parameters, in which their noise is drawn."""
+    return jnp.result_type(*filter(is_parameter, jax.tree.leaves(params)))
 
 
 def _examples(data: PyTree) -> PyTree:
@@ -103,11 +109,7 @@ class AbstractSignal(eqx.Module):
 
     def check(self, params: PyTree) -> None:
         """Raises a ValueError, before any compilation, unless the signal fits `params`."""
-        check_scalar(self, lambda model, example: self.surrogate(model, model, example), "objective", params)
-
-    def value_struct(self, params: PyTree) -> jax.ShapeDtypeStruct:
-        """Shape and dtype of the surrogate at `params`, without computing it."""
-        return _abstract_value(self, lambda model, example: self.surrogate(model, model, example), params)
+        check_scalar(self, surrogate_value, "objective", params)
 
 
 class _Bound(AbstractSignal):
@@ -125,16 +127,15 @@ class _Bound(AbstractSignal):
         return _Bound(self.signal.take(indices), self.static)
 
 
-def _abstract_value(signal: AbstractSignal, function: Callable, params: PyTree):
-    dynamic, static = eqx.partition(params, eqx.is_array)
-    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.data)
-    return jax.eval_shape(lambda dynamic, example: function(eqx.combine(dynamic, static), example), dynamic, example)
+def surrogate_value(signal: AbstractSignal, params: PyTree) -> Array:
+    """The surrogate of the first example."""
+    return signal.surrogate(params, params, jax.tree.map(lambda leaf: leaf[0], signal.data))
 
 
 def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: PyTree) -> None:
-    """Raises a ValueError unless `function(params, example)` is one real floating-point number."""
+    """Raises a ValueError unless `function(signal, params)` is one real floating-point number."""
     try:
-        value = _abstract_value(signal, function, params)
+        value = abstract_value(function, signal, params)
     except Exception as error:
         raise ValueError(
             f"Argument `{name}` does not fit `params` and the examples of `data`: {type(error).__name__}: {error}"
