@@ -47,8 +47,8 @@ def fused(width: int, steps: int, paths: int, copies: int = 1):
 
 def run() -> list[Figure]:
     figures = []
-    # One path alone is reported too: drawing its normals, which no second core shares, weighs most there.
-    for width, paths, limit in (*((width, PATHS, 1.15) for width in SIZES), (min(SIZES), 1, None)):
+    # One path alone too: drawing its normals, which no second core shares, weighs most there.
+    for width, paths, limit in (*((width, PATHS, 1.15) for width in SIZES), (min(SIZES), 1, 1.15)):
         name, steps = SIZES[width]
         steps *= PATHS // paths
         objective, layers, library = fused(width, steps, paths)

@@ -170,6 +170,11 @@ def keep(failed: Array, old: PyTree, new: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(failed, a, b), old, new)
 
 
+def for_all_paths(tree: PyTree, paths: int) -> PyTree:
+    """The results of one path for `paths` paths that are all the same."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), tree)
+
+
 def with_start(first: dict, rest: dict) -> dict:
     """Records with the one of step 0 in front."""
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)

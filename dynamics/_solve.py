@@ -21,6 +21,7 @@ from ._ensemble import (
     check_params,
     check_schedule,
     dynamic_numbers,
+    for_all_paths,
     guard_traced,
     path_keys,
 )
@@ -108,10 +109,8 @@ def solve(
         progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps,
     )  # fmt: skip
     saves, state, failed_at = _ensemble(path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1)
-    if not random:  # every path is the same one
-        saves, state, failed_at = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, state, failed_at)
-        )
+    if not random:
+        saves, state, failed_at = for_all_paths((saves, state, failed_at), paths)
     recorded = jnp.arange(0, steps + 1, save_every)
     details = (
         ("solver", repr(solver)),

@@ -19,6 +19,7 @@ from ._ensemble import (
     check_schedule,
     dynamic_numbers,
     first_failure,
+    for_all_paths,
     guard_traced,
     is_good,
     keep,
@@ -85,9 +86,7 @@ def train(
         paths if random else 1,
     )
     if not random:
-        saves, final, failed_at = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), (saves, final, failed_at)
-        )
+        saves, final, failed_at = for_all_paths((saves, final, failed_at), paths)
     recorded = jnp.arange(0, steps + 1, save_every)
     return Trajectory(
         steps=recorded,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from oracles import LinearRegression
+from oracles import LeftPoint, LinearRegression
 from registry import EQUATIONS
 
 from dynamics import Strang, solve
@@ -149,15 +149,6 @@ def test_all_paths_diverged_is_said(recwarn):
     assert found.failed == {"equation": 1.0, "refined": 1.0, "discrete": 1.0}
     assert "100.0%" in str(found)
     json.dumps(found.to_dict(), allow_nan=False)
-
-
-class LeftPoint(Strang):
-    """A mutant: the noise is evaluated and applied at the start of the step."""
-
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        y = self.kick_step(terms, t0, t0, y0, args)
-        y = self.flow_step(terms, t0, t1, y, args)
-        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
 
 
 def test_left_point_noise_is_seen_in_the_solver_error():

@@ -4,12 +4,11 @@ Their means are right (the equation is linear), and so a check of means accepts 
 Adam's mutants are in test_adam, the moments of the solver's in test_solver_moments.
 """
 
-import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import LinearRegression
+from oracles import LeftPoint, LinearRegression
 
 from dynamics import Strang, solve
 from equations import SGD
@@ -71,16 +70,6 @@ def test_rejected_by_the_covariance_but_not_by_the_mean(mutant):
     assert of_covariance > 8
     if mutant is not BatchSizeLost:  # its greater spread carries its sample mean further
         assert of_mean < 4
-
-
-class LeftPoint(Strang):
-    """The drift as a flow, the noise at the left end of the step."""
-
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        kick = terms.terms[1]
-        noise = kick.vf_prod(t0, y0, args, kick.contr(t0, t1))
-        y = self.flow_step(terms, t0, t1, y0, args) + noise
-        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
 
 
 def refinement(solver):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import LinearRegression
+from oracles import LeftPoint, LinearRegression
 
 import dynamics._solve
 from dynamics import Strang, solve
@@ -25,16 +25,6 @@ PROBLEMS = [
     LinearRegression(seed, EXAMPLES, DIMENSION, noise=(0.5, 1.0, 0.1)[seed % 3], distance=(1.0, 3.0)[seed % 2])
     for seed in range(8)
 ]
-
-
-class LeftPoint(Strang):
-    """Mutant: the drift as a flow, the noise at the left end of the step. (`solve` merges no subclass of Strang.)"""
-
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        kick = terms.terms[1]
-        noise = kick.vf_prod(t0, y0, args, kick.contr(t0, t1))
-        y = self.flow_step(terms, t0, t1, y0, args) + noise
-        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
 
 
 @pytest.fixture(autouse=True)
