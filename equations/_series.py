@@ -1,0 +1,60 @@
+"""The logarithm of a near-identity map, that is the field whose flow over one step reproduces the map, as a series.
+
+For the map y + h f(y) (h the step) the field is
+
+    f - (h/2) f'f + h^2 [f''(f, f)/12 + f'f'f/3] + O(h^3)
+
+(Hairer, Lubich and Wanner 2006, Geometric Numerical Integration, chapter IX), or, without any derivative, from the
+forward differences of the iterates y_0 = y, y_{k+1} = y_k + h f(y_k),
+
+    (1/h) [D y - D^2 y/2 + D^3 y/3 - ... +- D^n y/n] + O(h^n)        (derived: log(1 + D) on functions along the iterates).
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+
+def moved(state: PyTree, *terms: tuple[Array | float, PyTree]) -> PyTree:
+    """state + sum of factor * tree over pairs (factor, tree), in the state's dtypes."""
+
+    def leaf(y, *trees):
+        return (y + sum(factor * x for (factor, _), x in zip(terms, trees, strict=True))).astype(y.dtype)
+
+    return jax.tree.map(leaf, state, *(tree for _, tree in terms))
+
+
+def by_derivatives(field: Callable[[PyTree], PyTree], state: PyTree, step: Array, order: int) -> PyTree:
+    """The series to order 1, 2 or 3 by nested Jacobian-vector products: 1, 2 and 4 evaluations of the field or less."""
+    if order == 1:
+        return field(state)
+    value, derivative = jax.linearize(field, state)
+    first = derivative(value)
+    if order == 2:
+        return moved(value, (-step / 2, first))
+
+    def along(y):
+        return jax.jvp(field, (y,), (value,))[1]
+
+    curvature = jax.jvp(along, (state,), (value,))[1]
+    return moved(value, (-step / 2, first), (step**2 / 12, curvature), (step**2 / 3, derivative(first)))
+
+
+def by_map(field: Callable[[PyTree], PyTree], state: PyTree, step: Array, order: int) -> PyTree:
+    """The series to any order from as many steps of the map itself, whatever is inside."""
+    # D^k y_0 = h sum_j (-1)^(k-1-j) binom(k-1, j) f(y_j): in terms of the increments nothing cancels but them.
+    weights = [
+        sum((-1) ** j * math.comb(k - 1, j) / k for k in range(j + 1, order + 1)) for j in range(order)
+    ]  # fmt: skip
+
+    def body(carry, weight):
+        y, total = carry
+        value = field(y)
+        return (moved(y, (step, value)), moved(total, (weight, value))), None
+
+    zero = jax.tree.map(jnp.zeros_like, state)
+    dtype = jnp.result_type(*jax.tree.leaves(state))
+    return jax.lax.scan(body, (state, zero), jnp.asarray(weights, dtype))[0][1]

@@ -1,0 +1,111 @@
+"""Any Optax optimizer as an equation: its increment field."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from ._checks import number
+from ._increment import AbstractIncrement
+
+# How an optimizer's decay rates move with the learning rate unless the user says otherwise: 1 - rate ~ eta^exponent.
+_EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "decay_rate": 1.0, "momentum": 0.5}
+
+Rule = float | Callable[[Any, Array], Any]
+
+
+class OptaxEquation(AbstractIncrement):
+    """What `from_optax` returns: the increment field of `factory(learning_rate, **hyperparameters)`."""
+
+    factory: Callable = eqx.field(kw_only=True, static=True)
+    hyperparameters: dict[str, Any] = eqx.field(kw_only=True)
+    scaling: tuple[tuple[str, Rule], ...] = eqx.field(kw_only=True, static=True)
+
+    def twin(self):
+        return self.factory(learning_rate=self.learning_rate, **self.hyperparameters)
+
+    def rescaled(self, factor):
+        """Another learning rate, with every hyperparameter moved by its rule."""
+        scaled = super().rescaled(factor)
+        values = dict(self.hyperparameters)
+        for name, rule in self.scaling:
+            if callable(rule):
+                values[name] = rule(values[name], factor)
+            else:
+                values[name] = 1 - (1 - values[name]) * factor**rule
+        return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
+
+    def time_per_step(self):
+        """eta^(smallest exponent of the decay rates, at most 1)."""
+        exponents = [rule for _, rule in self.scaling if not callable(rule) and rule > 0]
+        return self.learning_rate ** min([1.0, *exponents])
+
+
+def from_optax(
+    factory: Callable[..., optax.GradientTransformation],
+    learning_rate,
+    batch_size: int | None = None,
+    sampling: str = "with_replacement",
+    *,
+    scaling: Mapping[str, Rule] | None = None,
+    **hyperparameters,
+) -> OptaxEquation:
+    r"""An Optax optimizer as an equation, without a line of mathematics: dy = f_eta(y) dt, f_eta = (Phi_eta - 1)/eta.
+
+    The state y is the parameters and the optimizer's memory. The field is that of the algorithm at this learning rate, not
+    of a limit; to leading order it is the equation that the algorithm models, and `modified` continues it to higher ones.
+
+        own = from_optax(optax.adamw, learning_rate=1e-3)
+        warm = from_optax(
+            lambda learning_rate, decay_steps: optax.sgd(optax.cosine_decay_schedule(learning_rate, decay_steps)),
+            learning_rate=0.1, decay_steps=100, scaling={"decay_steps": lambda steps, factor: steps / factor},
+        )
+
+    **Arguments:**
+
+    - `factory`: called as `factory(learning_rate=..., **hyperparameters)`, such as `optax.adamw`.
+    - `learning_rate`, `batch_size`, `sampling`: as in `AbstractEquation`.
+    - `scaling`: how hyperparameters move as eta -> 0, by name: a number p for a decay rate with 1 - rate ~ eta^p (0: it
+        stays), or a function `(value, factor) -> value`. By default b1, b2, b3, decay and decay_rate have p = 1 and
+        momentum p = 1/2, also where the factory's own default stands; everything else stays.
+    - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile.
+
+    **Raises:** TypeError or ValueError, naming the argument.
+    """
+    if not callable(factory):
+        raise TypeError(f"Argument `factory` must be callable, such as optax.adamw, but {factory!r} was given.")
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    named = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    values = {name: value for name, value in named.items() if name in _EXPONENTS} | hyperparameters
+    rules = {name: p for name, p in _EXPONENTS.items() if name in values} | dict(scaling or {})
+    for name, rule in rules.items():
+        if name not in values and name in named:
+            values[name] = named[name]
+        if name not in values:
+            raise ValueError(
+                f"Argument `scaling` must name hyperparameters of the factory, {sorted(values)}, but {name!r} was given."
+            )
+        if not callable(rule):
+            number(f"scaling[{name!r}]", rule, allowed="a number of at least 0 or a function", test=lambda p: p >= 0)
+    rules = {name: rule for name, rule in rules.items() if values[name] is not None}
+    values = {name: jnp.asarray(v) if isinstance(v, float) else v for name, v in values.items()}
+    equation = OptaxEquation(
+        learning_rate, batch_size, sampling,
+        factory=factory, hyperparameters=values, scaling=tuple(sorted(rules.items())),
+    )  # fmt: skip
+    try:
+        twin = equation.twin()
+    except Exception as error:
+        raise ValueError(
+            f"Argument `factory` must take learning_rate and {sorted(values)}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(twin, optax.GradientTransformation):
+        raise TypeError(f"Argument `factory` must make an optax.GradientTransformation, but it made {twin!r}.")
+    return equation

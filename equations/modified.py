@@ -1,0 +1,268 @@
+"""Modified equations: what a discrete algorithm really follows, as a series in the learning rate."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+
+from ._base import AbstractDynamics, AbstractEquation
+from ._checks import choice, flag, integer
+from ._increment import AbstractIncrement, Increment
+from ._noise import noise_factor
+from ._series import by_derivatives, by_map, moved
+from ._slaved import Slaved
+
+_HIGHEST = {"derivatives": 3, "map": 6}
+
+
+def modified(
+    equation: AbstractDynamics,
+    order: int = 2,
+    *,
+    fluctuations: bool = False,
+    route: str = "derivatives",
+    memory: str = "dynamic",
+) -> AbstractDynamics:
+    r"""The modified equation of a discrete algorithm, whose error is O(h^order), h the algorithm's step in natural time.
+
+    Without noise, with the increment field f = (Phi_eta - 1)/eta of the twin on its whole state,
+
+        dy = {f - (eta/2) f'f + eta^2 [f''(f, f)/12 + f'f'f/3] - ...} dt,
+
+    the logarithm of the step (Hairer, Lubich and Wanner 2006, chapter IX); for gradient descent at order 2 that is the
+    flow of L + (eta/4)|grad L|^2 (Barrett and Dherin 2021, ICLR), from order 3 on it is no gradient. With minibatches, b
+    the mean and Sigma the covariance of the increment,
+
+        dy = [b - (eta/2) b'b] dt + sqrt(eta) Sigma^{1/2} dW    (Itô),
+
+    of weak order 2, for SGD that of Li, Tai and E 2019, JMLR 20(40). Its covariance, itself O(eta), keeps a relative error
+    O(eta), a greater one than without the correction; with `fluctuations` the diffusion is corrected too, which makes it
+    O(eta^2) (derived; for rules affine in the gradient):
+
+        sigma(y)  ->  (1 - (eta/2) b') sigma(y - (eta/2) b),
+        Sigma     ->  Sigma - (eta/2) [b . grad Sigma + b' Sigma + Sigma b'^T].
+
+    With `sampling="shuffled"` the mean over the orders of an epoch, compared at epoch ends, has the drift
+    b - (eta/2) E[u_B' u_B], u_B the increment on an independent subset (Smith et al. 2021, ICLR), and no noise.
+
+    The series is asymptotic: beyond eta * lambda_max of about 0.5 it stops helping.
+
+    **Arguments:**
+
+    - `equation`: an equation with a twin; or any other dynamics with a `learning_rate`, whose Euler step is then the
+        discrete algorithm; or what `symbolic` gave.
+    - `order`: 1 to 3 by derivatives, to 6 by the map; with noise at most 2.
+    - `fluctuations`: corrects the diffusion as well; order 2, with noise.
+    - `route`: `"derivatives"`, nested Jacobian-vector products (1.6 and 3 gradients at orders 2 and 3), or `"map"`, the
+        forward differences of `order` steps of the algorithm, without any derivative.
+    - `memory`: `"dynamic"`, the optimizer's memory is part of the state, under the equation's own scaling; `"slaved"`, the
+        hyperparameters are fixed as eta -> 0, the memory follows the parameters, and only these are left, in the
+        clock eta * step. A run from an empty memory starts from the slow path that its initial layer leads to.
+
+    **Returns:** a `Modified`, for `solve`, `train`, `compare` and `orders`.
+
+    **Raises:** TypeError or ValueError, naming the argument.
+    """
+    if not isinstance(equation, AbstractDynamics):
+        raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
+    if isinstance(equation, Modified):
+        raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
+    route = choice("route", route, ("derivatives", "map"))
+    order = integer("order", order, maximum=_HIGHEST[route])
+    fluctuations = flag("fluctuations")(fluctuations)
+    memory = choice("memory", memory, ("dynamic", "slaved"))
+    if hasattr(equation, "modified"):  # it knows its own series
+        return equation.modified(order, fluctuations=fluctuations)
+    if not isinstance(equation, AbstractEquation):
+        if memory == "slaved":
+            raise ValueError(
+                "Argument `memory` must be 'dynamic' for a dynamics without a twin, but 'slaved' was given."
+            )
+        if getattr(equation, "learning_rate", None) is None:
+            raise ValueError(
+                "Argument `equation` must have a learning rate, the step of the series, but "
+                f"{type(equation).__name__} has none."
+            )
+        return Modified(
+            equation.learning_rate, equation=equation, order=order, fluctuations=fluctuations, route=route
+        )
+    if equation.random and order > 2:
+        raise ValueError(f"Argument `order` must be at most 2 for an equation with noise, but {order} was given.")
+    shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
+    if shuffled and (order > 2 or route == "map"):
+        raise ValueError(
+            "Argument `order` must be at most 2 by route='derivatives' for sampling='shuffled', but "
+            f"order {order} by {route!r} was given."
+        )
+    if fluctuations and not (equation.random and order == 2 and memory == "dynamic"):
+        raise ValueError(
+            "Argument `fluctuations` must be False unless the equation has noise, `order` is 2 and `memory` 'dynamic', but "
+            "True was given."
+        )
+    leading = Increment.of(equation)
+    if memory == "slaved":
+        leading = Slaved.of(leading, order)
+    return Modified(
+        equation.learning_rate, equation.batch_size, equation.sampling,
+        equation=leading, order=order, fluctuations=fluctuations, route=route,
+    )  # fmt: skip
+
+
+class Modified(AbstractEquation):
+    """What `modified` returns.
+
+    **Attributes:**
+
+    - `order`, `fluctuations`, `route`: as given.
+    - `equation`: the leading equation whose series this is: an increment field, a slaved one, or the dynamics given.
+    - `increment`: the increment field of the discrete algorithm, None for a dynamics without a twin.
+    """
+
+    equation: AbstractDynamics = eqx.field(kw_only=True)
+    order: int = eqx.field(kw_only=True, static=True)
+    fluctuations: bool = eqx.field(kw_only=True, static=True)
+    route: str = eqx.field(kw_only=True, static=True)
+
+    @property
+    def leading(self) -> AbstractDynamics:
+        """The leading equation at the learning rate of this one."""
+        return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
+
+    @property
+    def increment(self) -> AbstractIncrement | None:
+        leading = self.leading
+        return (
+            leading.source
+            if isinstance(leading, Slaved)
+            else leading
+            if isinstance(leading, AbstractIncrement)
+            else None
+        )
+
+    def init(self, params):
+        return self.leading.init(params)
+
+    def params(self, state):
+        return self.leading.params(state)
+
+    def velocity(self, t, state, gradient):
+        """That of the leading equation."""
+        return self.leading.velocity(t, state, gradient)
+
+    def twin(self):
+        return self.leading.twin()
+
+    @property
+    def random(self):
+        leading = self.leading
+        return leading.random if isinstance(leading, AbstractEquation) else True
+
+    def is_affine(self, state):
+        leading = self.leading
+        return leading.is_affine(state) if isinstance(leading, AbstractEquation) else True
+
+    def rescaled(self, factor):
+        if not isinstance(self.equation, AbstractEquation):
+            return super().rescaled(factor)
+        scaled = self.leading.rescaled(factor)
+        return eqx.tree_at(lambda e: (e.learning_rate, e.equation), self, (scaled.learning_rate, scaled))
+
+    def time_per_step(self):
+        leading = self.leading
+        return leading.time_per_step() if isinstance(leading, AbstractEquation) else self.learning_rate
+
+    def _corrected(self, t, state, signal):
+        series = by_map if self.route == "map" else by_derivatives
+        drift = series(lambda y: self.leading.drift(t, y, signal), state, self.learning_rate, self.order)
+        if self.batch_size is not None and self.sampling == "shuffled" and self.order == 2:
+            drift = moved(drift, (-self.learning_rate / 2, self._epoch(t, state, signal)))
+        return drift
+
+    def _epoch(self, t, state, signal):
+        """E[u_B' u_B] - b'b over independent subsets B, by one pass over the examples."""
+        factor = noise_factor(signal.size, self.batch_size, "without_replacement") / signal.size
+        leading = self.leading
+
+        def deviation(index):
+            def field(y):
+                one = leading.velocity(t, y, signal.take(index[None]).gradient(leading.params(y)))
+                return moved(one, (-1.0, leading.drift(t, y, signal)))
+
+            return field
+
+        def add(total, index):
+            field = deviation(index)
+            return moved(total, (factor, jax.jvp(field, (state,), (field(state),))[1])), None
+
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, state), jnp.arange(signal.size))[0]
+
+    def _mean_of_kick(self, t, state, signal):
+        """drift - flow of the leading equation, or None where it vanishes."""
+        leading = self.leading
+        if isinstance(leading, AbstractEquation):
+            if not leading.random or leading.is_affine(state):
+                return None
+        elif type(leading).flow is AbstractDynamics.flow:
+            return None
+        return moved(leading.drift(t, state, signal), (-1.0, leading.flow(t, state, signal)))
+
+    def drift(self, t, state, signal):
+        """The series in the leading equation's drift."""
+        return self._corrected(t, state, signal)
+
+    def flow(self, t, state, signal):
+        drift, mean = self._corrected(t, state, signal), self._mean_of_kick(t, state, signal)
+        return drift if mean is None else moved(drift, (-1.0, mean))
+
+    def start(self, state, signal, noise):
+        return self.leading.start(state, signal, noise)
+
+    def noise(self, state, signal, kicks_per_step):
+        return self.leading.noise(state, signal, kicks_per_step)
+
+    def diffusion(self, t, state, signal):
+        """A root of the diffusion; with `fluctuations` (1 - (eta/2) b') sigma(y - (eta/2) b)."""
+        if not self.fluctuations:
+            return self.leading.diffusion(t, state, signal)
+        shifted, respond = self._response(t, state, signal)
+        root = self.leading.diffusion(t, shifted, signal)
+        if root is None:
+            return None
+        return lx.FunctionLinearOperator(lambda normals: respond(root.mv(normals)), root.in_structure())
+
+    def kick(self, t, state, signal, noise, dt):
+        if not self.fluctuations:
+            return self.leading.kick(t, state, signal, noise, dt)
+        shifted, respond = self._response(t, state, signal)
+        kick = self.leading.kick(t, shifted, signal, noise, dt)
+        mean = self._mean_of_kick(t, shifted, signal)
+        if mean is None:
+            return respond(kick)
+        kick = moved(kick, (-dt, mean))
+        return moved(respond(kick), (dt, self._mean_of_kick(t, state, signal)))
+
+    def _response(self, t, state, signal) -> tuple[Any, Any]:
+        """y - (eta/2) b, and the map v -> v - (eta/2) b'v."""
+        value, derivative = jax.linearize(lambda y: self.leading.drift(t, y, signal), state)
+        half = self.learning_rate / 2
+        return moved(state, (-half, value)), lambda v: moved(v, (-half, derivative(v)))
+
+    def euler(self, t, state, signal, noise, dt):
+        return AbstractDynamics.euler(self, t, state, signal, noise, dt)
+
+    def check(self, params, signal):
+        self.leading.check(params, signal)
+        if self.batch_size is not None and self.sampling == "shuffled" and self.order == 2:
+            memory = jax.eval_shape(lambda p: self.init(p).memory, eqx.filter(params, eqx.is_inexact_array))
+            if jax.tree.leaves(memory):
+                raise ValueError(
+                    "Argument `sampling` must not be 'shuffled' for the modified equation of an algorithm with memory, "
+                    "since its batches then depend on each other through it."
+                )
+
+    @property
+    def remainder(self) -> str:
+        """What the truncated series leaves out, in words."""
+        return f"O(h^{self.order}), h = natural time of a step"
