@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations._checks import integer, leaf_name
+from equations._checks import LARGEST, integer, leaf_name
 from equations._signal import is_parameter
 
 Observables = dict[str, Callable]
@@ -77,7 +77,7 @@ def guard_traced(params: PyTree) -> PyTree:
 
 def check_schedule(steps, paths, save_every) -> tuple[int, int, int]:
     """Steps, paths and save_every as integers, with save_every dividing steps."""
-    steps, paths = integer("steps", steps), integer("paths", paths)
+    steps, paths = integer("steps", steps, maximum=LARGEST), integer("paths", paths, maximum=LARGEST)
     save_every = integer("save_every", save_every)
     if steps % save_every:
         raise ValueError(f"Argument `save_every` must divide `steps`, {steps}, but {save_every} was given.")
@@ -130,6 +130,10 @@ def check_observe(observe, params: PyTree) -> Observables:
             and not jnp.issubdtype(getattr(value, "dtype", float), jax.dtypes.extended)
         ):
             raise TypeError(f"Argument `observe`: observable {name!r} must return one array, but it returns {value!r}.")
+        if jnp.issubdtype(getattr(value, "dtype", float), jnp.complexfloating):
+            raise TypeError(
+                f"Argument `observe`: observable {name!r} must return real numbers, but it returns {value!r}."
+            )
     return dict(observe)
 
 
@@ -152,8 +156,12 @@ def is_good(params: PyTree, state: PyTree = None) -> Array:
 
     def small(leaf):
         bound = float(jnp.finfo(leaf.dtype).max) ** 0.25
-        # This is computed in every step: one reduction, where there is something to reduce. NaN is not below the bound.
-        return jnp.max(jnp.abs(leaf)) < bound if leaf.size > 64 else jnp.all(jnp.abs(leaf) < bound)
+        below = jnp.abs(leaf) < bound  # which NaN is not
+        if leaf.size <= 64:
+            return jnp.all(below)
+        # This is computed in every step, and on a CPU a maximum of floats costs a little less than `all`. It must not be
+        # that of the leaf itself: XLA's maximum under vmap passes over NaN.
+        return jnp.max(jnp.where(below, jnp.zeros((), leaf.dtype), jnp.ones((), leaf.dtype))) == 0
 
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     good = [small(leaf) for leaf in jax.tree.leaves(params)] + [jnp.all(jnp.isfinite(leaf)) for leaf in floats]

@@ -97,6 +97,15 @@ def solve(
     ):
         if value is not None and not isinstance(value, kind):
             raise TypeError(f"Argument `{name}` must be a diffrax.{kind.__name__} or None, but {value!r} was given.")
+    if isinstance(adjoint, dfx.ImplicitAdjoint):
+        raise ValueError(
+            f"Argument `adjoint` must differentiate a whole path, not its steady state, but {adjoint!r} was given."
+        )
+    if isinstance(adjoint, dfx.BacksolveAdjoint) and stepsize_controller is not None:
+        raise ValueError(
+            "Argument `adjoint` must keep records between steps where a `stepsize_controller` chooses them, but "
+            f"{adjoint!r} was given."
+        )
     if isinstance(solver, dfx.Euler) and substeps > 1:  # raises where Euler cannot make substeps of a nonlinear rule
         structure = abstract_value(_noise, equation, signal, dynamic, substeps)
         eqx.filter_eval_shape(
@@ -160,7 +169,7 @@ def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) ->
 
 @eqx.filter_jit
 def _ensemble(path, params, key, controller, paths):
-    _check_velocity(path.dynamics, path.signal, params)  # here it is traced once, not on every call
+    check_velocity(path.dynamics, path.signal, params)  # here it is traced once, not on every call
     if controller is not None:
         return jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
     return jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
@@ -186,7 +195,7 @@ def _noise(equation, signal, dynamic, kicks_per_step):
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
 
 
-def _check_velocity(equation, signal, dynamic) -> None:
+def check_velocity(equation, signal, dynamic) -> None:
     """A ValueError unless the state's rate of change is like the state; another shape would broadcast silently."""
 
     def rates(params):
@@ -210,6 +219,11 @@ def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
             raise TypeError(
                 "Argument `stepsize_controller` must be a diffrax.AbstractStepSizeController or None, but "
                 f"{controller!r} was given."
+            )
+        if isinstance(controller, dfx.ConstantStepSize):
+            raise ValueError(
+                "Argument `stepsize_controller` must choose the steps, such as diffrax.PIDController, or be None for "
+                f"constant ones, but {controller!r} was given."
             )
         if random:
             raise ValueError(

@@ -12,7 +12,8 @@ def abstract_value(function: Callable, *args: PyTree) -> PyTree[jax.ShapeDtypeSt
     """What `function(*args)` returns, abstractly. Whatever is no array in `args` is passed as it is.
 
     Remembered by the function, the shapes and dtypes of the arrays and the values of everything else: give a function that
-    is defined once, not a closure made for the call. What cannot be hashed is traced anew.
+    is defined once, not a closure made for the call. What cannot be hashed is traced anew. As for jit, a function that
+    changes what it does without changing its identity (by a global it reads, say) is not noticed.
     """
     arrays, rest = eqx.partition(args, eqx.is_array)
     leaves, treedef = jax.tree.flatten(arrays)

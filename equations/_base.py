@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
-from ._checks import choice, integer, number, positive
+from ._checks import LARGEST, choice, integer, number, positive
 from ._noise import SAMPLINGS, noise_factor, noise_operator, noise_weights
 from ._signal import AbstractSignal, parameter_dtype
 
@@ -109,7 +109,7 @@ class AbstractEquation(AbstractDynamics):
 
     learning_rate: Array = eqx.field(converter=positive("learning_rate"))
     batch_size: int | None = eqx.field(
-        default=None, static=True, converter=lambda value: integer("batch_size", value, optional=True)
+        default=None, static=True, converter=lambda value: integer("batch_size", value, maximum=LARGEST, optional=True)
     )
     sampling: str = eqx.field(
         default="with_replacement", static=True, converter=lambda value: choice("sampling", value, SAMPLINGS)

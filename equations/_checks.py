@@ -9,6 +9,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+LARGEST = 2**31 - 1  # of what a run counts: steps, paths, examples
+
 
 def number(name: str, value, *, allowed: str, test) -> jax.Array:
     """`value` as a weakly typed scalar array, so that it never promotes a float32 parameter.
@@ -20,19 +22,26 @@ def number(name: str, value, *, allowed: str, test) -> jax.Array:
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{wording}, but a traced {value.dtype} of shape {value.shape} was given.")
         return eqx.error_if(value, ~(jnp.isfinite(value) & test(value)), wording)
-    if isinstance(value, bool | np.bool_) or not (
-        isinstance(value, numbers.Real) or (isinstance(value, jax.Array | np.ndarray) and value.shape == ())
-    ):
+    if not _is_real(value):
         raise TypeError(f"{wording}, but {value!r} was given.")
     try:
         value = float(value)
-    except TypeError:  # a typed key, a complex number
-        raise TypeError(f"{wording}, but {value!r} was given.") from None
+    except OverflowError:  # an integer with so many digits that one had better not print it
+        raise ValueError(f"{wording}, but a number beyond float64 was given.") from None
     with np.errstate(over="ignore"):  # in float32 a number may overflow, or round to a bound
         converted = np.asarray(value, jnp.result_type(float))
     if not (np.isfinite(converted) and test(converted)):
         raise ValueError(f"{wording}, but {value!r} was given.")
     return jnp.asarray(value)
+
+
+def _is_real(value) -> bool:
+    """Whether a value that is not traced is one real number; True and a time span are none."""
+    if not isinstance(value, jax.Array | np.ndarray | np.generic):
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if value.shape != () or jnp.issubdtype(value.dtype, np.timedelta64):
+        return False
+    return any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
 
 
 def positive(name: str):

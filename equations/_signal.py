@@ -43,16 +43,35 @@ def _examples(data: PyTree) -> PyTree:
         raise ValueError("Argument `data` must hold at least one example, but its leading axis has length 0.")
 
     def convert(path, leaf):
-        wording = f"Argument `data` must be finite, but {leaf_name('data', path)} holds NaN or infinity."
+        name = leaf_name("data", path)
+        wording = f"Argument `data` must be finite, but {name} holds NaN or infinity."
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) or isinstance(leaf, np.ma.MaskedArray):
+            kind = "is a masked array" if isinstance(leaf, np.ma.MaskedArray) else f"has dtype {leaf.dtype}"
+            raise TypeError(f"Argument `data` must hold plain arrays of numbers, but {name} {kind}.")
         if isinstance(leaf, jax.core.Tracer):
             if not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 return leaf
             return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), wording)
         if not (np.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.inexact)):
-            raise TypeError(f"Argument `data` must hold numbers, but {leaf_name('data', path)} has dtype {leaf.dtype}.")
+            raise TypeError(f"Argument `data` must hold numbers, but {name} has dtype {leaf.dtype}.")
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf)):
             raise ValueError(wording)
-        return jnp.asarray(leaf)
+        try:
+            with np.errstate(over="ignore"):
+                array = jnp.asarray(leaf)
+        except TypeError:  # a time span, a quadruple
+            raise TypeError(
+                f"Argument `data` must hold numbers of a type that JAX knows, but {name} has dtype {leaf.dtype}."
+            ) from None
+        if array.dtype == leaf.dtype:
+            return array
+        # Without 64 bits JAX halves what has them, and says nothing of a number that is lost.
+        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        kept = np.isfinite(array) if inexact else np.equal(array, leaf)
+        if not np.all(kept):
+            lost = np.asarray(leaf)[~np.asarray(kept)][0]
+            raise ValueError(f"Argument `data` must fit {array.dtype}, but {name} holds {lost}.")
+        return array
 
     return jax.tree_util.tree_map_with_path(convert, data)
 

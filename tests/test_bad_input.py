@@ -90,14 +90,25 @@ def test_learning_rate_of_the_wrong_value(value):
         check(lambda e=equation: e(value), ValueError, "`learning_rate`", "positive finite", repr(float(value)))
 
 
-@pytest.mark.parametrize("value", ["fast", None, True, 1j, [0.1], np.array([0.1]), np.bool_(True), KEY, lambda k: 0.1])
+@pytest.mark.parametrize(
+    "value",
+    ["fast", None, True, 1j, [0.1], np.array([0.1]), np.bool_(True), KEY, lambda k: 0.1, np.array(True), jnp.array(True),
+     np.array("0.1"), np.array("abc"), np.timedelta64(3), np.array(1j), np.array(None)],
+)  # fmt: skip
 def test_learning_rate_that_is_no_number(value):
     check(lambda: SGD(value), TypeError, "`learning_rate`", "positive finite", repr(value))
 
 
+def test_learning_rate_of_too_many_digits():
+    for value in (10**400, -(10**5000)):
+        check(lambda v=value: SGD(v), ValueError, "`learning_rate`", "positive finite", "beyond float64")
+    for value in (1, np.int32(1), np.array(1), jnp.float32(1), jnp.array(1), np.float16(1)):  # these are numbers
+        assert SGD(value).learning_rate == 1
+
+
 @pytest.mark.parametrize("value", [2.0, "4", True, np.array([2]), 1.5])
 def test_batch_size_that_is_no_integer(value):
-    check(lambda: SGD(0.1, value), TypeError, "`batch_size`", "integer of at least 1 or None", repr(value))
+    check(lambda: SGD(0.1, value), TypeError, "`batch_size`", "integer of at least 1", "or None", repr(value))
 
 
 @pytest.mark.parametrize("value", [0, -3])
@@ -147,11 +158,31 @@ def test_other_hyperparameters(equation, name):
         ((X, "names"), TypeError, ["`data[1]`", "'names'"]),
         ((X, np.array([1.0, np.nan, 0.0])), ValueError, ["finite", "`data[1]`", "NaN"]),
         ({"x": np.array([np.inf, 0.0])}, ValueError, ["finite", "`data['x']`"]),
+        ((X, jax.random.split(KEY, 3)), TypeError, ["plain arrays of numbers", "`data[1]`", "key"]),
+        ((X, np.ma.array(Y, mask=[0, 1, 0])), TypeError, ["plain arrays of numbers", "`data[1]`", "masked"]),
+        ((X, np.array([1, 2, 3], "m8[s]")), TypeError, ["numbers", "`data[1]`", "timedelta64[s]"]),
     ],
 )
 def test_data(data, error, words):
     for signal in (lambda: Objective(loss, data), lambda: Oja(data)):
         check(signal, error, "`data`", *words)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.array([0.0, 1e300, 1e301]), ["fit float32", "1e+300"]),
+        (np.array([0, 2**40, 1]), ["fit int32", "1099511627776"]),
+        (np.array([0, 2**32 - 1, 2**32], np.uint64), ["fit uint32", "4294967296"]),
+        (np.array([1e300j, 0, 0]), ["fit complex64", "1e+300j"]),
+    ],
+)
+def test_data_that_do_not_fit_without_64_bits(values, words):
+    with jax.enable_x64(False):
+        check(lambda: Objective(loss, {"x": X, "y": values}), ValueError, "`data`", "`data['y']`", *words)
+        kept = Objective(loss, np.array([-(2**31), 2**31 - 1])).data  # the largest ones that fit
+        np.testing.assert_array_equal(np.asarray(kept), [-(2**31), 2**31 - 1])
+    assert Objective(loss, {"x": X, "y": values}).data["y"][1] == values[1]
 
 
 @pytest.mark.parametrize("value", [None, 3.0, "square", X])
@@ -228,6 +259,22 @@ def test_numbers_of_the_schedule(function, name):
 
 
 @pytest.mark.parametrize("function", [solve, train])
+def test_numbers_that_no_run_can_count(function):
+    for value in (2**31, 2**70):
+        for name in ("steps", "paths"):
+            check(
+                lambda n=name, v=value: run(function, **{n: v}),
+                ValueError,
+                f"`{name}`",
+                "at most 2147483647",
+                str(value),
+            )
+        check(lambda v=value: SGD(0.1, v), ValueError, "`batch_size`", "at most 2147483647", str(value))
+    with pytest.raises(Reached):
+        run(function, steps=2**31 - 1, paths=2**31 - 1, equation=SGD(0.1, 2**31 - 1))
+
+
+@pytest.mark.parametrize("function", [solve, train])
 def test_save_every_divides_steps(function):
     check(lambda: run(function, steps=10, save_every=4), ValueError, "`save_every`", "divide `steps`", "10", "4")
     check(lambda: run(function, steps=10, save_every=20), ValueError, "`save_every`", "divide `steps`", "20")
@@ -271,6 +318,7 @@ def test_observe_that_is_no_dict(function, value):
         (lambda w: (w, w), TypeError, ["one array"]),
         (lambda w: None, TypeError, ["one array", "None"]),
         (lambda w: "text", TypeError, ["one array", "text"]),
+        (lambda w: jax.lax.complex(w, w), TypeError, ["real numbers", "complex128"]),
     ],
 )
 def test_observables(function, observable, error, words):
@@ -358,6 +406,25 @@ def test_step_size_control_and_noise():
         check(lambda q=quiet: run(solve, **q), ValueError, "`solver`", "`stepsize_controller`", repr(solver))
 
 
+def test_a_controller_that_chooses_no_steps():
+    controller = dfx.ConstantStepSize()
+    for equation in (SGD(0.1), SGD(0.1, 2)):
+        wrong = {"equation": equation, "stepsize_controller": controller}
+        check(lambda w=wrong: run(solve, **w), ValueError, "`stepsize_controller`", "PIDController", repr(controller))
+
+
+def test_adjoints_that_do_not_fit():
+    check(lambda: run(solve, adjoint=dfx.ImplicitAdjoint()), ValueError, "`adjoint`", "ImplicitAdjoint")
+    quiet = {"equation": SGD(0.1), "adjoint": dfx.BacksolveAdjoint()}
+    controller = dfx.PIDController(rtol=1e-3, atol=1e-3)
+    check(
+        lambda: run(solve, stepsize_controller=controller, **quiet),
+        ValueError, "`adjoint`", "`stepsize_controller`", "BacksolveAdjoint",
+    )  # fmt: skip
+    with pytest.raises(Reached):
+        run(solve, **quiet)
+
+
 def test_strang():
     for flow in (dfx.Kvaerno3(), "heun", None):
         check(lambda f=flow: Strang(flow=f), ValueError, "`flow`", "explicit", repr(flow))
@@ -377,6 +444,8 @@ def test_minibatches():
     wrong(TypeError, "`objective`", "None", objective=None)
     wrong(ValueError, "`batch_size`", "at most", "3", "4", equation=SGD(0.1, 4, "shuffled"))
     wrong(ValueError, "`steps`", "0", steps=0)
+    wrong(ValueError, "`steps`", "at most", str(2**31), steps=2**31)
+    wrong(ValueError, "`path`", "at most", str(2**40), path=2**40)
     wrong(ValueError, "`path`", "-1", path=-1)
     wrong(ValueError, "`key`", "None", key=None)
 

@@ -203,6 +203,22 @@ def test_bad_input(key, unchecked):
             call()
 
 
+def test_a_velocity_of_the_wrong_shape_is_found_before_anything_is_run(unchecked):
+    """Also where the parameters are a module, whose leaves that are no arrays are bound first."""
+
+    class Summed(SGD):
+        def velocity(self, t, state, gradient):
+            return -sum(jnp.sum(leaf) for leaf in jax.tree.leaves(gradient))
+
+    network = eqx.nn.MLP(3, "scalar", 4, 1, key=jax.random.key(0))
+    fitted = Objective(lambda network, example: (network(example[0]) - example[1]) ** 2, (PROBLEM.x, PROBLEM.y))
+    for objective, start in ((PROBLEM.objective, PROBLEM.start), (fitted, network)):
+        stages = []
+        with pytest.raises(ValueError, match="Argument `equation` must have a velocity or drift like its state"):
+            compare(Summed(0.1), objective, start, steps=2, progress=stages.append)
+        assert stages == []
+
+
 def test_shuffled_equation_is_noise_free_and_the_algorithm_is_not():
     found = compare(SGD(ETA, BATCH, "shuffled"), PROBLEM.objective, PROBLEM.start, steps=20, key=jax.random.key(2),
                     paths=32, save_every=10, observe={"w": weights})  # fmt: skip

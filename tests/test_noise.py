@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from equations import Objective, noise_operator
+from dynamics import train
+from equations import SGD, Objective, noise_operator
 from equations._noise import noise_weights
 
 EXAMPLES = 5
@@ -113,6 +114,23 @@ def test_weights_sum_to_zero(sampling):
     """So that the mean gradient itself never adds noise, and an example's constant shift none either."""
     weights = noise_weights(jax.random.normal(jax.random.key(0), (EXAMPLES,)), 2, sampling)
     assert abs(float(jnp.sum(weights))) < 1e-15 < float(jnp.abs(weights).max())
+
+
+def test_gaussian_training_has_the_covariance_of_its_sampling():
+    """From the step of the full gradient, one without replacement is sqrt((N - B)/(N - 1)) as far as one with it."""
+
+    def step(sampling, batch_size):
+        run = train(SGD(0.1, batch_size, sampling), OBJECTIVE, PARAMS, steps=1, key=jax.random.key(0), noise="gaussian")
+        return np.asarray(ravel_pytree(run.final)[0])
+
+    full = np.asarray(ravel_pytree(train(SGD(0.1), OBJECTIVE, PARAMS, steps=1).final)[0])
+    np.testing.assert_allclose(step("without_replacement", EXAMPLES), full, rtol=0, atol=1e-14)
+    for batch_size in (2, 4):
+        apart, independent = (
+            step(sampling, batch_size) - full for sampling in ("without_replacement", "with_replacement")
+        )
+        assert np.abs(independent).max() > 1e-2
+        np.testing.assert_allclose(apart, ((EXAMPLES - batch_size) / (EXAMPLES - 1)) ** 0.5 * independent, rtol=1e-9)
 
 
 def test_float32_stays_float32():

@@ -13,6 +13,7 @@ from jaxtyping import Array
 from oracles import LinearRegression, mlp, squared_error, within
 
 from dynamics import Strang, Trajectory, solve, train
+from dynamics._ensemble import is_good
 from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective
 
 PROBLEM = LinearRegression(examples=12)
@@ -554,6 +555,59 @@ def test_large_gradients_are_no_divergence():
     for run in (solve, train):
         found = run(Adam(0.01, 4), objective, start, steps=20, key=jax.random.key(0), paths=8, save_every=20)
         assert np.all(found.ok)
+
+
+@pytest.mark.parametrize("run", [solve, train])
+def test_nan_is_no_number(run):
+    """The root of a negative parameter, in a leaf so large that a maximum over it may pass over NaN (XLA's does)."""
+    objective = Objective(lambda w, x: jnp.mean(jnp.sqrt(w) * (1 + x)), np.zeros((8, 100), np.float32))
+    start = np.full(100, 0.01, np.float32)
+    found = run(SGD(1.0, 4), objective, start, steps=40, key=jax.random.key(0), paths=64, observe=OBSERVE)
+    assert not np.any(found.ok) and np.all(found.failed_at <= 2)
+    assert np.all(np.isfinite(found.final)) and np.all(np.isfinite(found.observables["w"]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e10])
+@pytest.mark.parametrize("size", [3, 100, 2000])
+def test_one_bad_number_among_many(size, bad):
+    params = np.zeros((64, size), np.float32)
+    params[::2, size // 2] = bad
+    good = jax.jit(jax.vmap(is_good))(jnp.asarray(params))
+    np.testing.assert_array_equal(good, np.arange(64) % 2 == 1)
+
+
+class Hoard(AbstractEquation):
+    """SGD beside a memory that nothing reads, which grows by a factor of 1e20 in a step."""
+
+    def init(self, params):
+        return params, jax.tree.map(jnp.ones_like, params)
+
+    def params(self, state):
+        return state[0]
+
+    def velocity(self, t, state, gradient):
+        grow = 1e20 / self.learning_rate
+        return jax.tree.map(jnp.negative, gradient), jax.tree.map(lambda m: grow * m, state[1])
+
+    def twin(self):
+        hoard = optax.GradientTransformation(
+            lambda params: jax.tree.map(jnp.ones_like, params),
+            lambda updates, memory, params=None: (updates, jax.tree.map(lambda m: 1e20 * m, memory)),
+        )
+        return optax.chain(hoard, optax.sgd(self.learning_rate))
+
+
+@pytest.mark.parametrize(("run", "options"), [(solve, {"solver": dfx.Euler()}), (train, {})])
+def test_a_memory_that_overflows_is_a_divergence(run, options):
+    """Though the parameters are finite: from 1 the memory of float32 comes to 1e20 and then to infinity."""
+    data, start = PROBLEM.x.astype(np.float32), np.zeros(3, np.float32)
+    objective = Objective(lambda w, x: jnp.sum((w - x) ** 2), data)
+    found = run(Hoard(0.1), objective, start, steps=4, observe=OBSERVE, **options)
+    sound = run(SGD(0.1), objective, start, steps=4, observe=OBSERVE, **options)
+    np.testing.assert_array_equal(found.failed_at, [2])
+    assert np.all(sound.ok) and not np.any(found.ok)
+    np.testing.assert_allclose(found.observables["w"][:, :2], sound.observables["w"][:, :2], rtol=1e-6)
+    np.testing.assert_array_equal(found.final, found.observables["w"][:, 1])
 
 
 def test_objective_inside_a_trace():

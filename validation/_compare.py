@@ -10,8 +10,15 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory, solve, train
-from dynamics._ensemble import check_equation, check_key, check_observe, check_params, check_schedule
-from dynamics._solve import check_solver
+from dynamics._ensemble import (
+    check_equation,
+    check_key,
+    check_observe,
+    check_params,
+    check_schedule,
+    dynamic_numbers,
+)
+from dynamics._solve import check_solver, check_velocity
 from dynamics._trajectory import hyperparameters, version
 from equations import AbstractEquation, AbstractSignal, Objective
 from equations._checks import choice, integer
@@ -132,6 +139,8 @@ def compare(
     check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)
     order = _weak_order(equation, params, solver)
+    dynamic, static = eqx.partition(params, is_parameter)
+    check_velocity(dynamic_numbers(equation), objective.bind(static), dynamic)
     key = check_key(key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")
