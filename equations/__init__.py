@@ -6,6 +6,10 @@ from ._noise import noise_operator as noise_operator
 from ._objective import Objective as Objective
 from ._signal import AbstractSignal as AbstractSignal
 from .adam import Adam as Adam
+from .from_optax import from_optax as from_optax
+from .modified import Modified as Modified
+from .modified import modified as modified
 from .momentum import Momentum as Momentum
 from .oja import Oja as Oja
 from .sgd import SGD as SGD
+from .symbolic import symbolic as symbolic

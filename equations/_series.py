@@ -27,7 +27,7 @@ def moved(state: PyTree, *terms: tuple[Array | float, PyTree]) -> PyTree:
     return jax.tree.map(leaf, state, *(tree for _, tree in terms))
 
 
-def by_derivatives(field: Callable[[PyTree], PyTree], state: PyTree, step: Array, order: int) -> PyTree:
+def by_derivatives(field: Callable[[PyTree], PyTree], state: PyTree, step: Array | float, order: int) -> PyTree:
     """The series to order 1, 2 or 3 by nested Jacobian-vector products: 1, 2 and 4 evaluations of the field or less."""
     if order == 1:
         return field(state)
@@ -43,7 +43,7 @@ def by_derivatives(field: Callable[[PyTree], PyTree], state: PyTree, step: Array
     return moved(value, (-step / 2, first), (step**2 / 12, curvature), (step**2 / 3, derivative(first)))
 
 
-def by_map(field: Callable[[PyTree], PyTree], state: PyTree, step: Array, order: int) -> PyTree:
+def by_map(field: Callable[[PyTree], PyTree], state: PyTree, step: Array | float, order: int) -> PyTree:
     """The series to any order from as many steps of the map itself, whatever is inside."""
     # D^k y_0 = h sum_j (-1)^(k-1-j) binom(k-1, j) f(y_j): in terms of the increments nothing cancels but them.
     weights = [

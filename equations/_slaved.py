@@ -78,6 +78,10 @@ class Slaved(AbstractEquation):
         ones = jax.tree.map(jnp.ones_like, averages)
         return jax.jvp(lambda m: self._after(params, m, gradient), (averages,), (ones,))[1]
 
+    def longest_memory(self) -> float:
+        """The largest part of an average that a step keeps, 0 without any: the hyperparameters must not be traced."""
+        return max((float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(jnp.zeros(1)))), default=0.0)
+
     def _settled(self, params, gradient) -> PyTree:
         """c/(1 - L): the averages under one gradient for ever."""
         once = self._after(params, self._split(params)[0], gradient)
@@ -133,7 +137,9 @@ class Slaved(AbstractEquation):
                 layer = moved(fast.params, (-1.0, slow.params))
                 changes = [layer]
                 for distance in distances:
-                    here, there = (self.drift(zero, p, signal) for p in (run.params, moved(run.params, (-1.0, distance))))
+                    here, there = (
+                        self.drift(zero, p, signal) for p in (run.params, moved(run.params, (-1.0, distance)))
+                    )
                     changes.append(moved(layer, (1.0, here), (-1.0, there)))
                 distances = [moved(d, (rate, change)) for d, change in zip(distances, changes[:-1], strict=True)]
                 return after, shadow, distances, moved(total, (-rate, changes[-1]))

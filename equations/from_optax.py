@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
@@ -15,7 +16,7 @@ from ._increment import AbstractIncrement
 # How an optimizer's decay rates move with the learning rate unless the user says otherwise: 1 - rate ~ eta^exponent.
 _EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "decay_rate": 1.0, "momentum": 0.5}
 
-Rule = float | Callable[[Any, Array], Any]
+Rule = float | int | Callable[[Any, Array], Any]
 
 
 class OptaxEquation(AbstractIncrement):
@@ -34,7 +35,9 @@ class OptaxEquation(AbstractIncrement):
         values = dict(self.hyperparameters)
         for name, rule in self.scaling:
             if callable(rule):
-                values[name] = rule(values[name], factor)
+                # A count that the factory wants as a plain number stays one.
+                plain = not (eqx.is_array(values[name]) or isinstance(factor, jax.core.Tracer))
+                values[name] = rule(values[name], float(factor) if plain else factor)
             else:
                 values[name] = 1 - (1 - values[name]) * factor**rule
         return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
@@ -72,7 +75,8 @@ def from_optax(
     - `scaling`: how hyperparameters move as eta -> 0, by name: a number p for a decay rate with 1 - rate ~ eta^p (0: it
         stays), or a function `(value, factor) -> value`. By default b1, b2, b3, decay and decay_rate have p = 1 and
         momentum p = 1/2, also where the factory's own default stands; everything else stays.
-    - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile.
+    - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile; whole numbers and
+        everything else are handed on as they are.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """

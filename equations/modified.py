@@ -85,9 +85,7 @@ def modified(
                 "Argument `equation` must have a learning rate, the step of the series, but "
                 f"{type(equation).__name__} has none."
             )
-        return Modified(
-            equation.learning_rate, equation=equation, order=order, fluctuations=fluctuations, route=route
-        )
+        return Modified(equation.learning_rate, equation=equation, order=order, fluctuations=fluctuations, route=route)
     if equation.random and order > 2:
         raise ValueError(f"Argument `order` must be at most 2 for an equation with noise, but {order} was given.")
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
@@ -264,5 +262,13 @@ class Modified(AbstractEquation):
 
     @property
     def remainder(self) -> str:
-        """What the truncated series leaves out, in words."""
+        """What the truncated series leaves out, in words; not everything if a memory keeps a fixed part of itself."""
+        leading = self.leading
+        if isinstance(leading, AbstractIncrement):
+            kept, later = (Slaved.of(e, 1).longest_memory() for e in (leading, leading.rescaled(1 / 64)))
+            if kept > 0 and 1 - later > (1 - kept) / 2:
+                return (
+                    "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
+                    "memory='slaved' is for fixed hyperparameters"
+                )
         return f"O(h^{self.order}), h = natural time of a step"
