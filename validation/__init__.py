@@ -2,6 +2,8 @@
 
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
+from ._orders import Orders as Orders
+from ._orders import orders as orders
 from ._plots import plot_difference as plot_difference
 from ._plots import plot_fan as plot_fan
 from ._statistics import Estimate as Estimate

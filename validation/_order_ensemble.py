@@ -1,0 +1,165 @@
+"""Both sides of an order sweep by sampling, driven by the same normal numbers, in antithetic groups of paths."""
+
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from dynamics import Strang
+from dynamics._ensemble import is_good, path_keys, record
+from dynamics._noise import Brownian, Increments
+from dynamics._sampling import Sampler
+from dynamics._terms import Clock, EulerTerm, Field, KickTerm
+from equations import AbstractEquation
+from equations._noise import noise_weights
+from equations._signal import parameter_dtype
+
+from ._order_runs import closed, moved
+
+
+class _Numerics(eqx.Module):
+    """The equation as solved with `substeps` steps of the solver in a training step."""
+
+    equation: AbstractEquation
+    signal: Any
+    solver: dfx.AbstractSolver
+    substeps: int = eqx.field(static=True)
+
+    @property
+    def kicks(self) -> int:
+        """Kicks in a training step."""
+        each = (self.solver.kicks or self.equation.kicks) if isinstance(self.solver, Strang) else 1
+        return each * self.substeps
+
+    def structure(self, state: PyTree) -> PyTree:
+        """That of the normals of a kick; None without noise."""
+        return self.equation.noise(state, self.signal, self.kicks)
+
+    def step(self, k: Array, state: PyTree, normals: PyTree, brownian: Brownian | None) -> PyTree:
+        """Training step k with the normals of its kicks, leaves `(kicks, ...)`."""
+        drawn = None
+        if brownian is not None:
+            whole = isinstance(normals, tuple) and not isinstance(self.structure(state), tuple)
+            normals = normals[0] if whole else normals  # one draw for the step of a rule that takes a pair for parts
+            drawn = Increments(brownian, jax.tree.map(lambda leaf: leaf[None], normals), k)
+        clock = Clock(k, self.equation.learning_rate / self.substeps, self.substeps)
+        if isinstance(self.solver, Strang):
+            field = dfx.ODETerm(Field(self.equation, self.signal, clock, whole=False))
+            kick = KickTerm(self.equation, self.signal, clock, drawn, self.kicks // self.substeps)
+            terms = dfx.MultiTerm(field, kick)
+        else:
+            terms = EulerTerm(self.equation, self.signal, clock, drawn)
+        dtype = jnp.result_type(*jax.tree.leaves(state))
+
+        def substep(state, j):
+            t0, t1 = j.astype(dtype), (j + 1).astype(dtype)
+            inner = self.solver.init(terms, t0, t1, state, None)
+            return self.solver.step(terms, t0, t1, state, None, inner, made_jump=False)[0], None
+
+        return jax.lax.scan(substep, state, jnp.arange(self.substeps))[0]
+
+
+def _coarser(normals: PyTree, kicks: int) -> PyTree:
+    """The same Brownian motion in fewer increments: leaves `(kicks, ...)`."""
+
+    def leaf(x):
+        return jnp.sum(x.reshape(kicks, -1, *x.shape[1:]), axis=1) / (x.shape[0] // kicks) ** 0.5
+
+    return jax.tree.map(leaf, normals)
+
+
+def patterns(kicks: int) -> np.ndarray:
+    """The signs of the kicks of a training step on the paths of a group, shape `(group, kicks)`.
+
+    Walsh functions, and the same with all signs changed: the group's mean is free of whatever is odd in the noise, and of
+    products of different kicks (up to the eighth). These are what an equation's path has and its algorithm's has not.
+    """
+    signs = np.ones((1, 1))
+    while len(signs) < min(kicks, 8):
+        signs = np.block([[signs, signs], [signs, -signs]])
+    signs = signs[:, np.arange(kicks) % len(signs)]
+    return np.concatenate([signs, -signs])
+
+
+def numerics(equation, signal, solver, substeps) -> list["_Numerics"]:
+    """The equation as solved, and as refined."""
+    return [_Numerics(equation, signal, solver, count) for count in (substeps, 2 * substeps)]
+
+
+@eqx.filter_jit
+def ensemble(equation, increment, signal, params, static, observe, steps, key, groups, noise, solver, substeps):
+    """Records of the equation at `substeps` and twice as many steps of the solver per training step, and of the algorithm.
+
+    With `noise="gaussian"` the normals of a training step of the algorithm are the sum of those of the equation's kicks,
+    and those of the coarser solution sums of those of the finer one. The paths of a group differ in signs (`patterns`).
+
+    **Returns:** three dicts of arrays `(groups, group, ...)`, the last parameters of the algorithm on the first path, and
+    `(groups, group)`, whether all three stayed finite.
+    """
+    if isinstance(solver, Strang):
+        solver = eqx.tree_at(lambda s: s.flow, solver, closed(solver.flow))
+    sides = numerics(equation, signal, solver, substeps)
+    finest = sides[1].kicks
+    eta, size = equation.learning_rate, signal.size
+    origin, memory = equation.init(params), increment.init(params)
+    structure = sides[1].structure(origin)
+    own = jax.ShapeDtypeStruct((size,), parameter_dtype(params))
+
+    def path(key, member, sign):
+        brownian = None if structure is None else Brownian(key, structure, finest)
+        batches = jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), member)
+        sampler = Sampler(batches, size, equation.batch_size, equation.sampling) if noise == "minibatch" else None
+
+        def draw(k):
+            keys = jax.random.fold_in(key, k)
+            leaves, treedef = jax.tree.flatten(structure)
+
+            def signed(place, leaf):
+                drawn = jax.random.normal(jax.random.fold_in(keys, place), (finest, *leaf.shape), leaf.dtype)
+                return drawn * sign.reshape(finest, *[1] * len(leaf.shape)).astype(leaf.dtype)
+
+            return jax.tree.unflatten(treedef, [signed(place, leaf) for place, leaf in enumerate(leaves)])
+
+        def whole(normals):
+            first = normals[0] if isinstance(normals, tuple) else normals
+            return jnp.sum(first, axis=0) / finest**0.5
+
+        def gradient(k, state, normals, carried):
+            if sampler is not None:
+                indices, carried = sampler.indices(k, carried)
+                return signal.take(indices).gradient(increment.params(state)), carried
+            weights = 0.0 if normals is None else noise_weights(whole(normals), equation.batch_size, equation.sampling)
+            weights = jnp.full((size,), 1 / size, own.dtype) + weights
+            return signal.gradient(increment.params(state), weights), carried
+
+        def step(k, carry):
+            states, run, carried = carry
+            normals = None if structure is None else draw(k)
+            new = [
+                side.step(k, state, None if normals is None else _coarser(normals, side.kicks), brownian)
+                for side, state in zip(sides, states, strict=True)
+            ]
+            if started is not None:
+                new = [jax.tree.map(lambda a, b: jnp.where(k == 0, a, b), started, state) for state in new]
+            grads, carried = gradient(k, run, normals, carried)
+            run = moved(run, increment.velocity(eta * k.astype(eta.dtype), run, grads), eta)
+            return new, run, carried
+
+        first = None if structure is None else jax.tree.map(lambda leaf: leaf[0], _coarser(draw(0), 1))
+        if isinstance(first, tuple) and not isinstance(equation.noise(origin, signal, 1), tuple):
+            first = first[0]
+        started = equation.start(origin, signal, first)  # the state after step 0, where the equation is singular before
+        carry = ([origin, origin], memory, None if sampler is None else sampler.init())
+        states, run, _ = jax.lax.fori_loop(0, steps, step, carry)
+        finals = [*(equation.params(state) for state in states), increment.params(run)]
+        good = jnp.all(jnp.stack([is_good(final) for final in finals]))
+        return [record(observe, final, static) for final in finals], finals[2], good
+
+    signs = jnp.asarray(patterns(finest))
+    group = jax.vmap(path, in_axes=(None, 0, 0))
+    records, finals, good = jax.vmap(lambda key: group(key, jnp.arange(len(signs)), signs))(path_keys(key, groups))
+    return records, jax.tree.map(lambda leaf: leaf[0, 0], finals), good

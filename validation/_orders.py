@@ -1,0 +1,185 @@
+"""`orders`: the order with which an equation approaches its discrete algorithm as the learning rate falls."""
+
+import numbers
+import warnings
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from dynamics._ensemble import check_equation, check_key, check_observe, check_params, dynamic_numbers, guard_traced
+from dynamics._solve import check_solver
+from equations import AbstractEquation, AbstractSignal, Objective
+from equations._checks import choice, integer, number
+from equations._increment import Increment
+from equations._signal import is_parameter
+
+from ._order_exact import by_moments, closing
+from ._order_report import Orders
+from ._order_runs import sharpness
+from ._order_sampling import by_sampling, solver_of
+from ._order_sides import Outcome, Sides, without_noise
+
+LARGEST_SHARPNESS = 0.5  # of eta * lambda_max: beyond it the series in the learning rate stop helping
+_SHOWN = 64  # parameters that are observed by default
+
+
+def _parameters(params: PyTree) -> Array:
+    """All parameters as one vector."""
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))])
+
+
+def orders(
+    equation: AbstractEquation,
+    objective: AbstractSignal,
+    params: PyTree,
+    *,
+    time: float,
+    learning_rates: Any,
+    key: Array | None = None,
+    observe: dict | None = None,
+    paths: int = 4096,
+    transient: float = 0.0,
+    noise: str = "gaussian",
+    substeps: int = 1,
+    solver: dfx.AbstractSolver | None = None,
+) -> Orders:
+    r"""Measures the order of an equation against its discrete algorithm, and judges what the equation claims.
+
+    At each learning rate, with the other hyperparameters moved along the equation's scaling, both sides run to the same
+    natural time, and the error is the difference of their means, second moments and variances there, solver error taken
+    out. One of three ways is taken:
+
+    - *deterministic*, without a batch size: the equation by `solver` with fixed steps, the solver error by refinement;
+    - *exact moments*, where drift and noise are affine in the state and the observables polynomials of first degree (of
+        second, for their mean) in the parameters, in at most 64 dimensions: no sampling, no solver;
+    - *sampling*, for all others: `solve` against `train`. With `noise="gaussian"` the same normal numbers drive both, so
+        that errors are differences path by path; the solver error by refinement on the same Brownian motion.
+
+    Modified equations claim their `order`, and order 1 or with `fluctuations` 2 for variance/eta; others claim order 1.
+
+    **Arguments:** as for `solve` and `train`, except
+
+    - `time`: in the natural clock of the equation; a whole number of its training steps at every learning rate.
+    - `learning_rates`: at least three, decreasing.
+    - `key`: needed exactly where the way is sampling.
+    - `observe`: None observes the objective's `value` as `"loss"` and up to 64 parameters as `"parameters"`.
+    - `paths`: in sampling, at least so many, in groups of up to 16 that differ in the signs of their noise.
+    - `transient`: natural time before `time` in which both sides are the discrete algorithm, so that the equation starts
+        from the state that the algorithm has then. Not in sampling.
+    - `noise`: in sampling. With `"minibatch"`, always so for shuffled epochs, the two sides are independent.
+    - `substeps`: steps of the solver per training step; as many and twice as many are taken.
+    - `solver`: a Diffrax solver; by default `diffrax.Dopri8()` without noise and `Strang()` in sampling.
+
+    **Returns:** an `Orders`, with a slope, its interval and a verdict for every observable and measure. "cannot tell": the
+    error does not stand out of Monte Carlo, solver and rounding error at three learning rates, or the interval is wider
+    than ±0.25, or the slope has yet to rise to the claim.
+
+    **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` or a
+    `transient` where the moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
+    """
+    check_equation(equation, AbstractEquation)
+    equation = dynamic_numbers(equation)
+    increment = getattr(equation, "increment", Increment)
+    if increment is None:
+        raise TypeError("Argument `equation` must have a discrete twin, but the dynamics that was modified has none.")
+    params = check_params(params)
+    equation.check(params, objective)
+    observe = _check_observe(observe, objective, params)
+    rates = _check_rates(learning_rates)
+    paths, substeps = integer("paths", paths, minimum=2), integer("substeps", substeps, maximum=64)
+    noise = choice("noise", noise, ("minibatch", "gaussian"))
+    time = float(number("time", time, allowed="a positive finite number", test=lambda x: x > 0))
+    transient = float(number("transient", transient, allowed="a finite number, zero or more", test=lambda x: x >= 0))
+    if equation.batch_size is None and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
+        raise ValueError(
+            "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None for an equation without noise, "
+            f"but {solver!r} was given."
+        )
+    if equation.batch_size is not None:
+        solver_of(equation, params, solver)
+    check_key(key, False)
+    family = [equation.rescaled(rate / float(equation.learning_rate)) for rate in rates]
+    lengths = np.array([float(member.time_per_step()) for member in family])
+    steps, skips = (
+        _whole(name, value, lengths, rates, equation, objective)
+        for name, value in (("time", time), ("transient", transient))
+    )
+    if np.any(np.diff(lengths) >= 0):
+        raise ValueError("Argument `learning_rates` must have a decreasing natural time of a step, but it does not.")
+
+    dynamic, static = eqx.partition(params, is_parameter)
+    sides = Sides(family, objective.bind(static), guard_traced(dynamic), static, observe, steps, skips, lengths)
+    sides.check_transient()
+    with np.errstate(over="ignore", invalid="ignore"):  # a side that diverges gives a NaN, not a warning
+        method, outcome = _run(sides, key, paths, noise, substeps, solver)
+
+    largest = np.array([
+        rate * np.fmax(float(sharpness(sides.signal, dynamic)), float(sharpness(sides.signal, final)))
+        for rate, final in zip(rates, outcome.finals, strict=True)
+    ])  # fmt: skip
+    if np.nanmax(largest) > LARGEST_SHARPNESS:
+        warnings.warn(
+            f"eta * lambda_max is {np.nanmax(largest):.2g} at the learning rate {rates[np.nanargmax(largest)]:g}; beyond "
+            f"{LARGEST_SHARPNESS} an equation says little about its algorithm.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return Orders(
+        equation, method, time, transient, rates, steps, lengths, largest, outcome.failed,
+        outcome.sweeps, str(getattr(equation, "remainder", "")),
+    )  # fmt: skip
+
+
+def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:
+    """The way that fits, and what it gives."""
+    if sides.family[0].batch_size is None:
+        return "deterministic", without_noise(sides, solver or dfx.Dopri8(), substeps)
+    closed = closing(sides)
+    if closed is not None:
+        return "exact moments", by_moments(sides, closed)
+    if sides.skips.any():
+        raise ValueError("Argument `transient` must be 0 where the moments do not close, in sampling.")
+    return by_sampling(sides, check_key(key, True), paths, noise, substeps, solver)
+
+
+def _check_observe(observe, objective, params) -> dict:
+    if observe is None:
+        observe = {"loss": objective.value} if isinstance(objective, Objective) else {}
+        if sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN:
+            observe["parameters"] = _parameters
+    if isinstance(observe, dict) and not observe:
+        raise ValueError("Argument `observe` must hold at least one observable, but none was given.")
+    return check_observe(observe, params)
+
+
+def _check_rates(learning_rates) -> np.ndarray:
+    wording = "Argument `learning_rates` must hold at least three positive finite numbers, decreasing, but "
+    if not isinstance(learning_rates, list | tuple | np.ndarray | jax.Array):
+        raise TypeError(f"{wording}{learning_rates!r} was given.")
+    values = list(np.asarray(learning_rates).tolist() if hasattr(learning_rates, "tolist") else learning_rates)
+    if not all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values):
+        raise TypeError(f"{wording}{learning_rates!r} was given.")
+    rates = np.array(values, float)
+    if rates.size < 3 or not (np.all(np.isfinite(rates)) and np.all(rates > 0) and np.all(np.diff(rates) < 0)):
+        raise ValueError(f"{wording}{learning_rates!r} was given.")
+    return rates
+
+
+def _whole(name, value, lengths, rates, equation, objective) -> np.ndarray:
+    """`value` as a whole number of training steps, and of shuffled epochs, at every learning rate."""
+    epoch = 1
+    if equation.batch_size is not None and equation.sampling == "shuffled":
+        epoch = objective.size // equation.batch_size
+    unit = "training steps" if epoch == 1 else f"epochs of {epoch} training steps"
+    for rate, count in zip(rates, value / lengths / epoch, strict=True):
+        if abs(count - round(count)) > 1e-6 * count:
+            raise ValueError(
+                f"Argument `{name}` must be a whole number of {unit} at every learning rate, but {value:g} is {count:g} "
+                f"of them at the learning rate {rate:g}."
+            )
+    return np.rint(value / lengths).astype(int)
