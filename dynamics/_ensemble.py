@@ -158,8 +158,8 @@ def is_good(params: PyTree, state: PyTree = None) -> Array:
         bound = float(jnp.finfo(leaf.dtype).max) ** 0.25
         if leaf.size <= 64:
             return jnp.all(jnp.abs(leaf) < bound)
-        # This is computed in every step, and on a CPU a maximum and a sum cost half of `all`. The sum is there for NaN, which
-        # XLA's maximum passes over under vmap.
+        # This is computed in every step, and on a CPU a maximum and a sum cost half of `all`. The sum is there for NaN,
+        # which XLA's maximum passes over under vmap.
         return (jnp.max(jnp.abs(leaf)) < bound) & jnp.isfinite(jnp.sum(leaf))
 
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]

@@ -10,14 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sympy
 from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression, mlp
 
 from dynamics import solve, train
-from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Modified, Momentum, Objective, from_optax, modified
+from equations import (
+    SGD,
+    AbstractDynamics,
+    AbstractEquation,
+    Adam,
+    Modified,
+    Momentum,
+    Objective,
+    from_optax,
+    modified,
+    symbolic,
+)
 from equations._increment import Increment
 from equations._series import by_derivatives, by_map, moved
 from equations._slaved import Slaved
+from validation import orders
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 3))
@@ -116,6 +129,18 @@ def test_order_two_is_implicit_regularisation():
     h = 0.1
     regularised = jax.grad(lambda y: value(y) + h / 4 * jnp.sum(jax.grad(value)(y) ** 2))(THETA)
     np.testing.assert_allclose(drift(modified(SGD(h), order=2)), -regularised, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_symbols_and_derivatives_agree(order):
+    x, y, eta = sympy.symbols("x y eta")
+    expression = (x**2 * y - 1) ** 2 / 2 + sympy.sin(x) * y**2
+    by_symbols = modified(symbolic((x, y), loss=expression, learning_rate=eta, values={eta: 0.1}), order=order)
+    objective = Objective(lambda w, _: (w[0] ** 2 * w[1] - 1) ** 2 / 2 + jnp.sin(w[0]) * w[1] ** 2 + 0.0, np.zeros(1))
+    for point in ([0.3, -0.8], [1.1, 0.4]):
+        point = jnp.asarray(point)
+        by_jvp = drift(modified(SGD(0.1), order=order), objective, point)
+        np.testing.assert_allclose(by_symbols.drift(ZERO, point, None), by_jvp, rtol=1e-12)
 
 
 def curl(field, theta):
@@ -235,13 +260,12 @@ class NoLayer(Slaved):
         return params
 
 
-def test_without_the_initial_layer_every_order_is_one():
+def test_without_the_initial_layer_the_order_is_one():
     rates = [0.01, 0.005]
-    for order in (2, 3):
-        equation = modified(Momentum(0.01, momentum=0.5), order=order, memory="slaved")
-        equation = dataclasses.replace(equation, equation=mutated(NoLayer, equation.equation))
-        found = show(f"no initial layer, order {order}", end_errors(equation, rates, 1.0), rates)[-1]
-        assert abs(found - 1) < 0.1
+    equation = modified(Momentum(0.01, momentum=0.5), order=2, memory="slaved")
+    equation = dataclasses.replace(equation, equation=mutated(NoLayer, equation.equation))
+    found = show("no initial layer, order 2", end_errors(equation, rates, 1.0), rates)[-1]
+    assert abs(found - 1) < 0.1
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -251,6 +275,37 @@ def test_orders_of_momentum_in_its_own_clock(order):
     errors = end_errors(modified(Momentum(0.0016, momentum=0.9), order=order), rates, 1.0)
     found = show(f"momentum, order {order}", errors, rates**0.5)
     np.testing.assert_allclose(found[-1], order, atol=0.15)
+
+
+def cosine(learning_rate, decay_steps):
+    return optax.sgd(optax.cosine_decay_schedule(learning_rate, decay_steps))
+
+
+ADAPTIVE = {
+    "adam": (lambda: Adam(0.01, b1=0.9, b2=0.98), [0.005, 0.0025, 0.00125], 0.2, 1.0),
+    "adamw": (lambda: from_optax(optax.adamw, 0.01, b1=0.9, b2=0.98), [0.005, 0.0025, 0.00125], 0.2, 1.0),
+    "rmsprop": (lambda: from_optax(optax.rmsprop, 0.02, decay=0.8, eps=1e-3), [0.01, 0.005, 0.0025], 0.4, 0.6),
+    "cosine": (
+        lambda: from_optax(cosine, 0.02, decay_steps=100, scaling={"decay_steps": lambda steps, factor: steps / factor}),
+        [0.02, 0.01, 0.005], 1.6, 0.0,
+    ),
+}  # fmt: skip
+SLOW = [("adam", 1), ("adamw", 1), ("adamw", 2), ("rmsprop", 1), ("rmsprop", 2), ("cosine", 1), ("cosine", 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("adam", 2), ("adam", 3), ("adam", 4), ("adamw", 3), ("rmsprop", 3), ("cosine", 3)]
+    + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW],
+)
+def test_orders_of_other_optimizers(name, order):
+    """1 - b1, 1 - b2, 1 - decay ~ eta, after the transient of the bias corrections; the last two halvings."""
+    make, rates, time, transient = ADAPTIVE[name]
+    equation = modified(make(), order=order, route="map" if order > 3 else "derivatives")
+    report = orders(equation, OBJECTIVE, PARAMS, time=time, learning_rates=rates, transient=transient, observe=WEIGHTS)
+    local = np.asarray(report.local_slopes["w"]["mean"].value)
+    print(f"\n{name}, order {order}: local slopes {local}, eta lambda_max {np.asarray(report.sharpness)}")
+    np.testing.assert_allclose(local, order, atol=0.1 if name == "adam" else 0.15)
 
 
 def test_averaged_momentum_has_a_limit_with_its_decay():
@@ -284,24 +339,29 @@ def test_a_remainder_that_does_not_vanish_is_said():
     assert modified(fixed, order=2, memory="slaved").remainder.startswith("O(h^2)")
 
 
-def heavy_ball_field(h, beta):
-    """-gamma g - (h/2)(1+b) gamma^3 Hg - h^2 gamma^5 [(1+4b+b^2) H^2 g/3 + (1+10b+b^2) T[g,g]/12]."""
-    gamma = 1 / (1 - beta)
-    eulerian = (1 + 4 * beta + beta**2) / 3 * HESSIAN @ HESSIAN @ GRADIENT
-    return (
-        -gamma * GRADIENT
-        - h / 2 * (1 + beta) * gamma**3 * HESSIAN @ GRADIENT
-        - h**2 * gamma**5 * (eulerian + (1 + 10 * beta + beta**2) / 12 * TENSOR)
-    )
+def momentum_field(h, b, nesterov):
+    """-gamma g - h c1 Hg - h^2 (c2 H^2 g + c3 T[g, g]), coefficients from test_named_results."""
+    gamma = 1 / (1 - b)
+    if nesterov:
+        c1 = gamma**3 * (1 - b + 2 * b**2) / 2
+        c2 = gamma**5 * (1 - 2 * b + 7 * b**2 - 3 * b**3 + 3 * b**4) / 3
+        c3 = gamma**5 * (1 - 2 * b + 13 * b**2) / 12
+    else:
+        c1 = gamma**3 * (1 + b) / 2
+        c2 = gamma**5 * (1 + 4 * b + b**2) / 3
+        c3 = gamma**5 * (1 + 10 * b + b**2) / 12
+    return -gamma * GRADIENT - h * c1 * HESSIAN @ GRADIENT - h**2 * (c2 * HESSIAN @ HESSIAN @ GRADIENT + c3 * TENSOR)
 
 
-def test_heavy_ball_at_fixed_beta_is_the_known_field():
-    rates = np.array([0.004, 0.002, 0.001])
-    apart = [
-        np.linalg.norm(drift(modified(Momentum(h, momentum=0.5), order=3, memory="slaved")) - heavy_ball_field(h, 0.5))
-        for h in rates
-    ]
-    np.testing.assert_allclose(show("slaved heavy ball - formula", apart, rates), 3, atol=0.15)
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_at_fixed_beta_is_the_known_field(nesterov):
+    rates, right, mutant = np.array([0.002, 0.001]), [], []
+    for h in rates:
+        found = drift(modified(Momentum(h, momentum=0.5, nesterov=nesterov), order=3, memory="slaved"))
+        right.append(np.linalg.norm(found - momentum_field(h, 0.5, nesterov)))
+        mutant.append(np.linalg.norm(found - momentum_field(h, 0.5, not nesterov)))
+    np.testing.assert_allclose(show("slaved momentum - formula", right, rates), 3, atol=0.15)
+    assert show("the other algorithm's coefficients", mutant, rates)[-1] < 1.2
 
 
 def adam_field(h, beta, rho, eps, outside=True):
