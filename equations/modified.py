@@ -85,19 +85,17 @@ def modified(
                 "Argument `equation` must have a learning rate, the step of the series, but "
                 f"{type(equation).__name__} has none."
             )
+        noisy = any(
+            getattr(type(equation), name) is not getattr(AbstractDynamics, name) for name in ("diffusion", "kick")
+        )
+        _check_noise(order, fluctuations, noisy, memory)
         return Modified(equation.learning_rate, equation=equation, order=order, fluctuations=fluctuations, route=route)
-    if equation.random and order > 2:
-        raise ValueError(f"Argument `order` must be at most 2 for an equation with noise, but {order} was given.")
+    _check_noise(order, fluctuations, equation.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
     if shuffled and (order > 2 or route == "map"):
         raise ValueError(
             "Argument `order` must be at most 2 by route='derivatives' for sampling='shuffled', but "
             f"order {order} by {route!r} was given."
-        )
-    if fluctuations and not (equation.random and order == 2 and memory == "dynamic"):
-        raise ValueError(
-            "Argument `fluctuations` must be False unless the equation has noise, `order` is 2 and `memory` 'dynamic', but "
-            "True was given."
         )
     leading = Increment.of(equation)
     if memory == "slaved":
@@ -106,6 +104,16 @@ def modified(
         equation.learning_rate, equation.batch_size, equation.sampling,
         equation=leading, order=order, fluctuations=fluctuations, route=route,
     )  # fmt: skip
+
+
+def _check_noise(order: int, fluctuations: bool, random: bool, memory: str) -> None:
+    if random and order > 2:
+        raise ValueError(f"Argument `order` must be at most 2 for an equation with noise, but {order} was given.")
+    if fluctuations and not (random and order == 2 and memory == "dynamic"):
+        raise ValueError(
+            "Argument `fluctuations` must be False unless the equation has noise, `order` is 2 and `memory` 'dynamic', but "
+            "True was given."
+        )
 
 
 class Modified(AbstractEquation):
@@ -130,14 +138,9 @@ class Modified(AbstractEquation):
 
     @property
     def increment(self) -> AbstractIncrement | None:
-        leading = self.leading
-        return (
-            leading.source
-            if isinstance(leading, Slaved)
-            else leading
-            if isinstance(leading, AbstractIncrement)
-            else None
-        )
+        if isinstance(self.equation, Slaved):
+            return self.leading.source
+        return self.leading if isinstance(self.equation, AbstractIncrement) else None
 
     def init(self, params):
         return self.leading.init(params)
@@ -179,22 +182,21 @@ class Modified(AbstractEquation):
         return drift
 
     def _epoch(self, t, state, signal):
-        """E[u_B' u_B] - b'b over independent subsets B, by one pass over the examples."""
-        factor = noise_factor(signal.size, self.batch_size, "without_replacement") / signal.size
+        """E[u_B' u_B] - b'b over independent subsets B: factor * (mean_i u_i' u_i - b'b), by one pass over the examples."""
+        factor = noise_factor(signal.size, self.batch_size, "without_replacement")
         leading = self.leading
 
-        def deviation(index):
-            def field(y):
-                one = leading.velocity(t, y, signal.take(index[None]).gradient(leading.params(y)))
-                return moved(one, (-1.0, leading.drift(t, y, signal)))
-
-            return field
+        def along_itself(field):
+            return jax.jvp(field, (state,), (field(state),))[1]
 
         def add(total, index):
-            field = deviation(index)
-            return moved(total, (factor, jax.jvp(field, (state,), (field(state),))[1])), None
+            one = signal.take(index[None])
+            product = along_itself(lambda y: leading.velocity(t, y, one.gradient(leading.params(y))))
+            return moved(total, (factor / signal.size, product)), None
 
-        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, state), jnp.arange(signal.size))[0]
+        mean = along_itself(lambda y: leading.drift(t, y, signal))
+        begin = jax.tree.map(lambda leaf: (-factor * leaf).astype(leaf.dtype), mean)
+        return jax.lax.scan(add, begin, jnp.arange(signal.size))[0]
 
     def _mean_of_kick(self, t, state, signal):
         """drift - flow of the leading equation, or None where it vanishes."""
