@@ -71,6 +71,7 @@ def test_help():
     ("arguments", "message"),
     [
         (("--equation", "adm"), "Did you mean 'adam'?"),
+        (("--equation", "modified"), "one of adam, momentum, sgd"),
         (("--learning-rate", "-1"), "Argument `learning_rate` must be a positive finite number, but -1.0 was given"),
         (("--batch-size", "0"), "Argument `batch_size` must be an integer of at least 1"),
         (("--save-every", "7"), "Argument `save_every` must divide `steps`"),

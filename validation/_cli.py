@@ -46,17 +46,16 @@ class Compare:
 
 
 def _known() -> dict[str, type]:
-    """Every exported training algorithm by its name in lower case."""
+    """Every exported training algorithm by its name in lower case: an equation that needs no more than a learning rate."""
     import equations
 
-    exported = vars(equations).values()
-    return {
-        kind.__name__.lower(): kind
-        for kind in exported
-        if isinstance(kind, type)
-        and issubclass(kind, equations.AbstractEquation)
-        and kind is not equations.AbstractEquation
-    }
+    def is_algorithm(kind):
+        if not (isinstance(kind, type) and issubclass(kind, equations.AbstractEquation)):
+            return False
+        needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+        return kind is not equations.AbstractEquation and needed == ["learning_rate"]
+
+    return {kind.__name__.lower(): kind for kind in vars(equations).values() if is_algorithm(kind)}
 
 
 def _lookup(name: str) -> type:
