@@ -78,9 +78,9 @@ class Slaved(AbstractEquation):
         ones = jax.tree.map(jnp.ones_like, averages)
         return jax.jvp(lambda m: self._after(params, m, gradient), (averages,), (ones,))[1]
 
-    def longest_memory(self) -> float:
-        """The largest part of an average that a step keeps, 0 without any: the hyperparameters must not be traced."""
-        return max((float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(jnp.zeros(1)))), default=0.0)
+    def memories(self) -> list[float]:
+        """The part of each average that a step keeps; the hyperparameters must not be traced."""
+        return [float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(jnp.zeros(1)))]
 
     def _settled(self, params, gradient) -> PyTree:
         """c/(1 - L): the averages under one gradient for ever."""
@@ -171,6 +171,13 @@ class Slaved(AbstractEquation):
             raise ValueError(
                 "Argument `memory` must be 'dynamic' for an algorithm that remembers nothing, but 'slaved' was given."
             )
+        if not isinstance(self.learning_rate, jax.core.Tracer):
+            ones = jnp.ones(1)
+            if not jnp.any(self._step(ones, self._settled(ones, ones), ones).params):
+                raise ValueError(
+                    "Argument `memory` must be 'dynamic' for an algorithm whose steps end, as with a schedule that decays "
+                    "to zero, but 'slaved' was given: counts stand at infinity there."
+                )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient), averages):
             raise ValueError(

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from ._checks import number
+from ._checks import decay, number
 from ._increment import AbstractIncrement
 
 # How an optimizer's decay rates move with the learning rate unless the user says otherwise: 1 - rate ~ eta^exponent.
-_EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "decay_rate": 1.0, "momentum": 0.5}
+_EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "momentum": 0.5}
 
 Rule = float | int | Callable[[Any, Array], Any]
 
@@ -39,7 +39,7 @@ class OptaxEquation(AbstractIncrement):
                 plain = not (eqx.is_array(values[name]) or isinstance(factor, jax.core.Tracer))
                 values[name] = rule(values[name], float(factor) if plain else factor)
             else:
-                values[name] = 1 - (1 - values[name]) * factor**rule
+                values[name] = decay(name)(1 - (1 - values[name]) * factor**rule)
         return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
 
     def time_per_step(self):
@@ -73,15 +73,21 @@ def from_optax(
     - `factory`: called as `factory(learning_rate=..., **hyperparameters)`, such as `optax.adamw`.
     - `learning_rate`, `batch_size`, `sampling`: as in `AbstractEquation`.
     - `scaling`: how hyperparameters move as eta -> 0, by name: a number p for a decay rate with 1 - rate ~ eta^p (0: it
-        stays), or a function `(value, factor) -> value`. By default b1, b2, b3, decay and decay_rate have p = 1 and
+        stays), or a function `(value, factor) -> value`. By default b1, b2, b3 and decay have p = 1 and
         momentum p = 1/2, also where the factory's own default stands; everything else stays.
     - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile; whole numbers and
         everything else are handed on as they are.
+
+    Not every transformation is one: its memory must be real numbers (no random keys, no flags), and it must need nothing
+    but the gradient and the parameters (no line search). A schedule that asks for the value of its peak, as
+    `warmup_cosine_decay_schedule` does, goes beside the learning rate: `optax.scale_by_schedule` with peak 1.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
     if not callable(factory):
         raise TypeError(f"Argument `factory` must be callable, such as optax.adamw, but {factory!r} was given.")
+    if scaling is not None and not isinstance(scaling, Mapping):
+        raise TypeError(f"Argument `scaling` must be a dict from hyperparameters to rules, but {scaling!r} was given.")
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
@@ -112,4 +118,16 @@ def from_optax(
         ) from error
     if not isinstance(twin, optax.GradientTransformation):
         raise TypeError(f"Argument `factory` must make an optax.GradientTransformation, but it made {twin!r}.")
+    try:
+        eqx.filter_eval_shape(_one_step, equation)
+    except Exception as error:
+        raise ValueError(
+            "Argument `factory` must make a transformation that can be traced in its learning rate, has real numbers as "
+            f"memory and needs no more than the gradient: {type(error).__name__}: {error}"
+        ) from error
     return equation
+
+
+def _one_step(equation):
+    params = {"w": jnp.ones((2, 2))}
+    return equation.velocity(jnp.zeros(()), equation.init(params), params)

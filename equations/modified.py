@@ -53,7 +53,7 @@ def modified(
 
     - `equation`: an equation with a twin; or any other dynamics with a `learning_rate`, whose Euler step is then the
         discrete algorithm; or what `symbolic` gave.
-    - `order`: 1 to 3 by derivatives, to 6 by the map; with noise at most 2.
+    - `order`: 1 to 3 by derivatives, to 6 by the map and in symbols; with noise at most 2.
     - `fluctuations`: corrects the diffusion as well; order 2, with noise.
     - `route`: `"derivatives"`, nested Jacobian-vector products (1.6 and 3 gradients at orders 2 and 3), or `"map"`, the
         forward differences of `order` steps of the algorithm, without any derivative.
@@ -71,11 +71,16 @@ def modified(
     if isinstance(equation, Modified):
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
     route = choice("route", route, ("derivatives", "map"))
-    order = integer("order", order, maximum=_HIGHEST[route])
     fluctuations = flag("fluctuations")(fluctuations)
     memory = choice("memory", memory, ("dynamic", "slaved"))
     if hasattr(equation, "modified"):  # it knows its own series
-        return equation.modified(order, fluctuations=fluctuations)
+        if (route, memory) != ("derivatives", "dynamic"):
+            raise ValueError(
+                "Arguments `route` and `memory` must be left as they are for an equation in symbols, but "
+                f"{route!r} and {memory!r} were given."
+            )
+        return equation.modified(integer("order", order, maximum=6), fluctuations=fluctuations)
+    order = integer("order", order, maximum=_HIGHEST[route])
     if not isinstance(equation, AbstractEquation):
         if memory == "slaved":
             raise ValueError(
@@ -154,6 +159,11 @@ class Modified(AbstractEquation):
         return self.leading.velocity(t, state, gradient)
 
     def twin(self):
+        if not isinstance(self.equation, AbstractEquation):
+            raise TypeError(
+                "Argument `equation` must have a discrete twin, but a modified "
+                f"{type(self.equation).__name__} was given, which has none."
+            )
         return self.leading.twin()
 
     @property
@@ -256,6 +266,11 @@ class Modified(AbstractEquation):
     def check(self, params, signal):
         self.leading.check(params, signal)
         if self.batch_size is not None and self.sampling == "shuffled" and self.order == 2:
+            if signal.size % self.batch_size:
+                raise ValueError(
+                    f"Argument `batch_size` must divide the number of examples, {signal.size}, for the modified equation "
+                    f"of shuffled epochs, but {self.batch_size} was given: examples left over are noise at leading order."
+                )
             memory = jax.eval_shape(lambda p: self.init(p).memory, eqx.filter(params, eqx.is_inexact_array))
             if jax.tree.leaves(memory):
                 raise ValueError(
@@ -268,8 +283,8 @@ class Modified(AbstractEquation):
         """What the truncated series leaves out, in words; not everything if a memory keeps a fixed part of itself."""
         leading = self.leading
         if isinstance(leading, AbstractIncrement):
-            kept, later = (Slaved.of(e, 1).longest_memory() for e in (leading, leading.rescaled(1 / 64)))
-            if kept > 0 and 1 - later > (1 - kept) / 2:
+            kept, later = (Slaved.of(e, 1).memories() for e in (leading, leading.rescaled(1 / 64)))
+            if any(0 < k < 1 and 1 - l > (1 - k) / 2 for k, l in zip(kept, later, strict=True)):
                 return (
                     "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
                     "memory='slaved' is for fixed hyperparameters"

@@ -7,6 +7,7 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import optax
 import pytest
@@ -336,6 +337,10 @@ def test_a_remainder_that_does_not_vanish_is_said():
         remainders.append(float(change[0] - np.log(0.9)))
     print("\nremainder of the memory's decay in a step:", remainders)
     np.testing.assert_allclose(remainders, sum(0.1**k / k for k in range(5, 60)), rtol=1e-8)
+    # Beside a sum of squares, which forgets nothing.
+    parts = optax.scale_by_rss, lambda: optax.ema(0.9, debias=False)
+    beside = from_optax(lambda learning_rate: optax.chain(*(p() for p in parts), optax.scale(-learning_rate)), 0.01)
+    assert "does not vanish" in modified(beside, order=2).remainder
     assert modified(fixed, order=2, memory="slaved").remainder.startswith("O(h^2)")
 
 
@@ -553,6 +558,15 @@ class Drift(AbstractDynamics):
         return jnp.stack([-(state[0] ** 3), state[0] - state[1]])
 
 
+class Noisy(Drift):
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(jnp.ones(2))
+
+
+def ending(learning_rate):
+    return optax.sgd(optax.cosine_decay_schedule(learning_rate, 100), momentum=0.5)
+
+
 def test_a_drift_of_ones_own():
     field = lambda y: Drift(0.1).drift(ZERO, y, None)  # noqa: E731
     state = jnp.asarray([0.8, -0.3])
@@ -601,6 +615,14 @@ def test_an_own_equation_gets_its_own_series():
         (lambda: modified(SGD(0.1, 4), fluctuations=1), ["`fluctuations`", "1"]),
         (lambda: modified(Momentum(0.1, 4), memory="slaved", fluctuations=True), ["`fluctuations`", "'dynamic'"]),
         (lambda: modified(SGD(0.1, 4, "shuffled"), route="map"), ["`order`", "'shuffled'"]),
+        (lambda: modified(Noisy(jnp.asarray(0.1)), order=3), ["`order`", "at most 2"]),
+        (lambda: modified(Drift(jnp.asarray(0.1)), fluctuations=True), ["`fluctuations`", "noise"]),
+        (lambda: modified(Drift(jnp.asarray(0.1))).twin(), ["`equation`", "twin", "Drift"]),
+        (lambda: modified(symbolic(sympy.Symbol("x"), drift=(-sympy.Symbol("x"),)), route="map"), ["`route`", "'map'"]),
+        (lambda: from_optax(optax.adam, 0.1, scaling=[1]), ["`scaling`", "[1]"]),
+        (lambda: from_optax(optax.adam, 0.1, b1=0.5).rescaled(4.0), ["`b1`", "-1.0"]),
+        (lambda: from_optax(optax.lbfgs, 0.1), ["`factory`", "gradient"]),
+        (lambda: from_optax(optax.noisy_sgd, 0.1), ["`factory`", "real numbers"]),
         (lambda: from_optax("adam", 0.1), ["`factory`", "'adam'"]),
         (lambda: from_optax(optax.adam, -0.1), ["`learning_rate`", "-0.1"]),
         (lambda: from_optax(optax.adam, 0.1, b7=0.1), ["`factory`", "b7"]),
@@ -621,6 +643,8 @@ def test_bad_input(call, words, unchecked):
     [
         (modified(SGD(0.1), memory="slaved"), ["`memory`", "remembers nothing"]),
         (modified(from_optax(optax.amsgrad, 0.1), memory="slaved"), ["`memory`", "linearly"]),
+        (modified(SGD(0.1, 3, "shuffled")), ["`batch_size`", "divide", "20", "3"]),
+        (modified(from_optax(ending, 0.1), memory="slaved"), ["`memory`", "decays to zero"]),
         (modified(Momentum(0.1, 4, "shuffled")), ["`sampling`", "memory"]),
         (modified(Momentum(0.1, 4, "shuffled"), memory="slaved"), ["`memory`", "'shuffled'"]),
     ],

@@ -7,12 +7,13 @@ import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression, mlp
 
 from dynamics import Strang
-from equations import SGD, Adam, Modified, Momentum, Objective, modified
+from equations import SGD, Adam, Modified, Momentum, Objective, from_optax, modified
 from equations._increment import Increment
 from equations._series import moved
 from validation import orders
@@ -268,6 +269,41 @@ def test_sampling_measures_the_errors_that_moments_give():
         for measure in MEASURES:
             errors = report.errors["w"][measure]
             assert np.all(np.abs(errors.value - truth.errors["w"][measure].value) < 4 * errors.error)
+
+
+def test_moments_do_not_close_for_a_rule_that_switches_far_from_the_start():
+    """A drop of the learning rate after 40 steps, and clipping of gradients that only an outlier has."""
+
+    def drop(learning_rate):
+        return optax.sgd(optax.piecewise_constant_schedule(learning_rate, {40: 0.1}))
+
+    def clip(learning_rate):
+        return optax.chain(optax.clip(300.0), optax.sgd(learning_rate))
+
+    problem = LinearRegression()
+    start = jnp.asarray(problem.start)
+    for factory in (drop, clip, optax.sgd):
+        increment = from_optax(factory, 0.1, batch_size=4)
+        closes = discrete(increment, problem.objective, increment.init(start)) is not None
+        assert closes == (factory is optax.sgd)
+
+
+def test_float32_where_x64_is_on():
+    problem = LinearRegression()
+    single = Objective(problem.objective.loss, (problem.x.astype(np.float32), problem.y.astype(np.float32)))
+    start = jnp.asarray(problem.start, jnp.float32)
+    report = orders(modified(SGD(0.1)), single, start, time=2.0, learning_rates=[0.1, 0.05, 0.025])
+    assert report.verdict["parameters"]["mean"] == "holds"
+
+
+def test_a_slope_that_rises_faster_and_faster_is_no_failure():
+    """Nesterov at order 2: 1.60, 1.65, 1.83, 1.92, ... with smaller steps."""
+    equation = modified(Momentum(0.01, 4, momentum=0.8, nesterov=True), fluctuations=True)
+    problem = LinearRegression()
+    report = orders(
+        equation, problem.objective, jnp.asarray(problem.start), time=1.6, learning_rates=[0.0064, 0.0016, 0.0004]
+    )
+    assert "fails" not in report.verdict["parameters"].values()
 
 
 def test_shuffled_epochs(neuron):

@@ -252,6 +252,29 @@ def test_fluctuations_on_a_quadratic():
     assert sp.simplify(rest["first"] + k / 2) == 0 and sp.simplify(rest["drift"] + k) == 0
 
 
+def test_fluctuations_of_a_root_that_is_not_symmetric():
+    """Against (1 - (eta/2) b') sigma - (eta/2) b . grad sigma by jvp, column by column."""
+    x, y, eta = sp.symbols("x y eta")
+    root = sp.sqrt(eta) * sp.Matrix([[1 + x**2, x * y], [y, 2 * x]])
+    equation = symbolic((x, y), drift=(-x * y, y - x**2), diffusion=root, learning_rate=eta, values={eta: 0.1})
+    found = equation.modified(2, fluctuations=True)
+    point = jnp.asarray([0.3, -0.7])
+
+    def drift(z):
+        return equation.drift(jnp.zeros(()), z, None)
+
+    def column(z, k):
+        return equation.diffusion(jnp.zeros(()), z, None).as_matrix()[:, k]
+
+    for k in (0, 1):
+        response = jax.jvp(drift, (point,), (column(point, k),))[1]
+        along = jax.jvp(lambda z, k=k: column(z, k), (point,), (drift(point),))[1]
+        wanted = column(point, k) - 0.05 * (response + along)
+        np.testing.assert_allclose(
+            found.diffusion(jnp.zeros(()), point, None).as_matrix()[:, k], wanted, rtol=1e-12, atol=1e-14
+        )
+
+
 def test_fluctuations_of_multiplicative_noise():
     """The diffusion is (1 - (h/2) J) sigma(y - (h/2) b) up to O(h^2), checked against the shifted one."""
     b, sigma = -sp.sin(x) - x**2, sp.sqrt(eta) * (1 + x**2)

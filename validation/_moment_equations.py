@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
+from equations._affine import is_affine, is_free
 
 LARGEST_STATE = 64
 LARGEST_NOISE = 512
@@ -102,15 +103,32 @@ def _noise_size(dynamics: AbstractDynamics, signal: Any, state: PyTree) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in leaves if hasattr(leaf, "shape"))
 
 
+def _provably_affine(dynamics, signal, state, t) -> bool:
+    """Whether drift and diffusion are affine in the state and free of the time, read off their jaxprs."""
+
+    def noise(t, state):
+        operator = dynamics.diffusion(t, state, signal)
+        if operator is None:
+            return jnp.zeros(())
+        ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), operator.in_structure())
+        return operator.mv(ones)
+
+    fields = (lambda t, y: dynamics.drift(t, y, signal)), noise
+    return all(is_affine(lambda y, f=f: f(t, y), state) and is_free(lambda t, f=f: f(t, state), t) for f in fields)
+
+
 def linear(dynamics: AbstractDynamics, signal: Any, state: PyTree) -> Linear | None:
     """The dynamics as matrices on (state, 1), read off at `state`; None unless drift and columns are affine.
 
-    Affine is what agrees with its own tangent at three random points and two times to rounding.
+    Affine is what is so by its jaxpr, whatever the state and the time: a rule that is switched by a count, or clipped far
+    from here, is not. (And what is read off must agree with it at three random points and two times.)
     """
     base, _ = ravel_pytree(state)
     if base.size > LARGEST_STATE or _noise_size(dynamics, signal, state) > LARGEST_NOISE:
         return None
     rate = jnp.asarray(getattr(dynamics, "learning_rate", 1.0), base.dtype)
+    if not _provably_affine(dynamics, signal, state, rate):
+        return None
     generator, factors, misfit = _extract(dynamics, signal, state, (rate, 7.3 * rate))
     if not float(misfit) <= 1:
         return None

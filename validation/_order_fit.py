@@ -146,11 +146,15 @@ def _verdict(value: float, half: float, final: np.ndarray, final_error: float, l
     """From the slope and its half-width, and the two slopes between the last three learning rates, the last one's error.
 
     A slope that has yet to rise to the claim as the learning rate falls is no failure, one that stays below it or falls
-    away from it is: what the last slope would become, were it to rise once more as it did, must reach the claim.
+    away from it is: what the last slope would become, were it to rise once more as it did, must reach the claim, unless
+    it is nearer to the claim than to the order below.
     """
     if not half <= WIDEST:
         return "cannot tell"
     reach = final[1] + max(0.0, final[1] - final[0])
+    if final[1] > final[0] and final[1] > least + MARGIN - 0.5:
+        # Nearer to the claim than to the order below, and rising: it may rise faster yet.
+        return "holds" if value >= least else "cannot tell"
     if reach + _NORMAL * final_error < least or (value + half < least and reach + final_error < least):
         return "fails"
     return "holds" if value >= least else "cannot tell"

@@ -64,12 +64,13 @@ def deterministic(equation, increment, signal, params, static, observe, steps, s
     if over is not None:
         fresh = jax.tree.map(lambda new, old: jnp.where(skip > 0, new, old), over(middle), fresh)
 
+    clock = jnp.result_type(*jax.tree.leaves(fresh))  # a clock of another dtype would promote the state
     method = closed(solver)
     term = dfx.ODETerm(lambda t, y, args: equation.drift(t, y, signal))
 
     def flow(parts):
         def step(j, y):
-            t0, t1 = ((j + i).astype(eta.dtype) * (eta / parts) for i in (0, 1))
+            t0, t1 = (((j + i).astype(eta.dtype) * (eta / parts)).astype(clock) for i in (0, 1))
             state = method.init(term, t0, t1, y, None)
             new = method.step(term, t0, t1, y, None, state, made_jump=False)[0]
             return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), new, y)
