@@ -622,7 +622,7 @@ def test_an_own_equation_gets_its_own_series():
         (lambda: from_optax(optax.adam, 0.1, scaling=[1]), ["`scaling`", "[1]"]),
         (lambda: from_optax(optax.adam, 0.1, b1=0.5).rescaled(4.0), ["`b1`", "-1.0"]),
         (lambda: from_optax(optax.lbfgs, 0.1), ["`factory`", "gradient"]),
-        (lambda: from_optax(optax.noisy_sgd, 0.1), ["`factory`", "real numbers"]),
+        (lambda: from_optax(optax.optimistic_gradient_descent, 0.1), ["`factory`", "real numbers"]),
         (lambda: from_optax("adam", 0.1), ["`factory`", "'adam'"]),
         (lambda: from_optax(optax.adam, -0.1), ["`learning_rate`", "-0.1"]),
         (lambda: from_optax(optax.adam, 0.1, b7=0.1), ["`factory`", "b7"]),
