@@ -57,8 +57,9 @@ def orders(
     - *deterministic*, without a batch size: the equation by `solver` with fixed steps, the solver error by refinement;
     - *exact moments*, where drift and noise are affine in the state and the observables polynomials of first degree (of
         second, for their mean) in the parameters, in at most 64 dimensions: no sampling, no solver;
-    - *sampling*, for all others: `solve` against `train`. With `noise="gaussian"` the same normal numbers drive both, so
-        that errors are differences path by path; the solver error by refinement on the same Brownian motion.
+    - *sampling*, for all others, by the steps that `solve` and `train` take. With `noise="gaussian"` the same normal
+        numbers drive both, so that errors are differences path by path; the solver error by refinement on the same
+        Brownian motion.
 
     Modified equations claim their `order`, and order 1 or with `fluctuations` 2 for variance/eta; others claim order 1.
 
