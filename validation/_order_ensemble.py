@@ -16,9 +16,10 @@ from dynamics._sampling import Sampler
 from dynamics._terms import Clock, EulerTerm, Field, KickTerm
 from equations import AbstractEquation
 from equations._noise import noise_weights
+from equations._series import moved
 from equations._signal import parameter_dtype
 
-from ._order_runs import closed, moved
+from ._order_runs import closed
 
 
 class _Numerics(eqx.Module):
@@ -146,7 +147,7 @@ def ensemble(equation, increment, signal, params, static, observe, steps, key, g
             if started is not None:
                 new = [jax.tree.map(lambda a, b: jnp.where(k == 0, a, b), started, state) for state in new]
             grads, carried = gradient(k, run, normals, carried)
-            run = moved(run, increment.velocity(eta * k.astype(eta.dtype), run, grads), eta)
+            run = moved(run, (eta, increment.velocity(eta * k.astype(eta.dtype), run, grads)))
             return new, run, carried
 
         first = None if structure is None else jax.tree.map(lambda leaf: leaf[0], _coarser(draw(0), 1))

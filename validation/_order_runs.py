@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics._ensemble import record
 from equations import AbstractEquation
+from equations._series import moved
 
 
 def same_form(a: PyTree, b: PyTree) -> bool:
@@ -29,11 +30,6 @@ def handover(equation: AbstractEquation, increment: AbstractEquation, params: Py
     return increment.params if same_form(state, params) else None
 
 
-def moved(state: PyTree, rate: PyTree, length: Array) -> PyTree:
-    """state + length * rate, in the state's dtypes."""
-    return jax.tree.map(lambda y, v: y + (length * v).astype(y.dtype), state, rate)
-
-
 def closed(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
     """A Runge-Kutta method with a loop over its stages that needs no `diffeqsolve` around it."""
     return eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda x: x is None)
@@ -50,7 +46,7 @@ def deterministic(equation, increment, signal, params, static, observe, steps, s
 
     def algorithm(k, y):
         t = eta * k.astype(eta.dtype)
-        return moved(y, increment.velocity(t, y, signal.gradient(increment.params(y))), eta)
+        return moved(y, (eta, increment.velocity(t, y, signal.gradient(increment.params(y)))))
 
     origin = increment.init(params)
     middle = jax.lax.fori_loop(0, skip, algorithm, origin)
