@@ -2,7 +2,13 @@
 
 from ._base import AbstractDynamics as AbstractDynamics
 from ._base import AbstractEquation as AbstractEquation
+from ._noise import AbstractGradientNoise as AbstractGradientNoise
+from ._noise import Minibatch as Minibatch
 from ._noise import noise_operator as noise_operator
+from ._noise_models import Diagonal as Diagonal
+from ._noise_models import Isotropic as Isotropic
+from ._noise_models import LabelNoise as LabelNoise
+from ._noise_models import StudentT as StudentT
 from ._objective import Objective as Objective
 from ._signal import AbstractSignal as AbstractSignal
 from .adam import Adam as Adam
