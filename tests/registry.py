@@ -6,8 +6,9 @@ import pkgutil
 
 import mutants
 import optax
+from oracles import volumized_adam
 
-from equations import SGD, AbstractEquation, Adam, Momentum
+from equations import SGD, AbstractEquation, Adam, Momentum, decayed, scheduled, volumized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Entry:
     - `plain`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
     - `orders`: what the order law takes in place of its defaults (see `laws.order`).
     - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
+    - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
     - `spared`: laws that cannot hold for it, with the reason.
     """
 
@@ -25,6 +27,7 @@ class Entry:
     plain: optax.GradientTransformation
     orders: dict = dataclasses.field(default_factory=dict)
     moves: tuple[str, ...] = ()
+    along: str = "new"
     spared: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -35,6 +38,29 @@ EQUATIONS = {
         Momentum(learning_rate=0.05, batch_size=2, nesterov=True), optax.sgd(0.05, momentum=0.9, nesterov=True)
     ),
     "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders={"steps": 40, "factor": 0.4}),
+}
+
+# Around others.
+COSINE = optax.cosine_decay_schedule(1.0, 200)
+DECAY = optax.add_decayed_weights(-0.05 * 0.1)
+EQUATIONS |= {
+    "scheduled": Entry(
+        scheduled(SGD(0.05, 2), COSINE), optax.sgd(lambda step: 0.05 * COSINE(step)), moves=("stretch",)
+    ),
+    "scheduled_adam": Entry(
+        scheduled(Adam(0.05, 2), COSINE),
+        optax.adam(lambda step: 0.05 * COSINE(step)),
+        orders=EQUATIONS["adam"].orders,
+        moves=("stretch",),
+        spared={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
+    ),
+    "decayed": Entry(decayed(Momentum(0.05, 2), 0.1), optax.chain(optax.sgd(0.05, momentum=0.9), DECAY)),
+    "volumized": Entry(
+        volumized(Adam(0.05, 2), volume=0.3, alpha=0.9),
+        volumized_adam(0.05, 0.3, 0.9),
+        orders=EQUATIONS["adam"].orders,
+        spared={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
+    ),
 }
 
 
