@@ -204,6 +204,11 @@ class AbstractEquation(AbstractDynamics):
             return lx.FunctionLinearOperator(
                 lambda xi: _scaled_sum((scale, self._response(t, state, root.mv(xi)))), normals
             )
+        if not self.gradient_noise.normal:
+            raise ValueError(
+                "Argument `noise_model` must be Gaussian for the diffusion of a rule that is not affine in the gradient, "
+                f"but {self.gradient_noise!r} was given; the default solver does not need it."
+            )
         mean = signal.gradient(params)
         velocity = lambda g: self.velocity(t, state, g)  # noqa: E731
         zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals))

@@ -138,12 +138,27 @@ class AbstractGradientNoise(eqx.Module):
     def expected_sign(self, batches: Batches, params: PyTree, gradient: PyTree) -> PyTree:
         """E sign(gradient + delta): for Gaussian noise erf(gradient / (sigma sqrt(2))), whatever its correlations."""
 
+        self.check_sign(batches.noisy)
+
         def leaf(g, variance):
             certain = variance <= 0
             sigma = jnp.sqrt(jnp.where(certain, 1.0, variance).astype(g.dtype))
             return jnp.where(certain, jnp.sign(g), jax.lax.erf(g / (sigma * 2**0.5)))
 
         return jax.tree.map(leaf, gradient, self.variance(batches, params))
+
+    @property
+    def normal(self) -> bool:
+        """Whether what is drawn is Gaussian."""
+        return True
+
+    def check_sign(self, noisy_batches: bool) -> None:
+        """Raises a ValueError unless `expected_sign` is known."""
+        if not self.normal:
+            raise ValueError(
+                "Argument `noise_model` must be Gaussian, or StudentT on the full batch and nothing else, for a rule that "
+                "takes the sign of the gradient: a sum of both has no distribution in closed form."
+            )
 
     def injected(self, batch: AbstractSignal, params: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
         """The structure of the normals that a real batch takes beside its examples; None: none."""

@@ -54,6 +54,10 @@ class AbstractInjected(AbstractGradientNoise):
     def injects(self):
         return True
 
+    @property
+    def normal(self):
+        return self.on.normal
+
     def structure(self, batches, params):
         own = {"own": self.own_structure(batches, params)}
         return own | ({"on": self.on.structure(batches, params)} if self.on.random(batches.noisy) else {})
@@ -110,6 +114,11 @@ class Isotropic(AbstractInjected):
 
     scale: Array = eqx.field(converter=nonnegative("scale"))
     on: AbstractGradientNoise = _on()
+
+    @classmethod
+    def traced(cls, scale: Array, on: AbstractGradientNoise) -> "Isotropic":
+        """With a scale that an equation has computed, which is not checked again in every step."""
+        return eqx.tree_at(lambda noise: noise.scale, cls(0.0, on=on), scale)
 
     def own_structure(self, batches, params):
         return like_parameters(params)
@@ -173,13 +182,17 @@ class StudentT(AbstractInjected):
     def real(self, batch, params, normals):
         return moved(self.below(batch, params, normals), (self.scale, self.numbers(normals["own"])))
 
+    @property
+    def normal(self):
+        return False
+
+    def check_sign(self, noisy_batches):
+        if self.on.random(noisy_batches):
+            super().check_sign(noisy_batches)
+
     def expected_sign(self, batches, params, gradient):
-        """2 F(gradient/scale) - 1 = sign(x) I_{x^2/(df + x^2)}(1/2, df/2) with F the Student-t distribution function."""
-        if self.on.random(batches.noisy):
-            raise ValueError(
-                "Argument `noise_model` must be StudentT alone, without noise of minibatches beside it, for a rule that "
-                "takes the sign of the gradient: the distribution of their sum has no closed form."
-            )
+        """2 F(x) - 1 = sign(x) I_{x^2/(df + x^2)}(1/2, df/2), x = gradient/scale, F the Student-t distribution function."""
+        self.check_sign(batches.noisy)
 
         def leaf(g):
             x = g / self.scale.astype(g.dtype)
