@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.stats
-from mutants.sign_sgd import FullNoise, RootTwoLost, SignOfTheMean
+from mutants.sign_sgd import RootTwoLost, SignOfTheMean
 from mutants_noise import NormalDistribution
 
 from dynamics import solve, train
@@ -50,16 +50,12 @@ def backward(equation, time, count=96, half_width=5.0):
     x, d = chebyshev(count, half_width)
     drift = np.asarray(jax.vmap(lambda w: equation.drift(0.0, w, OBJECTIVE))(jnp.asarray(x[:, None])))[:, 0]
     eta = float(equation.learning_rate)
-    generator = np.diag(drift) @ d + 0.5 * eta * np.diag(variance(equation, drift)) @ d @ d
+    generator = np.diag(drift) @ d + 0.5 * eta * np.diag(1 - drift**2) @ d @ d
     u = scipy.linalg.expm(time * generator) @ np.stack([x, x**2], axis=1)
     # Barycentric interpolation at the start.
     weights = (-1.0) ** np.arange(count + 1) * np.where((np.arange(count + 1) % count) == 0, 0.5, 1.0) / (START - x)
     mean, square = weights @ u / weights.sum()
     return mean, square - mean**2
-
-
-def variance(equation, drift):
-    return np.ones_like(drift) if isinstance(equation, FullNoise) else 1 - drift**2
 
 
 def slopes(kind, noise, distribution):
@@ -83,7 +79,6 @@ def test_sign_sgd_is_of_first_order(name):
 MUTANTS = {
     "RootTwoLost": (RootTwoLost, NOISE["normal"], DISTRIBUTION[Isotropic]),
     "SignOfTheMean": (SignOfTheMean, NOISE["normal"], DISTRIBUTION[Isotropic]),
-    "FullNoise": (FullNoise, NOISE["normal"], DISTRIBUTION[Isotropic]),
     "NormalForStudent": (SignSGD, NormalDistribution(3.0, SIGMA), DISTRIBUTION[StudentT]),
     "NormalAlgorithm": (SignSGD, NOISE["student"], DISTRIBUTION[Isotropic]),
 }
@@ -93,9 +88,7 @@ MUTANTS = {
 def test_mutants_have_no_order(name):
     found, last = slopes(*MUTANTS[name])
     print(f"\n{name}: slopes {found[0]:.2f} of the mean, {found[1]:.2f} of variance/eta; errors {last}")
-    assert abs(found[1] - 1) > 0.5
-    if name != "FullNoise":
-        assert abs(found[0] - 1) > 0.5
+    assert np.all(np.abs(np.subtract(found, 1)) > 0.5)
 
 
 def test_collocation_has_converged():
@@ -155,9 +148,9 @@ def test_lion_is_of_first_order():
     """By sampling on the same normal numbers."""
     from equations import Lion
 
-    lion = Lion(0.1, noise_model=Isotropic(SIGMA), b2=0.9)
+    lion = Lion(0.1, noise_model=Isotropic(SIGMA), b1=0.5, b2=0.9)
     report = orders(lion, OBJECTIVE, jnp.full(1, START), time=TIME, learning_rates=list(RATES), key=jax.random.key(0),
-                    paths=400_000, observe={"w": lambda w: w})  # fmt: skip
+                    paths=200_000, observe={"w": lambda w: w})  # fmt: skip
     print(report)
     for measure in ("mean", "variance/eta"):
         assert abs(report.slope["w"][measure] - 1) < max(0.15, 2 * report.slope_error["w"][measure])
