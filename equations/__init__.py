@@ -15,6 +15,8 @@ from .adam import Adam as Adam
 from .decayed import Decayed as Decayed
 from .decayed import decayed as decayed
 from .from_optax import from_optax as from_optax
+from .langevin import Langevin as Langevin
+from .lion import Lion as Lion
 from .modified import Modified as Modified
 from .modified import modified as modified
 from .momentum import Momentum as Momentum
@@ -24,9 +26,11 @@ from .regularised import regularised as regularised
 from .scheduled import Scheduled as Scheduled
 from .scheduled import scheduled as scheduled
 from .sgd import SGD as SGD
+from .sign_sgd import SignSGD as SignSGD
 from .spred import Factors as Factors
 from .spred import Spred as Spred
 from .symbolic import symbolic as symbolic
 from .syre import syre as syre
+from .underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
 from .volumized import Volumized as Volumized
 from .volumized import volumized as volumized

@@ -13,20 +13,12 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._checks import LARGEST, choice, integer, number, positive
-from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch
+from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
 from ._series import moved
 from ._signal import AbstractSignal
 
 State = PyTree
 Params = PyTree
-
-
-def _noise_model(value) -> AbstractGradientNoise:
-    if not isinstance(value, AbstractGradientNoise):
-        raise TypeError(
-            f"Argument `noise_model` must be a model of noise such as Minibatch(), but {value!r} was given."
-        )
-    return value
 
 
 def _scaled_sum(*terms: tuple[Any, State]) -> State:
@@ -126,7 +118,9 @@ class AbstractEquation(AbstractDynamics):
     sampling: str = eqx.field(
         default="with_replacement", static=True, converter=lambda value: choice("sampling", value, SAMPLINGS)
     )
-    noise_model: AbstractGradientNoise = eqx.field(default_factory=Minibatch, kw_only=True, converter=_noise_model)
+    noise_model: AbstractGradientNoise = eqx.field(
+        default_factory=Minibatch, kw_only=True, converter=noise_model("noise_model")
+    )
 
     @abc.abstractmethod
     def velocity(self, t: Array, state: State, gradient: Params) -> State:
@@ -207,6 +201,11 @@ class AbstractEquation(AbstractDynamics):
         if self.is_affine(state):
             return lx.FunctionLinearOperator(
                 lambda xi: _scaled_sum((scale, self._response(t, state, root.mv(xi)))), normals
+            )
+        if not self.gradient_noise.normal:
+            raise ValueError(
+                "Argument `noise_model` must be Gaussian for the diffusion of a rule that is not affine in the gradient, "
+                f"but {self.gradient_noise!r} was given; the default solver does not need it."
             )
         mean = signal.gradient(params)
         velocity = lambda g: self.velocity(t, state, g)  # noqa: E731
@@ -307,6 +306,11 @@ class AbstractEquation(AbstractDynamics):
         self.check_sampling(signal)
         signal.check(params)
         self.gradient_noise.check(signal)
+        self.check_noise(signal)
+
+    def check_noise(self, signal: AbstractSignal) -> None:
+        """Raises a ValueError unless the rule can do with what is known of the noise."""
+        self.gradient_noise.check_covariance()
 
     def check_sampling(self, signal: Any) -> None:
         """Raises a TypeError or ValueError unless minibatches can be drawn from the signal's examples."""

@@ -52,6 +52,17 @@ def noise_operator(
     return Minibatch().root(Batches(signal, batch_size, sampling), params)
 
 
+def noise_model(name: str):
+    """A field converter: a model of gradient noise."""
+
+    def convert(value):
+        if not isinstance(value, AbstractGradientNoise):
+            raise TypeError(f"Argument `{name}` must be a model of noise such as Minibatch(), but {value!r} was given.")
+        return value
+
+    return convert
+
+
 class Batches(eqx.Module):
     """The examples, and how the minibatches of a training step are drawn from them."""
 
@@ -138,12 +149,27 @@ class AbstractGradientNoise(eqx.Module):
     def expected_sign(self, batches: Batches, params: PyTree, gradient: PyTree) -> PyTree:
         """E sign(gradient + delta): for Gaussian noise erf(gradient / (sigma sqrt(2))), whatever its correlations."""
 
+        self.check_sign(batches.noisy)
+
         def leaf(g, variance):
             certain = variance <= 0
             sigma = jnp.sqrt(jnp.where(certain, 1.0, variance).astype(g.dtype))
             return jnp.where(certain, jnp.sign(g), jax.lax.erf(g / (sigma * 2**0.5)))
 
         return jax.tree.map(leaf, gradient, self.variance(batches, params))
+
+    @property
+    def normal(self) -> bool:
+        """Whether what is drawn is Gaussian."""
+        return True
+
+    def check_sign(self, noisy_batches: bool) -> None:
+        """Raises a ValueError unless `expected_sign` is known."""
+        if not self.normal:
+            raise ValueError(
+                "Argument `noise_model` must be Gaussian, or StudentT on the full batch and nothing else, for a rule that "
+                "takes the sign of the gradient: a sum of both has no distribution in closed form."
+            )
 
     def injected(self, batch: AbstractSignal, params: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
         """The structure of the normals that a real batch takes beside its examples; None: none."""
@@ -160,6 +186,9 @@ class AbstractGradientNoise(eqx.Module):
 
     def check(self, signal: AbstractSignal) -> None:
         """Raises a TypeError or ValueError unless the model fits the signal's examples."""
+
+    def check_covariance(self) -> None:
+        """Raises a ValueError unless delta has a covariance, which all rules but that of the sign need."""
 
 
 def columns(linear: Callable[[PyTree], PyTree], structure: PyTree) -> tuple[int, Callable[[Array], PyTree]]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._checks import nonnegative, positive
-from ._noise import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters
+from ._noise import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters, noise_model
 from ._series import moved
 from ._signal import AbstractSignal, is_parameter, parameter_dtype
 
@@ -54,6 +54,10 @@ class AbstractInjected(AbstractGradientNoise):
     def injects(self):
         return True
 
+    @property
+    def normal(self):
+        return self.on.normal
+
     def structure(self, batches, params):
         own = {"own": self.own_structure(batches, params)}
         return own | ({"on": self.on.structure(batches, params)} if self.on.random(batches.noisy) else {})
@@ -94,9 +98,12 @@ class AbstractInjected(AbstractGradientNoise):
     def check(self, signal):
         self.on.check(signal)
 
+    def check_covariance(self):
+        self.on.check_covariance()
+
 
 def _on():
-    return eqx.field(default_factory=Minibatch, kw_only=True)
+    return eqx.field(default_factory=Minibatch, kw_only=True, converter=noise_model("on"))
 
 
 class Isotropic(AbstractInjected):
@@ -110,6 +117,11 @@ class Isotropic(AbstractInjected):
 
     scale: Array = eqx.field(converter=nonnegative("scale"))
     on: AbstractGradientNoise = _on()
+
+    @classmethod
+    def traced(cls, scale: Array, on: AbstractGradientNoise) -> "Isotropic":
+        """With a scale that an equation has computed, which is not checked again in every step."""
+        return eqx.tree_at(lambda noise: noise.scale, cls(0.0, on=on), scale)
 
     def own_structure(self, batches, params):
         return like_parameters(params)
@@ -173,13 +185,25 @@ class StudentT(AbstractInjected):
     def real(self, batch, params, normals):
         return moved(self.below(batch, params, normals), (self.scale, self.numbers(normals["own"])))
 
-    def expected_sign(self, batches, params, gradient):
-        """2 F(gradient/scale) - 1 = sign(x) I_{x^2/(df + x^2)}(1/2, df/2) with F the Student-t distribution function."""
-        if self.on.random(batches.noisy):
+    @property
+    def normal(self):
+        return False
+
+    def check_covariance(self):
+        super().check_covariance()
+        if not isinstance(self.df, jax.core.Tracer) and not float(self.df) > 2:
             raise ValueError(
-                "Argument `noise_model` must be StudentT alone, without noise of minibatches beside it, for a rule that "
-                "takes the sign of the gradient: the distribution of their sum has no closed form."
+                "Argument `df` must exceed 2, for the noise to have a covariance, unless the rule takes the sign of the "
+                f"gradient, but {float(self.df):g} was given."
             )
+
+    def check_sign(self, noisy_batches):
+        if self.on.random(noisy_batches):
+            super().check_sign(noisy_batches)
+
+    def expected_sign(self, batches, params, gradient):
+        """2 F(x) - 1 = sign(x) I_{x^2/(df + x^2)}(1/2, df/2), x = gradient/scale, F the Student-t distribution function."""
+        self.check_sign(batches.noisy)
 
         def leaf(g):
             x = g / self.scale.astype(g.dtype)
@@ -191,6 +215,12 @@ class StudentT(AbstractInjected):
 
 def _second(data):
     return data[1]
+
+
+def _callable(value):
+    if not callable(value):
+        raise TypeError(f"Argument `labels` must be callable as labels(data), but {value!r} was given.")
+    return value
 
 
 class LabelNoise(AbstractInjected):
@@ -208,7 +238,7 @@ class LabelNoise(AbstractInjected):
     """
 
     scale: Array = eqx.field(converter=nonnegative("scale"))
-    labels: Callable = eqx.field(default=_second, static=True)
+    labels: Callable = eqx.field(default=_second, static=True, converter=_callable)
     on: AbstractGradientNoise = _on()
 
     def own_structure(self, batches, params):

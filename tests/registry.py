@@ -8,7 +8,19 @@ import mutants
 import optax
 from oracles import volumized_adam
 
-from equations import SGD, AbstractEquation, Adam, Momentum, decayed, scheduled, volumized
+from equations import (
+    SGD,
+    AbstractEquation,
+    Adam,
+    Langevin,
+    Lion,
+    Momentum,
+    SignSGD,
+    UnderdampedLangevin,
+    decayed,
+    scheduled,
+    volumized,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +31,7 @@ class Entry:
     - `plain`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
     - `orders`: what the order law takes in place of its defaults (see `laws.order`).
     - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
+    - `stays`: what is no memory in spite of its name and keeps its value.
     - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
     - `spared`: laws that cannot hold for it, with the reason.
     """
@@ -27,6 +40,7 @@ class Entry:
     plain: optax.GradientTransformation
     orders: dict = dataclasses.field(default_factory=dict)
     moves: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
     along: str = "new"
     spared: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -38,6 +52,18 @@ EQUATIONS = {
         Momentum(learning_rate=0.05, batch_size=2, nesterov=True), optax.sgd(0.05, momentum=0.9, nesterov=True)
     ),
     "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders={"steps": 40, "factor": 0.4}),
+}
+
+# Those that live from noise.
+NO_FLOW = {"order": "without noise its flow is discontinuous: tests/test_sign.py"}
+HEAT = {"order": "its heat stays without batches: tests/test_langevin.py"}
+EQUATIONS |= {
+    "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
+    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), stays=("b1",), along="old", spared=NO_FLOW),
+    "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
+    "underdamped_langevin": Entry(
+        UnderdampedLangevin(0.05, 2, temperature=0.3), optax.sgd(0.05, momentum=1 - 0.05**0.5), spared=HEAT
+    ),
 }
 
 # Around others.
