@@ -6,7 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ._base import AbstractEquation
 from ._checks import choice, decay, nonnegative, number
@@ -188,7 +188,7 @@ class AbstractAdam(AbstractAveraging):
         return True
 
 
-def unbiased(average: PyTree, rate: Array, steps: Array) -> PyTree:
+def unbiased(average: PyTree, rate: ArrayLike, steps: Array) -> PyTree:
     """An exponential average from zero over the weight it has gathered, 1 - rate^steps."""
     weight = 1 - rate**steps
     return jax.tree.map(lambda m: m / weight.astype(m.dtype), average)

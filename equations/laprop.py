@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ._adaptive import AbstractAveraging, unbiased
 from ._checks import decay, nonnegative
@@ -65,7 +65,7 @@ class LaProp(AbstractAveraging):
         )
 
 
-def scale_by_laprop(b1: Array, b2: Array, eps: Array) -> optax.GradientTransformation:
+def scale_by_laprop(b1: ArrayLike = 0.9, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-15) -> optax.GradientTransformation:
     """LaProp's update at learning rate -1, an Optax transformation with the memory of `optax.scale_by_adam`."""
 
     def init(params):
