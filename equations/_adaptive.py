@@ -50,17 +50,18 @@ class AbstractAdaptive(AbstractEquation):
         return self.step(jnp.zeros_like(self.learning_rate), state, self._gradient(state.params, signal, noise, 1.0))
 
     def flow(self, t, state, signal):
-        """The velocity at the mean gradient, or at no gradient (`leapfrog`), but for what the second moment gains.
+        """The parameters' velocity at the mean gradient, the memory's at none: it forgets.
 
-        That is left to the kick whole, where it is a square: over a training step nothing drives the moment negative.
+        What the memory gains is left to the kick whole, where the gain of the second moment is a square: over a training
+        step nothing drives it negative, and the first moment never runs ahead of it.
         """
         if self.leapfrog:
             return super().flow(t, state, signal)
-        gradient = signal.gradient(state.params)
-        flow = self.velocity(t, state, gradient)
-        empty = dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu))
-        gain = self.velocity(t, empty, gradient).nu
-        return dataclasses.replace(flow, nu=jax.tree.map(jnp.subtract, flow.nu, gain))
+        none = jax.tree.map(jnp.zeros_like, state.params)
+        rest = self.velocity(t, state, none)
+        gain = self.velocity(t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu
+        moving = self.velocity(t, state, signal.gradient(state.params)).params
+        return dataclasses.replace(rest, params=moving, nu=jax.tree.map(jnp.subtract, rest.nu, gain))
 
     def bounded(self, state, even, odd, dt):
         """Keeps the second moment positive, with its mean as it is.
@@ -192,3 +193,14 @@ def unbiased(average: PyTree, rate: ArrayLike, steps: Array) -> PyTree:
     """An exponential average from zero over the weight it has gathered, 1 - rate^steps."""
     weight = 1 - rate**steps
     return jax.tree.map(lambda m: m / weight.astype(m.dtype), average)
+
+
+def held(quotients: PyTree, share: Array) -> PyTree:
+    """Gradients over the root of a second moment, none beyond 1/sqrt(share).
+
+    An algorithm that divides by the new second moment, which holds the share (1 - b2)/weight of the gradient's own square,
+    keeps this bound by itself. Its equation divides by the moment as it is, which after the first steps may be near zero;
+    as eta -> 0 the bound goes to infinity and no longer acts.
+    """
+    bound = 1 / jnp.sqrt(share)
+    return jax.tree.map(lambda q: jnp.clip(q, -bound.astype(q.dtype), bound.astype(q.dtype)), quotients)

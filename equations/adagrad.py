@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from ._adaptive import AbstractAdaptive
+from ._adaptive import AbstractAdaptive, held
 from ._checks import nonnegative, positive
 
 
@@ -44,7 +44,7 @@ class AdaGrad(AbstractAdaptive):
 
     def velocity(self, t, state, gradient):
         return AdaGradState(
-            jax.tree.map(lambda g, v: -g / jnp.sqrt(v + self.eps), gradient, state.nu),
+            held(jax.tree.map(lambda g, v: -g / jnp.sqrt(v + self.eps), gradient, state.nu), jnp.ones(())),
             jax.tree.map(lambda g: g**2 / self.learning_rate, gradient),
         )
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, PyTree
 
-from ._adaptive import AbstractAveraging, unbiased
+from ._adaptive import AbstractAveraging, held, unbiased
 from ._checks import decay, nonnegative
 
 
@@ -52,6 +52,7 @@ class LaProp(AbstractAveraging):
         steps = t / self.learning_rate
         nu_hat = unbiased(state.nu, self.b2, steps)
         unit = jax.tree.map(lambda g, v: g / (jnp.sqrt(v) + self.eps), gradient, nu_hat)
+        unit = held(unit, (1 - self.b2) / (1 - self.b2**steps))
         squares = jax.tree.map(jnp.square, gradient)
         return LaPropState(
             jax.tree.map(jnp.negative, unbiased(state.mu, self.b1, steps)),

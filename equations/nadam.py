@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from ._adaptive import AbstractAdam, unbiased
+from ._adaptive import AbstractAdam, held, unbiased
 
 
 class NAdam(AbstractAdam):
@@ -22,10 +22,11 @@ class NAdam(AbstractAdam):
     """
 
     def direction(self, steps, state, gradient):
-        mu_hat, g_hat = unbiased(state.mu, self.b1, steps + 1), unbiased(gradient, self.b1, steps)
-        nu_hat = unbiased(state.nu, self.b2, steps)
+        mu_hat, nu_hat = unbiased(state.mu, self.b1, steps + 1), unbiased(state.nu, self.b2, steps)
+        quotients = jax.tree.map(lambda g, v: g / self.root(v), gradient, nu_hat)
+        ahead = unbiased(held(quotients, (1 - self.b2) / (1 - self.b2**steps)), self.b1, steps)
         return jax.tree.map(
-            lambda m, g, v: -(self.b1 * m + (1 - self.b1) * g) / self.root(v), mu_hat, g_hat, nu_hat
+            lambda m, v, q: -self.b1 * m / self.root(v) - (1 - self.b1) * q, mu_hat, nu_hat, ahead
         )  # fmt: skip
 
     def twin(self):

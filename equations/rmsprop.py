@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from ._adaptive import AbstractAveraging, unbiased
+from ._adaptive import AbstractAveraging, held
 from ._checks import decay, flag, nonnegative
 
 
@@ -65,8 +65,10 @@ class RMSProp(AbstractAveraging):
         return RMSPropState(params, nu, jax.tree.map(jnp.zeros_like, params) if self.centered else None)
 
     def velocity(self, t, state, gradient):
-        nu = unbiased(state.nu, self.decay, t / self.learning_rate) if self.bias_correction else state.nu
-        step = jax.tree.map(lambda g, v: -g / self._root(v), gradient, nu)
+        weight = 1 - self.decay ** (t / self.learning_rate) if self.bias_correction else jnp.ones(())
+        nu = jax.tree.map(lambda v: v / weight.astype(v.dtype), state.nu)
+        quotients = jax.tree.map(lambda g, v: -g / self._root(v), gradient, nu)
+        step = held(quotients, (1 - self.decay) / weight)
         if not self.centered:
             squares = jax.tree.map(jnp.square, gradient)
             return RMSPropState(step, self.forget(self.decay, squares, state.nu), None)
