@@ -99,6 +99,10 @@ class Increment(AbstractIncrement):
         """The equation at the learning rate of this one."""
         return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
 
+    @property
+    def gradient_noise(self):
+        return self.source.gradient_noise
+
     def twin(self):
         return self.source.twin()
 

@@ -91,7 +91,7 @@ class Adam(AbstractEquation):
         return eqx.tree_at(lambda kick: kick.nu, odd, jax.tree.map(cut, even.nu, odd.nu, state.nu))
 
     def start(self, state, signal, noise):
-        gradient = self._gradient(state.params, signal, noise, 1.0)
+        gradient = self.gradient(state.params, signal, noise)
         mu = jax.tree.map(lambda g: (1 - self.b1) * g, gradient)
         nu = jax.tree.map(lambda g: (1 - self.b2) * g**2, gradient)
         state = AdamState(state.params, mu, nu)

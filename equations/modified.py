@@ -167,6 +167,11 @@ class Modified(AbstractEquation):
         return self.leading.twin()
 
     @property
+    def gradient_noise(self):
+        leading = self.leading
+        return leading.gradient_noise if isinstance(leading, AbstractEquation) else self.noise_model
+
+    @property
     def random(self):
         leading = self.leading
         return leading.random if isinstance(leading, AbstractEquation) else True

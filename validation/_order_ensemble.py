@@ -15,9 +15,7 @@ from dynamics._noise import Brownian, Increments
 from dynamics._sampling import Sampler
 from dynamics._terms import Clock, EulerTerm, Field, KickTerm
 from equations import AbstractEquation
-from equations._noise import noise_weights
 from equations._series import moved
-from equations._signal import parameter_dtype
 
 from ._order_runs import closed, handover
 
@@ -106,16 +104,17 @@ def ensemble(equation, increment, signal, params, static, observe, steps, skip, 
         solver = eqx.tree_at(lambda s: s.flow, solver, closed(solver.flow))
     sides = numerics(equation, signal, solver, substeps)
     finest = sides[1].kicks
-    eta, size = equation.learning_rate, signal.size
+    eta, model = equation.learning_rate, equation.gradient_noise
     origin, memory = equation.init(params), increment.init(params)
     structure = sides[1].structure(origin)
-    own = jax.ShapeDtypeStruct((size,), parameter_dtype(params))
     over = handover(equation, increment, params)
 
     def path(key, member, sign):
         brownian = None if structure is None else Brownian(key, structure, finest)
         batches = jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), member)
-        sampler = Sampler(batches, size, equation.batch_size, equation.sampling) if noise == "minibatch" else None
+        sampler = None
+        if noise == "minibatch" and equation.batch_size is not None:
+            sampler = Sampler(batches, signal.size, equation.batch_size, equation.sampling)
 
         def draw(k):
             keys = jax.random.fold_in(key, k)
@@ -129,15 +128,21 @@ def ensemble(equation, increment, signal, params, static, observe, steps, skip, 
 
         def whole(normals):
             first = normals[0] if isinstance(normals, tuple) else normals
-            return jnp.sum(first, axis=0) / finest**0.5
+            return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0) / finest**0.5, first)
 
         def gradient(k, state, normals, carried):
+            at = increment.params(state)
+            if noise == "gaussian":
+                return equation.gradient(at, signal, None if normals is None else whole(normals)), carried
+            batch = signal
             if sampler is not None:
                 indices, carried = sampler.indices(k, carried)
-                return signal.take(indices).gradient(increment.params(state)), carried
-            weights = 0.0 if normals is None else noise_weights(whole(normals), equation.batch_size, equation.sampling)
-            weights = jnp.full((size,), 1 / size, own.dtype) + weights
-            return signal.gradient(increment.params(state), weights), carried
+                batch = signal.take(indices)
+            drawn = None
+            if model.injects:
+                own = Brownian(jax.random.fold_in(batches, 2**31 - 1), model.injected(batch, at), 1)
+                drawn = own.whole(k)
+            return model.real(batch, at, drawn), carried
 
         def algorithm(k, run, carried, normals):
             grads, carried = gradient(k, run, normals, carried)

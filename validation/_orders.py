@@ -96,12 +96,13 @@ def orders(
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     time = float(number("time", time, allowed="a positive finite number", test=lambda x: x > 0))
     transient = float(number("transient", transient, allowed="a finite number, zero or more", test=lambda x: x >= 0))
-    if equation.batch_size is None and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
+    quiet = equation.batch_size is None and not equation.random
+    if quiet and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
         raise ValueError(
             "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None for an equation without noise, "
             f"but {solver!r} was given."
         )
-    if equation.batch_size is not None:
+    if not quiet:
         solver_of(equation, params, solver)
     check_key(key, False)
     family = [equation.rescaled(rate / float(equation.learning_rate)) for rate in rates]
@@ -138,7 +139,8 @@ def orders(
 
 def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:
     """The way that fits, and what it gives."""
-    if sides.family[0].batch_size is None:
+    first = sides.family[0]
+    if first.batch_size is None and not first.random:
         return "deterministic", without_noise(sides, solver or dfx.Dopri8(), substeps)
     closed = closing(sides)
     if closed is not None:
