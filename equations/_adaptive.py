@@ -47,7 +47,7 @@ class AbstractAdaptive(AbstractEquation):
 
     def start(self, state, signal, noise):
         """The first step is taken as the algorithm takes it: a bias correction is 0/0 at t = 0, an empty root is zero."""
-        return self.step(jnp.zeros_like(self.learning_rate), state, self._gradient(state.params, signal, noise, 1.0))
+        return self.step(jnp.zeros_like(self.learning_rate), state, self.gradient(state.params, signal, noise))
 
     def flow(self, t, state, signal):
         """The parameters' velocity at the mean gradient, the memory's at none: it forgets.
@@ -121,9 +121,9 @@ class AbstractAveraging(AbstractAdaptive):
         return dataclasses.replace(scaled, batch_size=self._batch_size(factor)) if strong else scaled
 
     def _batch_size(self, factor) -> int:
-        if not self.random:
+        if not self.random or self.gradient_noise.injects:
             raise ValueError(
-                "Argument `scaling` must not be 'batch_equivalent' without the noise of minibatches, which it scales."
+                "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches, which it scales."
             )
         if isinstance(factor, jax.core.Tracer):
             raise TypeError(

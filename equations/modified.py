@@ -167,6 +167,11 @@ class Modified(AbstractEquation):
         return self.leading.twin()
 
     @property
+    def gradient_noise(self):
+        leading = self.leading
+        return leading.gradient_noise if isinstance(leading, AbstractEquation) else self.noise_model
+
+    @property
     def random(self):
         leading = self.leading
         return leading.random if isinstance(leading, AbstractEquation) else True
@@ -226,6 +231,10 @@ class Modified(AbstractEquation):
     def flow(self, t, state, signal):
         drift, mean = self._corrected(t, state, signal), self._mean_of_kick(t, state, signal)
         return drift if mean is None else moved(drift, (-1.0, mean))
+
+    @property
+    def kicks(self):
+        return self.leading.kicks
 
     def start(self, state, signal, noise):
         return self.leading.start(state, signal, noise)

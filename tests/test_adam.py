@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mutants.adam import WithoutNoise, WithoutShift
 
 from dynamics import solve, train
 from equations import Adam, Objective
@@ -36,30 +37,6 @@ def adam(cls, eta, batch_size=BATCH, rate1=2.0, rate2=2.0):
     """1 - b1 = rate1 eta, 1 - b2 = rate2 eta, by the equation's own scaling from eta = .1."""
     base = cls(learning_rate=0.1, batch_size=batch_size, b1=1 - 0.1 * rate1, b2=1 - 0.1 * rate2)
     return base.rescaled(eta / 0.1)
-
-
-def noise_variance(equation, params, signal):
-    """diag(C)/B."""
-    gradients = jax.vmap(lambda i: signal.take(i[None]).gradient(params))(jnp.arange(signal.size))
-    return jnp.var(gradients, axis=0) / equation.batch_size
-
-
-class WithoutNoise(Adam):
-    """Mutant: the second moment follows the mean of the squared gradient, without noise."""
-
-    def kick(self, t, state, signal, noise, dt):
-        kick = super().kick(t, state, signal, noise, dt)
-        square = signal.gradient(state.params) ** 2 + noise_variance(self, state.params, signal)
-        return eqx.tree_at(lambda kick: kick.nu, kick, dt * (1 - self.b2) / self.learning_rate * square)
-
-
-class WithoutShift(Adam):
-    """Mutant: the second moment is driven by the square of the mean gradient; its noise stays."""
-
-    def kick(self, t, state, signal, noise, dt):
-        kick = super().kick(t, state, signal, noise, dt)
-        shift = dt * (1 - self.b2) / self.learning_rate * noise_variance(self, state.params, signal)
-        return eqx.tree_at(lambda kick: kick.nu, kick, kick.nu - shift)
 
 
 def moments(flow, eta, lost=0):

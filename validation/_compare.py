@@ -19,6 +19,7 @@ from dynamics._ensemble import (
     dynamic_numbers,
 )
 from dynamics._solve import check_solver, check_velocity
+from dynamics._train import draws
 from dynamics._trajectory import hyperparameters, version
 from equations import AbstractEquation, AbstractSignal, Objective
 from equations._checks import choice, integer
@@ -133,7 +134,7 @@ def compare(
     if not observe and (observe is None or isinstance(observe, dict)):
         raise ValueError(f"Argument `observe` must hold at least one observable to compare, but {observe!r} was given.")
     choice("noise", noise, ("minibatch", "gaussian"))
-    random = equation.batch_size is not None and (equation.random or noise == "minibatch")
+    random = draws(equation, noise)
     paths = integer("paths", paths, minimum=2 if random else 1)
     substeps = integer("substeps", substeps, maximum=64)
     check_schedule(steps, paths, save_every)
