@@ -6,6 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, ArrayLike, PyTree
 
 from ._base import AbstractEquation
@@ -44,6 +45,12 @@ class AbstractAdaptive(AbstractEquation):
             new = jax.tree.map(lambda y, v: (y + self.learning_rate * v).astype(y.dtype), getattr(state, name), rate)
             state = dataclasses.replace(state, **{name: new})
         return state
+
+    def resumed(self, params: PyTree, memory: PyTree) -> PyTree:
+        """The state from which the equation goes on where its twin has these parameters and this memory."""
+        state = self.init(params)
+        names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
+        return dataclasses.replace(state, **{name: optax.tree_utils.tree_get(memory, name) for name in names})
 
     def start(self, state, signal, noise):
         """The first step is taken as the algorithm takes it: a bias correction is 0/0 at t = 0, an empty root is zero."""
@@ -123,7 +130,7 @@ class AbstractAveraging(AbstractAdaptive):
     def _batch_size(self, factor) -> int:
         if not self.random or self.gradient_noise.injects:
             raise ValueError(
-                "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches, which it scales."
+                "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches, for it is scaled."
             )
         if isinstance(factor, jax.core.Tracer):
             raise TypeError(

@@ -48,6 +48,9 @@ class AdaGrad(AbstractAdaptive):
             jax.tree.map(lambda g: g**2 / self.learning_rate, gradient),
         )
 
+    def resumed(self, params, memory):
+        return AdaGradState(params, optax.tree_utils.tree_get(memory, "sum_of_squares"))
+
     def twin(self):
         return optax.adagrad(self.learning_rate, self.initial_accumulator_value, self.eps)
 

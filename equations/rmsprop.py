@@ -77,6 +77,12 @@ class RMSProp(AbstractAveraging):
             step, self.forget(self.decay, squares, state.nu), self.forget(self.decay, gradient, state.mu)
         )  # fmt: skip
 
+    def resumed(self, params, memory):
+        nu, mu = (optax.tree_utils.tree_get(memory, name) for name in ("nu", "mu"))
+        if self.centered:
+            nu = jax.tree.map(lambda v, m: v - m**2, nu, mu)
+        return RMSPropState(params, nu, mu)
+
     def _root(self, nu):
         return jnp.sqrt(nu + self.eps) if self.eps_in_sqrt else jnp.sqrt(nu) + self.eps
 
