@@ -236,6 +236,10 @@ class Modified(AbstractEquation):
         drift, mean = self._corrected(t, state, signal), self._mean_of_kick(t, state, signal)
         return drift if mean is None else moved(drift, (-1.0, mean))
 
+    @property
+    def kicks(self):
+        return self.leading.kicks
+
     def start(self, state, signal, noise):
         return self.leading.start(state, signal, noise)
 

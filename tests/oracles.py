@@ -122,3 +122,22 @@ def volumized_adam(learning_rate, volume, alpha):
         return jax.tree.map(lambda p, out, old: held(p, out) - old, moved, outside, params), memory._replace(mu=mu)
 
     return optax.GradientTransformation(adam.init, update)
+
+
+def laprop(learning_rate, b1=0.9, b2=0.999, eps=1e-15):
+    """LaProp in the form of its authors: the learning rate inside the average, the weights of the averages as sums."""
+
+    def init(params):
+        zero = jax.tree.map(lambda p: p - p, params)
+        return zero, zero, 0.0, 0.0
+
+    def update(gradient, memory, params=None):
+        n, m, gathered, weight = memory
+        gathered, weight = b2 * gathered + (1 - b2), b1 * weight + (1 - b1)
+        n = jax.tree.map(lambda n, g: n + (1 - b2) * (g * g - n), n, gradient)
+        m = jax.tree.map(
+            lambda m, n, g: m + (1 - b1) * (learning_rate * g / ((n / gathered) ** 0.5 + eps) - m), m, n, gradient
+        )
+        return jax.tree.map(lambda m: -m / weight, m), (n, m, gathered, weight)
+
+    return optax.GradientTransformation(init, update)

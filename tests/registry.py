@@ -6,21 +6,27 @@ import pkgutil
 
 import mutants
 import optax
-from oracles import volumized_adam
+from oracles import laprop, volumized_adam
 
 from equations import (
     SGD,
     AbstractEquation,
+    AdaGrad,
     Adam,
+    AdamW,
+    AMSGrad,
     Langevin,
+    LaProp,
     Lion,
     Momentum,
+    NAdam,
+    RMSProp,
     SignSGD,
     UnderdampedLangevin,
     decayed,
     scheduled,
     volumized,
-)
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +51,37 @@ class Entry:
     spared: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+AVERAGES = {"steps": 40, "factor": 0.4}  # smaller steps, until the first ones are a small part
+
 EQUATIONS = {
     "sgd": Entry(SGD(learning_rate=0.05, batch_size=2), optax.sgd(0.05)),
     "momentum": Entry(Momentum(learning_rate=0.05, batch_size=2), optax.sgd(0.05, momentum=0.9)),
     "nesterov": Entry(
         Momentum(learning_rate=0.05, batch_size=2, nesterov=True), optax.sgd(0.05, momentum=0.9, nesterov=True)
     ),
-    "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders={"steps": 40, "factor": 0.4}),
+    "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders=AVERAGES),
+    "adamw": Entry(
+        AdamW(learning_rate=0.05, batch_size=2, weight_decay=0.1), optax.adamw(0.05, weight_decay=0.1), orders=AVERAGES
+    ),
+    "nadam": Entry(NAdam(learning_rate=0.05, batch_size=2), optax.nadam(0.05), orders={"steps": 160, "factor": 0.1}),
+    "amsgrad": Entry(AMSGrad(learning_rate=0.05, batch_size=2, b2=0.9), optax.amsgrad(0.05, b2=0.9), orders=AVERAGES),
+    "laprop": Entry(LaProp(learning_rate=0.05, batch_size=2), laprop(0.05), orders=AVERAGES),
+    "rmsprop": Entry(
+        RMSProp(learning_rate=0.05, batch_size=2, initial_scale=1.0),
+        optax.rmsprop(0.05, initial_scale=1.0),
+        orders={"steps": 80, "factor": 0.2},
+    ),
+    "rmsprop_centered": Entry(
+        RMSProp(learning_rate=0.05, batch_size=2, initial_scale=1.0, centered=True),
+        optax.rmsprop(0.05, initial_scale=1.0, centered=True),
+        orders={"steps": 80, "factor": 0.2},
+    ),
+    "adagrad": Entry(
+        AdaGrad(learning_rate=0.05, batch_size=2),
+        optax.adagrad(0.05),
+        orders={"factor": 0.1, "steps": 16},
+        moves=("initial_accumulator_value", "eps"),
+    ),
 }
 
 # Those that live from noise.

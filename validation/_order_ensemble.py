@@ -17,7 +17,7 @@ from dynamics._terms import Clock, EulerTerm, Field, KickTerm
 from equations import AbstractEquation
 from equations._series import moved
 
-from ._order_runs import closed
+from ._order_runs import closed, handover
 
 
 class _Numerics(eqx.Module):
@@ -90,8 +90,9 @@ def numerics(equation, signal, solver, substeps) -> list["_Numerics"]:
 
 
 @eqx.filter_jit
-def ensemble(equation, increment, signal, params, static, observe, steps, key, groups, noise, solver, substeps):
-    """Records of the equation at `substeps` and twice as many steps of the solver per training step, and of the algorithm.
+def ensemble(equation, increment, signal, params, static, observe, steps, skip, key, groups, noise, solver, substeps):
+    """Records of the equation at `substeps` and twice as many steps of the solver per training step, and of the algorithm,
+    after `skip + steps` training steps, the first `skip` of which are the algorithm's on both sides.
 
     With `noise="gaussian"` the normals of a training step of the algorithm are the sum of those of the equation's kicks,
     and those of the coarser solution sums of those of the finer one. The paths of a group differ in signs (`patterns`).
@@ -106,6 +107,7 @@ def ensemble(equation, increment, signal, params, static, observe, steps, key, g
     eta, model = equation.learning_rate, equation.gradient_noise
     origin, memory = equation.init(params), increment.init(params)
     structure = sides[1].structure(origin)
+    over = handover(equation, increment, params)
 
     def path(key, member, sign):
         brownian = None if structure is None else Brownian(key, structure, finest)
@@ -142,6 +144,13 @@ def ensemble(equation, increment, signal, params, static, observe, steps, key, g
                 drawn = own.whole(k)
             return model.real(batch, at, drawn), carried
 
+        def algorithm(k, run, carried, normals):
+            grads, carried = gradient(k, run, normals, carried)
+            return moved(run, (eta, increment.velocity(eta * k.astype(eta.dtype), run, grads))), carried
+
+        def alone(k, carry):
+            return algorithm(k, *carry, None if structure is None else draw(k))
+
         def step(k, carry):
             states, run, carried = carry
             normals = None if structure is None else draw(k)
@@ -151,16 +160,17 @@ def ensemble(equation, increment, signal, params, static, observe, steps, key, g
             ]
             if started is not None:
                 new = [jax.tree.map(lambda a, b: jnp.where(k == 0, a, b), started, state) for state in new]
-            grads, carried = gradient(k, run, normals, carried)
-            run = moved(run, (eta, increment.velocity(eta * k.astype(eta.dtype), run, grads)))
-            return new, run, carried
+            return new, *algorithm(k, run, carried, normals)
 
         first = None if structure is None else jax.tree.map(lambda leaf: leaf[0], _coarser(draw(0), 1))
         if isinstance(first, tuple) and not isinstance(equation.noise(origin, signal, 1), tuple):
             first = first[0]
         started = equation.start(origin, signal, first)  # the state after step 0, where the equation is singular before
-        carry = ([origin, origin], memory, None if sampler is None else sampler.init())
-        states, run, _ = jax.lax.fori_loop(0, steps, step, carry)
+        run, carried = jax.lax.fori_loop(0, skip, alone, (memory, None if sampler is None else sampler.init()))
+        begin = origin
+        if over is not None:
+            begin = jax.tree.map(lambda new, old: jnp.where(skip > 0, new, old), over(run), origin)
+        states, run, _ = jax.lax.fori_loop(skip, skip + steps, step, ([begin, begin], run, carried))
         finals = [*(equation.params(state) for state in states), increment.params(run)]
         good = jnp.all(jnp.stack([is_good(final) for final in finals]))
         return [record(observe, final, static) for final in finals], finals[2], good

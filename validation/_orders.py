@@ -71,7 +71,7 @@ def orders(
     - `observe`: None observes the objective's `value` as `"loss"` and up to 64 parameters as `"parameters"`.
     - `paths`: in sampling, at least so many, in groups of up to 16 that differ in the signs of their noise.
     - `transient`: natural time before `time` in which both sides are the discrete algorithm, so that the equation starts
-        from the state that the algorithm has then. Not in sampling.
+        from the state that the algorithm has then.
     - `noise`: in sampling. With `"minibatch"`, always so for shuffled epochs, the two sides are independent.
     - `substeps`: steps of the solver per training step; as many and twice as many are taken.
     - `solver`: a Diffrax solver; by default `diffrax.Dopri8()` without noise and `Strang()` in sampling.
@@ -80,8 +80,8 @@ def orders(
     error does not stand out of Monte Carlo, solver and rounding error at three learning rates, or the interval is wider
     than ±0.25, or the slope has yet to rise to the claim.
 
-    **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` or a
-    `transient` where the moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
+    **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
+    moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
     """
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
@@ -145,8 +145,6 @@ def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcom
     closed = closing(sides)
     if closed is not None:
         return "exact moments", by_moments(sides, closed)
-    if sides.skips.any():
-        raise ValueError("Argument `transient` must be 0 where the moments do not close, in sampling.")
     return by_sampling(sides, check_key(key, True), paths, noise, substeps, solver)
 
 
