@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from validation._cli import main
+from equations import SGD
+from validation._catalogue import describe, exported
+from validation._cli import main, run_list
 
 
 def traindyn(*arguments, cwd):
@@ -82,11 +84,37 @@ def test_help(called):
     assert code == 0 and "--batch-size" in out and "Examples per minibatch" in out
 
 
+def test_list_says_what_every_equation_says_of_itself(capsys):
+    run_list()
+    blocks = {block.split("\n")[0]: block for block in capsys.readouterr().out.split("\n\n")}
+    assert set(exported()) <= set(blocks) and {"sgd", "adam", "scheduled"} <= set(blocks)
+    for name, kind in exported().items():  # a file without a formula, a source, ... raises
+        found = describe(kind)
+        assert found.formula in blocks[name] and "scaling" in blocks[name], name
+    adam = describe(exported()["adam"])
+    assert adam.formula.startswith("    d theta = -mu_hat") and adam.order.startswith("1")
+    assert "Compagnoni et al. 2025, ICLR" in adam.sources
+    assert describe(exported()["sgd"]).sources == ("Li, Tai and E 2019, JMLR 20(40)", "Smith et al. 2021, ICLR")
+
+
+def test_a_docstring_without_its_parts_is_refused():
+    class Silent(SGD):
+        """Does something.
+
+        d theta = nothing dt
+
+        Scaling: none.
+        """
+
+    with pytest.raises(ValueError, match="with formula, order, sources, but Silent"):
+        describe(Silent)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--equation", "adm"), "Did you mean 'adam'?"),
-        (("--equation", "modified"), "one of adam, momentum, sgd"),
+        (("--equation", "modified"), "must be one of adagrad, adam, "),
         (("--learning-rate", "-1"), "Argument `learning_rate` must be a positive finite number, but -1.0 was given"),
         (("--batch-size", "0"), "Argument `batch_size` must be an integer of at least 1"),
         (("--save-every", "7"), "Argument `save_every` must divide `steps`"),
