@@ -45,7 +45,8 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     for place, equation in enumerate(sides.family):
         records, final, good = ensemble(
             equation, sides.increment(place), sides.signal, sides.dynamic, sides.static, sides.observe,
-            jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups, noise, solver, substeps,
+            jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups,
+            noise, solver, substeps,
         )  # fmt: skip
         ok = np.asarray(good).all(axis=1)
         at = {}
