@@ -61,7 +61,6 @@ class AbstractIncrement(AbstractEquation):
             jax.tree.map(lambda new, old: rate(new.astype(old.dtype) - old, old), memory, state.memory),
         )
 
-
     def bounded(self, state, even, odd, dt):
         """Keeps the sign of whatever in the memory does not see that of the gradient, such as a second moment.
 
@@ -105,6 +104,9 @@ class Increment(AbstractIncrement):
 
     def twin(self):
         return self.source.twin()
+
+    def learning_rate_at(self, step):
+        return self.source.learning_rate_at(step)
 
     @property
     def leapfrog(self):

@@ -82,6 +82,10 @@ class Lion(AbstractSignEquation):
 
         return lx.FunctionLinearOperator(mv, structure)
 
+    def check_noise(self, signal):
+        super().check_noise(signal)
+        self.gradient_noise.check_covariance()  # the average is linear in the gradient
+
     def twin(self):
         return optax.lion(self.learning_rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
 

@@ -6,5 +6,7 @@ from ._orders import Orders as Orders
 from ._orders import orders as orders
 from ._plots import plot_difference as plot_difference
 from ._plots import plot_fan as plot_fan
+from ._scaling_rule import ScalingRule as ScalingRule
+from ._scaling_rule import scaling_rule as scaling_rule
 from ._statistics import Estimate as Estimate
 from ._statistics import Moment as Moment

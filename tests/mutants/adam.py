@@ -41,16 +41,16 @@ class WithoutShift(Adam):
 class EpsilonInside(Adam):
     """eps inside the root."""
 
-    def _direction(self, steps, state):
+    def direction(self, steps, state, gradient):
         inside = eqx.tree_at(lambda e: (e.eps, e.eps_root), self, (0.0 * self.eps, self.eps))
-        return Adam._direction(inside, steps, state)
+        return Adam.direction(inside, steps, state, gradient)
 
 
 class NoBiasCorrection(Adam):
     """The moments as they are."""
 
-    def _direction(self, steps, state):
-        return super()._direction(jnp.full((), jnp.inf), state)
+    def direction(self, steps, state, gradient):
+        return super().direction(jnp.full((), jnp.inf), state, gradient)
 
 
 class FixedRates(Adam):
@@ -58,3 +58,13 @@ class FixedRates(Adam):
 
     def rescaled(self, factor):
         return AbstractEquation.rescaled(self, factor)
+
+
+class FromZero(Adam):
+    """Bias correction with the exponent t/eta + 1 from t = 0, in place of a first discrete step."""
+
+    def velocity(self, t, state, gradient):
+        return super().velocity(t + self.learning_rate, state, gradient)
+
+    def start(self, state, signal, noise):
+        return None
