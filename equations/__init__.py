@@ -12,6 +12,8 @@ from ._noise_models import StudentT as StudentT
 from ._objective import Objective as Objective
 from ._signal import AbstractSignal as AbstractSignal
 from .adam import Adam as Adam
+from .decayed import Decayed as Decayed
+from .decayed import decayed as decayed
 from .from_optax import from_optax as from_optax
 from .langevin import Langevin as Langevin
 from .lion import Lion as Lion
@@ -19,7 +21,16 @@ from .modified import Modified as Modified
 from .modified import modified as modified
 from .momentum import Momentum as Momentum
 from .oja import Oja as Oja
+from .regularised import Regularised as Regularised
+from .regularised import regularised as regularised
+from .scheduled import Scheduled as Scheduled
+from .scheduled import scheduled as scheduled
 from .sgd import SGD as SGD
 from .sign_sgd import SignSGD as SignSGD
+from .spred import Factors as Factors
+from .spred import Spred as Spred
 from .symbolic import symbolic as symbolic
+from .syre import syre as syre
 from .underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
+from .volumized import Volumized as Volumized
+from .volumized import volumized as volumized

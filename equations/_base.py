@@ -165,6 +165,10 @@ class AbstractEquation(AbstractDynamics):
         """A training step in the natural clock of the equation, the time in which its limit exists."""
         return self.learning_rate
 
+    def learning_rate_at(self, step: Array) -> Array:
+        """The learning rate of a training step, counted from 0; the recorded times are the sum of those before."""
+        return self.learning_rate
+
     def is_affine(self, state: State) -> bool:
         """Whether the velocity is affine in the gradient, read off its jaxpr."""
         return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))

@@ -90,6 +90,9 @@ class Increment(AbstractIncrement):
     def twin(self):
         return self.source.twin()
 
+    def learning_rate_at(self, step):
+        return self.source.learning_rate_at(step)
+
     def rescaled(self, factor):
         return Increment.of(self.source.rescaled(factor))
 

@@ -135,7 +135,7 @@ def jit_and_vmap(entry, equation):
 # ---------------------------------------------------------------------------------------------------------------------
 # Scaling
 
-RATES = {"momentum", "b1", "b2", "decay"}  # what is forgotten in a step is 1 minus these
+RATES = {"momentum", "b1", "b2", "decay", "alpha"}  # what is forgotten in a step is 1 minus these
 
 
 def scaling(entry, equation):
@@ -147,7 +147,10 @@ def scaling(entry, equation):
         for rate in rates & set(fields(equation)):
             before, after = ((1 - fields(e)[rate]) / e.time_per_step() for e in (equation, scaled))
             close(f"(1 - {rate})/(natural time of a step)", after, before, 1e-12)
-        for other in set(fields(equation)) - rates - {"learning_rate", *entry.moves}:
+        if "equation" in fields(equation):  # around another one
+            inner = fields(equation)["equation"].rescaled(factor)
+            assert eqx.tree_equal(fields(scaled)["equation"], inner), "the inner equation is not rescaled"
+        for other in set(fields(equation)) - rates - {"learning_rate", "equation", *entry.moves}:
             assert eqx.tree_equal(fields(equation)[other], fields(scaled)[other]), f"{other} moves"
         close("rescaled and back", flat(arrays(scaled.rescaled(1 / factor))), flat(arrays(equation)), 1e-13)
 
@@ -327,7 +330,7 @@ def euler_is_the_twin(entry, equation):
     """At dt = learning_rate, on the same Gaussian gradients, one Euler step is one of Optax, but for the order in it.
 
     The memory of an Euler step is the twin's. Its parameters move along the old memory, the twin's along the new one:
-    theta' = theta + eta velocity(t + eta, new memory). Without memory the two are one.
+    theta' = theta + eta velocity(t + eta, new memory), or `entry.along` the old one. Without memory the two are one.
     """
     eta, twin = equation.learning_rate, entry.plain
     state, memory = equation.init(PARAMS), twin.init(PARAMS)

@@ -6,6 +6,7 @@ import pkgutil
 
 import mutants
 import optax
+from oracles import volumized_adam
 
 from equations import (
     SGD,
@@ -16,6 +17,9 @@ from equations import (
     Momentum,
     SignSGD,
     UnderdampedLangevin,
+    decayed,
+    scheduled,
+    volumized,
 )
 
 
@@ -48,6 +52,29 @@ EQUATIONS = {
         Momentum(learning_rate=0.05, batch_size=2, nesterov=True), optax.sgd(0.05, momentum=0.9, nesterov=True)
     ),
     "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders={"steps": 40, "factor": 0.4}),
+}
+
+# Around others.
+COSINE = optax.cosine_decay_schedule(1.0, 200)
+DECAY = optax.add_decayed_weights(-0.05 * 0.1)
+EQUATIONS |= {
+    "scheduled": Entry(
+        scheduled(SGD(0.05, 2), COSINE), optax.sgd(lambda step: 0.05 * COSINE(step)), moves=("stretch",)
+    ),
+    "scheduled_adam": Entry(
+        scheduled(Adam(0.05, 2), COSINE),
+        optax.adam(lambda step: 0.05 * COSINE(step)),
+        orders=EQUATIONS["adam"].orders,
+        moves=("stretch",),
+        spared={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
+    ),
+    "decayed": Entry(decayed(Momentum(0.05, 2), 0.1), optax.chain(optax.sgd(0.05, momentum=0.9), DECAY)),
+    "volumized": Entry(
+        volumized(Adam(0.05, 2), volume=0.3, alpha=0.9),
+        volumized_adam(0.05, 0.3, 0.9),
+        orders=EQUATIONS["adam"].orders,
+        spared={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
+    ),
 }
 
 # Those that live from noise.
