@@ -15,8 +15,21 @@ from oracles import LinearRegression
 
 from dynamics import solve, train
 from equations import (
-    SGD, Adam, Diagonal, Isotropic, LabelNoise, Lion, Minibatch, Modified, Momentum, Objective, Oja, StudentT,
-    UnderdampedLangevin, from_optax, modified,
+    SGD,
+    Adam,
+    Diagonal,
+    Isotropic,
+    LabelNoise,
+    Lion,
+    Minibatch,
+    Modified,
+    Momentum,
+    Objective,
+    Oja,
+    StudentT,
+    UnderdampedLangevin,
+    from_optax,
+    modified,
 )  # fmt: skip
 from equations._increment import Increment
 from equations._noise import Batches
