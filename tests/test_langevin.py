@@ -141,7 +141,7 @@ def test_mutants_are_at_another_temperature(mutant, error):
 
 @pytest.mark.parametrize("batch_size", [pytest.param(None, marks=pytest.mark.slow), 4])
 def test_orders(batch_size):
-    """First order in the natural step for mean, second moment and variance, by exact moments; multiplicative noise with batches."""
+    """First order in the natural step for mean, second moment and variance, by exact moments, with batches too."""
     problem = LinearRegression(examples=8)
     for first, rates in (
         (Langevin(0.05, batch_size, temperature=T), [0.04, 0.02, 0.01, 0.005]),

@@ -415,7 +415,8 @@ def test_any_optimizer_signal_and_noise(signal, batch_size):
             for share in (1, 2):
                 state = member.init(params)
                 normals = member.noise(state, signal, share)
-                kick = lambda s, n, e=member, dt=0.1 / share: e.kick(jnp.asarray(0.3), s, signal, n, dt)  # noqa: E731
+                t, dt = jnp.asarray(0.3), jnp.asarray(0.1 / share)
+                kick = lambda s, n, e=member, t=t, dt=dt: e.kick(t, s, signal, n, dt)  # noqa: E731
                 assert jax.tree.structure(jax.eval_shape(kick, state, normals)) == jax.tree.structure(state)
             batch = signal if batch_size is None else signal.take(jnp.arange(batch_size))
             noise = member.gradient_noise
