@@ -55,7 +55,7 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
             values = [value.reshape(size * len(value), int(np.prod(value.shape[2:]))) for value in values]
             at[name] = {}
             for measure, function in _PER_PATH.items():
-                length = sides.lengths[place] if measure == "variance/eta" else 1.0
+                length = sides.spreads[place] if measure == "variance/eta" else 1.0
                 if ok.sum() < 2:
                     at[name][measure] = Error((np.nan, np.nan), (np.nan, np.nan), np.nan)
                     continue
