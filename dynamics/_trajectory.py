@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation
+from equations import AbstractDynamics, AbstractEquation, AbstractGradientNoise
 
 
 class Trajectory(eqx.Module):
@@ -96,13 +96,20 @@ def version() -> str:
         return "unknown"
 
 
+def words(noise: AbstractGradientNoise) -> str:
+    """A model of noise as one writes it: `Isotropic(scale=0.2, on=Minibatch())`."""
+    return f"{type(noise).__name__}({', '.join(f'{name}={value}' for name, value in hyperparameters(noise).items())})"
+
+
 def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
     """The scalar fields of an equation and of what it wraps, as plain numbers and strings."""
     inner = getattr(equation, "equation", None)
     fields = hyperparameters(inner) if isinstance(inner, AbstractDynamics) else {}
     for name in type(equation).__dataclass_fields__:
         value = getattr(equation, name)
-        if value is None:
+        if isinstance(value, AbstractGradientNoise):
+            fields[name] = words(value)
+        elif value is None:
             fields[name] = "none"
         elif isinstance(value, bool | int | float | str):
             fields[name] = value

@@ -130,7 +130,7 @@ class AbstractAveraging(AbstractAdaptive):
     def _batch_size(self, factor) -> int:
         if not self.random or self.gradient_noise.injects:
             raise ValueError(
-                "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches, for it is scaled."
+                "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches."
             )
         if isinstance(factor, jax.core.Tracer):
             raise TypeError(

@@ -169,6 +169,10 @@ class AbstractEquation(AbstractDynamics):
         """The learning rate of a training step, counted from 0; the recorded times are the sum of those before."""
         return self.learning_rate
 
+    def variance_scale(self) -> Array:
+        """How the variance of the parameters vanishes with the steps: as a step in the natural clock, or not at all (1)."""
+        return self.time_per_step()
+
     def is_affine(self, state: State) -> bool:
         """Whether the velocity is affine in the gradient, read off its jaxpr."""
         return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))

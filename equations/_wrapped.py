@@ -127,6 +127,9 @@ class AbstractWrapped(AbstractEquation):
     def time_per_step(self):
         return self.inner.time_per_step()
 
+    def variance_scale(self):
+        return self.inner.variance_scale()
+
     def check(self, params, signal):
         self.inner.check(params, signal)
 
