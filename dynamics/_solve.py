@@ -28,7 +28,7 @@ from ._ensemble import (
 from ._noise import block_rows
 from ._path import Path
 from ._strang import Strang
-from ._trajectory import Trajectory
+from ._trajectory import Trajectory, recorded
 
 
 def solve(
@@ -120,15 +120,15 @@ def solve(
     saves, state, failed_at = _ensemble(path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1)
     if not random:
         saves, state, failed_at = for_all_paths((saves, state, failed_at), paths)
-    recorded = jnp.arange(0, steps + 1, save_every)
+    recorded_steps, times = recorded(equation, steps, save_every, dt)
     details = (
         ("solver", repr(solver)),
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(stepsize_controller)),
     )
     return Trajectory(
-        steps=recorded,
-        times=recorded.astype(float) * dt,
+        steps=recorded_steps,
+        times=times,
         observables=saves,
         final=eqx.combine(state, static),
         ok=failed_at < 0,

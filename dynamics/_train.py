@@ -28,7 +28,7 @@ from ._ensemble import (
 )
 from ._noise import Brownian
 from ._sampling import Sampler
-from ._trajectory import Trajectory
+from ._trajectory import Trajectory, recorded
 
 
 def train(
@@ -90,10 +90,10 @@ def train(
     )
     if not random:
         saves, final, failed_at = for_all_paths((saves, final, failed_at), paths)
-    recorded = jnp.arange(0, steps + 1, save_every)
+    recorded_steps, times = recorded(equation, steps, save_every, equation.learning_rate)
     return Trajectory(
-        steps=recorded,
-        times=recorded.astype(float) * equation.learning_rate,
+        steps=recorded_steps,
+        times=times,
         observables=saves,
         final=eqx.combine(final, static),
         ok=failed_at < 0,

@@ -15,6 +15,8 @@ from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
 from .adamw import AdamW as AdamW
 from .amsgrad import AMSGrad as AMSGrad
+from .decayed import Decayed as Decayed
+from .decayed import decayed as decayed
 from .from_optax import from_optax as from_optax
 from .langevin import Langevin as Langevin
 from .laprop import LaProp as LaProp
@@ -24,8 +26,17 @@ from .modified import modified as modified
 from .momentum import Momentum as Momentum
 from .nadam import NAdam as NAdam
 from .oja import Oja as Oja
+from .regularised import Regularised as Regularised
+from .regularised import regularised as regularised
 from .rmsprop import RMSProp as RMSProp
+from .scheduled import Scheduled as Scheduled
+from .scheduled import scheduled as scheduled
 from .sgd import SGD as SGD
 from .sign_sgd import SignSGD as SignSGD
+from .spred import Factors as Factors
+from .spred import Spred as Spred
 from .symbolic import symbolic as symbolic
+from .syre import syre as syre
 from .underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
+from .volumized import Volumized as Volumized
+from .volumized import volumized as volumized

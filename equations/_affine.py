@@ -24,7 +24,7 @@ _EVEN, _ODD = 1, 3
 
 
 def _propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
-    """The marks of the outputs of a jaxpr, given those of its inputs: `rule(eqn, marks)` is that of an equation's outputs."""
+    """The marks of a jaxpr's outputs, given those of its inputs; `rule(eqn, marks)` is that of what one equation gives."""
     known = dict(zip(jaxpr.invars, inputs, strict=True))
 
     def of(atom):

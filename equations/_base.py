@@ -13,20 +13,12 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._checks import LARGEST, choice, integer, number, positive
-from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch
+from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
 from ._series import moved
 from ._signal import AbstractSignal
 
 State = PyTree
 Params = PyTree
-
-
-def _noise_model(value) -> AbstractGradientNoise:
-    if not isinstance(value, AbstractGradientNoise):
-        raise TypeError(
-            f"Argument `noise_model` must be a model of noise such as Minibatch(), but {value!r} was given."
-        )
-    return value
 
 
 def _scaled_sum(*terms: tuple[Any, State]) -> State:
@@ -126,7 +118,9 @@ class AbstractEquation(AbstractDynamics):
     sampling: str = eqx.field(
         default="with_replacement", static=True, converter=lambda value: choice("sampling", value, SAMPLINGS)
     )
-    noise_model: AbstractGradientNoise = eqx.field(default_factory=Minibatch, kw_only=True, converter=_noise_model)
+    noise_model: AbstractGradientNoise = eqx.field(
+        default_factory=Minibatch, kw_only=True, converter=noise_model("noise_model")
+    )
 
     @abc.abstractmethod
     def velocity(self, t: Array, state: State, gradient: Params) -> State:
@@ -170,6 +164,14 @@ class AbstractEquation(AbstractDynamics):
     def time_per_step(self) -> Array:
         """A training step in the natural clock of the equation, the time in which its limit exists."""
         return self.learning_rate
+
+    def learning_rate_at(self, step: Array) -> Array:
+        """The learning rate of a training step, counted from 0; the recorded times are the sum of those before."""
+        return self.learning_rate
+
+    def variance_scale(self) -> Array:
+        """How the variance of the parameters vanishes with the steps: as a step in the natural clock, or not at all (1)."""
+        return self.time_per_step()
 
     def is_affine(self, state: State) -> bool:
         """Whether the velocity is affine in the gradient, read off its jaxpr."""
@@ -308,6 +310,11 @@ class AbstractEquation(AbstractDynamics):
         self.check_sampling(signal)
         signal.check(params)
         self.gradient_noise.check(signal)
+        self.check_noise(signal)
+
+    def check_noise(self, signal: AbstractSignal) -> None:
+        """Raises a ValueError unless the rule can do with what is known of the noise."""
+        self.gradient_noise.check_covariance()
 
     def check_sampling(self, signal: Any) -> None:
         """Raises a TypeError or ValueError unless minibatches can be drawn from the signal's examples."""

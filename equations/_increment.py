@@ -105,6 +105,12 @@ class Increment(AbstractIncrement):
     def twin(self):
         return self.source.twin()
 
+    def variance_scale(self):
+        return self.source.variance_scale()
+
+    def learning_rate_at(self, step):
+        return self.source.learning_rate_at(step)
+
     @property
     def leapfrog(self):
         return self.source.leapfrog

@@ -52,6 +52,17 @@ def noise_operator(
     return Minibatch().root(Batches(signal, batch_size, sampling), params)
 
 
+def noise_model(name: str):
+    """A field converter: a model of gradient noise."""
+
+    def convert(value):
+        if not isinstance(value, AbstractGradientNoise):
+            raise TypeError(f"Argument `{name}` must be a model of noise such as Minibatch(), but {value!r} was given.")
+        return value
+
+    return convert
+
+
 class Batches(eqx.Module):
     """The examples, and how the minibatches of a training step are drawn from them."""
 
@@ -175,6 +186,9 @@ class AbstractGradientNoise(eqx.Module):
 
     def check(self, signal: AbstractSignal) -> None:
         """Raises a TypeError or ValueError unless the model fits the signal's examples."""
+
+    def check_covariance(self) -> None:
+        """Raises a ValueError unless delta has a covariance, which all rules but that of the sign need."""
 
 
 def columns(linear: Callable[[PyTree], PyTree], structure: PyTree) -> tuple[int, Callable[[Array], PyTree]]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._checks import nonnegative, positive
-from ._noise import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters
+from ._noise import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters, noise_model
 from ._series import moved
 from ._signal import AbstractSignal, is_parameter, parameter_dtype
 
@@ -98,9 +98,12 @@ class AbstractInjected(AbstractGradientNoise):
     def check(self, signal):
         self.on.check(signal)
 
+    def check_covariance(self):
+        self.on.check_covariance()
+
 
 def _on():
-    return eqx.field(default_factory=Minibatch, kw_only=True)
+    return eqx.field(default_factory=Minibatch, kw_only=True, converter=noise_model("on"))
 
 
 class Isotropic(AbstractInjected):
@@ -186,6 +189,14 @@ class StudentT(AbstractInjected):
     def normal(self):
         return False
 
+    def check_covariance(self):
+        super().check_covariance()
+        if not isinstance(self.df, jax.core.Tracer) and not float(self.df) > 2:
+            raise ValueError(
+                "Argument `df` must exceed 2, for the noise to have a covariance, unless the rule takes the sign of the "
+                f"gradient, but {float(self.df):g} was given."
+            )
+
     def check_sign(self, noisy_batches):
         if self.on.random(noisy_batches):
             super().check_sign(noisy_batches)
@@ -206,6 +217,12 @@ def _second(data):
     return data[1]
 
 
+def _callable(value):
+    if not callable(value):
+        raise TypeError(f"Argument `labels` must be callable as labels(data), but {value!r} was given.")
+    return value
+
+
 class LabelNoise(AbstractInjected):
     r"""Labels y + scale * zeta, zeta ~ N(0, 1) afresh in every training step, in the examples of the batch.
 
@@ -221,7 +238,7 @@ class LabelNoise(AbstractInjected):
     """
 
     scale: Array = eqx.field(converter=nonnegative("scale"))
-    labels: Callable = eqx.field(default=_second, static=True)
+    labels: Callable = eqx.field(default=_second, static=True, converter=_callable)
     on: AbstractGradientNoise = _on()
 
     def own_structure(self, batches, params):

@@ -28,8 +28,7 @@ class AbstractSignEquation(AbstractEquation):
     def flow(self, t, state, signal):
         return self.drift(t, state, signal)
 
-    def check(self, params, signal):
-        super().check(params, signal)
+    def check_noise(self, signal):
         if self.random:
             self.gradient_noise.check_sign(self.batches(signal).noisy)
 
@@ -49,7 +48,9 @@ class AbstractSignEquation(AbstractEquation):
         normals, unravel_normals = ravel_pytree(
             jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), root.in_structure())
         )
-        columns = jax.vmap(lambda unit: ravel_pytree(root.mv(unravel_normals(unit)))[0])(jnp.eye(normals.size))
+        columns = jax.vmap(lambda unit: ravel_pytree(root.mv(unravel_normals(unit)))[0])(
+            jnp.eye(normals.size, dtype=normals.dtype)
+        )
         covariance = columns.T @ columns
         flat, unravel = ravel_pytree(x)
         variance = jnp.diag(covariance)

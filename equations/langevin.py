@@ -36,5 +36,8 @@ class Langevin(AbstractEquation):
     def velocity(self, t, state, gradient):
         return jax.tree.map(jnp.negative, gradient)
 
+    def variance_scale(self):
+        return jnp.ones(())  # heat
+
     def twin(self):
         return optax.sgd(self.learning_rate)

@@ -29,7 +29,8 @@ class Lion(AbstractSignEquation):
     distribution function; both noises come from the same delta (derived). Weight decay is Optax's, beside the sign. Compare
     with `train` under the same noise, `noise="gaussian"`.
 
-    Scaling: 1 - b2 ~ eta; b1, which remembers nothing, stays. Natural clock: t. Weak order 1.
+    Scaling: 1 - b2 ~ eta; b1, which remembers nothing, stays. Natural clock: t. Weak order 1 once
+    (b1/(1 - b1))^2 (1 - b2) is small: the noise of mu against that of the gradient within the sign.
 
     **Arguments:** `learning_rate`, `batch_size`, `sampling`, `noise_model` as in `AbstractEquation`, then Optax's `b1=0.9`,
     `b2=0.99`, `weight_decay=1e-3`.
@@ -81,6 +82,10 @@ class Lion(AbstractSignEquation):
             )
 
         return lx.FunctionLinearOperator(mv, structure)
+
+    def check_noise(self, signal):
+        super().check_noise(signal)
+        self.gradient_noise.check_covariance()  # the average is linear in the gradient
 
     def twin(self):
         return optax.lion(self.learning_rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)

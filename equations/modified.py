@@ -186,6 +186,14 @@ class Modified(AbstractEquation):
         scaled = self.leading.rescaled(factor)
         return eqx.tree_at(lambda e: (e.learning_rate, e.equation), self, (scaled.learning_rate, scaled))
 
+    def variance_scale(self):
+        leading = self.leading
+        return leading.variance_scale() if isinstance(leading, AbstractEquation) else self.time_per_step()
+
+    def learning_rate_at(self, step):
+        leading = self.leading
+        return leading.learning_rate_at(step) if isinstance(leading, AbstractEquation) else self.learning_rate
+
     def time_per_step(self):
         leading = self.leading
         return leading.time_per_step() if isinstance(leading, AbstractEquation) else self.learning_rate

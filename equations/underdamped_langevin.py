@@ -64,6 +64,9 @@ class UnderdampedLangevin(AbstractEquation):
         force = jax.tree.map(lambda m, g: (g - (1 - self.momentum) * m) / self.learning_rate, state.trace, gradient)
         return UnderdampedState(jax.tree.map(jnp.negative, state.trace), force)
 
+    def variance_scale(self):
+        return jnp.ones(())  # heat
+
     def twin(self):
         return optax.sgd(self.learning_rate, momentum=self.momentum)
 

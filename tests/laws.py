@@ -18,7 +18,7 @@ from registry import fields
 from dynamics import minibatches, train
 from dynamics._ensemble import dynamic_numbers
 from equations import SGD, Objective
-from equations._noise import noise_weights
+from equations._sign import AbstractSignEquation
 from validation import orders
 
 EXAMPLES = 3  # three normals a kick, so that all its moments can be summed exactly
@@ -105,9 +105,8 @@ def structure(entry, equation, dtype=np.float64):
     operator = equation.diffusion(t, state, objective)
     assert types(operator.out_structure()) == wanted, "diffusion: its structure"
     keeps("start", equation.start, state, objective, whole)
-    assert still.noise(state, objective, 1) is None and still.diffusion(t, state, objective) is None, (
-        "full batch: noise"
-    )
+    quiet_now = still.noise(state, objective, 1) is None and still.diffusion(t, state, objective) is None
+    assert quiet_now or still.random, "full batch: noise"
 
 
 def float32(entry, equation):
@@ -136,7 +135,7 @@ def jit_and_vmap(entry, equation):
 # ---------------------------------------------------------------------------------------------------------------------
 # Scaling
 
-RATES = {"momentum", "b1", "b2", "decay"}  # what is forgotten in a step is 1 minus these
+RATES = {"momentum", "b1", "b2", "decay", "alpha"}  # what is forgotten in a step is 1 minus these
 
 
 def scaling(entry, equation):
@@ -144,10 +143,14 @@ def scaling(entry, equation):
     for factor in (0.25, 1.0, 2.0):
         scaled = equation.rescaled(factor)
         close("learning rate", scaled.learning_rate, factor * equation.learning_rate, 1e-15)
-        for rate in RATES & set(fields(equation)):
+        rates = RATES - set(entry.stays)
+        for rate in rates & set(fields(equation)):
             before, after = ((1 - fields(e)[rate]) / e.time_per_step() for e in (equation, scaled))
             close(f"(1 - {rate})/(natural time of a step)", after, before, 1e-12)
-        for other in set(fields(equation)) - RATES - {"learning_rate", *entry.moves}:
+        if "equation" in fields(equation):  # around another one
+            inner = fields(equation)["equation"].rescaled(factor)
+            assert eqx.tree_equal(fields(scaled)["equation"], inner), "the inner equation is not rescaled"
+        for other in set(fields(equation)) - rates - {"learning_rate", "equation", *entry.moves}:
             assert eqx.tree_equal(fields(equation)[other], fields(scaled)[other]), f"{other} moves"
         close("rescaled and back", flat(arrays(scaled.rescaled(1 / factor))), flat(arrays(equation)), 1e-13)
 
@@ -224,7 +227,9 @@ SHARES = ((1, "with_replacement"), (2, "without_replacement"), (4, "with_replace
 
 
 def kick_moments(entry, equation):
-    """The kick has mean (drift - flow) dt and the covariance of the diffusion, exactly."""
+    """The kick has mean (drift - flow) dt and the covariance of the diffusion, exactly; a sign's, by sampling."""
+    if isinstance(equation, AbstractSignEquation):
+        return sampled_kicks(entry, equation)
 
     @eqx.filter_jit
     def moments(state):
@@ -243,26 +248,66 @@ def kick_moments(entry, equation):
               true_covariance, 0)  # fmt: skip
 
 
+SAMPLES = 20_000
+
+
+def sampled(what, samples, truth):
+    """The mean of `samples`, `(SAMPLES, ...)`, equals `truth` within five standard errors."""
+    samples = np.asarray(samples)
+    error = samples.std(axis=0) / len(samples) ** 0.5
+    distance = np.max(np.abs(samples.mean(axis=0) - truth) / (error + 1e-12))
+    assert distance < 5, f"{what}: off by {distance:.0f} standard errors"
+
+
+def sampled_kicks(entry, equation):
+    """Mean and covariance of kicks that are no polynomials."""
+    state, t = some_state(equation, 0.1), some_time(equation)
+
+    @eqx.filter_jit
+    def kicks(equation, share):
+        dt = equation.learning_rate / share
+        flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, share)))
+        normals = jax.random.normal(jax.random.key(share), (SAMPLES, flat_zeros.size))
+        return jax.vmap(lambda x: flat(equation.kick(t, state, OBJECTIVE, unravel(x), dt)))(normals)
+
+    for share in (1, 2):
+        mean, covariance = (np.asarray(x) for x in expected(equation, state, share))
+        away = np.asarray(kicks(equation, share)) - mean
+        sampled(f"mean of the kick over 1/{share} step", away, 0.0)
+        sampled(f"covariance of the kick over 1/{share} step", away[:, :, None] * away[:, None, :], covariance)
+
+
 def mean_velocity(entry, equation):
-    """The drift is the mean velocity over the Gaussian gradient itself: a third route to the mean."""
-    state, t = some_state(equation), some_time(equation)
-    points, weights = grid(EXAMPLES)
+    """The drift is the mean velocity over the noisy gradient itself: a third route to the mean."""
+    polynomial = not isinstance(equation, AbstractSignEquation)
+    state, t = some_state(equation, 1.0 if polynomial else 0.1), some_time(equation)
+    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+    if polynomial:
+        points, weights = grid(flat_zeros.size)
+    else:
+        points = np.random.default_rng(3).normal(size=(SAMPLES, flat_zeros.size))
 
     @eqx.filter_jit
     def both(equation, points):
         def velocity(normals):
-            w = 1 / EXAMPLES + noise_weights(normals, equation.batch_size, equation.sampling)
-            return flat(equation.velocity(t, state, OBJECTIVE.gradient(equation.params(state), w)))
+            gradient = equation.gradient(equation.params(state), OBJECTIVE, unravel(normals))
+            return flat(equation.velocity(t, state, gradient))
 
-        return flat(equation.drift(t, state, OBJECTIVE)), weights @ jax.vmap(velocity)(points)
+        return flat(equation.drift(t, state, OBJECTIVE)), jax.vmap(velocity)(points)
 
-    close("drift", *both(equation, jnp.asarray(points)), 1e-11, 1e-14)
+    drift, velocities = both(equation, jnp.asarray(points))
+    if polynomial:
+        close("drift", drift, weights @ velocities, 1e-11, 1e-14)
+    else:
+        sampled("drift", velocities, np.asarray(drift))
 
 
 def without_noise(entry, equation):
     """Shuffled epochs and full batches: no normals, and flow + kick is the drift."""
     state, t, dt = some_state(equation), some_time(equation), equation.learning_rate / 2
     for still in (dataclasses.replace(equation, sampling="shuffled"), quiet(equation)):
+        if still.random:  # heat
+            continue
         assert still.noise(state, OBJECTIVE, 1) is None, "normals without noise"
 
         @eqx.filter_jit
@@ -300,25 +345,27 @@ def euler_is_the_twin(entry, equation):
     """At dt = learning_rate, on the same Gaussian gradients, one Euler step is one of Optax, but for the order in it.
 
     The memory of an Euler step is the twin's. Its parameters move along the old memory, the twin's along the new one:
-    theta' = theta + eta velocity(t + eta, new memory). Without memory the two are one.
+    theta' = theta + eta velocity(t + eta, new memory), or `entry.along` the old one. Without memory the two are one.
     """
     eta, twin = equation.learning_rate, entry.plain
-    normals = np.random.default_rng(2).normal(size=(6, EXAMPLES))
     state, memory = equation.init(PARAMS), twin.init(PARAMS)
+    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+    normals = np.random.default_rng(2).normal(size=(6, flat_zeros.size))
     memoryless = jax.tree.structure(state) == jax.tree.structure(PARAMS)
 
     @jax.jit
     def both(t, state, memory, xi):
         params = equation.params(state)
-        weights = 1 / EXAMPLES + noise_weights(xi, equation.batch_size, equation.sampling)
-        gradient = OBJECTIVE.gradient(params, weights)
+        xi = unravel(xi)
+        gradient = equation.gradient(params, OBJECTIVE, xi)
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = twin.update(gradient, memory, params)
         euler = jax.tree.map(jnp.add, state, equation.euler(t, state, OBJECTIVE, xi, eta))
         if memoryless:
             remembered, implicit = euler, equation.params(euler)
         else:
-            remembered = in_turn(equation, t + eta, state, euler, gradient)
+            along = entry.along == "new"
+            remembered = in_turn(equation, t + eta, state, euler, gradient) if along else state
             velocity = equation.params(equation.velocity(t + eta, remembered, gradient))
             implicit = jax.tree.map(lambda p, v: p + eta * v, params, velocity)
         started = equation.start(state, OBJECTIVE, xi)
@@ -382,12 +429,16 @@ def batches(objective_size, steps):
 
 
 def twin_is_plain_optax(entry, equation, steps=100):
-    """A hundred steps of `train` on a network, on real batches, are those of a plain loop over Optax, to 1e-12."""
+    """A hundred steps of `train` on a network, on real batches, are those of a plain loop over Optax, to 1e-12.
+
+    Those of a dynamics with a heat bath at temperature zero.
+    """
     network, images, labels = classification()
     objective = Objective(cross_entropy, (images, labels))
     record = plain_loop(entry.plain, network, images, labels, batches(len(labels), steps))
     assert np.abs(record[-1] - record[0]).max() > 1e-2, "the network did not move"
-    equation = dataclasses.replace(equation, batch_size=BATCH)
+    cold = {"temperature": 0.0} if "temperature" in fields(equation) else {}
+    equation = dataclasses.replace(equation, batch_size=BATCH, **cold)
     run = train(equation, objective, network, steps=steps, key=jax.random.key(0), observe=WEIGHTS)
     close("weights", run.observables["weights"][0], record, 0, 1e-12)
 

@@ -6,9 +6,27 @@ import pkgutil
 
 import mutants
 import optax
-from oracles import laprop
+from oracles import laprop, volumized_adam
 
-from equations import SGD, AbstractEquation, AdaGrad, Adam, AdamW, AMSGrad, LaProp, Momentum, NAdam, RMSProp
+from equations import (
+    SGD,
+    AbstractEquation,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    Langevin,
+    LaProp,
+    Lion,
+    Momentum,
+    NAdam,
+    RMSProp,
+    SignSGD,
+    UnderdampedLangevin,
+    decayed,
+    scheduled,
+    volumized,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +37,8 @@ class Entry:
     - `plain`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
     - `orders`: what the order law takes in place of its defaults (see `laws.order`).
     - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
+    - `stays`: what is no memory in spite of its name and keeps its value.
+    - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
     - `spared`: laws that cannot hold for it, with the reason.
     """
 
@@ -26,6 +46,8 @@ class Entry:
     plain: optax.GradientTransformation
     orders: dict = dataclasses.field(default_factory=dict)
     moves: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
+    along: str = "new"
     spared: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -59,6 +81,53 @@ EQUATIONS = {
         optax.adagrad(0.05),
         orders={"factor": 0.1, "steps": 16},
         moves=("initial_accumulator_value", "eps"),
+    ),
+}
+
+# Those that live from noise.
+NO_FLOW = {"order": "without noise its flow is discontinuous: tests/test_sign.py"}
+HEAT = {"order": "its heat stays without batches: tests/test_langevin.py"}
+EQUATIONS |= {
+    "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
+    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), stays=("b1",), along="old", spared=NO_FLOW),
+    "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
+    "underdamped_langevin": Entry(
+        UnderdampedLangevin(0.05, 2, temperature=0.3), optax.sgd(0.05, momentum=1 - 0.05**0.5), spared=HEAT
+    ),
+}
+
+# Around others.
+COSINE = optax.cosine_decay_schedule(1.0, 200)
+DECAY = optax.add_decayed_weights(-0.05 * 0.1)
+EQUATIONS |= {
+    "scheduled": Entry(
+        scheduled(SGD(0.05, 2), COSINE), optax.sgd(lambda step: 0.05 * COSINE(step)), moves=("stretch",)
+    ),
+    "scheduled_adam": Entry(
+        scheduled(Adam(0.05, 2), COSINE),
+        optax.adam(lambda step: 0.05 * COSINE(step)),
+        orders=EQUATIONS["adam"].orders,
+        moves=("stretch",),
+        spared={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
+    ),
+    "decayed": Entry(decayed(Momentum(0.05, 2), 0.1), optax.chain(optax.sgd(0.05, momentum=0.9), DECAY)),
+    "volumized": Entry(
+        volumized(Adam(0.05, 2), volume=0.3, alpha=0.9),
+        volumized_adam(0.05, 0.3, 0.9),
+        orders=EQUATIONS["adam"].orders,
+        spared={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
+    ),
+}
+
+# Those that live from noise.
+NO_FLOW = {"order": "without noise its flow is discontinuous: tests/test_sign.py"}
+HEAT = {"order": "its heat stays without batches: tests/test_langevin.py"}
+EQUATIONS |= {
+    "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
+    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), stays=("b1",), along="old", spared=NO_FLOW),
+    "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
+    "underdamped_langevin": Entry(
+        UnderdampedLangevin(0.05, 2, temperature=0.3), optax.sgd(0.05, momentum=1 - 0.05**0.5), spared=HEAT
     ),
 }
 

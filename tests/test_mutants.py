@@ -42,7 +42,9 @@ def test_the_equation_passes():
     assert of_mean < 4 and of_covariance < 4
 
 
-@pytest.mark.parametrize("mutant", [NoiseByLearningRate, NoNoise, BatchSizeLost])
+@pytest.mark.parametrize(  # the law kick_moments rejects them all, exactly
+    "mutant", [NoiseByLearningRate, *(pytest.param(m, marks=pytest.mark.slow) for m in (NoNoise, BatchSizeLost))]
+)
 def test_rejected_by_the_covariance_but_not_by_the_mean(mutant):
     of_mean, of_covariance = distances(ensemble(mutant(ETA, BATCH)))
     print(f"\n{mutant.__name__}: mean {of_mean:.1f}, rejected by the covariance at {of_covariance:.0f} s.e.")
@@ -61,6 +63,7 @@ def refinement(solver):
     return difference.mean() / scale, difference.std() / len(difference) ** 0.5 / scale
 
 
+@pytest.mark.slow  # test_compare has it with all of `compare`
 def test_left_point_noise_is_seen_in_the_solver_error():
     left, left_error = refinement(LeftPoint())
     real, real_error = refinement(Strang())

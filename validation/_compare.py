@@ -20,8 +20,8 @@ from dynamics._ensemble import (
 )
 from dynamics._solve import check_solver, check_velocity
 from dynamics._train import draws
-from dynamics._trajectory import hyperparameters, version
-from equations import AbstractEquation, AbstractSignal, Objective
+from dynamics._trajectory import hyperparameters, title, version
+from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer
 from equations._signal import is_parameter
 
@@ -55,8 +55,8 @@ class Comparison:
 
     @property
     def times(self) -> np.ndarray:
-        """learning_rate * steps, shape `(saves,)`."""
-        return self.steps * hyperparameters(self.equation)["learning_rate"]
+        """The sum of the learning rates of the steps before, shape `(saves,)`."""
+        return np.asarray(self.flow.times, float)
 
     @property
     def failed(self) -> dict[str, float]:
@@ -70,7 +70,7 @@ class Comparison:
     def to_dict(self) -> dict:
         """Plain dicts, lists, numbers and strings; NaN and infinity are None."""
         return {
-            "equation": type(self.equation).__name__,
+            "equation": title(self.equation),
             "hyperparameters": hyperparameters(self.equation),
             "paths": {"equation": int(self.flow.ok.size), "discrete": int(self.run.ok.size)},
             "details": {"equation": dict(self.flow.details), "discrete": dict(self.run.details)},
@@ -129,7 +129,7 @@ def compare(
     check_equation(equation, AbstractEquation)
     params = check_params(params)
     equation.check(params, objective)
-    if observe is None and isinstance(objective, Objective):
+    if observe is None and hasattr(objective, "value"):
         observe = {"loss": objective.value}
     if not observe and (observe is None or isinstance(observe, dict)):
         raise ValueError(f"Argument `observe` must hold at least one observable to compare, but {observe!r} was given.")

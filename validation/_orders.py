@@ -61,6 +61,9 @@ def orders(
         numbers drive both, so that errors are differences path by path; the solver error by refinement on the same
         Brownian motion.
 
+    Variances, which are as small as the step, are measured in it, as "variance/eta"; those of a heat bath, which are not,
+    in 1.
+
     Modified equations claim their `order`, and order 1 or with `fluctuations` 2 for variance/eta; others claim order 1.
 
     **Arguments:** as for `solve` and `train`, except

@@ -58,3 +58,13 @@ class FixedRates(Adam):
 
     def rescaled(self, factor):
         return AbstractEquation.rescaled(self, factor)
+
+
+class FromZero(Adam):
+    """Bias correction with the exponent t/eta + 1 from t = 0, in place of a first discrete step."""
+
+    def velocity(self, t, state, gradient):
+        return super().velocity(t + self.learning_rate, state, gradient)
+
+    def start(self, state, signal, noise):
+        return None
