@@ -30,7 +30,9 @@ def tail_index(multipliers: Any, weights: Any = None) -> float:
         raise ValueError("Argument `multipliers` must be a vector of finite numbers, but another array was given.")
     weights = np.ones_like(multipliers) if weights is None else np.asarray(weights, float)
     if weights.shape != multipliers.shape or not (np.all(weights >= 0) and 0 < np.sum(weights) < np.inf):
-        raise ValueError("Argument `weights` must hold a probability for each of `multipliers`, but something else was given.")
+        raise ValueError(
+            "Argument `weights` must hold a probability for each multiplier, but something else was given."
+        )
     kept = (weights > 0) & (multipliers != 0)
     lost = np.sum(weights[~kept])
     sizes, chances = np.log(np.abs(multipliers[kept])), weights[kept] / np.sum(weights)
