@@ -21,6 +21,7 @@ from equations import (
     AdamW,
     Factors,
     LabelNoise,
+    LaProp,
     Momentum,
     Objective,
     SignSGD,
