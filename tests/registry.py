@@ -119,18 +119,6 @@ EQUATIONS |= {
     ),
 }
 
-# Those that live from noise.
-NO_FLOW = {"order": "without noise its flow is discontinuous: tests/test_sign.py"}
-HEAT = {"order": "its heat stays without batches: tests/test_langevin.py"}
-EQUATIONS |= {
-    "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
-    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), stays=("b1",), along="old", spared=NO_FLOW),
-    "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
-    "underdamped_langevin": Entry(
-        UnderdampedLangevin(0.05, 2, temperature=0.3), optax.sgd(0.05, momentum=1 - 0.05**0.5), spared=HEAT
-    ),
-}
-
 
 def all_mutants() -> dict[str, type[AbstractEquation]]:
     """Every class in the folder mutants/: subclasses of exported equations, with their fields, wrong in one thing."""
