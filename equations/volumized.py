@@ -44,7 +44,7 @@ class Volumized(AbstractWrapped):
     alpha = 0 clips, alpha = 1 does nothing, V = 0 is weight decay. At fixed alpha < 1 the limit is a process reflected at
     the walls of the box, which no differential equation without a boundary term is. Bounces (alpha < 0) have none.
 
-    Source: the public code of Volumization (Liu, Ziyin, Ueda 2020), continuous model derived.
+    Source: Ziyin, Wang, Yamada and Ueda 2020, arXiv:2003.11243, in the form of its public code; continuous model derived.
     Scaling: 1 - alpha ~ natural time of a step, V fixed. Natural clock: that of the equation. Weak order 1.
 
     **Attributes:** those of the equation, and `equation`, `volume`, `alpha`.

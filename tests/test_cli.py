@@ -6,13 +6,15 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
+from dynamics._trajectory import title
 from equations import SGD
 from validation._catalogue import describe, exported
-from validation._cli import main, run_list
+from validation._cli import Compare, _composed, main, run_list
 
 
 def traindyn(*arguments, cwd):
@@ -95,6 +97,16 @@ def test_list_says_what_every_equation_says_of_itself(capsys):
     assert adam.formula.startswith("    d theta = -mu_hat") and adam.order.startswith("1")
     assert "Compagnoni et al. 2025, ICLR" in adam.sources
     assert describe(exported()["sgd"]).sources == ("Li, Tai and E 2019, JMLR 20(40)", "Smith et al. 2021, ICLR")
+
+
+def test_weight_decay_and_schedule_go_around_the_equation():
+    options = Compare(weight_decay=0.1, schedule="warmup", steps=200)
+    rule = _composed(SGD(0.1), options)
+    assert title(rule) == "Scheduled(Decayed(SGD))" and float(rule.equation.weight_decay) == 0.1
+    factors = [float(rule.factor(jnp.asarray(step))) for step in (0, 10, 20, 200)]
+    np.testing.assert_allclose(factors, (0, 0.5, 1, 0), atol=1e-6)
+    assert float(_composed(SGD(0.1), Compare(schedule="cosine")).factor(jnp.asarray(0))) == 1
+    assert _composed(SGD(0.1), Compare()) == SGD(0.1)
 
 
 def test_a_docstring_without_its_parts_is_refused():

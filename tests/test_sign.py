@@ -14,7 +14,7 @@ from mutants.sign_sgd import RootTwoLost, SignOfTheMean
 from mutants_noise import NormalDistribution
 
 from dynamics import solve, train
-from equations import Isotropic, Lion, Minibatch, Objective, SignSGD, StudentT
+from equations import Isotropic, Lion, Minibatch, Objective, SignSGD, StudentT, modified
 from equations._sign import sign_covariance
 from validation import orders
 
@@ -131,6 +131,11 @@ def test_covariance_of_signs():
     both = scipy.stats.multivariate_normal([0, 0], rho[2:, 2:], abseps=1e-12).cdf([0.7, -1.2])
     apart = scipy.stats.norm.cdf(0.7) * scipy.stats.norm.cdf(-1.2)
     np.testing.assert_allclose(found[2, 3], 4 * (both - apart), rtol=1e-7)
+
+
+def test_there_is_no_series(unchecked):
+    with pytest.raises(ValueError, match="Argument `equation` must be smooth in the gradient"):
+        modified(SignSGD(0.1), order=2)
 
 
 @pytest.mark.parametrize("kind", [SignSGD])

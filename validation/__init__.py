@@ -10,3 +10,5 @@ from ._scaling_rule import ScalingRule as ScalingRule
 from ._scaling_rule import scaling_rule as scaling_rule
 from ._statistics import Estimate as Estimate
 from ._statistics import Moment as Moment
+from ._tails import hill as hill
+from ._tails import tail_index as tail_index
