@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_even
 from ._base import AbstractEquation
+from ._series import moved
 from ._signal import parameter_dtype
 
 
@@ -61,19 +62,39 @@ class AbstractIncrement(AbstractEquation):
             jax.tree.map(lambda new, old: rate(new.astype(old.dtype) - old, old), memory, state.memory),
         )
 
-    def bounded(self, state, even, odd, dt):
-        """Keeps the sign of whatever in the memory does not see that of the gradient, such as a second moment.
+    def _squares(self, state: TwinState) -> PyTree[bool]:
+        """Which leaves of the state move with the gradient but do not see its sign, such as a second moment."""
+        params = self.params(state)
+        time = jnp.zeros((), parameter_dtype(params))
+        return is_even(lambda gradient: self.velocity(time, state, gradient), params)
 
-        As Adam's equation does, and for its reasons.
+    def flow(self, t, state, signal):
+        """As everywhere, but for second moments: these gain nothing in the flow, and in the kick they gain squares.
+
+        Over a training step nothing then drives them negative.
         """
-        params, time = self.params(state), jnp.zeros((), parameter_dtype(self.params(state)))
-        driven = is_even(lambda gradient: self.velocity(time, state, gradient), params)
+        rates = super().flow(t, state, signal)
+        squares = self._squares(state)
+        if self.leapfrog or not any(jax.tree.leaves(squares)):
+            return rates
+        without = self.velocity(t, state, jax.tree.map(jnp.zeros_like, state.params))
+        return jax.tree.map(lambda square, none, rate: none if square else rate, squares, without, rates)
 
-        def cut(driven, even, odd, leaf):
+    def start(self, state, signal, noise):
+        """The first step is the algorithm's where there is a second moment: no series knows an empty one."""
+        if not any(jax.tree.leaves(self._squares(state))):
+            return None
+        gradient = self.gradient(self.params(state), signal, noise)
+        return moved(state, (self.learning_rate, self.velocity(jnp.zeros(()), state, gradient)))
+
+    def bounded(self, state, even, odd, dt):
+        """Keeps second moments positive over a part of a step, as Adam's equation does, and for its reasons."""
+
+        def cut(square, even, odd, leaf):
             bound = 0.75 * jnp.abs(even) + jnp.abs(leaf) / (5 * dt)
-            return jnp.clip(odd, -bound, bound).astype(odd.dtype) if driven else odd
+            return jnp.clip(odd, -bound, bound).astype(odd.dtype) if square else odd
 
-        return jax.tree.map(cut, driven, even, odd, state)
+        return jax.tree.map(cut, self._squares(state), even, odd, state)
 
 
 class Increment(AbstractIncrement):
