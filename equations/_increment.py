@@ -75,7 +75,7 @@ class AbstractIncrement(AbstractEquation):
         """
         rates = super().flow(t, state, signal)
         squares = self._squares(state)
-        if self.leapfrog or not any(jax.tree.leaves(squares)):
+        if not any(jax.tree.leaves(squares)):
             return rates
         without = self.velocity(t, state, jax.tree.map(jnp.zeros_like, state.params))
         return jax.tree.map(lambda square, none, rate: none if square else rate, squares, without, rates)
@@ -131,10 +131,6 @@ class Increment(AbstractIncrement):
 
     def learning_rate_at(self, step):
         return self.source.learning_rate_at(step)
-
-    @property
-    def leapfrog(self):
-        return self.source.leapfrog
 
     def rescaled(self, factor):
         return Increment.of(self.source.rescaled(factor))
