@@ -409,7 +409,7 @@ def plain_loop(optimizer, network, images, labels, batches):
         return eqx.apply_updates(network, updates), memory
 
     with jax.numpy_dtype_promotion("standard"):
-        memory = optimizer.init(arrays(network))
+        memory = jax.tree.map(jnp.asarray, optimizer.init(arrays(network)))  # a Python float would recompile every step
         record = [flat(arrays(network))]
         for indices in batches:
             network, memory = step(network, memory, indices)

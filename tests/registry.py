@@ -97,7 +97,7 @@ EQUATIONS |= {
 }
 
 # Around others.
-COSINE = optax.cosine_decay_schedule(1.0, 200)
+COSINE = optax.cosine_decay_schedule(1.0, 40, 0.2)
 DECAY = optax.add_decayed_weights(-0.05 * 0.1)
 EQUATIONS |= {
     "scheduled": Entry(

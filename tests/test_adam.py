@@ -150,10 +150,14 @@ class Unbounded(Adam):
         return odd
 
 
+def of_weights(params, example):
+    return quadratic(params["w"], example)
+
+
 def lowest_second_moments(cls, b1, b2, substeps, batch_size=1):
-    objective = Objective(lambda params, example: quadratic(params["w"], example), PROBLEM.data)
     flow = solve(
-        lowest(cls)(learning_rate=0.05, batch_size=batch_size, b1=b1, b2=b2), objective,
+        lowest(cls)(learning_rate=0.05, batch_size=batch_size, b1=b1, b2=b2),
+        Objective(of_weights, PROBLEM.data),
         {"w": jnp.array([1.0, 0.0]), "lowest": jnp.array(1e6)}, steps=60, key=jax.random.key(2), paths=1000,
         save_every=60, substeps=substeps,
     )  # fmt: skip
