@@ -7,7 +7,8 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations._checks import choice
+from equations._checks import choice, flag
+from equations._increment import TwinState
 from equations._noise import noise_weights
 from equations._signal import is_parameter, parameter_dtype
 
@@ -43,6 +44,7 @@ def train(
     observe: dict | None = None,
     save_every: int = 1,
     noise: str = "minibatch",
+    keep_states: bool = False,
 ) -> Trajectory:
     """Runs the discrete algorithm that an equation models, its Optax twin.
 
@@ -51,6 +53,7 @@ def train(
     - `key`: needed exactly where batches or noise are drawn, that is with a batch size.
     - `noise`: `"minibatch"`, real batches drawn as `equation.sampling` says; or `"gaussian"`, the full gradient plus
         Gaussian noise of the same covariance, which has no third cumulant.
+    - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`.
 
     **Returns:** a `Trajectory`. Memory and time per step grow with the batch, not with the data.
 
@@ -63,6 +66,7 @@ def train(
     steps, paths, save_every = check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
+    keep_states = flag("keep_states")(keep_states)
     random = equation.batch_size is not None and not (noise == "gaussian" and not equation.random)
     key = check_key(key, random)
     twin = equation.twin()
@@ -73,7 +77,7 @@ def train(
         )
 
     dynamic, static = eqx.partition(params, is_parameter)
-    saves, final, failed_at = _ensemble(
+    (saves, states), final, failed_at = _ensemble(
         equation,
         objective.bind(static),
         guard_traced(dynamic),
@@ -84,9 +88,10 @@ def train(
         save_every,
         noise if random else "none",
         paths if random else 1,
+        keep_states,
     )
     if not random:
-        saves, final, failed_at = for_all_paths((saves, final, failed_at), paths)
+        saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
     recorded = jnp.arange(0, steps + 1, save_every)
     return Trajectory(
         steps=recorded,
@@ -98,18 +103,19 @@ def train(
         equation=equation,
         kind="discrete",
         details=(("noise", noise),),
+        states=states,
     )
 
 
 @eqx.filter_jit
-def _ensemble(equation, signal, params, static, key, observe, steps, save_every, noise, paths):
+def _ensemble(equation, signal, params, static, key, observe, steps, save_every, noise, paths, keep_states):
     def one(key):
-        return _path(equation, signal, params, static, key, observe, steps, save_every, noise)
+        return _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states)
 
     return jax.vmap(one)(path_keys(key, paths))
 
 
-def _path(equation, signal, params, static, key, observe, steps, save_every, noise):
+def _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states):
     """One run of the twin: a scan over records around a scan over training steps."""
     twin = equation.twin()
     sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling) if noise == "minibatch" else None
@@ -125,6 +131,13 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
             return signal.gradient(params, 1 / signal.size + weights), carried
         return signal.gradient(params), carried
 
+    def saved(params, memory):
+        """The observables and, if wanted, the state, with counts cast to real as in the increment field."""
+        dtype = parameter_dtype(params)
+        real = lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)  # noqa: E731
+        state = TwinState(params, jax.tree.map(real, memory)) if keep_states else None
+        return record(observe, params, static), state
+
     def body(carry, step):
         params, memory, carried, failed_at = carry
         grads, carried = gradient(params, step, carried)
@@ -139,12 +152,13 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
     def interval(carry, index):
         params, memory, carried, failed_at = carry
         offsets = index * save_every + jnp.arange(save_every, dtype=jnp.int32)
-        (new, memory, carried, failed_at), _ = jax.lax.scan(body, carry, offsets)
+        (new, later, carried, failed_at), _ = jax.lax.scan(body, carry, offsets)
         params = keep(failed_at >= 0, params, new)
-        return (params, memory, carried, failed_at), record(observe, params, static)
+        memory = keep(failed_at >= 0, memory, later) if keep_states else later
+        return (params, memory, carried, failed_at), saved(params, memory)
 
     with jax.numpy_dtype_promotion("standard"):
         memory = jax.tree.map(jnp.asarray, twin.init(params))
     carry = (params, memory, None if sampler is None else sampler.init(), jnp.full((), -1, jnp.int32))
     (final, _, _, failed_at), saves = jax.lax.scan(interval, carry, jnp.arange(steps // save_every, dtype=jnp.int32))
-    return with_start(record(observe, params, static), saves), final, failed_at
+    return with_start(saved(params, memory), saves), final, failed_at
