@@ -2,6 +2,8 @@
 
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
+from ._irreversibility import irreversibility as irreversibility
+from ._irreversibility_report import Irreversibility as Irreversibility
 from ._orders import Orders as Orders
 from ._orders import orders as orders
 from ._plots import plot_difference as plot_difference
