@@ -2,6 +2,7 @@
 
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
+from ._corrected import corrected as corrected
 from ._irreversibility import irreversibility as irreversibility
 from ._irreversibility_report import Irreversibility as Irreversibility
 from ._orders import Orders as Orders
