@@ -101,7 +101,9 @@ def stationary(
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     eta = getattr(equation, "learning_rate", None)
     if discrete and eta is None:
-        raise ValueError("Argument `discrete` must be False for a dynamics without a learning rate, but True was given.")
+        raise ValueError(
+            "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
+        )
     if discrete and isinstance(equation, AbstractEquation):
         equation = Increment.of(equation)
     state = equation.init(dynamic)
@@ -111,7 +113,9 @@ def stationary(
     signs = np.asarray(parity_vector(parity, state), float)
     mean, jacobian, noise, columns = jax.device_get(_at_the_mean(equation, signal, state))
     if not np.all(np.isfinite(mean)):
-        raise ValueError("Argument `params` must be near a point where the drift vanishes, but Newton's method found none.")
+        raise ValueError(
+            "Argument `params` must be near a point where the drift vanishes, but Newton's method found none."
+        )
     return _solve(mean, jacobian, noise, columns, float(eta) if discrete else None, multiplicative, signs)
 
 
@@ -159,7 +163,9 @@ def _solve(mean, jacobian, noise, columns, eta, multiplicative, signs) -> Statio
     if multiplicative:
         operator = operator + (1.0 if eta is None else eta) * sum(np.kron(c, c) for c in columns)
         if np.linalg.eigvals(operator).real.max() >= 0:
-            raise ValueError("Argument `params` must lead to a finite covariance, but the multiplicative noise has none.")
+            raise ValueError(
+                "Argument `params` must lead to a finite covariance, but the multiplicative noise has none."
+            )
     covariance = -np.linalg.solve(operator, noise.ravel()).reshape(noise.shape)
     covariance = (covariance + covariance.T) / 2
     if eta is None:

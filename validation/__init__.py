@@ -3,6 +3,10 @@
 from ._compare import Comparison as Comparison
 from ._compare import compare as compare
 from ._corrected import corrected as corrected
+from ._entropy_estimators import neural_estimate as neural_estimate
+from ._entropy_estimators import short_time_bound as short_time_bound
+from ._fluctuation import FluctuationTheorem as FluctuationTheorem
+from ._fluctuation import fluctuation_theorem as fluctuation_theorem
 from ._irreversibility import irreversibility as irreversibility
 from ._irreversibility_report import Irreversibility as Irreversibility
 from ._orders import Orders as Orders
