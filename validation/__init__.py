@@ -15,3 +15,5 @@ from ._plots import plot_difference as plot_difference
 from ._plots import plot_fan as plot_fan
 from ._statistics import Estimate as Estimate
 from ._statistics import Moment as Moment
+from ._symmetry import Symmetry as Symmetry
+from ._symmetry import invariance as invariance
