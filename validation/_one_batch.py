@@ -89,7 +89,8 @@ class Step(eqx.Module):
         # One step less the exact flow: a step of Tsit5, whose own error is O(eta^6) against the O(eta^2) sought.
         flow = dfx.diffeqsolve(
             dfx.ODETerm(lambda t, d, args: moved(zero, (eta, self.field(moved(params, (1.0, d)), signal)))),
-            dfx.Tsit5(scan_kind="lax"), t0=0.0, t1=1.0, dt0=1.0, y0=zero, max_steps=1, adjoint=dfx.ForwardMode(), throw=False,
+            dfx.Tsit5(scan_kind="lax"), t0=0.0, t1=1.0, dt0=1.0, y0=zero, max_steps=1, adjoint=dfx.ForwardMode(),
+            throw=False,  # with a check inside, XLA would compute the flow even where it is not asked for
         )  # fmt: skip
         backward = moved(step, (-1.0, jax.tree.map(lambda leaf: leaf[-1], flow.ys)))
 
