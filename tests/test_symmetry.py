@@ -9,7 +9,7 @@ import pytest
 from dynamics import train
 from equations import SGD, Momentum, Objective
 from validation import Symmetry, invariance
-from validation._symmetry import _moments
+from validation._symmetry import moments
 
 KEY = jax.random.key(0)
 WIDTH = 5
@@ -216,7 +216,7 @@ def test_master_balance_in_a_stationary_state():
 
     run = train(
         sgd, Objective(decayed, objective.data), (jnp.ones(2), jnp.ones(2)), steps=6000, key=KEY, paths=64, save_every=5,
-        observe={"C": symmetry.charge, "gain": lambda p: eta * _moments(symmetry, sgd, objective, p)[1]},
+        observe={"C": symmetry.charge, "gain": lambda p: eta * moments(symmetry, sgd, objective, p)[1]},
     )  # fmt: skip
     late = {name: np.asarray(values)[:, 600:].mean(axis=1) for name, values in run.observables.items()}
     loss = 4 * gamma * (1 - eta * gamma) * late["C"]

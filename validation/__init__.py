@@ -7,6 +7,7 @@ from ._entropy_estimators import neural_estimate as neural_estimate
 from ._entropy_estimators import short_time_bound as short_time_bound
 from ._fluctuation import FluctuationTheorem as FluctuationTheorem
 from ._fluctuation import fluctuation_theorem as fluctuation_theorem
+from ._invariance import invariance as invariance
 from ._irreversibility import irreversibility as irreversibility
 from ._irreversibility_report import Irreversibility as Irreversibility
 from ._orders import Orders as Orders
@@ -16,4 +17,3 @@ from ._plots import plot_fan as plot_fan
 from ._statistics import Estimate as Estimate
 from ._statistics import Moment as Moment
 from ._symmetry import Symmetry as Symmetry
-from ._symmetry import invariance as invariance

@@ -14,7 +14,7 @@ from equations._signal import is_parameter
 
 from ._digits import cross_entropy, digits_problem
 from ._irreversibility import irreversibility
-from ._symmetry import Symmetry, _moments
+from ._symmetry import Symmetry, moments
 
 _HALVINGS = 4
 
@@ -111,7 +111,7 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
 
     def gains(net):
         theta, static = eqx.partition(net, is_parameter)
-        return eta * jnp.stack(_moments(layers, sgd, objective.bind(static), theta))
+        return eta * jnp.stack(moments(layers, sgd, objective.bind(static), theta))
 
     observe = {"total": layers.charge, "neurons": neurons, "gains": gains}
     run = train(

@@ -17,8 +17,9 @@ from equations._series import moved
 from equations._signal import is_parameter
 
 from ._batches import potential
+from ._generators import Between, Scaling
 from ._one_batch import dot, square
-from ._symmetry_results import Balance, ChargeStep, Invariance, Least, OrbitSlope, SymmetryCheck
+from ._symmetry_results import Balance, ChargeStep, Least, OrbitSlope, SymmetryCheck
 
 
 def _callable(generator):
@@ -70,14 +71,14 @@ class Symmetry(eqx.Module):
         matrix = jnp.asarray(matrix)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"Argument `matrix` must be square, but it has shape {matrix.shape}.")
-        return cls(_Between(incoming, outgoing, matrix))
+        return cls(Between(incoming, outgoing, matrix))
 
     @classmethod
     def scaling(cls, where: Callable) -> "Symmetry":
         """Of a loss that does not see the length of the arrays `where(params)`, a list: scale invariance."""
         if not callable(where):
             raise TypeError(f"Argument `where` must be a function of the parameters, but {where!r} was given.")
-        return cls(_Scaling(where))
+        return cls(Scaling(where))
 
     def apply(self, vector: PyTree) -> PyTree:
         """A v, for v like the parameters."""
@@ -173,53 +174,6 @@ class Symmetry(eqx.Module):
         return Least(float(amount), float(phi), found, eqx.combine(self.move(theta, amount), static))
 
 
-class _Between(eqx.Module):
-    incoming: Callable = eqx.field(static=True)
-    outgoing: Callable = eqx.field(static=True)
-    matrix: Array
-
-    def __call__(self, vector):
-        coming, going = self.incoming(vector), self.outgoing(vector)
-        new = [self.matrix.astype(w.dtype) @ w for w in coming] + [-(w @ self.matrix.astype(w.dtype)) for w in going]
-        zeros = jax.tree.map(jnp.zeros_like, vector)
-        return eqx.tree_at(lambda tree: [*self.incoming(tree), *self.outgoing(tree)], zeros, new)
-
-
-class _Scaling(eqx.Module):
-    where: Callable = eqx.field(static=True)
-
-    def __call__(self, vector):
-        return eqx.tree_at(self.where, jax.tree.map(jnp.zeros_like, vector), self.where(vector))
-
-
-def invariance(
-    transform: Callable, equation: AbstractEquation, objective: AbstractSignal, params: PyTree
-) -> Invariance:
-    """A discrete or continuous transformation of the parameters (a reflection, a permutation, a finite rotation).
-
-    **Arguments:** `transform`, from parameters to parameters, linear where it acts; `equation` gives the minibatches of
-    phi.
-    """
-    theta, static = eqx.partition(check_params(params), is_parameter)
-    return Invariance(*(float(x) for x in _invariance(_callable(transform), equation, objective.bind(static), theta)))
-
-
-@eqx.filter_jit
-def _invariance(transform, equation, signal, theta):
-    image, push = jax.linearize(transform, theta)
-    before, after = (jnp.stack(jax.lax.map(lambda i, p=p: _value(signal, p, i), jnp.arange(signal.size)))
-                     for p in (theta, image))  # fmt: skip
-    here, there = signal.gradient(theta), signal.gradient(image)
-    off = moved(there, (-1.0, push(here)))
-    ratio = potential(equation, signal, image)[0] / potential(equation, signal, theta)[0]
-    return jnp.max(jnp.abs(after - before)), jnp.sqrt(square(off) / square(here)), ratio
-
-
-def _value(signal, params, index):
-    example = jax.tree.map(lambda leaf: leaf[index], signal.data)
-    return signal.surrogate(params, params, example)
-
-
 @eqx.filter_jit
 def _identities(symmetry, signal, theta):
     image = symmetry.apply(theta)
@@ -256,7 +210,7 @@ def _charge_step(symmetry, increment, signal, state, eta, gamma):
 
 
 @eqx.filter_jit
-def _moments(symmetry, equation, signal, theta):
+def moments(symmetry, equation, signal, theta):
     """g . A g of the mean gradient, and its mean over minibatches."""
     gradient = signal.gradient(theta)
     mean = dot(gradient, symmetry.apply(gradient))
@@ -275,7 +229,7 @@ def _moments(symmetry, equation, signal, theta):
 
 def _balance(symmetry, equation, signal, theta, gamma) -> Balance:
     eta, gamma = float(equation.learning_rate), float(gamma)
-    mean, both = (float(x) for x in _moments(symmetry, equation, signal, theta))
+    mean, both = (float(x) for x in moments(symmetry, equation, signal, theta))
     loss = 4 * gamma * (1 - eta * gamma) * float(symmetry.charge(theta))
     return Balance(eta * both - loss, eta * both, loss, eta * (both - mean), eta * mean)
 
@@ -283,7 +237,7 @@ def _balance(symmetry, equation, signal, theta, gamma) -> Balance:
 @eqx.filter_jit
 def _orbit_slope(symmetry, equation, signal, theta):
     phi, gradient = potential(equation, signal, theta)
-    predicted = -_moments(symmetry, equation, signal, theta)[1] / 2
+    predicted = -moments(symmetry, equation, signal, theta)[1] / 2
     return dot(gradient, symmetry.apply(theta)), predicted, phi
 
 
