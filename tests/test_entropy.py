@@ -267,6 +267,20 @@ def test_matrix_learning_rate_and_momentum():
     np.testing.assert_allclose(lh @ s + (lh @ s).T, 0.3 * RATES @ noise @ RATES, atol=1e-14)
 
 
+def test_a_training_run():
+    """SGD on Gaussian gradients, whose covariance does not commute with the curvature, against its closed form."""
+    sgd = SGD(0.2, 2)
+    exact = stationary(sgd, QUADRATIC, jnp.ones(2), discrete=True)
+    run = train(sgd, QUADRATIC, jnp.ones(2), steps=300, key=KEY, paths=1000, noise="gaussian", keep_states=True)
+    e = entropy_production(sgd, QUADRATIC, run, reference=exact, burn_in=100)
+    rates = np.asarray(e.medium.mean(axis=1)) / 0.2
+    error, truth = rates.std(ddof=1) / len(rates) ** 0.5, float(exact.entropy_production_rate)
+    theorem = fluctuation_theorem(e.total[:, :4].sum(axis=1))
+    print(f"\nrate {rates.mean():.4f} +- {error:.4f}, exact {truth:.4f}; {theorem}")
+    assert truth > 8 * error and abs(rates.mean() - truth) < 3 * error
+    assert abs(theorem.integral - 1) < 3 * theorem.integral_error and theorem.effective_samples > 100
+
+
 def test_momentum_under_time_reversal():
     """Velocities change sign: with noise of the temperature in every direction alike, momentum is in equilibrium."""
     momentum = Momentum(0.01, 2, momentum=0.9)

@@ -39,7 +39,8 @@ def corrected(
     - `equation`: an equation without memory, affine in the gradient, such as `SGD`.
     - `force`: `"backward_error"`, `"time_renormalized"` or `"time_asymmetry"`.
     - `batches`: `"full"`, the force of the full batch; or `"minibatch"`, its mean over minibatches: a quadratic form in
-        their weights up to O(eta), and so the sum of the full batch's and the mean over single examples.
+        their weights up to O(eta), and so a sum of the full batch's and the mean over single examples, each measured at
+        its share eta/B of a step.
     - `reading`: `"ito"` or `"stratonovich"`.
 
     **Returns:** an equation, for `solve`, `compare` and `orders`; it claims order 2 in the mean.
@@ -112,17 +113,19 @@ class Corrected(AbstractEquation):
         """The force on the parameters, as an increment of the state."""
         step = Step.of(self.leading, self.params(state), "slaved", 2)
 
-        def measured(batch):
+        def measured(step, batch):
             return getattr(step.measures(self.params(state), batch), self.force)
 
-        whole = measured(signal)
+        whole = measured(step, signal)
         if self.batches == "full" or self.batch_size is None:
             return self._embed(state, whole)
         sampling = "without_replacement" if self.sampling == "shuffled" else self.sampling
         factor = noise_factor(signal.size, self.batch_size, sampling)
 
+        # An example has a share 1/B of a batch's step, and is measured at that.
+        share = eqx.tree_at(lambda s: s.increment.learning_rate, step, self.learning_rate / self.batch_size)
         # Not a scan: so that `orders` can read off the jaxpr where the drift is affine.
-        single = jax.vmap(lambda index: measured(signal.take(index[None])))(jnp.arange(signal.size))
+        single = jax.vmap(lambda index: measured(share, signal.take(index[None])))(jnp.arange(signal.size))
         mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), single)
         return self._embed(state, moved(whole, (factor, mean), (-factor, whole)))
 

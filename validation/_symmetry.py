@@ -120,7 +120,8 @@ class Symmetry(eqx.Module):
         """How well the loss has this symmetry: identities of its gradient and its Hessian, example by example."""
         theta, static = eqx.partition(check_params(params), is_parameter)
         signal = objective.bind(static)
-        return SymmetryCheck(*(float(value) for value in _identities(self, signal, theta)))
+        values = (float(value) for value in _identities(self, signal, theta))
+        return SymmetryCheck(*values, _precision(theta))
 
     def steps(
         self,
@@ -143,11 +144,13 @@ class Symmetry(eqx.Module):
         gamma = nonnegative("decay")(decay)
         theta, static = eqx.partition(check_params(params), is_parameter)
         signal, increment = objective.bind(static), Increment.of(equation)
+        if not batches:
+            raise ValueError("Argument `batches` must hold the examples of at least one step, but none was given.")
         state, eta, worst = increment.init(theta), equation.learning_rate, None
         for indices in batches:
             batch = signal if indices is None else signal.take(jnp.asarray(indices))
             state, before, after, predicted = _charge_step(self, increment, batch, state, eta, gamma)
-            result = ChargeStep(float(before), float(after), float(predicted))
+            result = ChargeStep(float(before), float(after), float(predicted), _precision(theta))
             worst = result if worst is None or result.error > worst.error else worst
         return worst
 
@@ -172,6 +175,10 @@ class Symmetry(eqx.Module):
         amount, phi, slope = _least(self, equation, objective.bind(static), theta, bound)
         found = bool(jnp.abs(slope) < 1e-6 * phi) and bool(jnp.abs(amount) < bound)
         return Least(float(amount), float(phi), found, eqx.combine(self.move(theta, amount), static))
+
+
+def _precision(theta) -> float:
+    return float(jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).eps)
 
 
 @eqx.filter_jit

@@ -14,26 +14,29 @@ class SymmetryCheck:
     - `hessian`: H A theta = -A^T g, over |A^T g|.
     - `curvature`: A theta . H A theta = -g . A^2 theta.
     - `symmetric`: |A v + A^T v|/(2 |A v|) on a random v: 1 for a symmetric A, 0 for an antisymmetric one.
+    - `precision`: that of the parameters' dtype.
     """
 
     gradient: float
     hessian: float
     curvature: float
     symmetric: float
+    precision: float
 
     @property
     def holds(self) -> bool:
-        """Whether gradient and Hessian identities hold to 1e-6."""
-        return max(self.gradient, self.hessian) < 1e-6
+        """Whether gradient and Hessian identities hold to 10^4 times the precision of the parameters."""
+        return max(self.gradient, self.hessian) < 1e4 * self.precision
 
 
 @dataclasses.dataclass(frozen=True)
 class ChargeStep:
-    """`before`, `after`: the charge; `predicted`: what the exact rule says of it; `error`: relative to the change."""
+    """`before`, `after`: the charge; `predicted`: what the exact rule says of it; `precision`: of the dtype."""
 
     before: float
     after: float
     predicted: float
+    precision: float
 
     @property
     def error(self) -> float:
@@ -42,8 +45,8 @@ class ChargeStep:
 
     @property
     def holds(self) -> bool:
-        """Whether the rule holds to rounding (1e-10 in float64)."""
-        return self.error < 1e-10
+        """Whether the rule holds to rounding: 300 times the precision of the parameters' dtype."""
+        return self.error < 300 * self.precision
 
 
 @dataclasses.dataclass(frozen=True)
