@@ -101,8 +101,10 @@ def entropy_production(
         raise ValueError(
             f"Argument `reference` must be of a state of {size} dimensions, but it has {reference.mean.shape[0]}."
         )
-    dt = trajectory.times[1] - trajectory.times[0]
-    medium, change = _along(equation, signal, states, trajectory.times[burn_in:], dt, route, reference, regularization)
+    rate = getattr(equation, "learning_rate", None)
+    dt = trajectory.times[1] - trajectory.times[0] if rate is None else jnp.asarray(rate)
+    times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
+    medium, change = _along(equation, signal, states, times, dt, route, reference, regularization)
     if not np.all(np.isfinite(np.asarray(medium)[np.asarray(trajectory.ok)])):
         raise ValueError(
             "Argument `regularization` must be positive where the noise does not reach every direction of the state, but "

@@ -28,7 +28,7 @@ from ._ensemble import (
 from ._noise import block_rows
 from ._path import Path
 from ._strang import Strang
-from ._trajectory import Trajectory
+from ._trajectory import Trajectory, recorded
 
 
 def solve(
@@ -126,15 +126,15 @@ def solve(
     )
     if not random:
         saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
-    recorded = jnp.arange(0, steps + 1, save_every)
+    recorded_steps, times = recorded(equation, steps, save_every, dt)
     details = (
         ("solver", repr(solver)),
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(stepsize_controller)),
     )
     return Trajectory(
-        steps=recorded,
-        times=recorded.astype(float) * dt,
+        steps=recorded_steps,
+        times=times,
         observables=saves,
         final=eqx.combine(state, static),
         ok=failed_at < 0,

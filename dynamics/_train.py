@@ -7,9 +7,8 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations._checks import choice, flag
+from equations._checks import LARGEST, choice, flag
 from equations._increment import TwinState
-from equations._noise import noise_weights
 from equations._signal import is_parameter, parameter_dtype
 
 from ._ensemble import (
@@ -30,7 +29,7 @@ from ._ensemble import (
 )
 from ._noise import Brownian
 from ._sampling import Sampler
-from ._trajectory import Trajectory
+from ._trajectory import Trajectory, recorded
 
 
 def train(
@@ -50,9 +49,13 @@ def train(
 
     **Arguments:** as for `solve`, and
 
-    - `key`: needed exactly where batches or noise are drawn, that is with a batch size.
-    - `noise`: `"minibatch"`, real batches drawn as `equation.sampling` says; or `"gaussian"`, the full gradient plus
-        Gaussian noise of the same covariance, which has no third cumulant.
+    - `key`: needed exactly where batches or noise are drawn.
+    - `noise`: `"minibatch"`, real batches drawn as `equation.sampling` says, with or without a batch size real examples;
+        or `"gaussian"`, the full gradient plus noise drawn as `equation.noise_model` says, for minibatches Gaussian of the
+        same covariance, without third cumulant. What the noise model *injects* it injects either way: `Isotropic` and
+        `StudentT` add their numbers to the gradient of the batch, `LabelNoise` perturbs the labels in the batch (in
+        `"gaussian"` it adds the response of the gradient to them). `Diagonal` describes batches and injects nothing: under
+        `"minibatch"` the batches are as they are.
     - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`.
 
     **Returns:** a `Trajectory`. Memory and time per step grow with the batch, not with the data.
@@ -67,7 +70,7 @@ def train(
     observe = check_observe(observe, params)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     keep_states = flag("keep_states")(keep_states)
-    random = equation.batch_size is not None and not (noise == "gaussian" and not equation.random)
+    random = draws(equation, noise)
     key = check_key(key, random)
     twin = equation.twin()
     if not isinstance(twin, optax.GradientTransformation):
@@ -86,16 +89,16 @@ def train(
         observe,
         steps,
         save_every,
-        noise if random else "none",
+        noise,
         paths if random else 1,
         keep_states,
     )
     if not random:
         saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
-    recorded = jnp.arange(0, steps + 1, save_every)
+    recorded_steps, times = recorded(equation, steps, save_every, equation.learning_rate)
     return Trajectory(
-        steps=recorded,
-        times=recorded.astype(float) * equation.learning_rate,
+        steps=recorded_steps,
+        times=times,
         observables=saves,
         final=eqx.combine(final, static),
         ok=failed_at < 0,
@@ -105,6 +108,13 @@ def train(
         details=(("noise", noise),),
         states=states,
     )
+
+
+def draws(equation: AbstractEquation, noise: str) -> bool:
+    """Whether anything is random in the discrete algorithm with this kind of `noise`."""
+    if noise == "gaussian":
+        return equation.random
+    return equation.batch_size is not None or equation.gradient_noise.injects
 
 
 @eqx.filter_jit
@@ -117,19 +127,26 @@ def _ensemble(equation, signal, params, static, key, observe, steps, save_every,
 
 def _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states):
     """One run of the twin: a scan over records around a scan over training steps."""
-    twin = equation.twin()
-    sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling) if noise == "minibatch" else None
-    normals = jax.ShapeDtypeStruct((signal.size,), parameter_dtype(params))
-    brownian = Brownian(key, normals, 1)
+    twin, model = equation.twin(), equation.gradient_noise
+    sampler = brownian = None
+    if noise == "gaussian":
+        structure = model.structure(equation.batches(signal), params) if equation.random else None
+        brownian = None if structure is None else Brownian(key, structure, 1)
+    elif equation.batch_size is not None:
+        sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling)
+    if noise == "minibatch" and model.injects:
+        one = signal if sampler is None else signal.take(jnp.zeros(equation.batch_size, int))
+        brownian = Brownian(jax.random.fold_in(jax.random.fold_in(key, LARGEST), 0), model.injected(one, params), 1)
 
     def gradient(params, step, carried):
-        if noise == "minibatch":
-            indices, carried = sampler.indices(step, carried)
-            return signal.take(indices).gradient(params), carried
+        normals = None if brownian is None else brownian.whole(step)
         if noise == "gaussian":
-            weights = noise_weights(brownian.whole(step), equation.batch_size, equation.sampling)
-            return signal.gradient(params, 1 / signal.size + weights), carried
-        return signal.gradient(params), carried
+            return equation.gradient(params, signal, normals), carried
+        batch = signal
+        if sampler is not None:
+            indices, carried = sampler.indices(step, carried)
+            batch = signal.take(indices)
+        return model.real(batch, params, normals), carried
 
     def saved(params, memory):
         """The observables and, if wanted, the state, with counts cast to real as in the increment field."""

@@ -5,8 +5,11 @@ import math
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics, AbstractEquation, AbstractGradientNoise
 
 
 class Trajectory(eqx.Module):
@@ -15,7 +18,7 @@ class Trajectory(eqx.Module):
     **Attributes:**
 
     - `steps`: shape `(saves,)`, training steps from 0.
-    - `times`: shape `(saves,)`, learning_rate * steps.
+    - `times`: shape `(saves,)`, sum of the learning rates of the steps before: learning_rate * steps where it is constant.
     - `observables`: a dict of arrays `(paths, saves, ...)`.
     - `final`: the parameters at the last step, each array with a leading axis `paths`.
     - `ok`: shape `(paths,)`, False where a path diverged (a state not finite, or parameters
@@ -57,11 +60,11 @@ class Trajectory(eqx.Module):
             coords={
                 "path": np.arange(ok.shape[0]),
                 "step": ("step", steps, {"units": "training steps"}),
-                "time": ("step", times, {"units": "learning rate x training steps"}),
+                "time": ("step", times, {"units": "sum of the learning rates of the training steps"}),
             },
             attrs={
                 "kind": self.kind,
-                "equation": type(self.equation).__name__,
+                "equation": title(self.equation),
                 # NetCDF knows no booleans.
                 **{name: str(v) if isinstance(v, bool) else v for name, v in hyperparameters(self.equation).items()},
                 **dict(self.details),
@@ -69,6 +72,23 @@ class Trajectory(eqx.Module):
                 "jax": jax.__version__,
             },
         )
+
+
+def recorded(dynamics: AbstractDynamics, steps: int, save_every: int, dt: Array) -> tuple[Array, Array]:
+    """The recorded steps and times; dt is the time of a step at a constant learning rate."""
+    saved = jnp.arange(0, steps + 1, save_every)
+    rate = getattr(type(dynamics), "learning_rate_at", AbstractEquation.learning_rate_at)
+    if rate is AbstractEquation.learning_rate_at:
+        return saved, saved.astype(float) * dt
+    rates = jax.vmap(dynamics.learning_rate_at)(jnp.arange(steps)) * jnp.ones(steps)
+    return saved, jnp.concatenate([jnp.zeros(1), jnp.cumsum(rates)])[::save_every]
+
+
+def title(equation: eqx.Module) -> str:
+    """The name of an equation, with those that it wraps: `Scheduled(Adam)`."""
+    inner = getattr(equation, "equation", None)
+    name = type(equation).__name__
+    return f"{name}({title(inner)})" if isinstance(inner, AbstractDynamics) else name
 
 
 def version() -> str:
@@ -79,12 +99,20 @@ def version() -> str:
         return "unknown"
 
 
+def words(noise: AbstractGradientNoise) -> str:
+    """A model of noise as one writes it: `Isotropic(scale=0.2, on=Minibatch())`."""
+    return f"{type(noise).__name__}({', '.join(f'{name}={value}' for name, value in hyperparameters(noise).items())})"
+
+
 def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
-    """The scalar fields of an equation, as plain numbers and strings."""
-    fields = {}
+    """The scalar fields of an equation and of what it wraps, as plain numbers and strings."""
+    inner = getattr(equation, "equation", None)
+    fields = hyperparameters(inner) if isinstance(inner, AbstractDynamics) else {}
     for name in type(equation).__dataclass_fields__:
         value = getattr(equation, name)
-        if value is None:
+        if isinstance(value, AbstractGradientNoise):
+            fields[name] = words(value)
+        elif value is None:
             fields[name] = "none"
         elif isinstance(value, bool | int | float | str):
             fields[name] = value

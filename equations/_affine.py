@@ -1,4 +1,4 @@
-"""Whether a function is affine in its argument, decided from its jaxpr."""
+"""Whether a function is affine in its argument, does not depend on it, or is even in it, decided from its jaxpr."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,18 @@ _LINEAR = {
 }  # fmt: skip
 _LINEAR_IN_FIRST = {"div", "dynamic_slice", "gather", "reduce_precision"}
 _BILINEAR = {"mul", "dot_general"}
+_EVEN_OF_ODD = {"abs", "square"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call"}
 
 
 # How a value depends on the argument: not at all, affinely, or otherwise as far as is known.
 _FREE, _AFFINE, _OTHER = range(3)
+# The same for parity.
+_EVEN, _ODD = 1, 3
 
 
-def _dependence(jaxpr, inputs: list[int]) -> list[int]:
-    """How the outputs of a jaxpr depend on the argument, given how its inputs do."""
+def _propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
+    """The marks of a jaxpr's outputs, given those of its inputs; `rule(eqn, marks)` is that of what one equation gives."""
     known = dict(zip(jaxpr.invars, inputs, strict=True))
 
     def of(atom):
@@ -31,24 +34,40 @@ def _dependence(jaxpr, inputs: list[int]) -> list[int]:
         marks = [of(atom) for atom in eqn.invars]
         if not any(marks):
             continue
-        name = eqn.primitive.name
-        outputs = [max(marks)] * len(eqn.outvars)
-        if name in _LINEAR:
-            # A cast to integers rounds.
-            linear = all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars)
-        elif name in _LINEAR_IN_FIRST:
-            linear = not any(marks[1:])
-        elif name == "select_n":
-            linear = not marks[0]
-        elif name in _BILINEAR:
-            linear = not all(marks)
-        elif name in _CALLS:
+        if eqn.primitive.name in _CALLS:
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            outputs, linear = _dependence(getattr(inner, "jaxpr", inner), marks), True
+            outputs = _propagate(rule, getattr(inner, "jaxpr", inner), marks)
         else:
-            linear = False
-        known.update(zip(eqn.outvars, outputs if linear else [_OTHER] * len(outputs), strict=True))
+            outputs = [rule(eqn, marks)] * len(eqn.outvars)
+        known.update(zip(eqn.outvars, outputs, strict=True))
     return [of(atom) for atom in jaxpr.outvars]
+
+
+def _dependence(eqn, marks: list[int]) -> int:
+    name = eqn.primitive.name
+    if name in _LINEAR:
+        # A cast to integers rounds.
+        linear = all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars)
+    elif name in _LINEAR_IN_FIRST:
+        linear = not any(marks[1:])
+    elif name == "select_n":
+        linear = not marks[0]
+    else:
+        linear = name in _BILINEAR and not all(marks)
+    return max(marks) if linear else _OTHER
+
+
+def _parity(eqn, marks: list[int]) -> int:
+    name = eqn.primitive.name
+    if not set(marks) - {_FREE, _EVEN}:
+        return _EVEN  # whatever is done to what does not see the sign
+    if _OTHER in marks:
+        return _OTHER
+    if name in _BILINEAR | {"div"}:
+        return _ODD if marks.count(_ODD) == 1 else _EVEN
+    if name in {"abs", "square"} or (name == "integer_pow" and eqn.params["y"] % 2 == 0):
+        return _EVEN
+    return _ODD if name in _LINEAR and set(marks) == {_ODD} else _OTHER
 
 
 def is_affine(function: Callable, argument: PyTree) -> bool:
@@ -57,10 +76,17 @@ def is_affine(function: Callable, argument: PyTree) -> bool:
     Conservative: primitives that are not known to be linear (a loop, a square root, a sign) count as not affine.
     """
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
-    return _OTHER not in _dependence(jaxpr, [_AFFINE] * len(jaxpr.invars))
+    return _OTHER not in _propagate(_dependence, jaxpr, [_AFFINE] * len(jaxpr.invars))
 
 
 def is_free(function: Callable, argument: PyTree) -> bool:
     """Whether `function` provably does not depend on `argument`."""
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
-    return not any(_dependence(jaxpr, [_AFFINE] * len(jaxpr.invars)))
+    return not any(_propagate(_dependence, jaxpr, [_AFFINE] * len(jaxpr.invars)))
+
+
+def is_even(function: Callable, argument: PyTree) -> PyTree:
+    """Which leaves of the function's value provably depend on `argument`, but not on its sign."""
+    jaxpr, value = jax.make_jaxpr(function, return_shape=True)(argument)
+    marks = _propagate(_parity, jaxpr.jaxpr, [_ODD] * len(jaxpr.jaxpr.invars))
+    return jax.tree.unflatten(jax.tree.structure(value), [mark == _EVEN for mark in marks])

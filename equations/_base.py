@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._checks import LARGEST, choice, integer, number, positive
-from ._noise import SAMPLINGS, noise_factor, noise_operator, noise_weights
-from ._signal import AbstractSignal, parameter_dtype
+from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
+from ._series import moved
+from ._signal import AbstractSignal
 
 State = PyTree
 Params = PyTree
@@ -103,6 +105,8 @@ class AbstractEquation(AbstractDynamics):
     - `batch_size`: examples per minibatch, or None for the full batch, without noise.
     - `sampling`: `"with_replacement"`, `"without_replacement"` (independent subsets), `"shuffled"` (epochs of batches
         without repetition, noise-free at leading order).
+    - `noise_model`: how the gradient of a training step deviates from the full one: `Minibatch()`, which is exact, or
+        `Diagonal()`, `Isotropic(scale)`, `LabelNoise(scale)`, `StudentT(df, scale)`.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
@@ -113,6 +117,9 @@ class AbstractEquation(AbstractDynamics):
     )
     sampling: str = eqx.field(
         default="with_replacement", static=True, converter=lambda value: choice("sampling", value, SAMPLINGS)
+    )
+    noise_model: AbstractGradientNoise = eqx.field(
+        default_factory=Minibatch, kw_only=True, converter=noise_model("noise_model")
     )
 
     @abc.abstractmethod
@@ -136,9 +143,18 @@ class AbstractEquation(AbstractDynamics):
         return 1 if self.leapfrog else 2
 
     @property
+    def gradient_noise(self) -> AbstractGradientNoise:
+        """All the noise of a gradient: `noise_model`, and whatever the algorithm itself injects."""
+        return self.noise_model
+
+    def batches(self, signal: AbstractSignal) -> Batches:
+        """The examples of a signal as this algorithm draws them."""
+        return Batches(signal, self.batch_size, self.sampling)
+
+    @property
     def random(self) -> bool:
         """Whether the equation has noise."""
-        return self.batch_size is not None and self.sampling != "shuffled"
+        return self.gradient_noise.random(self.batch_size is not None and self.sampling != "shuffled")
 
     def rescaled(self, factor) -> "AbstractEquation":
         """The same algorithm at `learning_rate * factor`, its other hyperparameters moved along its scaling."""
@@ -149,6 +165,14 @@ class AbstractEquation(AbstractDynamics):
         """A training step in the natural clock of the equation, the time in which its limit exists."""
         return self.learning_rate
 
+    def learning_rate_at(self, step: Array) -> Array:
+        """The learning rate of a training step, counted from 0; the recorded times are the sum of those before."""
+        return self.learning_rate
+
+    def variance_scale(self) -> Array:
+        """How the variance of the parameters vanishes with the steps: as a step in the natural clock, or not at all (1)."""
+        return self.time_per_step()
+
     def is_affine(self, state: State) -> bool:
         """Whether the velocity is affine in the gradient, read off its jaxpr."""
         return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))
@@ -156,43 +180,40 @@ class AbstractEquation(AbstractDynamics):
     def drift(self, t, state, signal):
         """The mean velocity over the noise.
 
-        Exact for velocities of at most second degree in the gradient, where E u(\\bar g + delta) is the mean over the
-        examples of (u(\\bar g + c_i) + u(\\bar g - c_i))/2 with c_i the deviation of example i, scaled to the covariance
-        of delta; for others an approximation.
+        Exact for velocities of at most second degree in the gradient, where E u(\\bar g + delta) is, for minibatches, the
+        mean over the examples of (u(\\bar g + c_i) + u(\\bar g - c_i))/2 with c_i the deviation of example i, scaled to the
+        covariance of delta; for others an approximation.
         """
         params = self.params(state)
-        mean = signal.gradient(params)
         if not self.random or self.is_affine(state):
-            return self.velocity(t, state, mean)
-        scale = noise_factor(signal.size, self.batch_size, self.sampling) ** 0.5
-
-        def add(total, index):
-            deviation = _scaled_sum((scale, signal.take(index[None]).gradient(params)), (-scale, mean))
-            for sign in (0.5, -0.5):
-                shifted = _scaled_sum((1.0, mean), (2 * sign, deviation))
-                total = _scaled_sum((1.0, total), (0.5 / signal.size, self.velocity(t, state, shifted)))
-            return total, None
-
-        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, state), jnp.arange(signal.size))[0]
+            return self.velocity(t, state, signal.gradient(params))
+        return self.gradient_noise.mean(self.batches(signal), params, lambda g: self.velocity(t, state, g))
 
     def diffusion(self, t, state, signal):
         """A root of the diffusion as a Lineax operator, for plain Diffrax solvers; None without noise.
 
-        It takes `(N,)` normals; where the velocity is of second degree in the gradient a pair of shapes `(N,)`, `(N, N)`,
-        the second for the noise of delta^2 (N squared backward passes: for small problems).
+        It takes the K normals of one draw, for minibatches `(N,)`; where the velocity is of second degree in the gradient a
+        pair of these and of shape `(K, K)`, the second for the noise of delta^2 (K squared backward passes: for small
+        problems; Gaussian noise).
         """
         if not self.random:
             return None
         params = self.params(state)
-        root = noise_operator(signal, params, self.batch_size, self.sampling)
+        root = self.gradient_noise.root(self.batches(signal), params)
         scale = jnp.sqrt(self.learning_rate)
         normals = root.in_structure()
         if self.is_affine(state):
             return lx.FunctionLinearOperator(
                 lambda xi: _scaled_sum((scale, self._response(t, state, root.mv(xi)))), normals
             )
+        if not self.gradient_noise.normal:
+            raise ValueError(
+                "Argument `noise_model` must be Gaussian for the diffusion of a rule that is not affine in the gradient, "
+                f"but {self.gradient_noise!r} was given; the default solver does not need it."
+            )
         mean = signal.gradient(params)
         velocity = lambda g: self.velocity(t, state, g)  # noqa: E731
+        zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals))
 
         def mv(inputs):
             linear, quadratic = inputs
@@ -200,14 +221,14 @@ class AbstractEquation(AbstractDynamics):
 
             def add(total, column):
                 unit, row = column
-                along = lambda g: jax.jvp(velocity, (g,), (root.mv(unit),))[1]  # noqa: E731
-                second = jax.jvp(along, (mean,), (root.mv(row),))[1]
+                along = lambda g: jax.jvp(velocity, (g,), (root.mv(unravel(unit)),))[1]  # noqa: E731
+                second = jax.jvp(along, (mean,), (root.mv(unravel(row)),))[1]
                 return _scaled_sum((1.0, total), (0.5**0.5, second)), None
 
-            units = jnp.eye(signal.size, dtype=normals.dtype)
+            units = jnp.eye(zeros.size, dtype=zeros.dtype)
             return _scaled_sum((scale, jax.lax.scan(add, total, (units, quadratic))[0]))
 
-        square = jax.ShapeDtypeStruct((signal.size, signal.size), normals.dtype)
+        square = jax.ShapeDtypeStruct((zeros.size, zeros.size), zeros.dtype)
         return lx.FunctionLinearOperator(mv, (normals, square))
 
     def flow(self, t, state, signal):
@@ -217,10 +238,10 @@ class AbstractEquation(AbstractDynamics):
         return self.velocity(t, state, gradient)
 
     def noise(self, state, signal, kicks_per_step):
-        """`(N,)` normals for each kick; a second set where a nonlinear rule is kicked more than once a step."""
+        """One draw for each kick, for minibatches `(N,)`; two where a nonlinear rule is kicked more than once a step."""
         if not self.random:
             return None
-        normals = jax.ShapeDtypeStruct((signal.size,), parameter_dtype(self.params(state)))
+        normals = self.gradient_noise.structure(self.batches(signal), self.params(state))
         return normals if kicks_per_step == 1 or self.is_affine(state) else (normals, normals)
 
     def kick(self, t, state, signal, noise, dt):
@@ -233,17 +254,17 @@ class AbstractEquation(AbstractDynamics):
         params = self.params(state)
         if self.is_affine(state):
             if self.leapfrog:
-                gradient = self._gradient(params, signal, noise, jnp.sqrt(self.learning_rate / dt))
+                gradient = self._gaussian(params, signal, noise, dt)
                 return _scaled_sum((dt, self._response(t, state, gradient)))
             if noise is None:
                 return jax.tree.map(jnp.zeros_like, state)
-            delta = signal.gradient(params, self._weights(noise))
+            delta = self.gradient_noise.delta(self.batches(signal), params, noise)
             return _scaled_sum((jnp.sqrt(self.learning_rate * dt), self._response(t, state, delta)))
 
         base = self.flow(t, state, signal)
 
         def velocity(normals):
-            return self.velocity(t, state, self._gradient(params, signal, normals, 1.0))
+            return self.velocity(t, state, self.gradient(params, signal, normals))
 
         if not isinstance(noise, tuple):
             return _scaled_sum((dt, velocity(noise)), (-dt, base))
@@ -251,9 +272,10 @@ class AbstractEquation(AbstractDynamics):
         # step lengths see too; the second is perpendicular to it.
         ratio = jnp.sqrt(2 * self.learning_rate / dt - 1)
         norm = jnp.sqrt(2 * (1 + ratio**2))
-        along, across = ((1 + ratio) / norm).astype(noise[0].dtype), ((1 - ratio) / norm).astype(noise[0].dtype)
-        first = velocity(along * noise[0] + across * noise[1])
-        second = velocity(across * noise[0] - along * noise[1])
+        along, across = (1 + ratio) / norm, (1 - ratio) / norm
+        zeros = jax.tree.map(jnp.zeros_like, noise[0])
+        first = velocity(moved(zeros, (along, noise[0]), (across, noise[1])))
+        second = velocity(moved(zeros, (across, noise[0]), (-along, noise[1])))
         even = _scaled_sum((0.5, first), (0.5, second), (-1.0, base))
         odd = _scaled_sum((0.5, first), (-0.5, second))
         odd = _scaled_sum((ratio, odd))
@@ -277,12 +299,22 @@ class AbstractEquation(AbstractDynamics):
                 f"Argument `substeps` must be 1 for diffrax.Euler() with {type(self).__name__}, whose velocity is not "
                 "affine in the gradient; the default solver takes any number."
             )
-        gradient = self._gradient(self.params(state), signal, noise, jnp.sqrt(self.learning_rate / dt))
+        params = self.params(state)
+        if self.is_affine(state):
+            gradient = self._gaussian(params, signal, noise, dt)
+        else:
+            gradient = self.gradient(params, signal, noise)
         return _scaled_sum((dt, self.velocity(t, state, gradient)))
 
     def check(self, params, signal):
         self.check_sampling(signal)
         signal.check(params)
+        self.gradient_noise.check(signal)
+        self.check_noise(signal)
+
+    def check_noise(self, signal: AbstractSignal) -> None:
+        """Raises a ValueError unless the rule can do with what is known of the noise."""
+        self.gradient_noise.check_covariance()
 
     def check_sampling(self, signal: Any) -> None:
         """Raises a TypeError or ValueError unless minibatches can be drawn from the signal's examples."""
@@ -296,14 +328,18 @@ class AbstractEquation(AbstractDynamics):
                 f"sampling={self.sampling!r}, but {self.batch_size} was given."
             )
 
-    def _weights(self, normals: Array) -> Array:
-        return noise_weights(normals, self.batch_size, self.sampling)
-
-    def _gradient(self, params, signal, noise, amplitude) -> Params:
-        """mean gradient + amplitude * noise gradient, in one backward pass."""
-        if noise is None:
+    def gradient(self, params: Params, signal: AbstractSignal, normals: PyTree | None) -> Params:
+        """The gradient of one training step from the normals of one draw; the full gradient if they are None."""
+        if normals is None:
             return signal.gradient(params)
-        return signal.gradient(params, 1 / signal.size + (amplitude * self._weights(noise)).astype(noise.dtype))
+        return self.gradient_noise.draw(self.batches(signal), params, normals)
+
+    def _gaussian(self, params, signal, normals, dt) -> Params:
+        """mean gradient + Gaussian noise over dt, which for minibatches share the backward pass."""
+        if normals is None:
+            return signal.gradient(params)
+        amplitude = jnp.sqrt(self.learning_rate / dt)
+        return self.gradient_noise.gaussian(self.batches(signal), params, normals, amplitude)
 
     def _response(self, t, state, direction) -> State:
         """The linear part of an affine velocity, applied to a gradient."""

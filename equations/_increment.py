@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from ._affine import is_even
 from ._base import AbstractEquation
 from ._signal import parameter_dtype
 
@@ -60,6 +61,20 @@ class AbstractIncrement(AbstractEquation):
             jax.tree.map(lambda new, old: rate(new.astype(old.dtype) - old, old), memory, state.memory),
         )
 
+    def bounded(self, state, even, odd, dt):
+        """Keeps the sign of whatever in the memory does not see that of the gradient, such as a second moment.
+
+        As Adam's equation does, and for its reasons.
+        """
+        params, time = self.params(state), jnp.zeros((), parameter_dtype(self.params(state)))
+        driven = is_even(lambda gradient: self.velocity(time, state, gradient), params)
+
+        def cut(driven, even, odd, leaf):
+            bound = 0.75 * jnp.abs(even) + jnp.abs(leaf) / (5 * dt)
+            return jnp.clip(odd, -bound, bound).astype(odd.dtype) if driven else odd
+
+        return jax.tree.map(cut, driven, even, odd, state)
+
 
 class Increment(AbstractIncrement):
     """The increment field of an equation's twin, under the scaling and in the natural clock of that equation."""
@@ -83,8 +98,22 @@ class Increment(AbstractIncrement):
         """The equation at the learning rate of this one."""
         return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
 
+    @property
+    def gradient_noise(self):
+        return self.source.gradient_noise
+
     def twin(self):
         return self.source.twin()
+
+    def variance_scale(self):
+        return self.source.variance_scale()
+
+    def learning_rate_at(self, step):
+        return self.source.learning_rate_at(step)
+
+    @property
+    def leapfrog(self):
+        return self.source.leapfrog
 
     def rescaled(self, factor):
         return Increment.of(self.source.rescaled(factor))

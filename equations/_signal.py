@@ -124,7 +124,11 @@ class AbstractSignal(eqx.Module):
 
     def take(self, indices: Array) -> "AbstractSignal":
         """This signal on the examples `indices` alone, shape `(B,)`."""
-        return eqx.tree_at(lambda signal: signal.data, self, jax.tree.map(lambda leaf: leaf[indices], self.data))
+        return self.with_data(jax.tree.map(lambda leaf: leaf[indices], self.data))
+
+    def with_data(self, data: PyTree) -> "AbstractSignal":
+        """This signal on other examples of the same structure."""
+        return eqx.tree_at(lambda signal: signal.data, self, data)
 
     def check(self, params: PyTree) -> None:
         """Raises a ValueError, before any compilation, unless the signal fits `params`."""
@@ -144,6 +148,9 @@ class _Bound(AbstractSignal):
 
     def take(self, indices):
         return _Bound(self.signal.take(indices), self.static)
+
+    def with_data(self, data):
+        return _Bound(self.signal.with_data(data), self.static)
 
 
 def surrogate_value(signal: AbstractSignal, params: PyTree) -> Array:

@@ -51,6 +51,10 @@ class Slaved(AbstractEquation):
         """The increment field at the learning rate of this equation."""
         return eqx.tree_at(lambda increment: increment.learning_rate, self.increment, self.learning_rate)
 
+    @property
+    def gradient_noise(self):
+        return self.source.gradient_noise
+
     def twin(self):
         return self.source.twin()
 

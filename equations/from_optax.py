@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from ._checks import decay, number
 from ._increment import AbstractIncrement
+from ._noise import AbstractGradientNoise, Minibatch
 
 # How an optimizer's decay rates move with the learning rate unless the user says otherwise: 1 - rate ~ eta^exponent.
 _EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "momentum": 0.5}
@@ -54,6 +55,7 @@ def from_optax(
     batch_size: int | None = None,
     sampling: str = "with_replacement",
     *,
+    noise_model: AbstractGradientNoise | None = None,
     scaling: Mapping[str, Rule] | None = None,
     **hyperparameters,
 ) -> OptaxEquation:
@@ -71,7 +73,7 @@ def from_optax(
     **Arguments:**
 
     - `factory`: called as `factory(learning_rate=..., **hyperparameters)`, such as `optax.adamw`.
-    - `learning_rate`, `batch_size`, `sampling`: as in `AbstractEquation`.
+    - `learning_rate`, `batch_size`, `sampling`, `noise_model`: as in `AbstractEquation`.
     - `scaling`: how hyperparameters move as eta -> 0, by name: a number p for a decay rate with 1 - rate ~ eta^p (0: it
         stays), or a function `(value, factor) -> value`. By default b1, b2, b3 and decay have p = 1 and
         momentum p = 1/2, also where the factory's own default stands; everything else stays.
@@ -107,7 +109,7 @@ def from_optax(
     rules = {name: rule for name, rule in rules.items() if values[name] is not None}
     values = {name: jnp.asarray(v) if isinstance(v, float) else v for name, v in values.items()}
     equation = OptaxEquation(
-        learning_rate, batch_size, sampling,
+        learning_rate, batch_size, sampling, noise_model=Minibatch() if noise_model is None else noise_model,
         factory=factory, hyperparameters=values, scaling=tuple(sorted(rules.items())),
     )  # fmt: skip
     try:

@@ -167,6 +167,11 @@ class Modified(AbstractEquation):
         return self.leading.twin()
 
     @property
+    def gradient_noise(self):
+        leading = self.leading
+        return leading.gradient_noise if isinstance(leading, AbstractEquation) else self.noise_model
+
+    @property
     def random(self):
         leading = self.leading
         return leading.random if isinstance(leading, AbstractEquation) else True
@@ -180,6 +185,14 @@ class Modified(AbstractEquation):
             return super().rescaled(factor)
         scaled = self.leading.rescaled(factor)
         return eqx.tree_at(lambda e: (e.learning_rate, e.equation), self, (scaled.learning_rate, scaled))
+
+    def variance_scale(self):
+        leading = self.leading
+        return leading.variance_scale() if isinstance(leading, AbstractEquation) else self.time_per_step()
+
+    def learning_rate_at(self, step):
+        leading = self.leading
+        return leading.learning_rate_at(step) if isinstance(leading, AbstractEquation) else self.learning_rate
 
     def time_per_step(self):
         leading = self.leading
@@ -226,6 +239,10 @@ class Modified(AbstractEquation):
     def flow(self, t, state, signal):
         drift, mean = self._corrected(t, state, signal), self._mean_of_kick(t, state, signal)
         return drift if mean is None else moved(drift, (-1.0, mean))
+
+    @property
+    def kicks(self):
+        return self.leading.kicks
 
     def start(self, state, signal, noise):
         return self.leading.start(state, signal, noise)

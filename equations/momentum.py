@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ._base import AbstractEquation
-from ._checks import decay, flag
+from ._checks import choice, decay, flag
 
 
 class MomentumState(eqx.Module):
@@ -26,15 +26,22 @@ class Momentum(AbstractEquation):
     Li, Tai and E 2019, JMLR 20(40), section 4, in Optax's variables. The Nesterov term is the look-ahead by which the two
     algorithms differ at the next order (derived).
 
-    Scaling: 1 - beta ~ sqrt(eta). Natural clock: sqrt(eta) * step; there is no limit at fixed eta * step. Weak order 1 in
-    sqrt(eta).
+    Scalings: `"square_root"` (the default), 1 - beta ~ sqrt(eta). Natural clock: sqrt(eta) * step; there is no limit at
+    fixed eta * step. Weak order 1 in sqrt(eta). `"fixed"`, beta stays. Natural clock: eta * step. The limit is SGD at the
+    learning rate eta/(1 - beta), order 1 in eta; for more, `modified(..., memory="slaved")`.
 
-    **Arguments:** `learning_rate`, `batch_size`, `sampling` as in `AbstractEquation`, then `momentum=0.9` (0 <= beta < 1)
-    and `nesterov=False`.
+    **Arguments:** `learning_rate`, `batch_size`, `sampling` as in `AbstractEquation`, then `momentum=0.9` (0 <= beta < 1),
+    `nesterov=False` and `scaling="square_root"`.
     """
 
     momentum: Array = eqx.field(default=0.9, converter=decay("momentum"))
     nesterov: bool = eqx.field(default=False, static=True, converter=flag("nesterov"))
+    scaling: str = eqx.field(
+        default="square_root",
+        static=True,
+        kw_only=True,
+        converter=lambda value: choice("scaling", value, ("square_root", "fixed")),
+    )
 
     def init(self, params):
         return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
@@ -59,7 +66,9 @@ class Momentum(AbstractEquation):
 
     def rescaled(self, factor):
         scaled = super().rescaled(factor)
+        if self.scaling == "fixed":
+            return scaled
         return eqx.tree_at(lambda e: e.momentum, scaled, decay("momentum")(1 - (1 - self.momentum) * factor**0.5))
 
     def time_per_step(self):
-        return jnp.sqrt(self.learning_rate)
+        return self.learning_rate if self.scaling == "fixed" else jnp.sqrt(self.learning_rate)

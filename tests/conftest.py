@@ -1,8 +1,13 @@
 """Every test runs in float64 under strict promotion, on fixed keys."""
 
-import jax
-import jaxtyping
-import pytest
+import os
+
+# Nearly all the time of the tests goes into compiling, and at this level LLVM takes a quarter less of it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -5,6 +5,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import scipy.linalg
 
 from dynamics import Strang
@@ -103,3 +104,40 @@ def mlp(key, sizes=(64, 32, 10), dtype=None):
     """A tanh network as a raw Equinox module, activation functions included."""
     network = eqx.nn.MLP(sizes[0], sizes[-1], sizes[1], len(sizes) - 2, jnp.tanh, key=key)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if dtype and eqx.is_array(leaf) else leaf, network)
+
+
+def volumized_adam(learning_rate, volume, alpha):
+    """Adam with volumization as its public code has it: outside the box weights and first moments are scaled back."""
+    adam = optax.scale_by_adam()
+
+    def update(gradient, memory, params):
+        direction, memory = adam.update(gradient, memory, params)
+        moved = jax.tree.map(lambda p, d: p - learning_rate * d, params, direction)
+        outside = jax.tree.map(lambda p: jnp.abs(p) > volume, moved)
+
+        def held(p, out):
+            return jnp.where(out, jnp.sign(p) * (alpha * jnp.abs(p) + (1 - alpha) * volume), p)
+
+        mu = jax.tree.map(lambda m, out: jnp.where(out, alpha * m, m), memory.mu, outside)
+        return jax.tree.map(lambda p, out, old: held(p, out) - old, moved, outside, params), memory._replace(mu=mu)
+
+    return optax.GradientTransformation(adam.init, update)
+
+
+def laprop(learning_rate, b1=0.9, b2=0.999, eps=1e-15):
+    """LaProp in the form of its authors: the learning rate inside the average, the weights of the averages as sums."""
+
+    def init(params):
+        zero = jax.tree.map(lambda p: p - p, params)
+        return zero, zero, 0.0, 0.0
+
+    def update(gradient, memory, params=None):
+        n, m, gathered, weight = memory
+        gathered, weight = b2 * gathered + (1 - b2), b1 * weight + (1 - b1)
+        n = jax.tree.map(lambda n, g: n + (1 - b2) * (g * g - n), n, gradient)
+        m = jax.tree.map(
+            lambda m, n, g: m + (1 - b1) * (learning_rate * g / ((n / gathered) ** 0.5 + eps) - m), m, n, gradient
+        )
+        return jax.tree.map(lambda m: -m / weight, m), (n, m, gathered, weight)
+
+    return optax.GradientTransformation(init, update)

@@ -1,10 +1,140 @@
-"""Every algorithm that the shared laws of test_laws.py hold for: one line enrols it."""
+"""Every algorithm that the shared laws of laws.py hold for: one line enrols it."""
 
-from equations import SGD, Adam, Momentum
+import dataclasses
+import importlib
+import pkgutil
+
+import mutants
+import optax
+from oracles import laprop, volumized_adam
+
+from equations import (
+    SGD,
+    AbstractEquation,
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    Langevin,
+    LaProp,
+    Lion,
+    Momentum,
+    NAdam,
+    RMSProp,
+    SignSGD,
+    UnderdampedLangevin,
+    decayed,
+    scheduled,
+    volumized,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An equation under the laws.
+
+    - `equation`: at some learning rate and batch size.
+    - `plain`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
+    - `orders`: what the order law takes in place of its defaults (see `laws.order`).
+    - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
+    - `stays`: what is no memory in spite of its name and keeps its value.
+    - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
+    - `spared`: laws that cannot hold for it, with the reason.
+    """
+
+    equation: AbstractEquation
+    plain: optax.GradientTransformation
+    orders: dict = dataclasses.field(default_factory=dict)
+    moves: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
+    along: str = "new"
+    spared: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+AVERAGES = {"steps": 40, "factor": 0.4}  # smaller steps, until the first ones are a small part
 
 EQUATIONS = {
-    "sgd": SGD(learning_rate=0.05, batch_size=2),
-    "momentum": Momentum(learning_rate=0.05, batch_size=2),
-    "nesterov": Momentum(learning_rate=0.05, batch_size=2, nesterov=True),
-    "adam": Adam(learning_rate=0.05, batch_size=2),
+    "sgd": Entry(SGD(learning_rate=0.05, batch_size=2), optax.sgd(0.05)),
+    "momentum": Entry(Momentum(learning_rate=0.05, batch_size=2), optax.sgd(0.05, momentum=0.9)),
+    "nesterov": Entry(
+        Momentum(learning_rate=0.05, batch_size=2, nesterov=True), optax.sgd(0.05, momentum=0.9, nesterov=True)
+    ),
+    "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders=AVERAGES),
+    "adamw": Entry(
+        AdamW(learning_rate=0.05, batch_size=2, weight_decay=0.1), optax.adamw(0.05, weight_decay=0.1), orders=AVERAGES
+    ),
+    "nadam": Entry(NAdam(learning_rate=0.05, batch_size=2), optax.nadam(0.05), orders={"steps": 160, "factor": 0.1}),
+    "amsgrad": Entry(AMSGrad(learning_rate=0.05, batch_size=2, b2=0.9), optax.amsgrad(0.05, b2=0.9), orders=AVERAGES),
+    "laprop": Entry(LaProp(learning_rate=0.05, batch_size=2), laprop(0.05), orders=AVERAGES),
+    "rmsprop": Entry(
+        RMSProp(learning_rate=0.05, batch_size=2, initial_scale=1.0),
+        optax.rmsprop(0.05, initial_scale=1.0),
+        orders={"steps": 80, "factor": 0.2},
+    ),
+    "rmsprop_centered": Entry(
+        RMSProp(learning_rate=0.05, batch_size=2, initial_scale=1.0, centered=True),
+        optax.rmsprop(0.05, initial_scale=1.0, centered=True),
+        orders={"steps": 80, "factor": 0.2},
+    ),
+    "adagrad": Entry(
+        AdaGrad(learning_rate=0.05, batch_size=2),
+        optax.adagrad(0.05),
+        orders={"factor": 0.1, "steps": 16},
+        moves=("initial_accumulator_value", "eps"),
+    ),
 }
+
+# Those that live from noise.
+NO_FLOW = {"order": "without noise its flow is discontinuous: tests/test_sign.py"}
+HEAT = {"order": "its heat stays without batches: tests/test_langevin.py"}
+EQUATIONS |= {
+    "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
+    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), stays=("b1",), along="old", spared=NO_FLOW),
+    "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
+    "underdamped_langevin": Entry(
+        UnderdampedLangevin(0.05, 2, temperature=0.3), optax.sgd(0.05, momentum=1 - 0.05**0.5), spared=HEAT
+    ),
+}
+
+# Around others.
+COSINE = optax.cosine_decay_schedule(1.0, 200)
+DECAY = optax.add_decayed_weights(-0.05 * 0.1)
+EQUATIONS |= {
+    "scheduled": Entry(
+        scheduled(SGD(0.05, 2), COSINE), optax.sgd(lambda step: 0.05 * COSINE(step)), moves=("stretch",)
+    ),
+    "scheduled_adam": Entry(
+        scheduled(Adam(0.05, 2), COSINE),
+        optax.adam(lambda step: 0.05 * COSINE(step)),
+        orders=EQUATIONS["adam"].orders,
+        moves=("stretch",),
+        spared={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
+    ),
+    "decayed": Entry(decayed(Momentum(0.05, 2), 0.1), optax.chain(optax.sgd(0.05, momentum=0.9), DECAY)),
+    "volumized": Entry(
+        volumized(Adam(0.05, 2), volume=0.3, alpha=0.9),
+        volumized_adam(0.05, 0.3, 0.9),
+        orders=EQUATIONS["adam"].orders,
+        spared={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
+    ),
+}
+
+
+def all_mutants() -> dict[str, type[AbstractEquation]]:
+    """Every class in the folder mutants/: subclasses of exported equations, with their fields, wrong in one thing."""
+    found = {}
+    for module in pkgutil.iter_modules(mutants.__path__):
+        for name, kind in vars(importlib.import_module(f"mutants.{module.name}")).items():
+            if isinstance(kind, type) and issubclass(kind, AbstractEquation) and kind.__module__.startswith("mutants."):
+                found[f"{module.name}.{name}"] = kind
+    return found
+
+
+def entries_of(mutant: type[AbstractEquation]) -> dict[str, Entry]:
+    """The entries whose equation a mutant stands in for."""
+    return {name: entry for name, entry in EQUATIONS.items() if type(entry.equation) in mutant.__mro__}
+
+
+def fields(equation: AbstractEquation) -> dict:
+    """The fields of an equation by name."""
+    return {field.name: getattr(equation, field.name) for field in dataclasses.fields(equation)}

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from equations import SGD, AbstractEquation
-from equations._affine import is_affine
+from equations._affine import is_affine, is_even
 
 VECTOR = jnp.array([0.3, -1.2, 2.0])
 MATRIX = jnp.array([[1.0, 2.0, 0.0], [0.5, -1.0, 3.0], [0.0, 0.25, 1.0]])
@@ -154,3 +154,49 @@ def test_time_and_numbers_of_the_rule_are_constants():
             return jax.tree.map(lambda g: -g * jnp.exp(-t) * self.learning_rate, gradient)
 
     assert Annealed(0.1).is_affine(VECTOR)
+
+
+EVEN = {
+    "square": lambda g: g**2,
+    "times itself": lambda g: g * g,
+    "absolute value": jnp.abs,
+    "second moment": lambda g: 0.1 * g**2 + 0.9 * VECTOR**2,
+    "root of a second moment": lambda g: jnp.sqrt(0.1 * (2.0 * g) ** 2 + VECTOR**2),
+    "maximum with a second moment": lambda g: jnp.maximum(VECTOR, g**2),
+    "norm": lambda g: jnp.sqrt(jnp.dot(g, g)),
+    "fourth power of a sum": lambda g: jnp.sum(g) ** 4,
+    "quotient of odd ones": lambda g: (MATRIX @ g) / g,
+    "jitted": jax.jit(lambda g: g * g + 1.0),
+}
+NOT_EVEN = {
+    "first moment": lambda g: 0.1 * g + 0.9 * VECTOR,
+    "square of a first moment": lambda g: (0.1 * g + 0.9 * VECTOR) ** 2,
+    "cube": lambda g: g**3,
+    "square times odd": lambda g: g**2 * g,
+    "odd over even": lambda g: g / g**2,
+    "variance": lambda g: g**2 - (g + VECTOR) ** 2,
+    "free": lambda g: VECTOR,
+    "exponential": jnp.exp,
+}
+
+
+@pytest.mark.parametrize("name", EVEN | NOT_EVEN)
+def test_is_even(name):
+    """Against numbers too: what counts as even has the same value at g and -g, and depends on g."""
+    function = (EVEN | NOT_EVEN)[name]
+    assert is_even(function, VECTOR) == (name in EVEN)
+    if name in EVEN:
+        value = np.asarray(function(VECTOR))
+        np.testing.assert_allclose(function(-VECTOR), value, rtol=1e-12)
+        assert not np.allclose(function(2.0 * VECTOR), value) or name == "quotient of odd ones"
+
+
+def test_is_even_by_leaf():
+    rule = optax.scale_by_adam()
+
+    def memory(g):
+        with jax.numpy_dtype_promotion("standard"):
+            return rule.update(g, rule.init(VECTOR))[1]
+
+    found = is_even(memory, VECTOR)
+    assert (found.count, found.mu, found.nu) == (False, False, True)

@@ -6,9 +6,15 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+
+from dynamics._trajectory import title
+from equations import SGD
+from validation._catalogue import describe, exported
+from validation._cli import Compare, _composed, main, run_list
 
 
 def traindyn(*arguments, cwd):
@@ -62,32 +68,87 @@ def test_report_opens_offline(folder):
     assert len(identifiers) == len(set(identifiers))  # or the figures would share their clip paths
 
 
-def test_help():
-    done = traindyn("compare", "--help", cwd=None)
-    assert done.returncode == 0 and "--batch-size" in done.stdout and "Examples per minibatch" in done.stdout
+@pytest.fixture
+def called(monkeypatch, capsys):
+    """The command in this process: its exit status and what it prints to both streams."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["traindyn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return exit.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_help(called):
+    code, out, _ = called("compare", "--help")
+    assert code == 0 and "--batch-size" in out and "Examples per minibatch" in out
+
+
+def test_list_says_what_every_equation_says_of_itself(capsys):
+    run_list()
+    blocks = {block.split("\n")[0]: block for block in capsys.readouterr().out.split("\n\n")}
+    assert set(exported()) <= set(blocks) and {"sgd", "adam", "scheduled"} <= set(blocks)
+    for name, kind in exported().items():  # a file without a formula, a source, ... raises
+        found = describe(kind)
+        assert found.formula in blocks[name] and "scaling" in blocks[name], name
+    adam = describe(exported()["adam"])
+    assert adam.formula.startswith("    d theta = -mu_hat") and adam.order.startswith("1")
+    assert "Compagnoni et al. 2025, ICLR" in adam.sources
+    assert describe(exported()["sgd"]).sources == ("Li, Tai and E 2019, JMLR 20(40)", "Smith et al. 2021, ICLR")
+
+
+def test_weight_decay_and_schedule_go_around_the_equation():
+    options = Compare(weight_decay=0.1, schedule="warmup", steps=200)
+    rule = _composed(SGD(0.1), options)
+    assert title(rule) == "Scheduled(Decayed(SGD))" and float(rule.equation.weight_decay) == 0.1
+    factors = [float(rule.factor(jnp.asarray(step))) for step in (0, 10, 20, 200)]
+    np.testing.assert_allclose(factors, (0, 0.5, 1, 0), atol=1e-6)
+    assert float(_composed(SGD(0.1), Compare(schedule="cosine")).factor(jnp.asarray(0))) == 1
+    assert _composed(SGD(0.1), Compare()) == SGD(0.1)
+
+
+def test_a_docstring_without_its_parts_is_refused():
+    class Silent(SGD):
+        """Does something.
+
+        d theta = nothing dt
+
+        Scaling: none.
+        """
+
+    with pytest.raises(ValueError, match="with formula, order, sources, but Silent"):
+        describe(Silent)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--equation", "adm"), "Did you mean 'adam'?"),
-        (("--equation", "modified"), "one of adam, momentum, sgd"),
+        (("--equation", "modified"), "must be one of adagrad, adam, "),
         (("--learning-rate", "-1"), "Argument `learning_rate` must be a positive finite number, but -1.0 was given"),
         (("--batch-size", "0"), "Argument `batch_size` must be an integer of at least 1"),
         (("--save-every", "7"), "Argument `save_every` must divide `steps`"),
         (("--output", "file/inside"), "Argument `output` must be a folder that can be written"),
     ],
 )
-def test_wrong_arguments(tmp_path, arguments, message):
+def test_wrong_arguments(tmp_path, monkeypatch, called, arguments, message):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    done = traindyn("compare", *arguments, cwd=tmp_path)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    code, _, err = called("compare", *arguments)
+    assert code == 2 and message in err
     assert sorted(path.name for path in tmp_path.iterdir()) in (["file"], ["file", "traindyn-compare"])
 
 
-def test_unknown_option(tmp_path):
-    done = traindyn("compare", "--batchsize", "3", cwd=tmp_path)
-    assert done.returncode == 2 and "--batch-size" in done.stderr + done.stdout
+def test_unknown_option(called):
+    code, out, err = called("compare", "--batchsize", "3")
+    assert code == 2 and "--batch-size" in err + out
+
+
+def test_a_wrong_argument_leaves_no_traceback(tmp_path):
+    done = traindyn("compare", "--steps", "0", cwd=tmp_path)
+    assert done.returncode == 2 and "Argument `steps`" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

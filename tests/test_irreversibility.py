@@ -11,7 +11,7 @@ import pytest
 from oracles import mlp
 
 import validation._irreversibility as front
-from equations import SGD, AbstractSignal, Adam, Momentum, Objective, from_optax
+from equations import SGD, AbstractSignal, Adam, Isotropic, Momentum, Objective, from_optax
 from equations._signal import _examples, is_parameter
 from validation import irreversibility
 from validation._batches import count, enumerated, potential
@@ -276,6 +276,8 @@ def test_the_report_and_wrong_arguments(unchecked):
     many = Objective(rescaling, jnp.ones(200))
     with pytest.raises(ValueError, match="Argument `key` must be a key"):
         irreversibility(SGD(0.02, 4), many, START)
+    with pytest.raises(ValueError, match="must have no noise but that of its minibatches"):
+        irreversibility(SGD(0.02, noise_model=Isotropic(0.1)), RESCALING, START)
     amsgrad = from_optax(optax.amsgrad, 0.01)
     with pytest.raises(ValueError, match="Argument `memory` must be 'dynamic' unless"):
         irreversibility(amsgrad, RESCALING, START)

@@ -125,6 +125,7 @@ def errors(nesterov, twin_nesterov, roots):
     return np.array(found)
 
 
+@pytest.mark.slow  # the laws of the order and of the twin see it in shorter runs
 def test_order_one_in_the_root_of_the_learning_rate():
     roots = (0.05, 0.025, 0.0125)
     found = {pair: errors(*pair, roots) for pair in ((False, False), (True, True), (False, True), (True, False))}

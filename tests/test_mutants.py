@@ -1,13 +1,13 @@
-"""Mutants of SGD's equation, each rejected by a named check, with its distance in standard errors.
+"""Mutants of SGD's noise, each rejected by the covariance of an ensemble, with its distance in standard errors.
 
 Their means are right (the equation is linear), and so a check of means accepts all of them: only second moments reject.
 Adam's mutants are in test_adam, the moments of the solver's in test_solver_moments.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from mutants.sgd import BatchSizeLost, NoiseByLearningRate, NoNoise
 from oracles import LeftPoint, LinearRegression
 
 from dynamics import Strang, solve
@@ -15,27 +15,6 @@ from equations import SGD
 
 ETA, BATCH, STEPS, PATHS = 0.1, 4, 16, 4000
 PROBLEM = LinearRegression()
-
-
-class NoiseByLearningRate(SGD):
-    """eta (C/B)^{1/2} dW."""
-
-    def kick(self, t, state, signal, noise, dt):
-        return jnp.sqrt(self.learning_rate) * super().kick(t, state, signal, noise, dt)
-
-
-class NoNoise(SGD):
-    """Gradient flow."""
-
-    def kick(self, t, state, signal, noise, dt):
-        return jnp.zeros_like(state)
-
-
-class BatchSizeLost(SGD):
-    """sqrt(eta) C^{1/2} dW."""
-
-    def kick(self, t, state, signal, noise, dt):
-        return jnp.sqrt(float(self.batch_size)) * super().kick(t, state, signal, noise, dt)
 
 
 def ensemble(equation, **options):
@@ -63,7 +42,9 @@ def test_the_equation_passes():
     assert of_mean < 4 and of_covariance < 4
 
 
-@pytest.mark.parametrize("mutant", [NoiseByLearningRate, NoNoise, BatchSizeLost])
+@pytest.mark.parametrize(  # the law kick_moments rejects them all, exactly
+    "mutant", [NoiseByLearningRate, *(pytest.param(m, marks=pytest.mark.slow) for m in (NoNoise, BatchSizeLost))]
+)
 def test_rejected_by_the_covariance_but_not_by_the_mean(mutant):
     of_mean, of_covariance = distances(ensemble(mutant(ETA, BATCH)))
     print(f"\n{mutant.__name__}: mean {of_mean:.1f}, rejected by the covariance at {of_covariance:.0f} s.e.")
@@ -82,6 +63,7 @@ def refinement(solver):
     return difference.mean() / scale, difference.std() / len(difference) ** 0.5 / scale
 
 
+@pytest.mark.slow  # test_compare has it with all of `compare`
 def test_left_point_noise_is_seen_in_the_solver_error():
     left, left_error = refinement(LeftPoint())
     real, real_error = refinement(Strang())

@@ -434,5 +434,3 @@ def test_a_key_is_needed_exactly_in_sampling(neuron):
     exact(FIRST, rates=[0.1, 0.05, 0.025])
     with pytest.raises(ValueError, match="Argument `key` must be a key"):
         orders(FIRST, *neuron, time=1.0, learning_rates=[0.2, 0.1, 0.05])
-    with pytest.raises(ValueError, match="Argument `transient` must be 0 where the moments do not close"):
-        orders(FIRST, *neuron, time=1.0, learning_rates=[0.2, 0.1, 0.05], transient=1.0, key=jax.random.key(0))

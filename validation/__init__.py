@@ -14,6 +14,10 @@ from ._orders import Orders as Orders
 from ._orders import orders as orders
 from ._plots import plot_difference as plot_difference
 from ._plots import plot_fan as plot_fan
+from ._scaling_rule import ScalingRule as ScalingRule
+from ._scaling_rule import scaling_rule as scaling_rule
 from ._statistics import Estimate as Estimate
 from ._statistics import Moment as Moment
 from ._symmetry import Symmetry as Symmetry
+from ._tails import hill as hill
+from ._tails import tail_index as tail_index

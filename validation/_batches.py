@@ -18,6 +18,15 @@ LARGEST = 4096  # so many batches are enumerated
 _CHUNK = 32  # examples whose gradients are held at a time
 
 
+def check_batches_only(equation: AbstractEquation) -> None:
+    """A ValueError unless minibatches are all that is random in the gradient of the algorithm."""
+    if equation.gradient_noise.injects:
+        raise ValueError(
+            "Argument `equation` must have no noise but that of its minibatches, since phi is a mean over them, but "
+            f"{equation.gradient_noise!r} was given."
+        )
+
+
 def count(equation: AbstractEquation, size: int) -> int:
     """How many different minibatches there are: multisets with replacement, else subsets."""
     batch = equation.batch_size

@@ -11,7 +11,8 @@ import tyro
 
 from ._irreversibility_cli import Irreversible, run_irreversibility
 
-_LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "adam": 1e-3}
+# On the digits; 0.001 for every other.
+_LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "adagrad": 0.01}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Compare:
     equation: tuple[str, ...] = ("sgd", "momentum", "adam")
     """Names of the algorithms, compared one after the other."""
     learning_rate: float | None = None
-    """Learning rate; by default 0.1 for sgd, 0.01 for momentum and 0.001 for adam and all others."""
+    """Learning rate; by default 0.1 for sgd, 0.01 for momentum and adagrad, 0.001 for all others."""
     batch_size: int = 32
     """Examples per minibatch."""
     sampling: Literal["with_replacement", "without_replacement", "shuffled"] = "with_replacement"
@@ -39,6 +40,10 @@ class Compare:
     """Steps between two records."""
     substeps: int = 1
     """Steps of the solver per training step."""
+    weight_decay: float = 0.0
+    """Weight decay beside the optimizer."""
+    schedule: Literal["constant", "cosine", "warmup"] = "constant"
+    """Learning rate over the run: constant, falling to zero as a cosine, or that after a linear rise over a tenth of it."""
     hidden: int = 32
     """Width of the hidden layer."""
     seed: int = 0
@@ -47,27 +52,44 @@ class Compare:
     """Folder of the report, made if need be; files of an earlier run are replaced."""
 
 
-def _known() -> dict[str, type]:
-    """Every exported training algorithm by its name in lower case: an equation that needs no more than a learning rate."""
-    import equations
-
-    def is_algorithm(kind):
-        if not (isinstance(kind, type) and issubclass(kind, equations.AbstractEquation)):
-            return False
-        needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-        return kind is not equations.AbstractEquation and needed == ["learning_rate"]
-
-    return {kind.__name__.lower(): kind for kind in vars(equations).values() if is_algorithm(kind)}
-
-
 def _lookup(name: str) -> type:
-    known = _known()
+    from ._catalogue import algorithms
+
+    known = algorithms()
     if name.lower() in known:
         return known[name.lower()]
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)
     raise ValueError(
         f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given. Did you mean {near[0]!r}?"
     )
+
+
+def _composed(equation, options: Compare):
+    """The equation with the weight decay and the schedule that were asked for."""
+    import optax
+
+    from equations import decayed, scheduled
+    from equations._checks import integer
+
+    if options.weight_decay != 0:
+        equation = decayed(equation, options.weight_decay)
+    if options.schedule == "constant":
+        return equation
+    steps = integer("steps", options.steps)
+    warmup = steps // 10 if options.schedule == "warmup" else 0
+    return scheduled(equation, optax.warmup_cosine_decay_schedule(0.0 if warmup else 1.0, 1.0, warmup, steps))
+
+
+def run_list() -> None:
+    """The command `traindyn list`."""
+    from ._catalogue import algorithms, describe, exported
+
+    for kinds, title in ((algorithms(), ""), (exported(), "Around any of these:\n")):
+        print(title, end="\n" if title else "")
+        for name, kind in sorted(kinds.items()):
+            if title and name in algorithms():
+                continue
+            print(f"{name}\n{describe(kind)}\n")
 
 
 def run_compare(options: Compare) -> None:
@@ -78,10 +100,13 @@ def run_compare(options: Compare) -> None:
     if not kinds:
         raise ValueError("Argument `equation` must name at least one algorithm, but none was given.")
     equations_ = {
-        name: kind(
-            _LEARNING_RATES.get(name, 1e-3) if options.learning_rate is None else options.learning_rate,
-            options.batch_size,
-            options.sampling,
+        name: _composed(
+            kind(
+                _LEARNING_RATES.get(name, 1e-3) if options.learning_rate is None else options.learning_rate,
+                options.batch_size,
+                options.sampling,
+            ),
+            options,
         )
         for name, kind in kinds.items()
     }
@@ -164,6 +189,11 @@ def main() -> None:
     def _(options: tyro.conf.OmitArgPrefixes[Irreversible]) -> None:
         """Measure how irreversible training on real data is, and which symmetries that breaks."""
         guarded(run_irreversibility, options)
+
+    @command.command(name="list")
+    def _() -> None:
+        """The algorithms: formula, scaling, natural clock, order and source of each."""
+        run_list()
 
     command.cli(
         prog="traindyn",

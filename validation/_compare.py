@@ -19,8 +19,9 @@ from dynamics._ensemble import (
     dynamic_numbers,
 )
 from dynamics._solve import check_solver, check_velocity
-from dynamics._trajectory import hyperparameters, version
-from equations import AbstractEquation, AbstractSignal, Objective
+from dynamics._train import draws
+from dynamics._trajectory import hyperparameters, title, version
+from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer
 from equations._signal import is_parameter
 
@@ -54,8 +55,8 @@ class Comparison:
 
     @property
     def times(self) -> np.ndarray:
-        """learning_rate * steps, shape `(saves,)`."""
-        return self.steps * hyperparameters(self.equation)["learning_rate"]
+        """The sum of the learning rates of the steps before, shape `(saves,)`."""
+        return np.asarray(self.flow.times, float)
 
     @property
     def failed(self) -> dict[str, float]:
@@ -69,7 +70,7 @@ class Comparison:
     def to_dict(self) -> dict:
         """Plain dicts, lists, numbers and strings; NaN and infinity are None."""
         return {
-            "equation": type(self.equation).__name__,
+            "equation": title(self.equation),
             "hyperparameters": hyperparameters(self.equation),
             "paths": {"equation": int(self.flow.ok.size), "discrete": int(self.run.ok.size)},
             "details": {"equation": dict(self.flow.details), "discrete": dict(self.run.details)},
@@ -128,12 +129,12 @@ def compare(
     check_equation(equation, AbstractEquation)
     params = check_params(params)
     equation.check(params, objective)
-    if observe is None and isinstance(objective, Objective):
+    if observe is None and hasattr(objective, "value"):
         observe = {"loss": objective.value}
     if not observe and (observe is None or isinstance(observe, dict)):
         raise ValueError(f"Argument `observe` must hold at least one observable to compare, but {observe!r} was given.")
     choice("noise", noise, ("minibatch", "gaussian"))
-    random = equation.batch_size is not None and (equation.random or noise == "minibatch")
+    random = draws(equation, noise)
     paths = integer("paths", paths, minimum=2 if random else 1)
     substeps = integer("substeps", substeps, maximum=64)
     check_schedule(steps, paths, save_every)

@@ -11,6 +11,7 @@ from equations._checks import choice
 from equations._noise import noise_factor
 from equations._series import moved
 
+from ._batches import check_batches_only
 from ._irreversibility_report import VECTORS
 from ._one_batch import Step
 
@@ -55,6 +56,7 @@ def corrected(
             "Argument `equation` must be without memory and affine in the gradient, as SGD is, but "
             f"{type(equation).__name__} was given; modified(equation) knows the others."
         )
+    check_batches_only(equation)
     return Corrected(
         equation.learning_rate, equation.batch_size, equation.sampling, equation=equation,
         force=choice("force", force, VECTORS), batches=choice("batches", batches, ("full", "minibatch")),
@@ -82,6 +84,10 @@ class Corrected(AbstractEquation):
 
     def params(self, state):
         return self.leading.params(state)
+
+    @property
+    def gradient_noise(self):
+        return self.leading.gradient_noise
 
     def velocity(self, t, state, gradient):
         """That of the leading equation."""

@@ -13,7 +13,7 @@ from equations._series import moved
 from equations._signal import is_parameter
 from equations._slaved import Slaved
 
-from ._batches import LARGEST, count, enumerated, potential, sampled
+from ._batches import LARGEST, check_batches_only, count, enumerated, potential, sampled
 from ._curl import curl
 from ._irreversibility_report import VECTORS, Irreversibility
 from ._one_batch import Measures, Step, dot, square
@@ -68,6 +68,7 @@ def irreversibility(
     equation = dynamic_numbers(equation)
     params = check_params(params)
     equation.check(params, objective)
+    check_batches_only(equation)
     batches, substeps = integer("batches", batches, minimum=2), integer("substeps", substeps, minimum=2, maximum=64)
     memory = choice("memory", memory, ("slaved", "empty"))
     probes = integer("probes", probes, minimum=0)

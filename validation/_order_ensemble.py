@@ -15,11 +15,9 @@ from dynamics._noise import Brownian, Increments
 from dynamics._sampling import Sampler
 from dynamics._terms import Clock, EulerTerm, Field, KickTerm
 from equations import AbstractEquation
-from equations._noise import noise_weights
 from equations._series import moved
-from equations._signal import parameter_dtype
 
-from ._order_runs import closed
+from ._order_runs import closed, handover
 
 
 class _Numerics(eqx.Module):
@@ -92,8 +90,9 @@ def numerics(equation, signal, solver, substeps) -> list["_Numerics"]:
 
 
 @eqx.filter_jit
-def ensemble(equation, increment, signal, params, static, observe, steps, key, groups, noise, solver, substeps):
-    """Records of the equation at `substeps` and twice as many steps of the solver per training step, and of the algorithm.
+def ensemble(equation, increment, signal, params, static, observe, steps, skip, key, groups, noise, solver, substeps):
+    """Records of the equation at `substeps` and twice as many steps of the solver per training step, and of the algorithm,
+    after `skip + steps` training steps, the first `skip` of which are the algorithm's on both sides.
 
     With `noise="gaussian"` the normals of a training step of the algorithm are the sum of those of the equation's kicks,
     and those of the coarser solution sums of those of the finer one. The paths of a group differ in signs (`patterns`).
@@ -105,15 +104,17 @@ def ensemble(equation, increment, signal, params, static, observe, steps, key, g
         solver = eqx.tree_at(lambda s: s.flow, solver, closed(solver.flow))
     sides = numerics(equation, signal, solver, substeps)
     finest = sides[1].kicks
-    eta, size = equation.learning_rate, signal.size
+    eta, model = equation.learning_rate, equation.gradient_noise
     origin, memory = equation.init(params), increment.init(params)
     structure = sides[1].structure(origin)
-    own = jax.ShapeDtypeStruct((size,), parameter_dtype(params))
+    over = handover(equation, increment, params)
 
     def path(key, member, sign):
         brownian = None if structure is None else Brownian(key, structure, finest)
         batches = jax.random.fold_in(jax.random.fold_in(key, 2**31 - 1), member)
-        sampler = Sampler(batches, size, equation.batch_size, equation.sampling) if noise == "minibatch" else None
+        sampler = None
+        if noise == "minibatch" and equation.batch_size is not None:
+            sampler = Sampler(batches, signal.size, equation.batch_size, equation.sampling)
 
         def draw(k):
             keys = jax.random.fold_in(key, k)
@@ -127,15 +128,28 @@ def ensemble(equation, increment, signal, params, static, observe, steps, key, g
 
         def whole(normals):
             first = normals[0] if isinstance(normals, tuple) else normals
-            return jnp.sum(first, axis=0) / finest**0.5
+            return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0) / finest**0.5, first)
 
         def gradient(k, state, normals, carried):
+            at = increment.params(state)
+            if noise == "gaussian":
+                return equation.gradient(at, signal, None if normals is None else whole(normals)), carried
+            batch = signal
             if sampler is not None:
                 indices, carried = sampler.indices(k, carried)
-                return signal.take(indices).gradient(increment.params(state)), carried
-            weights = 0.0 if normals is None else noise_weights(whole(normals), equation.batch_size, equation.sampling)
-            weights = jnp.full((size,), 1 / size, own.dtype) + weights
-            return signal.gradient(increment.params(state), weights), carried
+                batch = signal.take(indices)
+            drawn = None
+            if model.injects:
+                own = Brownian(jax.random.fold_in(batches, 2**31 - 1), model.injected(batch, at), 1)
+                drawn = own.whole(k)
+            return model.real(batch, at, drawn), carried
+
+        def algorithm(k, run, carried, normals):
+            grads, carried = gradient(k, run, normals, carried)
+            return moved(run, (eta, increment.velocity(eta * k.astype(eta.dtype), run, grads))), carried
+
+        def alone(k, carry):
+            return algorithm(k, *carry, None if structure is None else draw(k))
 
         def step(k, carry):
             states, run, carried = carry
@@ -146,16 +160,17 @@ def ensemble(equation, increment, signal, params, static, observe, steps, key, g
             ]
             if started is not None:
                 new = [jax.tree.map(lambda a, b: jnp.where(k == 0, a, b), started, state) for state in new]
-            grads, carried = gradient(k, run, normals, carried)
-            run = moved(run, (eta, increment.velocity(eta * k.astype(eta.dtype), run, grads)))
-            return new, run, carried
+            return new, *algorithm(k, run, carried, normals)
 
         first = None if structure is None else jax.tree.map(lambda leaf: leaf[0], _coarser(draw(0), 1))
         if isinstance(first, tuple) and not isinstance(equation.noise(origin, signal, 1), tuple):
             first = first[0]
         started = equation.start(origin, signal, first)  # the state after step 0, where the equation is singular before
-        carry = ([origin, origin], memory, None if sampler is None else sampler.init())
-        states, run, _ = jax.lax.fori_loop(0, steps, step, carry)
+        run, carried = jax.lax.fori_loop(0, skip, alone, (memory, None if sampler is None else sampler.init()))
+        begin = origin
+        if over is not None:
+            begin = jax.tree.map(lambda new, old: jnp.where(skip > 0, new, old), over(run), origin)
+        states, run, _ = jax.lax.fori_loop(skip, skip + steps, step, ([begin, begin], run, carried))
         finals = [*(equation.params(state) for state in states), increment.params(run)]
         good = jnp.all(jnp.stack([is_good(final) for final in finals]))
         return [record(observe, final, static) for final in finals], finals[2], good

@@ -83,10 +83,10 @@ def by_moments(sides: Sides, closed: Closed) -> Outcome:
         ]
         at = {}
         for name, observable in observables.items():
-            run, solved = (_statistics(observable, second, sides.lengths[place]) for second in seconds)
+            run, solved = (_statistics(observable, second, sides.spreads[place]) for second in seconds)
             sizes = {measure: float(np.linalg.norm(value)) for measure, value in run.items()}
             if "variance/eta" in run:  # a difference of second moments
-                sizes["variance/eta"] = sizes["second moment"] / sides.lengths[place]
+                sizes["variance/eta"] = sizes["second moment"] / sides.spreads[place]
             at[name] = {
                 measure: Error(
                     (float(np.linalg.norm(solved[measure] - run[measure])), 0.0), (0.0, 0.0), sides.floor() * size

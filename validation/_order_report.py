@@ -29,7 +29,7 @@ class Orders:
     - `sharpness`: shape `(rates,)`, eta * lambda_max, the largest over the start and the end.
     - `failed`: shape `(rates,)`, the fraction of paths that diverged, which are left out.
     - `sweeps`: `sweeps[observable][measure]` is a `Sweep`. The measures are `"mean"` and, for equations with noise,
-        `"second moment"` and `"variance/eta"`, the variance over the natural time of a step.
+        `"second moment"` and `"variance/eta"`, the variance over the natural time of a step (in a heat bath over 1).
     - `remainder`: what the equation itself says it leaves out, a string; empty if it says nothing.
 
     `slope`, `slope_error`, `local_slopes`, `errors`, `solver_errors`, `claim` and `verdict` are the fields of the sweeps,

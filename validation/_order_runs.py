@@ -22,8 +22,11 @@ def same_form(a: PyTree, b: PyTree) -> bool:
 def handover(equation: AbstractEquation, increment: AbstractEquation, params: PyTree):
     """The function from the state of the discrete algorithm to that of the equation, or None where there is none.
 
-    A state of the same form is the same state; the other form that is known is the parameters alone.
+    An equation may say it itself (`resumed`). Else a state of the same form is the same state; the other form that is known
+    is the parameters alone.
     """
+    if hasattr(equation, "resumed"):
+        return lambda y: equation.resumed(y.params, y.memory)
     state, discrete = (eqx.filter_eval_shape(side.init, params) for side in (equation, increment))
     if same_form(state, discrete):
         return lambda y: y

@@ -45,7 +45,8 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     for place, equation in enumerate(sides.family):
         records, final, good = ensemble(
             equation, sides.increment(place), sides.signal, sides.dynamic, sides.static, sides.observe,
-            jnp.asarray(sides.steps[place]), jax.random.fold_in(key, place), groups, noise, solver, substeps,
+            jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups,
+            noise, solver, substeps,
         )  # fmt: skip
         ok = np.asarray(good).all(axis=1)
         at = {}
@@ -54,7 +55,7 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
             values = [value.reshape(size * len(value), int(np.prod(value.shape[2:]))) for value in values]
             at[name] = {}
             for measure, function in _PER_PATH.items():
-                length = sides.lengths[place] if measure == "variance/eta" else 1.0
+                length = sides.spreads[place] if measure == "variance/eta" else 1.0
                 if ok.sum() < 2:
                     at[name][measure] = Error((np.nan, np.nan), (np.nan, np.nan), np.nan)
                     continue

@@ -33,6 +33,11 @@ class Sides:
     skips: np.ndarray
     lengths: np.ndarray
 
+    @property
+    def spreads(self) -> np.ndarray:
+        """What variances are measured in: the natural time of a step, or 1 where they do not vanish with it."""
+        return np.array([float(equation.variance_scale()) for equation in self.family])
+
     def increment(self, place: int) -> AbstractEquation:
         """The discrete algorithm at a learning rate, as a vector field."""
         return discrete_side(self.family[place])

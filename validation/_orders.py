@@ -61,6 +61,9 @@ def orders(
         numbers drive both, so that errors are differences path by path; the solver error by refinement on the same
         Brownian motion.
 
+    Variances, which are as small as the step, are measured in it, as "variance/eta"; those of a heat bath, which are not,
+    in 1.
+
     Modified equations claim their `order`, and order 1 or with `fluctuations` 2 for variance/eta; others claim order 1.
 
     **Arguments:** as for `solve` and `train`, except
@@ -71,7 +74,7 @@ def orders(
     - `observe`: None observes the objective's `value` as `"loss"` and up to 64 parameters as `"parameters"`.
     - `paths`: in sampling, at least so many, in groups of up to 16 that differ in the signs of their noise.
     - `transient`: natural time before `time` in which both sides are the discrete algorithm, so that the equation starts
-        from the state that the algorithm has then. Not in sampling.
+        from the state that the algorithm has then.
     - `noise`: in sampling. With `"minibatch"`, always so for shuffled epochs, the two sides are independent.
     - `substeps`: steps of the solver per training step; as many and twice as many are taken.
     - `solver`: a Diffrax solver; by default `diffrax.Dopri8()` without noise and `Strang()` in sampling.
@@ -80,8 +83,8 @@ def orders(
     error does not stand out of Monte Carlo, solver and rounding error at three learning rates, or the interval is wider
     than ±0.25, or the slope has yet to rise to the claim.
 
-    **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` or a
-    `transient` where the moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
+    **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
+    moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
     """
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
@@ -96,12 +99,13 @@ def orders(
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     time = float(number("time", time, allowed="a positive finite number", test=lambda x: x > 0))
     transient = float(number("transient", transient, allowed="a finite number, zero or more", test=lambda x: x >= 0))
-    if equation.batch_size is None and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
+    quiet = equation.batch_size is None and not equation.random
+    if quiet and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
         raise ValueError(
             "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None for an equation without noise, "
             f"but {solver!r} was given."
         )
-    if equation.batch_size is not None:
+    if not quiet:
         solver_of(equation, params, solver)
     check_key(key, False)
     family = [equation.rescaled(rate / float(equation.learning_rate)) for rate in rates]
@@ -138,13 +142,12 @@ def orders(
 
 def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:
     """The way that fits, and what it gives."""
-    if sides.family[0].batch_size is None:
+    first = sides.family[0]
+    if first.batch_size is None and not first.random:
         return "deterministic", without_noise(sides, solver or dfx.Dopri8(), substeps)
     closed = closing(sides)
     if closed is not None:
         return "exact moments", by_moments(sides, closed)
-    if sides.skips.any():
-        raise ValueError("Argument `transient` must be 0 where the moments do not close, in sampling.")
     return by_sampling(sides, check_key(key, True), paths, noise, substeps, solver)
 
 

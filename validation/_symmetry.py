@@ -16,7 +16,7 @@ from equations._noise import noise_factor
 from equations._series import moved
 from equations._signal import is_parameter
 
-from ._batches import potential
+from ._batches import check_batches_only, potential
 from ._generators import Between, Scaling
 from ._one_batch import dot, square
 from ._symmetry_results import Balance, ChargeStep, Least, OrbitSlope, SymmetryCheck
@@ -156,6 +156,7 @@ class Symmetry(eqx.Module):
 
     def flow(self, equation: SGD, objective: AbstractSignal, params: PyTree, *, decay: float = 0.0) -> Balance:
         """The Noether flow at these parameters and the master balance of a stationary state."""
+        check_batches_only(equation)
         theta, static = eqx.partition(check_params(params), is_parameter)
         return _balance(self, equation, objective.bind(static), theta, nonnegative("decay")(decay))
 

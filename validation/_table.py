@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dynamics._trajectory import title
+
 _HEADER = ("observable", "", "equation", "discrete", "difference", "solver error", "model error", "in s.e.", "largest")
 _COMPONENTS = 4
 
@@ -72,7 +74,7 @@ def heading(comparison) -> str:
         else (f"batch size {equation.batch_size} {equation.sampling.replace('_', ' ')}")
     )
     lines = [
-        f"{type(equation).__name__}, learning rate {float(equation.learning_rate):g}, {batch}: equation and discrete "
+        f"{title(equation)}, learning rate {float(equation.learning_rate):g}, {batch}: equation and discrete "
         f"algorithm at step {comparison.steps[-1]}, {comparison.flow.ok.size} paths each"
     ]
     if any(comparison.failed.values()):

@@ -1,0 +1,139 @@
+"""An equation around another one: what schedules, weight decay and volumization share."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, PyTree
+
+from ._base import AbstractEquation
+from ._series import moved
+
+
+class AbstractWrapped(AbstractEquation):
+    """An equation whose rates are those of another one, changed by a linear map and with something added.
+
+        dY = [A(t) u + b(t, Y)] dt + A(t) noise,    u and noise those of `equation`.
+
+    The state, the noise and the clock are the inner equation's. What it knows better than the defaults of the base (a mean
+    in closed form, noise that it injects) stays exact, since the map acts on its drift, flow and kick and not on its
+    velocity. A subclass gives `linear` or `added`, and `twin`.
+    """
+
+    equation: AbstractEquation = eqx.field(kw_only=True)
+
+    @classmethod
+    def around(cls, equation: Any, **values):
+        """The wrapper around `equation`, with its learning rate, batches and noise."""
+        if not isinstance(equation, AbstractEquation):
+            raise TypeError(f"Argument `equation` must be an equations.AbstractEquation, but {equation!r} was given.")
+        return cls(**_shared(equation), equation=equation, **values)
+
+    def __post_init__(self):
+        # The wrapper's batches are the inner equation's, also where `dataclasses.replace` gave the wrapper others.
+        mine, inner = _shared(self), _shared(self.equation)
+        other = {name: value for name, value in mine.items() if name != "learning_rate" and value is not inner[name]}
+        if other:
+            self.equation = dataclasses.replace(self.equation, **other)
+
+    @property
+    def inner(self) -> AbstractEquation:
+        """The inner equation at the learning rate of this one."""
+        return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
+
+    def linear(self, t: Array, rates: PyTree) -> PyTree:
+        """A(t) applied to rates of the state; by default the identity."""
+        return rates
+
+    def added(self, t: Array, state: PyTree) -> PyTree | None:
+        """b(t, state); None: nothing."""
+        return None
+
+    def _changed(self, t, state, rates, dt=1.0):
+        rates, more = self.linear(t, rates), self.added(t, state)
+        return rates if more is None else moved(rates, (dt, more))
+
+    def init(self, params):
+        return self.inner.init(params)
+
+    def params(self, state):
+        return self.inner.params(state)
+
+    def with_params(self, state: PyTree, params: PyTree) -> PyTree:
+        """A state, or its rates, with other parameters."""
+        inner = self.inner
+        return params if inner.params(state) is state else eqx.tree_at(inner.params, state, params)
+
+    def velocity(self, t, state, gradient):
+        return self._changed(t, state, self.inner.velocity(t, state, gradient))
+
+    def drift(self, t, state, signal):
+        return self._changed(t, state, self.inner.drift(t, state, signal))
+
+    def flow(self, t, state, signal):
+        return self._changed(t, state, self.inner.flow(t, state, signal))
+
+    def kick(self, t, state, signal, noise, dt):
+        return self.linear(t, self.inner.kick(t, state, signal, noise, dt))
+
+    def euler(self, t, state, signal, noise, dt):
+        return self._changed(t, state, self.inner.euler(t, state, signal, noise, dt), dt)
+
+    def diffusion(self, t, state, signal):
+        root = self.inner.diffusion(t, state, signal)
+        if root is None:
+            return None
+        return lx.FunctionLinearOperator(lambda normals: self.linear(t, root.mv(normals)), root.in_structure())
+
+    def start(self, state, signal, noise):
+        started = self.inner.start(state, signal, noise)
+        if started is None:
+            return None
+        step = jax.tree.map(jnp.subtract, started, state)
+        return moved(state, (1.0, self._changed(jnp.zeros(()), state, step, self.learning_rate)))
+
+    def noise(self, state, signal, kicks_per_step):
+        return self.inner.noise(state, signal, kicks_per_step)
+
+    @property
+    def gradient_noise(self):
+        return self.inner.gradient_noise
+
+    @property
+    def leapfrog(self):
+        return self.inner.leapfrog
+
+    @property
+    def kicks(self):
+        return self.inner.kicks
+
+    @property
+    def random(self):
+        return self.inner.random
+
+    def is_affine(self, state):
+        return self.inner.is_affine(state)
+
+    def learning_rate_at(self, step):
+        return self.inner.learning_rate_at(step)
+
+    def rescaled(self, factor):
+        scaled = self.inner.rescaled(factor)
+        return dataclasses.replace(self, **_shared(scaled), equation=scaled)
+
+    def time_per_step(self):
+        return self.inner.time_per_step()
+
+    def variance_scale(self):
+        return self.inner.variance_scale()
+
+    def check(self, params, signal):
+        self.inner.check(params, signal)
+
+
+def _shared(equation: AbstractEquation) -> dict[str, Any]:
+    """The fields that every equation has."""
+    return {field.name: getattr(equation, field.name) for field in dataclasses.fields(AbstractEquation)}

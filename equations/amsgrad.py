@@ -1,0 +1,47 @@
+"""AMSGrad."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from ._adaptive import AbstractAdam, Moments, unbiased
+
+
+class AMSGradState(Moments):
+    """Adam's, and the largest second moment so far."""
+
+    nu_max: PyTree
+
+
+class AMSGrad(AbstractAdam):
+    r"""Adam divided by the largest bias-corrected second moment so far, as Optax has it.
+
+        d theta = -mu_hat / (sqrt(nu_max + eps_root) + eps) dt
+        d nu_max = (1/eta) max(nu_hat - nu_max, 0) dt
+
+    with the moments, their noise and their start as in Adam (Reddi, Kale and Kumar 2018, ICLR). The running maximum is a
+    reflection: nu_max is pushed up by nu_hat and never comes down. It follows within a training step here, so that a step
+    of Euler is the algorithm's (derived); the supremum itself differs from it by O(eta).
+
+    Scalings as in Adam. Weak order 1 in the clock.
+
+    **Arguments:** as `Adam`.
+    """
+
+    def init(self, params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AMSGradState(params, zeros, zeros, zeros)
+
+    def velocity(self, t, state, gradient):
+        rates = super().velocity(t, state, gradient)
+        nu_hat = unbiased(state.nu, self.b2, t / self.learning_rate)
+        rise = jax.tree.map(lambda v, top: jnp.maximum(v - top, 0) / self.learning_rate, nu_hat, state.nu_max)
+        return AMSGradState(rates.params, rates.mu, rates.nu, rise)
+
+    def direction(self, steps, state, gradient):
+        mu_hat = unbiased(state.mu, self.b1, steps)
+        return jax.tree.map(lambda m, v: -m / self.root(v), mu_hat, state.nu_max)
+
+    def twin(self):
+        return optax.amsgrad(**self.optax())

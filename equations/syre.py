@@ -1,0 +1,58 @@
+"""Syre: decay to a random centre, which no symmetry of the loss respects."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ._checks import flag, nonnegative
+from ._signal import is_parameter
+
+
+class Distance(eqx.Module):
+    """strength * sum_j weight_j (theta_j - centre_j)^2, of parameters like `centre`."""
+
+    centre: PyTree
+    weight: PyTree
+    strength: Array
+
+    def __call__(self, params: PyTree) -> Array:
+        def part(p, centre, weight):
+            return jnp.sum(weight.astype(p.dtype) * (p - centre.astype(p.dtype)) ** 2)
+
+        parts = jax.tree.leaves(jax.tree.map(part, eqx.filter(params, is_parameter), self.centre, self.weight))
+        return self.strength.astype(parts[0].dtype) * sum(parts)
+
+
+def syre(params: PyTree, key: Array, strength=1e-3, spread=0.01, diagonal: bool = False) -> Distance:
+    r"""The penalty strength |theta - theta_0|^2 with a fixed random centre theta_0 ~ N(0, spread^2), for `regularised`.
+
+    States that are alike under a symmetry of the loss, such as neurons that do the same, have gradients that are alike, and
+    no optimizer tells them apart. A random centre does, for reflections and permutations; with `diagonal`, random positive
+    weights of the squares, also for continuous symmetries.
+
+    Source: Ziyin, Xu and Chuang 2024, arXiv:2408.15495. The law of the weights, uniform on [1/2, 3/2], is ours.
+
+    **Arguments:**
+
+    - `params`: parameters of the structure that will be trained, a PyTree or an Equinox module.
+    - `key`: of the centre and the weights.
+    - `strength`, `spread`: zero or more; spread 0 without `diagonal` is plain weight decay, 2 strength theta.
+
+    **Raises:** TypeError or ValueError, naming the argument.
+    """
+    strength, spread = nonnegative("strength")(strength), nonnegative("spread")(spread)
+    if not (eqx.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
+        raise TypeError(f"Argument `key` must be a single typed key such as jax.random.key(0), but {key!r} was given.")
+    leaves, treedef = jax.tree.flatten(eqx.filter(params, is_parameter))
+    if not leaves:
+        raise TypeError(f"Argument `params` must hold at least one floating-point array, but {params!r} was given.")
+    keys = jax.random.split(key, (2, len(leaves)))
+    centre = [
+        spread.astype(p.dtype) * jax.random.normal(k, p.shape, p.dtype) for k, p in zip(keys[0], leaves, strict=True)
+    ]
+    if flag("diagonal")(diagonal):
+        weight = [jax.random.uniform(k, p.shape, p.dtype, 0.5, 1.5) for k, p in zip(keys[1], leaves, strict=True)]
+    else:
+        weight = [jnp.ones((), p.dtype) for p in leaves]
+    return Distance(jax.tree.unflatten(treedef, centre), jax.tree.unflatten(treedef, weight), strength)

@@ -1,0 +1,482 @@
+"""The laws that every training algorithm obeys. Each takes an entry of the registry and an equation in its place, a mutant
+perhaps, and raises an AssertionError that says how far off the equation is."""
+
+import dataclasses
+import functools
+import itertools
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from oracles import mlp
+from registry import fields
+
+from dynamics import minibatches, train
+from dynamics._ensemble import dynamic_numbers
+from equations import SGD, Objective
+from equations._sign import AbstractSignEquation
+from validation import orders
+
+EXAMPLES = 3  # three normals a kick, so that all its moments can be summed exactly
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(EXAMPLES, 2)), RNG.normal(size=EXAMPLES)
+PARAMS = {"w": jnp.asarray(RNG.normal(size=2)), "b": jnp.asarray(0.3)}
+
+
+def loss(params, example):
+    x, y = example
+    return 0.5 * (jnp.tanh(jnp.dot(x, params["w"]) + params["b"]) - y) ** 2
+
+
+OBJECTIVE = Objective(loss, (X, Y))
+
+
+def single(tree):
+    """In float32."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_array(leaf) else leaf, tree)
+
+
+def some_state(equation, size=1.0):
+    """A state in the middle of a run: everything remembered is positive, as a second moment must be."""
+    state = equation.init(PARAMS)
+    leaves, treedef = jax.tree.flatten(state)
+    rng = np.random.default_rng(1)
+    return jax.tree.unflatten(treedef, [leaf + size * (0.5 + rng.uniform(size=leaf.shape)) for leaf in leaves])
+
+
+def some_time(equation):
+    return 3 * equation.learning_rate
+
+
+def quiet(equation):
+    """Without a batch size."""
+    return dataclasses.replace(equation, batch_size=None)
+
+
+def types(tree):
+    return jax.tree.structure(tree), [(leaf.shape, jnp.dtype(leaf.dtype)) for leaf in jax.tree.leaves(tree)]
+
+
+def flat(tree):
+    return ravel_pytree(tree)[0]
+
+
+def close(what, found, wanted, rtol, atol=0.0):
+    """The check of all laws: `found` equals `wanted` within atol + rtol |wanted|, component by component."""
+    found, wanted = np.asarray(found, float), np.asarray(wanted, float)
+    off = np.abs(found - wanted)
+    bound = atol + rtol * np.abs(wanted)
+    if not np.all(off <= bound):
+        worst = np.unravel_index(np.argmax(np.where(np.isnan(off), np.inf, off - bound)), off.shape)
+        raise AssertionError(f"{what}: {found[worst]:.4g} in place of {wanted[worst]:.4g}, bound {bound[worst]:.1e}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Structure
+
+
+def structure(entry, equation, dtype=np.float64):
+    """Everything that an equation says of a state has the state's structure, shapes and dtypes."""
+    convert = single if dtype == np.float32 else lambda tree: tree
+    objective, state, t = convert(OBJECTIVE), convert(some_state(equation)), jnp.asarray(0.15, dtype)
+    params = equation.params(state)
+    wanted, still = types(state), quiet(equation)
+
+    def keeps(what, function, *args):
+        found = eqx.filter_eval_shape(function, *args)
+        assert found is None or types(found) == wanted, f"{what}: {types(found)} in place of {wanted}"
+
+    assert eqx.tree_equal(equation.params(equation.init(PARAMS)), PARAMS), "params(init(p)) is not p"
+    keeps("init", equation.init, params)
+    keeps("velocity", equation.velocity, t, state, params)
+    for e in (equation, still):
+        keeps("drift", e.drift, t, state, objective)
+        keeps("flow", e.flow, t, state, objective)
+    for kicks in (1, 2):
+        normals = equation.noise(state, objective, kicks)
+        assert {jnp.dtype(leaf.dtype) for leaf in jax.tree.leaves(normals)} == {np.dtype(dtype)}, "noise: its dtype"
+        keeps("kick", equation.kick, t, state, objective, zeros(normals), equation.learning_rate / kicks)
+    whole = zeros(equation.noise(state, objective, 1))
+    keeps("euler", equation.euler, t, state, objective, whole, equation.learning_rate)
+    operator = equation.diffusion(t, state, objective)
+    assert types(operator.out_structure()) == wanted, "diffusion: its structure"
+    keeps("start", equation.start, state, objective, whole)
+    quiet_now = still.noise(state, objective, 1) is None and still.diffusion(t, state, objective) is None
+    assert quiet_now or still.random, "full batch: noise"
+
+
+def float32(entry, equation):
+    """In float32 under x64, where one stray double would turn everything into doubles (and strict promotion raise)."""
+    structure(entry, equation, np.float32)
+
+
+def zeros(tree):
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
+
+
+def jit_and_vmap(entry, equation):
+    """The drift is the same eagerly, under jit and under vmap."""
+    t = some_time(equation)
+    states = [some_state(equation, size) for size in (0.5, 2.0)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    drift = lambda e, state: flat(e.drift(t, state, OBJECTIVE))  # noqa: E731
+    compiled = eqx.filter_jit(drift)
+    one_by_one = np.stack([compiled(equation, state) for state in states])
+    close("drift, eagerly", drift(equation, states[0]), one_by_one[0], 1e-13, 1e-15)
+    close(
+        "drift, under vmap", jax.jit(jax.vmap(lambda state: drift(equation, state)))(stacked), one_by_one, 1e-13, 1e-15
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Scaling
+
+RATES = {"momentum", "b1", "b2", "decay", "alpha"}  # what is forgotten in a step is 1 minus these
+
+
+def scaling(entry, equation):
+    """Another learning rate changes what is forgotten per unit of the natural clock by nothing: there is a limit in it."""
+    for factor in (0.25, 1.0, 2.0):
+        scaled = equation.rescaled(factor)
+        close("learning rate", scaled.learning_rate, factor * equation.learning_rate, 1e-15)
+        rates = RATES - set(entry.stays)
+        for rate in rates & set(fields(equation)):
+            before, after = ((1 - fields(e)[rate]) / e.time_per_step() for e in (equation, scaled))
+            close(f"(1 - {rate})/(natural time of a step)", after, before, 1e-12)
+        if "equation" in fields(equation):  # around another one
+            inner = fields(equation)["equation"].rescaled(factor)
+            assert eqx.tree_equal(fields(scaled)["equation"], inner), "the inner equation is not rescaled"
+        for other in set(fields(equation)) - rates - {"learning_rate", "equation", *entry.moves}:
+            assert eqx.tree_equal(fields(equation)[other], fields(scaled)[other]), f"{other} moves"
+        close("rescaled and back", flat(arrays(scaled.rescaled(1 / factor))), flat(arrays(equation)), 1e-13)
+
+
+def arrays(tree):
+    return eqx.filter(tree, eqx.is_inexact_array)
+
+
+def construction(entry, equation):
+    """`rescaled` equals a new construction, in its types too: a strong double would promote float32 parameters."""
+    scaled = equation.rescaled(0.5)
+    new = type(equation)(**{k: float(v) if eqx.is_array(v) else v for k, v in fields(scaled).items()})
+    assert eqx.tree_equal(scaled, new, typematch=True), "rescaled differs from a new construction"
+    for leaf in jax.tree.leaves(arrays(scaled)) + jax.tree.leaves(arrays(new)):
+        assert jax.typeof(leaf).weak_type, "a number of the equation is not weakly typed"
+
+
+def no_recompilation(entry, equation):
+    """Of equations that differ in numbers only, nothing differs that jit looks at: see test_laws for whole runs."""
+
+    def key(e):
+        dynamic, static = eqx.partition(dynamic_numbers(e), eqx.is_array)
+        return jax.tree.structure(dynamic), jax.tree.leaves(static), [jax.typeof(x) for x in jax.tree.leaves(dynamic)]
+
+    assert key(equation.rescaled(0.5)) == key(equation), "rescaled: recompiles"
+    again = type(equation)(**fields(equation) | {"learning_rate": 0.2})
+    assert key(again) == key(equation), "another learning rate: recompiles"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Noise
+
+
+@functools.cache
+def grid(size):
+    """Points and weights, per normal -sqrt(3), 0, sqrt(3) with 1/6, 2/3, 1/6: exact to fifth degree in each."""
+    points = np.array(list(itertools.product((-(3**0.5), 0.0, 3**0.5), repeat=size)))
+    return points, np.prod(np.where(points == 0, 2 / 3, 1 / 6), axis=1)
+
+
+def kick_moments_of(equation, state, share):
+    """Exact mean and covariance of the kick over a `share` of a training step, its normals summed out, and all kicks.
+
+    The covariance of a kick of second degree is of fourth, and the grid is exact to fifth.
+    """
+    t, dt = some_time(equation), equation.learning_rate / share
+    normals = equation.noise(state, OBJECTIVE, share)
+    flat_zeros, unravel = ravel_pytree(zeros(normals))
+    points, weights = grid(flat_zeros.size)
+    if isinstance(normals, tuple):
+        # The points stand for the two draws of a pair, so that they are symmetric under their exchange, as the cut is; the
+        # kick takes an orthogonal combination of them.
+        ratio = (2 * share - 1) ** 0.5
+        first, second = np.split(points, 2, axis=1)
+        along, across = (1 + ratio) * first + (1 - ratio) * second, (1 - ratio) * first - (1 + ratio) * second
+        points = np.concatenate([along, across], axis=1) / (2 * (1 + ratio**2)) ** 0.5
+    kicks = jax.vmap(lambda x: flat(equation.kick(t, state, OBJECTIVE, unravel(x), dt)))(jnp.asarray(points))
+    mean = weights @ kicks
+    return mean, (kicks - mean).T @ ((kicks - mean) * weights[:, None]), kicks
+
+
+def expected(equation, state, share):
+    """Mean (drift - flow) dt and covariance D D^T dt, that a kick must have."""
+    t, dt = some_time(equation), equation.learning_rate / share
+    mean = flat(equation.drift(t, state, OBJECTIVE)) - flat(equation.flow(t, state, OBJECTIVE))
+    operator = equation.diffusion(t, state, OBJECTIVE)
+    flat_zeros, unravel = ravel_pytree(zeros(operator.in_structure()))
+    root = jax.vmap(lambda unit: flat(operator.mv(unravel(unit))))(jnp.eye(flat_zeros.size)).T
+    return dt * mean, dt * root @ root.T
+
+
+# Over a whole training step, and over halves and quarters, where Adam takes a pair of draws.
+SHARES = ((1, "with_replacement"), (2, "without_replacement"), (4, "with_replacement"))
+
+
+def kick_moments(entry, equation):
+    """The kick has mean (drift - flow) dt and the covariance of the diffusion, exactly; a sign's, by sampling."""
+    if isinstance(equation, AbstractSignEquation):
+        return sampled_kicks(entry, equation)
+
+    @eqx.filter_jit
+    def moments(state):
+        members = [(dataclasses.replace(equation, sampling=sampling), share) for share, sampling in SHARES]
+        return [(kick_moments_of(e, state, share)[:2], expected(e, state, share)) for e, share in members]
+
+    for (share, _), ((mean, covariance), (true_mean, true_covariance)) in zip(
+        SHARES, moments(some_state(equation)), strict=True
+    ):
+        scale = np.sqrt(np.diag(true_covariance))
+        assert scale.max() > 1e-4, "no noise"
+        scale = np.where(scale == 0, 1e-2 * scale.max(), scale)  # what has no noise has rounding
+        close(f"mean of the kick over 1/{share} step", mean, true_mean, 1e-11, 1e-13 * scale.max())
+        off = np.abs(covariance - true_covariance) / (1e-11 * np.outer(scale, scale) + 1e-28)
+        close(f"covariance of the kick over 1/{share} step", np.where(off <= 1, true_covariance, covariance),
+              true_covariance, 0)  # fmt: skip
+
+
+SAMPLES = 20_000
+
+
+def sampled(what, samples, truth):
+    """The mean of `samples`, `(SAMPLES, ...)`, equals `truth` within five standard errors."""
+    samples = np.asarray(samples)
+    error = samples.std(axis=0) / len(samples) ** 0.5
+    distance = np.max(np.abs(samples.mean(axis=0) - truth) / (error + 1e-12))
+    assert distance < 5, f"{what}: off by {distance:.0f} standard errors"
+
+
+def sampled_kicks(entry, equation):
+    """Mean and covariance of kicks that are no polynomials."""
+    state, t = some_state(equation, 0.1), some_time(equation)
+
+    @eqx.filter_jit
+    def kicks(equation, share):
+        dt = equation.learning_rate / share
+        flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, share)))
+        normals = jax.random.normal(jax.random.key(share), (SAMPLES, flat_zeros.size))
+        return jax.vmap(lambda x: flat(equation.kick(t, state, OBJECTIVE, unravel(x), dt)))(normals)
+
+    for share in (1, 2):
+        mean, covariance = (np.asarray(x) for x in expected(equation, state, share))
+        away = np.asarray(kicks(equation, share)) - mean
+        sampled(f"mean of the kick over 1/{share} step", away, 0.0)
+        sampled(f"covariance of the kick over 1/{share} step", away[:, :, None] * away[:, None, :], covariance)
+
+
+def mean_velocity(entry, equation):
+    """The drift is the mean velocity over the noisy gradient itself: a third route to the mean."""
+    polynomial = not isinstance(equation, AbstractSignEquation)
+    state, t = some_state(equation, 1.0 if polynomial else 0.1), some_time(equation)
+    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+    if polynomial:
+        points, weights = grid(flat_zeros.size)
+    else:
+        points = np.random.default_rng(3).normal(size=(SAMPLES, flat_zeros.size))
+
+    @eqx.filter_jit
+    def both(equation, points):
+        def velocity(normals):
+            gradient = equation.gradient(equation.params(state), OBJECTIVE, unravel(normals))
+            return flat(equation.velocity(t, state, gradient))
+
+        return flat(equation.drift(t, state, OBJECTIVE)), jax.vmap(velocity)(points)
+
+    drift, velocities = both(equation, jnp.asarray(points))
+    if polynomial:
+        close("drift", drift, weights @ velocities, 1e-11, 1e-14)
+    else:
+        sampled("drift", velocities, np.asarray(drift))
+
+
+def without_noise(entry, equation):
+    """Shuffled epochs and full batches: no normals, and flow + kick is the drift."""
+    state, t, dt = some_state(equation), some_time(equation), equation.learning_rate / 2
+    for still in (dataclasses.replace(equation, sampling="shuffled"), quiet(equation)):
+        if still.random:  # heat
+            continue
+        assert still.noise(state, OBJECTIVE, 1) is None, "normals without noise"
+
+        @eqx.filter_jit
+        def both(still):
+            kick = flat(still.kick(t, state, OBJECTIVE, None, dt))
+            drift, flow = (flat(f(t, state, OBJECTIVE)) for f in (still.drift, still.flow))
+            return dt * flow + kick, dt * drift
+
+        close("flow + kick", *both(still), 1e-12, 1e-15)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The twin
+
+
+def with_params(equation, state, params):
+    return eqx.tree_at(equation.params, state, params)
+
+
+def in_turn(equation, t, state, euler, gradient):
+    """The memory after a step, every part of it computed along the new values of those declared before it.
+
+    The first part is that of an Euler step, and so are all where no part of the memory enters the velocity of another.
+    """
+    names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
+    moved = dataclasses.replace(state, **{names[0]: getattr(euler, names[0])})
+    for name in names[1:]:
+        rate = getattr(equation.velocity(t, moved, gradient), name)
+        new = jax.tree.map(lambda y, v: y + equation.learning_rate * v, getattr(state, name), rate)
+        moved = dataclasses.replace(moved, **{name: new})
+    return moved
+
+
+def euler_is_the_twin(entry, equation):
+    """At dt = learning_rate, on the same Gaussian gradients, one Euler step is one of Optax, but for the order in it.
+
+    The memory of an Euler step is the twin's. Its parameters move along the old memory, the twin's along the new one:
+    theta' = theta + eta velocity(t + eta, new memory), or `entry.along` the old one. Without memory the two are one.
+    """
+    eta, twin = equation.learning_rate, entry.plain
+    state, memory = equation.init(PARAMS), twin.init(PARAMS)
+    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+    normals = np.random.default_rng(2).normal(size=(6, flat_zeros.size))
+    memoryless = jax.tree.structure(state) == jax.tree.structure(PARAMS)
+
+    @jax.jit
+    def both(t, state, memory, xi):
+        params = equation.params(state)
+        xi = unravel(xi)
+        gradient = equation.gradient(params, OBJECTIVE, xi)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory = twin.update(gradient, memory, params)
+        euler = jax.tree.map(jnp.add, state, equation.euler(t, state, OBJECTIVE, xi, eta))
+        if memoryless:
+            remembered, implicit = euler, equation.params(euler)
+        else:
+            along = entry.along == "new"
+            remembered = in_turn(equation, t + eta, state, euler, gradient) if along else state
+            velocity = equation.params(equation.velocity(t + eta, remembered, gradient))
+            implicit = jax.tree.map(lambda p, v: p + eta * v, params, velocity)
+        started = equation.start(state, OBJECTIVE, xi)
+        return optax.apply_updates(params, updates), memory, remembered, implicit, started
+
+    for step, xi in enumerate(normals):
+        params, memory, remembered, implicit, started = both(step * eta, state, memory, xi)
+        close(f"parameters after step {step + 1}", flat(implicit), flat(params), 1e-12, 1e-15)
+        state = with_params(equation, remembered, params)
+        if step == 0 and started is not None:  # a first step taken as the algorithm takes it
+            close("state after the first step", flat(started), flat(state), 1e-12, 1e-15)
+
+
+@functools.cache
+def classification():
+    """A tanh network and clouds of Gaussian points in ten classes, in float64.
+
+    Images with pixels that are nearly always dark have gradients of 1e-17, out of which Adam makes steps of rounding.
+    """
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, size=256)
+    points = rng.normal(size=(10, 16))[labels] + rng.normal(size=(256, 16))
+    return mlp(jax.random.key(3), (16, 16, 10)), jnp.asarray(points), jnp.asarray(labels)
+
+
+def cross_entropy(network, example):
+    image, label = example
+    return optax.softmax_cross_entropy_with_integer_labels(network(image), label)
+
+
+def plain_loop(optimizer, network, images, labels, batches):
+    """The weights after every step of a loop as Optax's documentation writes it, with a mean over the batch."""
+
+    @eqx.filter_jit
+    def step(network, memory, indices):
+        def mean(network):
+            return jnp.mean(jax.vmap(cross_entropy, in_axes=(None, 0))(network, (images[indices], labels[indices])))
+
+        gradient = eqx.filter_grad(mean)(network)
+        updates, memory = optimizer.update(gradient, memory, arrays(network))
+        return eqx.apply_updates(network, updates), memory
+
+    with jax.numpy_dtype_promotion("standard"):
+        memory = optimizer.init(arrays(network))
+        record = [flat(arrays(network))]
+        for indices in batches:
+            network, memory = step(network, memory, indices)
+            record.append(flat(arrays(network)))
+    return np.array(record)
+
+
+BATCH = 16
+WEIGHTS = {"weights": lambda network: flat(arrays(network))}
+
+
+@functools.cache
+def batches(objective_size, steps):
+    """The same for every equation at key 0, so that they are drawn once."""
+    objective = Objective(lambda params, example: 0.0 * params, jnp.zeros(objective_size))
+    return minibatches(SGD(0.1, BATCH), objective, steps=steps, key=jax.random.key(0))
+
+
+def twin_is_plain_optax(entry, equation, steps=100):
+    """A hundred steps of `train` on a network, on real batches, are those of a plain loop over Optax, to 1e-12.
+
+    Those of a dynamics with a heat bath at temperature zero.
+    """
+    network, images, labels = classification()
+    objective = Objective(cross_entropy, (images, labels))
+    record = plain_loop(entry.plain, network, images, labels, batches(len(labels), steps))
+    assert np.abs(record[-1] - record[0]).max() > 1e-2, "the network did not move"
+    cold = {"temperature": 0.0} if "temperature" in fields(equation) else {}
+    equation = dataclasses.replace(equation, batch_size=BATCH, **cold)
+    run = train(equation, objective, network, steps=steps, key=jax.random.key(0), observe=WEIGHTS)
+    close("weights", run.observables["weights"][0], record, 0, 1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Order
+
+
+def order(entry, equation):
+    """Without noise the error in natural time is of the order that the equation claims, within .15.
+
+    `entry.orders` may give the number of `steps` at the first step length, the `transient` in such steps, the `claim`, the
+    `factor` of the first learning rate to the registered one, or an `equation` to be swept instead.
+    """
+    options = {"steps": 8, "transient": 0, "claim": 1, "factor": 1.0} | entry.orders
+    first = quiet(options.get("equation", equation)).rescaled(options["factor"])
+    length = float(first.time_per_step())
+    # The learning rates that halve the natural time of a step.
+    exponent = np.log2(length / float(first.rescaled(0.5).time_per_step()))
+    rates = [float(first.learning_rate) * 2 ** (-k / exponent) for k in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = orders(
+            first, OBJECTIVE, PARAMS, time=options["steps"] * length, learning_rates=rates,
+            transient=options["transient"] * length, observe=VECTOR,
+        )  # fmt: skip
+    slope, verdict = report.slope["params"]["mean"], report.verdict["params"]["mean"]
+    assert abs(slope - options["claim"]) < 0.15, f"slope {slope:.2f} in place of {options['claim']}, {verdict}"
+    assert verdict == "holds", f"slope {slope:.2f}: {verdict}"
+
+
+VECTOR = {"params": flat}
+
+# The cheap ones first: a mutant is shown to them in this order.
+LAWS = {
+    law.__name__: law
+    for law in (
+        scaling, construction, no_recompilation, structure, float32, euler_is_the_twin, kick_moments, without_noise,
+        mean_velocity, jit_and_vmap, order, twin_is_plain_optax,
+    )
+}  # fmt: skip

@@ -1,0 +1,41 @@
+"""Mutants of AdaGrad."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from equations import AdaGrad
+from equations._base import AbstractEquation
+
+from ._second_moment import Noiseless, Shiftless
+
+
+class WithoutNoise(Noiseless, AdaGrad):
+    """The sum follows the mean of the squared gradient, without noise."""
+
+
+class WithoutShift(Shiftless, AdaGrad):
+    """The sum is of the squares of the mean gradient; its noise stays."""
+
+
+class SumInTime(AdaGrad):
+    """A sum over time and not over steps: without the factor 1/eta."""
+
+    def velocity(self, t, state, gradient):
+        rates = super().velocity(t, state, gradient)
+        return dataclasses.replace(rates, nu=jax.tree.map(jnp.square, gradient))
+
+
+class SameAccumulator(AdaGrad):
+    """Another learning rate at the same initial accumulator."""
+
+    def rescaled(self, factor):
+        return AbstractEquation.rescaled(self, factor)
+
+
+class TimeOfGradientDescent(AdaGrad):
+    """The clock eta * step, in which there is no limit."""
+
+    def time_per_step(self):
+        return jnp.asarray(self.learning_rate)

@@ -1,0 +1,70 @@
+"""Mutants of Adam."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from equations import Adam
+from equations._base import AbstractEquation
+
+
+def noise_variance(equation, params, signal):
+    """diag(C)/B."""
+
+    def gradient(index):
+        return signal.take(index[None]).gradient(params)
+
+    gradients = jax.vmap(gradient)(jnp.arange(signal.size))
+    return jax.tree.map(lambda g: jnp.var(g, axis=0) / equation.batch_size, gradients)
+
+
+class WithoutNoise(Adam):
+    """The second moment follows the mean of the squared gradient, without noise."""
+
+    def kick(self, t, state, signal, noise, dt):
+        kick = super().kick(t, state, signal, noise, dt)
+        rate = dt * (1 - self.b2) / self.learning_rate
+        gradient, variance = signal.gradient(state.params), noise_variance(self, state.params, signal)
+        return eqx.tree_at(lambda k: k.nu, kick, jax.tree.map(lambda g, v: rate * (g**2 + v), gradient, variance))
+
+
+class WithoutShift(Adam):
+    """The second moment is driven by the square of the mean gradient; its noise stays."""
+
+    def kick(self, t, state, signal, noise, dt):
+        kick = super().kick(t, state, signal, noise, dt)
+        rate = dt * (1 - self.b2) / self.learning_rate
+        shift = noise_variance(self, state.params, signal)
+        return eqx.tree_at(lambda k: k.nu, kick, jax.tree.map(lambda nu, v: nu - rate * v, kick.nu, shift))
+
+
+class EpsilonInside(Adam):
+    """eps inside the root."""
+
+    def direction(self, steps, state, gradient):
+        inside = eqx.tree_at(lambda e: (e.eps, e.eps_root), self, (0.0 * self.eps, self.eps))
+        return Adam.direction(inside, steps, state, gradient)
+
+
+class NoBiasCorrection(Adam):
+    """The moments as they are."""
+
+    def direction(self, steps, state, gradient):
+        return super().direction(jnp.full((), jnp.inf), state, gradient)
+
+
+class FixedRates(Adam):
+    """Another learning rate at the same b1 and b2."""
+
+    def rescaled(self, factor):
+        return AbstractEquation.rescaled(self, factor)
+
+
+class FromZero(Adam):
+    """Bias correction with the exponent t/eta + 1 from t = 0, in place of a first discrete step."""
+
+    def velocity(self, t, state, gradient):
+        return super().velocity(t + self.learning_rate, state, gradient)
+
+    def start(self, state, signal, noise):
+        return None

@@ -1,0 +1,46 @@
+"""Mutants of Momentum."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from equations import Momentum
+from equations._base import AbstractEquation
+from equations.momentum import MomentumState
+
+
+class NoFriction(Momentum):
+    """The memory never forgets."""
+
+    def velocity(self, t, state, gradient):
+        rates = super().velocity(t, state, gradient)
+        force = jax.tree.map(lambda f, m: f + (1 - self.momentum) * m / self.learning_rate, rates.trace, state.trace)
+        return MomentumState(rates.params, force)
+
+
+class Averaged(Momentum):
+    """The gradient enters with the weight 1 - beta, as in an average."""
+
+    def velocity(self, t, state, gradient):
+        return super().velocity(t, state, jax.tree.map(lambda g: (1 - self.momentum) * g, gradient))
+
+
+class OtherLookAhead(Momentum):
+    """Nesterov's look-ahead where there is none, and none where there is."""
+
+    def twin(self):
+        return optax.sgd(self.learning_rate, momentum=self.momentum, nesterov=not self.nesterov)
+
+
+class FixedMomentum(Momentum):
+    """Another learning rate at the same momentum."""
+
+    def rescaled(self, factor):
+        return AbstractEquation.rescaled(self, factor)
+
+
+class TimeOfGradientDescent(Momentum):
+    """The clock eta * step, in which there is no limit."""
+
+    def time_per_step(self):
+        return jnp.asarray(self.learning_rate)

@@ -1,0 +1,38 @@
+"""Mutants of Scheduled."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from equations import Scheduled
+
+
+class RootOfTheFactor(Scheduled):
+    """The noise has the factor sqrt(s), as that of eta would be."""
+
+    def kick(self, t, state, signal, noise, dt):
+        root = jnp.sqrt(self.factor(t / self.learning_rate))
+        return jax.tree.map(lambda k: k / root, super().kick(t, state, signal, noise, dt))
+
+
+class MemoryToo(Scheduled):
+    """The memory is scheduled as well."""
+
+    def linear(self, t, rates):
+        return jax.tree.map(lambda rate: self.factor(t / self.learning_rate).astype(rate.dtype) * rate, rates)
+
+
+class NotStretched(Scheduled):
+    """A schedule in steps, whatever the learning rate."""
+
+    def rescaled(self, factor):
+        return type(self)(**vars(super().rescaled(factor)) | {"stretch": self.stretch})
+
+
+class OneStepLate(Scheduled):
+    """The factor of the step before."""
+
+    def twin(self):
+        return optax.chain(
+            self.inner.twin(), optax.scale_by_schedule(lambda step: self.factor(jnp.maximum(step - 1, 0)))
+        )

@@ -1,0 +1,30 @@
+"""Mutants of underdamped Langevin dynamics; those of its temperature are in test_langevin."""
+
+import jax
+import jax.numpy as jnp
+
+from equations import UnderdampedLangevin
+
+
+class NoFriction(UnderdampedLangevin):
+    """dp = -g dh + heat."""
+
+    def velocity(self, t, state, gradient):
+        force = jax.tree.map(lambda g: g / self.learning_rate, gradient)
+        return type(state)(jax.tree.map(jnp.negative, state.trace), force)
+
+
+class FrictionPerStep(UnderdampedLangevin):
+    """beta = 1 - gamma eta in the equation."""
+
+    def velocity(self, t, state, gradient):
+        force = jax.tree.map(lambda m, g: g / self.learning_rate - self.friction * m, state.trace, gradient)
+        return type(state)(jax.tree.map(jnp.negative, state.trace), force)
+
+
+class Frozen(UnderdampedLangevin):
+    """Without heat and without batches."""
+
+    def kick(self, t, state, signal, noise, dt):
+        kick = super().kick(t, state, signal, noise, dt)
+        return type(state)(kick.params, jax.tree.map(jnp.zeros_like, kick.trace))

@@ -1,0 +1,28 @@
+"""Mutants of Volumized."""
+
+import jax
+import jax.numpy as jnp
+
+from equations import Volumized
+
+
+class MomentKept(Volumized):
+    """The first moment is not scaled back."""
+
+    def added(self, t, state):
+        rates = jax.tree.map(jnp.zeros_like, state)
+        return self.with_params(rates, self.params(super().added(t, state)))
+
+
+class ToTheOrigin(Volumized):
+    """Outside the box a weight decays to zero, not to the wall."""
+
+    def _beyond(self, parameter):
+        return jnp.where(self._outside(parameter), parameter, 0.0)
+
+
+class FixedAlpha(Volumized):
+    """Another learning rate at the same alpha."""
+
+    def rescaled(self, factor):
+        return type(self)(**vars(super().rescaled(factor)) | {"alpha": self.alpha})

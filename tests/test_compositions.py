@@ -1,0 +1,346 @@
+"""Schedules, weight decay, volumization, penalties and reparametrisations, around any equation: exact facts about them."""
+
+import dataclasses
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import laws
+import numpy as np
+import optax
+import pytest
+from mutants.scheduled import RootOfTheFactor
+from oracles import squared_error
+from registry import EQUATIONS
+
+from dynamics import solve, train
+from equations import (
+    SGD,
+    Adam,
+    AdamW,
+    Factors,
+    LabelNoise,
+    Momentum,
+    Objective,
+    SignSGD,
+    Spred,
+    decayed,
+    from_optax,
+    modified,
+    regularised,
+    scheduled,
+    syre,
+    volumized,
+)  # fmt: skip
+from validation import compare, orders
+
+CURVATURES, ETA, STEPS = np.array([1.0, 0.3]), 0.1, 40
+WARM = optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, STEPS, 0.1)
+
+
+def quadratic(w, centre):
+    return 0.5 * jnp.sum(CURVATURES * (w - centre) ** 2)
+
+
+def at_rest(dimension=2):
+    """A quadratic about the origin, and about eight centres around it."""
+    centres = np.random.default_rng(0).normal(size=(8, dimension))
+    return Objective(quadratic, np.zeros((1, dimension))), Objective(quadratic, centres - centres.mean(0))
+
+
+def factors():
+    """s of every training step, shape (STEPS,), and inside it, (STEPS, 64)."""
+    with jax.numpy_dtype_promotion("standard"):
+        fine = jax.vmap(WARM)((jnp.arange(STEPS * 64) + 0.5) / 64).reshape(STEPS, 64)
+        return np.asarray(jax.vmap(WARM)(jnp.arange(STEPS))), np.asarray(fine)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Schedules
+
+
+def test_warm_up_on_a_quadratic_is_exact():
+    """The algorithm: a product over steps; the equation: the exponential of the integral; their times: sums of rates."""
+    still, start = at_rest()[0], jnp.array([1.0, -2.0])
+    each, inside = factors()
+    rule = scheduled(SGD(ETA), WARM)
+    run, flow = (side(rule, still, start, steps=STEPS, save_every=10) for side in (train, solve))
+    discrete = start * np.prod(1 - ETA * each[:, None] * CURVATURES, axis=0)
+    continuous = start * np.exp(-ETA * inside.mean(1).sum() * CURVATURES)
+    np.testing.assert_allclose(run.final[0], discrete, rtol=1e-13)
+    np.testing.assert_allclose(flow.final[0], continuous, rtol=1e-6)
+    times = ETA * np.concatenate([[0], np.cumsum(each)])[::10]
+    np.testing.assert_allclose(run.times, times, rtol=1e-13)
+    np.testing.assert_allclose(flow.times, times, rtol=1e-13)
+    np.testing.assert_allclose(flow.to_xarray()["time"], times, rtol=1e-13)
+    assert abs(discrete / continuous - 1).max() > 1e-3  # the two are told apart
+
+
+def test_the_noise_has_the_factor_of_the_schedule():
+    """V' = (1 - eta s h)^2 V + (eta s)^2 sigma^2 for the algorithm, dV/dt = -2 s h V + eta s^2 sigma^2 for the equation."""
+    noisy, paths = at_rest()[1], 4000
+    each, inside = factors()
+    sigma2 = CURVATURES**2 * np.var(np.asarray(noisy.data), axis=0)
+    exact = {train: np.zeros(2), solve: np.zeros(2), "root": np.zeros(2)}
+    for s, fine in zip(each, inside, strict=True):
+        exact[train] = (1 - ETA * s * CURVATURES) ** 2 * exact[train] + (ETA * s) ** 2 * sigma2
+        for s in fine:
+            for side, power in ((solve, 2), ("root", 1)):
+                exact[side] += ETA / 64 * (-2 * s * CURVATURES * exact[side] + ETA * s**power * sigma2)
+
+    def distance(side, rule, wanted):
+        run = side(rule, noisy, jnp.zeros(2), steps=STEPS, key=jax.random.key(0), paths=paths, save_every=STEPS)
+        squares = np.asarray(run.final) ** 2
+        return np.max(np.abs(squares.mean(0) - wanted) / (squares.std(0) / paths**0.5))
+
+    rule = scheduled(SGD(ETA, 1), WARM)
+    found = {side.__name__: distance(side, rule, exact[side]) for side in (train, solve)}
+    mutant = distance(solve, RootOfTheFactor(**laws.fields(rule)), exact[solve])
+    print(f"\nvariances {exact}: {found} s.e.; noise with sqrt(s) rejected at {mutant:.0f} s.e.")
+    assert max(found.values()) < 4 and mutant > 8
+
+
+def test_adamw_is_a_composition():
+    """Optax's AdamW with a schedule, to 1e-12 over a hundred steps; its equation is ours for AdamW."""
+    decay, schedule = 0.1, optax.cosine_decay_schedule(1.0, 200)
+    entry = dataclasses.replace(EQUATIONS["adam"], plain=optax.adamw(lambda k: 0.05 * schedule(k), weight_decay=decay))
+    laws.twin_is_plain_optax(entry, scheduled(decayed(Adam(0.05, 2), decay), schedule))
+    one, other = decayed(Adam(0.05, 2), decay), AdamW(0.05, 2, weight_decay=decay)
+    state, t = laws.some_state(one), laws.some_time(one)
+    np.testing.assert_allclose(*(laws.flat(e.drift(t, state, laws.OBJECTIVE)) for e in (one, other)), rtol=1e-13)
+
+
+def test_decay_before_the_optimizer_is_a_penalty():
+    """`regularised` by decay/2 |theta|^2 is optax.add_decayed_weights before Adam."""
+    network, images, labels = laws.classification()
+    penalty = lambda p: 0.05 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(laws.arrays(p)))  # noqa: E731
+    objective = regularised(Objective(laws.cross_entropy, (images, labels)), penalty)
+    plain = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.05))
+    record = laws.plain_loop(plain, network, images, labels, laws.batches(len(labels), 20))
+    run = train(Adam(0.05, laws.BATCH), objective, network, steps=20, key=jax.random.key(0), observe=laws.WEIGHTS)
+    np.testing.assert_allclose(run.observables["weights"][0], record, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(objective.value(network) - objective.signal.value(network), penalty(network), rtol=1e-12)
+
+
+def test_a_penalty_makes_no_noise():
+    params, weights = laws.PARAMS, jnp.array([1.0, -2.0, 1.0])
+    more = regularised(laws.OBJECTIVE, lambda p: jnp.sum(p["w"] ** 2))
+    np.testing.assert_allclose(*(laws.flat(s.gradient(params, weights)) for s in (more, laws.OBJECTIVE)), atol=1e-15)
+    change = more.gradient(params)["w"] - laws.OBJECTIVE.gradient(params)["w"]
+    np.testing.assert_allclose(change, 2 * params["w"], rtol=1e-14)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Free composition
+
+
+def test_the_series_of_a_composition():
+    """modified(scheduled(decayed(...))) has the order it says; the schedule is a function of the natural time."""
+    rule = scheduled(decayed(SGD(0.2), 0.3), optax.cosine_decay_schedule(1.0, 20))
+    for order in (1, 2):
+        equation = modified(rule, order=order) if order > 1 else rule
+        report = orders(equation, laws.OBJECTIVE, laws.PARAMS, time=1.6, learning_rates=[0.2, 0.1, 0.05, 0.025],
+                        observe=laws.VECTOR)  # fmt: skip
+        slope = report.slope["params"]["mean"]
+        print(f"\norder {order} of a scheduled, decayed SGD: slope {slope:.2f}")
+        assert abs(slope - order) < 0.15 and report.verdict["params"]["mean"] == "holds"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        scheduled(volumized(decayed(Momentum(0.05, 2, nesterov=True), 0.1), 0.5, 0.9), WARM),
+        decayed(scheduled(from_optax(optax.rmsprop, 0.05, 2), WARM), 0.1),
+        scheduled(SignSGD(0.05, 2), WARM),
+        volumized(SGD(0.05, noise_model=LabelNoise(0.3)), 0.5, 0.9),
+    ],
+    ids=["momentum", "rmsprop", "sign_sgd", "label_noise"],
+)
+def test_wrappers_keep_what_the_equation_says(rule):
+    """Drift, kick and diffusion fit each other under any of them, in any order, also where they are not the defaults."""
+    laws.structure(None, rule)
+    laws.no_recompilation(None, rule)
+    if rule.is_affine(laws.some_state(rule)) and not rule.gradient_noise.injects:  # the moments are known exactly
+        laws.kick_moments(None, rule)
+    state, t = laws.some_state(rule), laws.some_time(rule)
+    changed = rule._changed(t, state, rule.inner.drift(t, state, laws.OBJECTIVE))
+    np.testing.assert_allclose(laws.flat(rule.drift(t, state, laws.OBJECTIVE)), laws.flat(changed), rtol=1e-13)
+
+
+def test_other_batches_reach_the_inner_equation():
+    rule = scheduled(decayed(SGD(0.1, 2), 0.1), WARM)
+    still = dataclasses.replace(rule, batch_size=None)
+    assert rule.random and not still.random and still.equation.equation.batch_size is None
+    assert float(rule.rescaled(0.5).inner.inner.learning_rate) == 0.05
+
+
+def test_compare_takes_a_composition_and_names_it():
+    found = compare(scheduled(decayed(Adam(0.05), 0.1), WARM), regularised(at_rest()[0], jnp.sum), jnp.ones(2), steps=20,
+                    paths=1, save_every=10)  # fmt: skip
+    assert "Scheduled(Decayed(Adam)), learning rate 0.05" in str(found) and list(found.moments) == ["loss"]
+    document = found.to_dict()
+    assert document["hyperparameters"]["weight_decay"] == 0.1 and document["hyperparameters"]["b1"] == 0.9
+    np.testing.assert_allclose(document["times"], found.run.times, rtol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Volumization
+
+
+def test_volumization_at_its_ends():
+    """V = 0 is weight decay, alpha = 1 nothing, alpha = 0 a box that no weight leaves."""
+    inner, params = SGD(0.1, 2), laws.PARAMS
+    drift = lambda e: laws.flat(e.drift(jnp.zeros(()), params, laws.OBJECTIVE))  # noqa: E731
+    np.testing.assert_allclose(drift(volumized(inner, 0.0, 0.9)), drift(decayed(inner, 1.0)), rtol=1e-13)
+    np.testing.assert_allclose(drift(volumized(inner, 0.1, 1.0)), drift(inner), rtol=1e-15)
+    objective = Objective(quadratic, np.array([[3.0, -3.0]]))
+    for side, slack in ((train, 1e-12), (solve, 0.5)):
+        run = side(volumized(Momentum(0.1, momentum=0.5), 1.0), objective, jnp.zeros(2), steps=60, save_every=60)
+        assert np.all(np.abs(np.asarray(run.final)) <= 1 + slack) and np.all(np.abs(np.asarray(run.final)) > 0.9)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spred
+
+
+@functools.cache
+def lasso():
+    """A sparse regression, and the minimum of its L1 penalty 0.2 by proximal gradient steps (ISTA)."""
+    rng = np.random.default_rng(0)
+    x, kappa = rng.normal(size=(60, 20)), 0.1
+    y = x @ np.where(np.arange(20) < 6, 2 * rng.normal(size=20), 0) + 0.3 * rng.normal(size=60)
+    hessian, force, v = x.T @ x / 60, x.T @ y / 60, np.zeros(20)
+    step = 1 / np.linalg.eigvalsh(hessian)[-1]
+    for _ in range(5000):
+        u = v - step * (hessian @ v - force)
+        v = np.sign(u) * np.maximum(np.abs(u) - step * 2 * kappa, 0)
+    return Objective(squared_error, (x, y)), kappa, v
+
+
+@pytest.mark.parametrize("rule", [SGD(0.05), Momentum(0.02, momentum=0.9)], ids=["sgd", "momentum"])
+def test_spred_is_the_lasso(rule):
+    """To 1e-12, its zeros far below that; half the decay is another lasso."""
+    objective, kappa, exact = lasso()
+    start, steps = Factors.of(jnp.zeros(20)), 20_000
+
+    def distance(kappa):
+        found = train(rule, Spred(objective, kappa), start, steps=steps, save_every=steps).final.product()[0]
+        return np.asarray(found), np.abs(np.asarray(found) - exact).max()
+
+    (found, off), (_, other) = distance(kappa), distance(kappa / 2)
+    print(f"\nspred - lasso {off:.1e}, zeros {np.abs(found[exact == 0]).max():.0e}, half the decay {other:.2f}")
+    assert 5 < np.sum(exact == 0) < 20
+    assert off < 1e-12 and np.abs(found[exact == 0]).max() < 1e-30 and other > 1e-2
+
+
+def test_the_lasso_is_that_of_scikit_learn():
+    from sklearn.linear_model import Lasso
+
+    objective, kappa, exact = lasso()
+    model = Lasso(alpha=2 * kappa, fit_intercept=False, tol=1e-14, max_iter=100_000).fit(
+        *map(np.asarray, objective.data)
+    )
+    np.testing.assert_allclose(model.coef_, exact, atol=1e-12)
+
+
+def test_the_imbalance_of_the_factors_decays_as_it_should():
+    """u^2 - w^2 falls as e^{-4 kappa t} under the flow, whatever the loss; the sign of the product may change before."""
+    objective, kappa, _ = lasso()
+    start = Factors.of(jnp.full(20, 0.1), imbalance=0.5)
+    np.testing.assert_allclose(start.product(), 0.1, rtol=1e-14)
+    flow = solve(SGD(0.05), Spred(objective, kappa), start, steps=60, save_every=20,
+                 observe={"c": lambda f: f.u**2 - f.w**2, "v": lambda f: f.product()})  # fmt: skip
+    np.testing.assert_allclose(
+        flow.observables["c"][0], 0.5 * np.exp(-4 * kappa * flow.times)[:, None] + np.zeros(20), rtol=1e-5
+    )
+    assert np.min(np.asarray(flow.observables["v"])) < -0.1
+
+
+def test_spred_takes_a_module():
+    network, images, labels = laws.classification()
+    factors, objective = Factors.of(network), Objective(laws.cross_entropy, (images, labels))
+    signal = Spred(objective, 0.0)
+    np.testing.assert_allclose(signal.value(factors), objective.value(network), rtol=1e-12)
+    run = train(Adam(1e-2, 16), signal, factors, steps=3, key=jax.random.key(0), observe={"loss": signal.value})
+    assert np.all(np.isfinite(run.observables["loss"]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Syre
+
+
+def neurons(params, example):
+    x, y = example
+    return 0.5 * (jnp.dot(params["a"], jnp.tanh(params["w"] @ x)) - y) ** 2
+
+
+def test_syre_tells_duplicated_neurons_apart():
+    """Four neurons that begin alike stay alike under plain decay, and fit three different ones under syre."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 3))
+    y = np.tanh(x @ rng.normal(size=(3, 3)).T) @ np.array([1.0, -1.5, 2.0])
+    objective = Objective(neurons, (x, y))
+    start = {"w": jnp.tile(0.5 * jnp.asarray(rng.normal(size=3)), (4, 1)), "a": jnp.full(4, 0.3)}
+    found = {}
+    for spread, diagonal in ((0.0, False), (0.001, False), (0.1, False), (0.0, True)):
+        penalty = syre(start, jax.random.key(7), strength=1e-3, spread=spread, diagonal=diagonal)
+        run = train(Momentum(0.05), regularised(objective, penalty), start, steps=20_000, save_every=20_000)
+        final = jax.tree.map(lambda leaf: leaf[0], run.final)
+        rank = np.linalg.matrix_rank(np.asarray(final["w"]), tol=1e-6)
+        found[spread, diagonal] = rank, 2 * float(objective.value(final))
+        print(
+            f"\nspread {spread}, diagonal {diagonal}: rank {rank}, mean squared error {found[spread, diagonal][1]:.2e}"
+        )
+    assert found.pop((0.0, False))[0] == 1
+    assert all(rank == 3 and error < 1e-2 for rank, error in found.values())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input
+
+
+def test_bad_input(unchecked):
+    sgd, key = SGD(0.1), jax.random.key(0)
+    for error, name, call in (
+        (TypeError, "equation", lambda: scheduled(SGD, WARM)),
+        (TypeError, "equation", lambda: decayed(laws.OBJECTIVE, 0.1)),
+        (TypeError, "schedule", lambda: scheduled(sgd, 0.5)),
+        (ValueError, "schedule", lambda: scheduled(sgd, lambda step: jnp.ones(2))),
+        (ValueError, "schedule", lambda: scheduled(sgd, lambda step: 1 if step > 3 else 2)),
+        (ValueError, "weight_decay", lambda: decayed(sgd, -0.1)),
+        (TypeError, "weight_decay", lambda: decayed(sgd, "0.1")),
+        (ValueError, "volume", lambda: volumized(sgd, -1.0)),
+        (ValueError, "alpha", lambda: volumized(sgd, 1.0, -1.0)),
+        (ValueError, "alpha", lambda: volumized(sgd, 1.0, float("nan"))),
+        (TypeError, "signal", lambda: regularised(None, jnp.sum)),
+        (TypeError, "penalty", lambda: regularised(laws.OBJECTIVE, 0.1)),
+        (TypeError, "signal", lambda: Spred(squared_error, 0.1)),
+        (ValueError, "kappa", lambda: Spred(laws.OBJECTIVE, -0.1)),
+        (ValueError, "imbalance", lambda: Factors.of(laws.PARAMS, 0.0)),
+        (TypeError, "params", lambda: train(sgd, Spred(laws.OBJECTIVE, 0.1), laws.PARAMS, steps=2)),
+        (ValueError, "strength", lambda: syre(laws.PARAMS, key, strength=-1.0)),
+        (TypeError, "key", lambda: syre(laws.PARAMS, 0)),
+        (TypeError, "params", lambda: syre({}, key)),
+        (TypeError, "diagonal", lambda: syre(laws.PARAMS, key, diagonal=1)),
+        (
+            ValueError,
+            "objective",
+            lambda: train(sgd, regularised(laws.OBJECTIVE, lambda p: p["w"]), laws.PARAMS, steps=2),
+        ),
+    ):
+        with pytest.raises(error, match=f"Argument `{name}`"):
+            call()
+
+
+def test_a_schedule_that_was_asked_for_is_kept_under_jit():
+    """An equation is a PyTree: a learning rate that is traced reaches the inner one."""
+    still, rule = at_rest()[0], scheduled(SGD(ETA), WARM)
+
+    @jax.jit
+    def final(rate):
+        changed = eqx.tree_at(lambda e: e.learning_rate, rule, rate)
+        return train(changed, still, jnp.ones(2), steps=STEPS, save_every=STEPS).final[0]
+
+    each, _ = factors()
+    np.testing.assert_allclose(final(0.05), np.prod(1 - 0.05 * each[:, None] * CURVATURES, axis=0), rtol=1e-12)

@@ -1,0 +1,116 @@
+"""The scalings by name, and the rules for the learning rate across batch sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from equations import SGD, Adam, AdamW, Isotropic, LaProp, Momentum, Objective, RMSProp
+from validation import orders, scaling_rule
+
+RNG = np.random.default_rng(0)
+CENTRES = RNG.normal(size=(32, 2))
+CENTRES = 16.0 * (CENTRES - CENTRES.mean(0)) / CENTRES.std(0)  # noise far above the gradient
+PROBLEM = Objective(lambda w, centre: jnp.sum((w - centre) ** 2 / 2), CENTRES)
+START = jnp.array([2.0, -1.0])
+W = {"w": lambda w: w}
+
+
+def test_batch_equivalent_moves_what_the_noise_moves():
+    adam = AdamW(0.1, 16, b1=0.9, b2=0.99, eps=1e-3, eps_root=1e-4, weight_decay=0.1, scaling="batch_equivalent")
+    half = adam.rescaled(0.5)
+    assert half.batch_size == 4
+    for name, value in {"b1": 0.975, "b2": 0.9975, "eps": 2e-3, "eps_root": 4e-4, "weight_decay": 0.05}.items():
+        np.testing.assert_allclose(getattr(half, name), value, rtol=1e-12)
+    np.testing.assert_allclose(half.time_per_step(), adam.time_per_step() / 4, rtol=1e-12)
+    inside, outside = (
+        RMSProp(0.1, 16, eps=1e-3, eps_in_sqrt=root, scaling="batch_equivalent").rescaled(0.5) for root in (True, False)
+    )
+    np.testing.assert_allclose([inside.eps, outside.eps], [4e-3, 2e-3], rtol=1e-12)
+
+
+@pytest.mark.parametrize("equation", [Adam(0.1, 4, scaling="fixed"), Momentum(0.1, 4, scaling="fixed")])
+def test_fixed_moves_nothing_but_the_learning_rate(equation):
+    half = equation.rescaled(0.5)
+    wanted = type(equation)(0.05, 4, scaling="fixed")
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), half, wanted))
+    np.testing.assert_allclose(equation.time_per_step(), 0.1)
+
+
+@pytest.mark.parametrize(
+    "call, kind, words",
+    [
+        (lambda: Adam(0.1, scaling="square_root"), ValueError, "Argument `scaling` must be one of 'ballistic'"),
+        (lambda: Momentum(0.1, scaling="ballistic"), ValueError, "Argument `scaling` must be one of 'square_root'"),
+        (lambda: Adam(0.1, 2, scaling="batch_equivalent").rescaled(0.5), ValueError, r"batch_size \* factor\*\*2"),
+        (lambda: Adam(0.1, scaling="batch_equivalent").rescaled(0.5), ValueError, "noise is that of minibatches"),
+        (
+            lambda: Adam(0.1, 16, noise_model=Isotropic(1.0), scaling="batch_equivalent").rescaled(0.5),
+            ValueError,
+            "noise is that of minibatches",
+        ),
+        (
+            lambda: jax.jit(lambda f: Adam(0.1, 16, scaling="batch_equivalent").rescaled(f).b1)(0.5),
+            TypeError,
+            "Argument `factor` must be a plain number",
+        ),
+        (lambda: RMSProp(0.1, centered=True, bias_correction=True), ValueError, "Argument `bias_correction`"),
+        (lambda: rule(Adam(0.1), "linear"), ValueError, "Argument `equation` must have a batch size"),
+        (lambda: rule(Adam(0.1, 2), "cubic"), ValueError, "Argument `rule` must be one of 'linear', 'square_root'"),
+        (lambda: rule(Adam(0.1, 2), "linear", batch_sizes=8), TypeError, "Argument `batch_sizes`"),
+        (lambda: rule(Adam(0.1, 2), "linear", batch_sizes=[7]), ValueError, "Argument `steps`"),
+        (lambda: rule(Adam(0.1, 2), "linear", tolerance=-1), ValueError, "Argument `tolerance`"),
+    ],
+)
+def test_bad_input(call, kind, words, unchecked):
+    with pytest.raises(kind, match=words):
+        call()
+
+
+def rule(equation, name, steps=1600, **options):
+    defaults = {"batch_sizes": [8], "key": jax.random.key(0), "paths": 4000, "observe": W, "tolerance": 0.2}
+    return scaling_rule(equation, PROBLEM, START, rule=name, steps=steps, **(defaults | options))
+
+
+RULES = {
+    "adam": (Adam(0.01, 2, b1=0.99, b2=0.995), 1600, "square_root"),
+    "rmsprop": (RMSProp(0.01, 2, decay=0.995, bias_correction=True), 1600, "square_root"),
+    "laprop": (LaProp(0.01, 2, b1=0.99, b2=0.995), 1600, "square_root"),
+    "sgd": (SGD(0.002, 2), 400, "linear"),
+    "momentum": (Momentum(0.0005, 2, momentum=0.8), 400, "linear"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "sgd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("rmsprop", "laprop", "momentum"))]
+)
+def test_one_rule_holds_and_the_other_fails(name):
+    """Each is the other's mutant: four times the batch at four times the learning rate, and at twice."""
+    equation, steps, right = RULES[name]
+    wrong = {"linear": "square_root", "square_root": "linear"}[right]
+    good, bad = (rule(equation, which, steps) for which in (right, wrong))
+    print(f"\n{good}\n{bad}")
+    assert good.verdict == "holds" and not any(good.failed)
+    assert bad.verdicts["w"] == {"mean": "fails", "variance": "fails"}
+    distance = np.abs(bad.deviations["w"]["mean"].value) / bad.deviations["w"]["mean"].error
+    print(f"the mean rejects the {wrong} rule at {distance[0]:.0f} s.e.")
+    assert distance[0] > 20
+    assert bad.to_dict()["verdict"] == "fails"
+
+
+def test_the_square_root_rule_ends_where_the_gradient_dominates():
+    """It is a rule for noise: with hardly any, Adam's step is the sign of the gradient, and twice as long."""
+    calm = Objective(lambda w, centre: jnp.sum((w - centre / 160.0) ** 2 / 2), CENTRES)
+    adam = Adam(0.002, 2, b1=0.99, b2=0.995)
+    report = scaling_rule(adam, calm, START, rule="square_root", batch_sizes=[8], steps=400, key=jax.random.key(0),
+                          paths=64, observe=W)  # fmt: skip
+    assert report.verdicts["w"]["mean"] == "fails"
+
+
+def test_fixed_momentum_is_of_first_order_in_eta():
+    """Without noise; the series of its slow path, `memory="slaved"`, says the rest."""
+    calm = Objective(lambda w, centre: jnp.sum((w - centre / 16.0) ** 2 / 2 + jnp.cos(w) / 2), CENTRES)
+    ball = Momentum(0.01, momentum=0.5, scaling="fixed")
+    report = orders(ball, calm, START, time=1.0, learning_rates=[0.02, 0.01, 0.005], observe=W)
+    print(f"\n{report}")
+    assert abs(report.slope["w"]["mean"] - 1) < 0.15 and report.verdict["w"]["mean"] == "holds"

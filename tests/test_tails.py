@@ -1,0 +1,58 @@
+"""Power-law tails: Kesten's root for SGD on a regression with one weight, and the tail of real training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from oracles import squared_error
+
+from dynamics import train
+from equations import SGD, Objective
+from validation import hill, tail_index
+
+
+@pytest.mark.parametrize(
+    ("rate", "batch_size", "index"), [(1.0, 1, 1.09), (0.5, 1, 2.90), (1.0, 4, 3.50), (0.2, 1, 8.30)]
+)
+def test_the_root_for_gaussian_inputs(rate, batch_size, index):
+    """E|1 - rate chi^2_S/S|^beta = 1, by quadrature; the estimate 2S/rate - S is approximate (1, 3, 4, 9)."""
+    squares = np.linspace(0, 15, 200_001)[1:] ** 2
+    weights = np.sqrt(squares) * scipy.stats.chi2.pdf(squares * batch_size, batch_size)
+    assert abs(tail_index(1 - rate * squares, weights) - index) < 0.005
+
+
+def test_the_root_in_closed_form():
+    assert abs(tail_index([2.0, 0.5], [1 / 3, 2 / 3]) - 1) < 1e-12  # 2/3 + 1/3
+    assert abs(tail_index([-3.0, 0.0], [1 / 9, 8 / 9]) - 2) < 1e-12
+    assert tail_index([0.9, -0.5]) == float("inf")
+    for wrong in ([2.0, 0.6], [np.nan], [], [[0.5]]):
+        with pytest.raises(ValueError, match="Argument `multipliers`"):
+            tail_index(wrong)
+    with pytest.raises(ValueError, match="Argument `weights`"):
+        tail_index([0.5, 2.0], [1.0])
+
+
+def test_hill_on_a_pareto_distribution():
+    samples = np.random.default_rng(0).pareto(3.0, size=20_000) + 1
+    estimate = hill(samples, 500)
+    assert abs(estimate.value - 3) < 4 * estimate.error and 0.1 < estimate.error < 0.2
+    for name, call in (("largest", lambda: hill(samples, 1)), ("samples", lambda: hill(np.zeros(9), 3))):
+        with pytest.raises(ValueError, match=f"Argument `{name}`"):
+            call()
+
+
+def test_the_tail_of_training_is_that_of_kesten():
+    """20 000 runs on 400 examples, whose own root is taken; that of half the learning rate, or of pairs, is rejected."""
+    size, rate, paths, steps = 400, 0.5, 20_000, 300
+    x = scipy.stats.norm.ppf((np.arange(size) + 0.5) / size)
+    y = np.random.default_rng(0).permutation(x)
+    run = train(SGD(rate, 1), Objective(squared_error, (x[:, None], y)), jnp.zeros(1), steps=steps, key=jax.random.key(0),
+                paths=paths, save_every=steps)  # fmt: skip
+    estimate = hill(run.final, 200)
+    roots = [tail_index(1 - rate * x**2), tail_index(1 - rate / 2 * x**2),
+             tail_index((1 - rate * (x[:, None] ** 2 + x**2) / 2).ravel())]  # fmt: skip
+    off = np.abs(estimate.value - np.array(roots)) / estimate.error
+    print(f"\ntail index {estimate.value:.2f} +- {estimate.error:.2f}; root {roots[0]:.2f} ({off[0]:.1f} s.e.), "
+          f"at half the rate {roots[1]:.2f} ({off[1]:.0f}), with batches of two {roots[2]:.2f} ({off[2]:.0f})")  # fmt: skip
+    assert off[0] < 4 < min(off[1:])
