@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 from oracles import mlp
 
 import validation._irreversibility as front
@@ -191,6 +192,50 @@ def test_a_rotation_has_no_potential():
         assert abs(r.distances[name] - 2) < 0.02 and r.curl[name] < 0.02  # theta/2 is a gradient, of the wrong sign
     assert abs(r.curl["velocity"] - 1) < 1e-12
     assert abs(r.entropy_production / r.phi - 1) < 0.02
+
+
+class FeedbackAlignment(AbstractSignal):
+    """A linear network of two layers whose error goes back through a fixed matrix, not through the second layer."""
+
+    data: tuple = eqx.field(converter=_examples)
+    feedback: jax.Array
+
+    def surrogate(self, active, frozen, example):
+        x, y = example
+        hidden = frozen[0] @ x
+        error = frozen[1] @ hidden - y
+        return jnp.dot(error, active[1] @ hidden) + jnp.dot(self.feedback @ error, active[0] @ x)
+
+
+@SLOW
+def test_feedback_alignment():
+    """The three displacements still agree, -(Dv) v/2, but not with -grad phi, and they have no potential."""
+    draw = lambda place, *shape: jax.random.normal(jax.random.fold_in(KEY, place), shape)  # noqa: E731
+    weights = [0.5 * draw(1, 3, 4), 0.5 * draw(2, 2, 3)]
+    examples = draw(3, 6, 4), draw(4, 6, 2)
+    r = irreversibility(SGD(1e-3, 2), FeedbackAlignment(examples, draw(5, 3, 2)), weights)
+    print(f"\n{r}")
+    assert r.curl["velocity"] > 0.05 and min(r.curl[name] for name in VECTORS) > 0.05
+    assert all(r.distances[name] > 0.1 for name in VECTORS)
+    forces = [ravel_pytree(r.forces[name])[0] for name in VECTORS]
+    for force in forces[1:]:
+        assert np.linalg.norm(force - forces[0]) < 0.02 * np.linalg.norm(forces[0])
+    aligned = FeedbackAlignment(examples, weights[1].T)  # and backpropagation is the case B = W^T, at this very point
+    assert np.allclose(
+        ravel_pytree(aligned.gradient(weights))[0], ravel_pytree(Objective(deep_linear, examples).gradient(weights))[0]
+    )
+
+
+def test_entropy_production_of_a_quadratic():
+    """(sigma^2/8 eta^2) E Delta s = |(1 - eta H/2) grad L|^2/4 for sigma -> 0; E Delta s in closed form."""
+    curvature, theta, eta, sigma = np.array([1.0, 3.0]), np.array([1.0, -0.5]), 0.1, 1e-4
+    quadratic = Objective(lambda w, h: 0.5 * jnp.sum(h * w**2), curvature[None])
+    step = Step.of(SGD(eta), jnp.asarray(theta), "slaved", 3)
+    measured = eqx.filter_jit(lambda p: step.measures(p, quadratic).entropy_production)(jnp.asarray(theta))
+    m = 1 - eta * curvature
+    entropy = np.sum(((1 - m**2) * theta) ** 2) / (2 * sigma**2) + 0.5 * np.sum(m**2 - 1)
+    assert abs(measured / (sigma**2 / (8 * eta**2) * entropy) - 1) < 1e-6
+    assert abs(measured / (np.sum(((1 - eta * curvature / 2) * curvature * theta) ** 2) / 4) - 1) < 1e-12
 
 
 @SLOW
