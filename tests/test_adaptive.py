@@ -158,8 +158,42 @@ def test_first_order_with_noise(name):
                     learning_rates=rates, key=jax.random.key(0), paths=4096 if name == "adam" else 20_000)  # fmt: skip
     print(f"\n{report}")
     for measure in ("mean", "second moment"):
-        assert abs(report.slope["w"][measure] - 1) < 0.15
+        if name == "amsgrad":  # see the next test
+            assert report.verdict["w"][measure] != "fails"
+        else:
+            assert abs(report.slope["w"][measure] - 1) < 0.15
     assert report.verdict["w"]["variance/eta"] != "fails" and not np.any(report.failed)
+
+
+def test_running_maximum_of_amsgrad():
+    """The honest exception: what the noise of nu does to its maximum, on a gradient of constant mean and variance.
+
+    E nu_max lies O(sqrt(eta)) above its noise-free value. The equation gets that right to O(eta), and its variance over eta
+    to O(sqrt(eta)) only.
+    """
+    rng, rate, variance, paths, parts = np.random.default_rng(0), 2.0, 0.5, 20_000, 8
+    rates, found = np.array([0.1, 0.05, 0.025]), []
+    for eta in rates:
+        dt = eta / parts
+        step, path = np.full((2, paths), 1 + variance)
+        largest, relaxed = step.copy(), path.copy()
+        for _ in range(round(1.6 / eta)):
+            same, other = rng.normal(size=(2, parts, paths))
+            g = 1 + variance**0.5 * same.sum(0) / parts**0.5
+            step = step + rate * eta * (g**2 - step)
+            largest = np.maximum(largest, step)
+            for a, b in zip(same, other, strict=True):
+                noise = 2 * variance**0.5 * a + 2**0.5 * variance * b
+                path = path + rate * (dt * (1 + variance - path) + (eta * dt) ** 0.5 * noise)
+                relaxed = relaxed + dt / eta * np.maximum(path - relaxed, 0)
+        found.append([largest.mean() - 1 - variance, (largest - relaxed).mean(), (largest.var() - relaxed.var()) / eta])
+    slopes = np.log2(np.array(found)[:-1] / np.array(found)[1:])
+    print(
+        f"\nslopes of the bias by noise {slopes[:, 0]}, of the mean's error {slopes[:, 1]}, of Var/eta's {slopes[:, 2]}"
+    )
+    assert np.all(np.abs(slopes[:, 0] - 0.5) < 0.15)
+    assert np.all(np.abs(slopes[:, 1] - 1) < 0.2)
+    assert np.all(np.abs(slopes[:, 2] - 0.5) < 0.25)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

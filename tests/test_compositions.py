@@ -12,7 +12,7 @@ import optax
 import pytest
 from mutants.scheduled import RootOfTheFactor
 from oracles import squared_error
-from registry import EQUATIONS
+from registry import COSINE, EQUATIONS, Entry
 
 from dynamics import solve, train
 from equations import (
@@ -21,6 +21,7 @@ from equations import (
     AdamW,
     Factors,
     LabelNoise,
+    LaProp,
     Momentum,
     Objective,
     SignSGD,
@@ -166,6 +167,22 @@ def test_wrappers_keep_what_the_equation_says(rule):
     state, t = laws.some_state(rule), laws.some_time(rule)
     changed = rule._changed(t, state, rule.inner.drift(t, state, laws.OBJECTIVE))
     np.testing.assert_allclose(laws.flat(rule.drift(t, state, laws.OBJECTIVE)), laws.flat(changed), rtol=1e-13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rule",
+    [
+        scheduled(Momentum(0.05, 2), COSINE),
+        decayed(scheduled(AdamW(0.05, 2), COSINE), 0.1),
+        volumized(Momentum(0.05, 2), 0.2, 0.9),
+        scheduled(from_optax(optax.rmsprop, 0.05, 2, initial_scale=1.0), COSINE),
+        volumized(scheduled(LaProp(0.05, 2), COSINE), 0.3, 0.9),
+    ],
+    ids=["momentum", "adamw", "volumized", "rmsprop", "laprop"],
+)
+def test_the_order_of_a_composition(rule):
+    laws.order(Entry(rule, rule.twin(), orders={"steps": 80, "factor": 0.2}), rule)
 
 
 def test_other_batches_reach_the_inner_equation():

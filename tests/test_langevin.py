@@ -139,22 +139,24 @@ def test_mutants_are_at_another_temperature(mutant, error):
     assert found > 1e-2
 
 
-@pytest.mark.parametrize("batch_size", [pytest.param(None, marks=pytest.mark.slow), 4])
-def test_orders(batch_size):
+LANGEVIN = (Langevin, [0.04, 0.02, 0.01, 0.005])
+UNDERDAMPED = (UnderdampedLangevin, [0.01, 0.0025, 0.000625, 0.00015625])
+SWEEPS = [(*UNDERDAMPED, 4), *(pytest.param(*s, marks=pytest.mark.slow) for s in
+          [(*UNDERDAMPED, None), (*LANGEVIN, 4), (*LANGEVIN, None)])]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "rates", "batch_size"), SWEEPS)
+def test_orders(kind, rates, batch_size):
     """First order in the natural step for mean, second moment and variance, by exact moments, with batches too."""
-    problem = LinearRegression(examples=8)
-    for first, rates in (
-        (Langevin(0.05, batch_size, temperature=T), [0.04, 0.02, 0.01, 0.005]),
-        (UnderdampedLangevin(0.01, batch_size, temperature=T), [0.01, 0.0025, 0.000625, 0.00015625]),
-    ):
-        report = orders(first, problem.objective, problem.start, time=2.0, learning_rates=rates,
-                        observe={"w": lambda w: w})  # fmt: skip
-        assert report.method == "exact moments"
-        measures = ("mean", "second moment", "variance/eta")  # a variance that does not vanish, over 1
-        found = [float(report.slope["w"][measure]) for measure in measures]
-        print(f"\n{type(first).__name__}, batch size {batch_size}: slopes of {measures}: {np.round(found, 2)}")
-        assert set(report.verdict["w"].values()) == {"holds"}
-        assert all(abs(slope - 1) < 0.15 for slope in found)
+    problem, first = LinearRegression(examples=8), kind(rates[0], batch_size, temperature=T)
+    report = orders(first, problem.objective, problem.start, time=2.0, learning_rates=rates,
+                    observe={"w": lambda w: w})  # fmt: skip
+    assert report.method == "exact moments"
+    measures = ("mean", "second moment", "variance/eta")  # a variance that does not vanish, over 1
+    found = [float(report.slope["w"][measure]) for measure in measures]
+    print(f"\n{type(first).__name__}, batch size {batch_size}: slopes of {measures}: {np.round(found, 2)}")
+    assert set(report.verdict["w"].values()) == {"holds"}
+    assert all(abs(slope - 1) < 0.15 for slope in found)
 
 
 def test_too_much_friction(unchecked):
