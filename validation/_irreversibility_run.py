@@ -17,6 +17,7 @@ from ._irreversibility import irreversibility
 from ._symmetry import Symmetry, moments
 
 _HALVINGS = 4
+_RUNS = 8
 
 
 def _problem(key, hidden: int, activation: Callable):
@@ -54,16 +55,18 @@ def measurements(sgd: SGD, key, steps: int, every: int, batches: int, hidden: in
 
 @dataclasses.dataclass(frozen=True)
 class Charges:
-    """The charges of a ReLU network along one training run. `print` gives a few lines.
+    """The charges of a ReLU network along its training, means of eight runs. `print` gives a few lines.
 
-    - `steps`: `(saves,)`; `total`: the charge of the two layers, `(saves,)`; `neurons`: of each neuron, `(saves, width)`.
-    - `flow`: `(saves,)`, the total charge by the Noether flow from the start, its rate measured along the run.
+    - `steps`: `(saves,)`; `total`, `total_error`: the charge of the two layers and its standard error, `(saves,)`.
+    - `neurons`: the charge of each neuron, `(saves, width)`.
+    - `flow`: `(saves,)`, the total charge by the Noether flow from the start, its rate measured along the runs.
     - `parts`: the rate's noise, mean-gradient and decay parts, each `(saves,)`, per training step.
     - `step_error`: the worst relative error of the exact charge step over 20 steps; `tanh_error`: for a tanh network.
     """
 
     steps: np.ndarray
     total: np.ndarray
+    total_error: np.ndarray
     neurons: np.ndarray
     flow: np.ndarray
     parts: dict[str, np.ndarray]
@@ -74,14 +77,14 @@ class Charges:
         change, predicted = self.total[-1] - self.total[0], self.flow[-1] - self.flow[0]
         return (
             f"ReLU network: charge |W_in|^2 + |b|^2 - |W_out|^2 from {self.total[0]:.4f} to {self.total[-1]:.4f}, a "
-            f"change of {change:.4f}; by the Noether flow {predicted:.4f}\n"
+            f"change of {change:.4f} ± {self.total_error[-1]:.4f}; by the Noether flow {predicted:.4f}\n"
             f"exact charge step over 20 steps: relative error {self.step_error:.1e} with ReLU, {self.tanh_error:.1e} with "
             "tanh, which has no such symmetry"
         )
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers."""
-        arrays = {name: getattr(self, name).tolist() for name in ("steps", "total", "neurons", "flow")}
+        arrays = {name: getattr(self, name).tolist() for name in ("steps", "total", "total_error", "neurons", "flow")}
         parts = {name: values.tolist() for name, values in self.parts.items()}
         return arrays | {"parts": parts, "step_error": self.step_error, "tanh_error": self.tanh_error}
 
@@ -114,11 +117,13 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
         return eta * jnp.stack(moments(layers, sgd, objective.bind(static), theta))
 
     observe = {"total": layers.charge, "neurons": neurons, "gains": gains}
+    every = every // 5 if every % 5 == 0 else every  # the rate is summed up between records
     run = train(
         sgd, Objective(decayed, objective.data), network, steps=steps, key=jax.random.fold_in(key, 1), observe=observe,
-        save_every=every,
+        save_every=every, paths=_RUNS,
     )  # fmt: skip
-    total, each, gain = (np.asarray(run.observables[name], float)[0] for name in ("total", "neurons", "gains"))
+    total, each, gain = (np.asarray(run.observables[name], float).mean(axis=0) for name in observe)
+    spread = np.asarray(run.observables["total"], float).std(axis=0, ddof=1) / _RUNS**0.5
     loss = 4 * gamma * (1 - eta * gamma) * total
     rate = gain[:, 1] - loss
     flow = total[0] + np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2 * every * eta)])
@@ -130,5 +135,5 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
     errors = [layers.steps(sgd, objective, net, draws, decay=gamma).error for net in (network, tanh)]
     parts = {"noise": gain[:, 1] - gain[:, 0], "mean gradient": gain[:, 0], "decay": -loss}
     return Charges(
-        np.asarray(run.steps), total, each, flow, {name: eta * part for name, part in parts.items()}, *errors
+        np.asarray(run.steps), total, spread, each, flow, {name: eta * part for name, part in parts.items()}, *errors
     )  # fmt: skip

@@ -61,14 +61,17 @@ def _charges_figure(record):
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.plot(record.steps, record.total, color="#d55e00", marker="o", ms=3, lw=0, label="discrete run")
+    left.errorbar(
+        record.steps, record.total, record.total_error, color="#d55e00", marker="o", ms=3, lw=0, elinewidth=0.8,
+        label="mean of 8 discrete runs",
+    )  # fmt: skip
     left.plot(record.steps, record.flow, color="#0072b2", lw=1.5, label="Noether flow")
     _finish(left, "charge of the two layers", "training step", "")
     middle.plot(record.steps, record.neurons - record.neurons[0], color="#0072b2", lw=0.6, alpha=0.5)
     middle.axhline(0, color="0.6", lw=0.8)
     _finish(middle, "change of the charge of each neuron", "training step", "", legend=False)
     for (name, values), colour in zip(record.parts.items(), ("#d55e00", "#009e73", "#0072b2"), strict=True):
-        right.plot(record.steps, values, color=colour, marker="o", ms=3, lw=1, label=name)
+        right.plot(record.steps, values, color=colour, lw=1, label=name)
     right.axhline(0, color="0.6", lw=0.8)
     right.ticklabel_format(axis="y", scilimits=(-2, 3))
     _finish(right, "parts of the flow, per training step", "training step", "")
