@@ -310,6 +310,13 @@ def test_mutant_independent_batch_on_the_way_back():
 def test_the_report_and_wrong_arguments(unchecked):
     r = irreversibility(SGD(0.02, 2), RESCALING, START, probes=0)
     assert "all 6 batches" in str(r) and "time renormalized" in str(r)
+    still = irreversibility(
+        SGD(0.02, 2), RESCALING, jnp.zeros(2), probes=0
+    )  # the gradient of every example vanishes here
+    assert (
+        still.phi == 0
+        and json.loads(json.dumps(still.to_dict(), allow_nan=False))["distances"]["time_asymmetry"] is None
+    )
     assert json.loads(json.dumps(r.to_dict()))["values"]["backward_error"] == r.backward_error
     for options, words in (
         ({"memory": "warm"}, "Argument `memory` must be one of 'slaved', 'empty'"),

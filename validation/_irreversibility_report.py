@@ -1,6 +1,7 @@
 """What `irreversibility` returns."""
 
 import dataclasses
+import math
 
 from jaxtyping import PyTree
 
@@ -75,12 +76,18 @@ class Irreversibility:
         return "\n".join([heading, "", lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
 
     def to_dict(self) -> dict:
-        """Plain dicts, numbers and strings, without the vectors."""
+        """Plain dicts, numbers and strings, without the vectors; NaN (at a point where phi does not change) is None."""
+
+        def plain(value):
+            if isinstance(value, dict):
+                return {name: plain(part) for name, part in value.items()}
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
         fields = ("phi", "values", "standard_errors", "distances", "distance_errors", "curl", "batches", "enumerated")
         return {
             "equation": type(self.equation).__name__,
             "hyperparameters": hyperparameters(self.equation),
             "memory": self.memory,
             "substeps": self.substeps,
-            **{name: getattr(self, name) for name in fields},
+            **{name: plain(getattr(self, name)) for name in fields},
         }
