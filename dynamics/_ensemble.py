@@ -182,6 +182,6 @@ def for_all_paths(tree: PyTree, paths: int) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (paths, *leaf.shape[1:])), tree)
 
 
-def with_start(first: dict, rest: dict) -> dict:
+def with_start(first: PyTree, rest: PyTree) -> PyTree:
     """Records with the one of step 0 in front."""
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)

@@ -35,9 +35,13 @@ class Path(eqx.Module):
     steps: int = eqx.field(static=True)
     save_every: int = eqx.field(static=True)
     substeps: int = eqx.field(static=True)
+    keep_states: bool = eqx.field(static=True)
 
-    def __call__(self, params: PyTree, key: Array) -> tuple[dict[str, Array], PyTree, Array]:
-        """Records `(saves, ...)`, the last parameters, and the training step of failure, or -1: a scan over intervals."""
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
+        """Records and states `(saves, ...)`, the last parameters, and the training step of failure, or -1.
+
+        A scan over intervals between records.
+        """
         state = self.dynamics.init(params)
         brownian = self._brownian(state, key)
         started = self._start(state, key)
@@ -57,15 +61,19 @@ class Path(eqx.Module):
             failed_at = first_failure(failed_at, self._good(complete), end)
             state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
             meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
-            saved = record(self.observe, self.dynamics.params(recorded), self.static)
-            return (state, recorded, failed_at, block, meter), saved
+            return (state, recorded, failed_at, block, meter), self._saved(recorded)
 
         block = None if brownian is None else brownian.first_block()
         carry = (state, state, jnp.full((), -1, jnp.int32), block, self.meter.init())
         carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
         _, recorded, failed_at, _, meter = carry
         self.meter.close(meter)
-        return with_start(record(self.observe, params, self.static), saves), self.dynamics.params(recorded), failed_at
+        return with_start(self._saved(state), saves), self.dynamics.params(recorded), failed_at
+
+    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
+        """What is kept of a state: the observables and, if wanted, the state itself."""
+        observed = record(self.observe, self.dynamics.params(state), self.static)
+        return observed, state if self.keep_states else None
 
     def _good(self, state) -> Array:
         params = self.dynamics.params(state)
@@ -154,7 +162,7 @@ class Path(eqx.Module):
 
     def adaptive(self, params: PyTree, controller: dfx.AbstractStepSizeController):
         """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""
-        state = self.dynamics.init(params)
+        initial = state = self.dynamics.init(params)
         started = self.dynamics.start(state, self.signal, None)
         begin, state = (0, state) if started is None else (1, started)
         clock_type = _clock_type(state)
@@ -162,7 +170,7 @@ class Path(eqx.Module):
         recorded = jnp.arange(self.save_every, self.steps + 1, self.save_every).astype(clock_type)
 
         def output(t, state, args):
-            return record(self.observe, self.dynamics.params(state), self.static)
+            return self._saved(state)
 
         solution = dfx.diffeqsolve(
             dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)),
@@ -186,7 +194,7 @@ class Path(eqx.Module):
         ok = solution.result == dfx.RESULTS.successful
         failed_at = jnp.where(ok, -1, jnp.floor(reached).astype(jnp.int32) + 1)
         # Records that were not reached repeat the last one that was.
-        saves = with_start(record(self.observe, params, self.static), saves)
+        saves = with_start(self._saved(initial), saves)
         count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
         index = jnp.minimum(jnp.arange(recorded.size + 1), count)
         return jax.tree.map(lambda leaf: leaf[index], saves), self.dynamics.params(state), failed_at

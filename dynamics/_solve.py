@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
 from equations._abstract import abstract_value
-from equations._checks import integer, positive
+from equations._checks import flag, integer, positive
 from equations._signal import is_parameter
 
 from ._ensemble import (
@@ -47,6 +47,7 @@ def solve(
     stepsize_controller: dfx.AbstractStepSizeController | None = None,
     adjoint: dfx.AbstractAdjoint | None = None,
     progress_meter: dfx.AbstractProgressMeter | None = None,
+    keep_states: bool = False,
 ) -> Trajectory:
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
@@ -72,6 +73,8 @@ def solve(
         path that diverges ends in the last state that the controller accepted.
     - `adjoint`, `progress_meter`: passed on to Diffrax. The default adjoint is for reverse-mode differentiation.
 
+    - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
+
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
@@ -84,6 +87,7 @@ def solve(
     substeps = integer("substeps", substeps, maximum=128)
     observe = check_observe(observe, params)
     dt = _step_length(equation, dt)
+    keep_states = flag("keep_states")(keep_states)
 
     dynamic, static = eqx.partition(params, is_parameter)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
@@ -115,11 +119,13 @@ def solve(
 
     path = Path(
         equation, signal, static, observe, dt, _differentiable(solver, adjoint), adjoint,
-        progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps,
+        progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps, keep_states,
     )  # fmt: skip
-    saves, state, failed_at = _ensemble(path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1)
+    (saves, states), state, failed_at = _ensemble(
+        path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1
+    )
     if not random:
-        saves, state, failed_at = for_all_paths((saves, state, failed_at), paths)
+        saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
     recorded_steps, times = recorded(equation, steps, save_every, dt)
     details = (
         ("solver", repr(solver)),
@@ -136,6 +142,7 @@ def solve(
         equation=equation,
         kind="equation",
         details=details,
+        states=states,
     )
 
 

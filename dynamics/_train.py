@@ -7,8 +7,9 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations._checks import LARGEST, choice
-from equations._signal import is_parameter
+from equations._checks import LARGEST, choice, flag
+from equations._increment import TwinState
+from equations._signal import is_parameter, parameter_dtype
 
 from ._ensemble import (
     check_equation,
@@ -42,6 +43,7 @@ def train(
     observe: dict | None = None,
     save_every: int = 1,
     noise: str = "minibatch",
+    keep_states: bool = False,
 ) -> Trajectory:
     """Runs the discrete algorithm that an equation models, its Optax twin.
 
@@ -54,6 +56,7 @@ def train(
         `StudentT` add their numbers to the gradient of the batch, `LabelNoise` perturbs the labels in the batch (in
         `"gaussian"` it adds the response of the gradient to them). `Diagonal` describes batches and injects nothing: under
         `"minibatch"` the batches are as they are.
+    - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`.
 
     **Returns:** a `Trajectory`. Memory and time per step grow with the batch, not with the data.
 
@@ -66,6 +69,7 @@ def train(
     steps, paths, save_every = check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
+    keep_states = flag("keep_states")(keep_states)
     random = draws(equation, noise)
     key = check_key(key, random)
     twin = equation.twin()
@@ -76,7 +80,7 @@ def train(
         )
 
     dynamic, static = eqx.partition(params, is_parameter)
-    saves, final, failed_at = _ensemble(
+    (saves, states), final, failed_at = _ensemble(
         equation,
         objective.bind(static),
         guard_traced(dynamic),
@@ -87,9 +91,10 @@ def train(
         save_every,
         noise,
         paths if random else 1,
+        keep_states,
     )
     if not random:
-        saves, final, failed_at = for_all_paths((saves, final, failed_at), paths)
+        saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
     recorded_steps, times = recorded(equation, steps, save_every, equation.learning_rate)
     return Trajectory(
         steps=recorded_steps,
@@ -101,6 +106,7 @@ def train(
         equation=equation,
         kind="discrete",
         details=(("noise", noise),),
+        states=states,
     )
 
 
@@ -112,14 +118,14 @@ def draws(equation: AbstractEquation, noise: str) -> bool:
 
 
 @eqx.filter_jit
-def _ensemble(equation, signal, params, static, key, observe, steps, save_every, noise, paths):
+def _ensemble(equation, signal, params, static, key, observe, steps, save_every, noise, paths, keep_states):
     def one(key):
-        return _path(equation, signal, params, static, key, observe, steps, save_every, noise)
+        return _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states)
 
     return jax.vmap(one)(path_keys(key, paths))
 
 
-def _path(equation, signal, params, static, key, observe, steps, save_every, noise):
+def _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states):
     """One run of the twin: a scan over records around a scan over training steps."""
     twin, model = equation.twin(), equation.gradient_noise
     sampler = brownian = None
@@ -142,6 +148,13 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
             batch = signal.take(indices)
         return model.real(batch, params, normals), carried
 
+    def saved(params, memory):
+        """The observables and, if wanted, the state, with counts cast to real as in the increment field."""
+        dtype = parameter_dtype(params)
+        real = lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)  # noqa: E731
+        state = TwinState(params, jax.tree.map(real, memory)) if keep_states else None
+        return record(observe, params, static), state
+
     def body(carry, step):
         params, memory, carried, failed_at = carry
         grads, carried = gradient(params, step, carried)
@@ -156,12 +169,13 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
     def interval(carry, index):
         params, memory, carried, failed_at = carry
         offsets = index * save_every + jnp.arange(save_every, dtype=jnp.int32)
-        (new, memory, carried, failed_at), _ = jax.lax.scan(body, carry, offsets)
+        (new, later, carried, failed_at), _ = jax.lax.scan(body, carry, offsets)
         params = keep(failed_at >= 0, params, new)
-        return (params, memory, carried, failed_at), record(observe, params, static)
+        memory = keep(failed_at >= 0, memory, later) if keep_states else later
+        return (params, memory, carried, failed_at), saved(params, memory)
 
     with jax.numpy_dtype_promotion("standard"):
         memory = jax.tree.map(jnp.asarray, twin.init(params))
     carry = (params, memory, None if sampler is None else sampler.init(), jnp.full((), -1, jnp.int32))
     (final, _, _, failed_at), saves = jax.lax.scan(interval, carry, jnp.arange(steps // save_every, dtype=jnp.int32))
-    return with_start(record(observe, params, static), saves), final, failed_at
+    return with_start(saved(params, memory), saves), final, failed_at

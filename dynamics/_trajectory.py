@@ -28,6 +28,8 @@ class Trajectory(eqx.Module):
     - `equation`: what was run.
     - `kind`: `"equation"` (from `solve`) or `"discrete"` (from `train`).
     - `details`: pairs of strings that say how.
+    - `states`: with `keep_states`, the states at the recorded steps, leaves `(paths, saves, ...)`: the equation's own from
+        `solve`, an `equations._increment.TwinState` of parameters and memory from `train`; else None.
     """
 
     steps: Array
@@ -39,6 +41,7 @@ class Trajectory(eqx.Module):
     equation: eqx.Module
     kind: str = eqx.field(static=True)
     details: tuple[tuple[str, str], ...] = eqx.field(static=True)
+    states: PyTree = None
 
     def to_xarray(self):
         """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs."""

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ._irreversibility_cli import Irreversible, run_irreversibility
+
 # On the digits; 0.001 for every other.
 _LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "adagrad": 0.01}
 
@@ -166,11 +168,9 @@ def main() -> None:
     """Entry point: exits with 2 and one line on a wrong argument."""
     command = tyro.extras.SubcommandApp()
 
-    @command.command(name="compare")
-    def _(options: tyro.conf.OmitArgPrefixes[Compare]) -> None:
-        """Compare continuous and discrete training of a network on real data."""
+    def guarded(run, options) -> None:
         try:
-            run_compare(options)
+            run(options)
         except KeyboardInterrupt:
             print("traindyn: interrupted; nothing was written", file=sys.stderr)
             sys.exit(130)
@@ -179,6 +179,16 @@ def main() -> None:
                 raise  # not a wrong argument but a defect
             print(f"traindyn: {error}", file=sys.stderr)
             sys.exit(2)
+
+    @command.command(name="compare")
+    def _(options: tyro.conf.OmitArgPrefixes[Compare]) -> None:
+        """Compare continuous and discrete training of a network on real data."""
+        guarded(run_compare, options)
+
+    @command.command(name="irreversibility")
+    def _(options: tyro.conf.OmitArgPrefixes[Irreversible]) -> None:
+        """Measure how irreversible training on real data is, and which symmetries that breaks."""
+        guarded(run_irreversibility, options)
 
     @command.command(name="list")
     def _() -> None:

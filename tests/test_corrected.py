@@ -1,0 +1,187 @@
+"""The measured forces against discrete runs: the right one leaves an error O(eta^2), a wrong one O(eta)."""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+from oracles import LinearRegression
+
+from equations import SGD, Momentum, Objective
+from equations._signal import is_parameter
+from validation import corrected, orders
+from validation._digits import cross_entropy, digits_problem
+from validation._irreversibility_report import VECTORS
+
+KEY = jax.random.key(0)
+RATES, TIME = np.array([0.1, 0.05, 0.025, 0.0125]), 2.4
+PROBLEM = LinearRegression(examples=6, dimension=2)
+START = np.append(PROBLEM.start, 1.0)
+
+
+@eqx.filter_jit
+def drift_matrix(equation):
+    """The drift on (w, 1): it is affine in w."""
+    drift = lambda w: equation.drift(jnp.zeros(()), w, PROBLEM.objective)  # noqa: E731
+    w = jnp.asarray(PROBLEM.start)
+    jacobian = jax.jacfwd(drift)(w)
+    rows = jnp.concatenate([jacobian, (drift(w) - jacobian @ w)[:, None]], axis=1)
+    return jnp.concatenate([rows, jnp.zeros((1, 3))])
+
+
+def step_matrix(eta, gradient_matrix):
+    return np.eye(3) - eta * gradient_matrix
+
+
+def single(index):
+    """The gradient of one example as a matrix on (w, 1)."""
+    x, y, matrix = PROBLEM.x[index], PROBLEM.y[index], np.zeros((3, 3))
+    matrix[:2, :2], matrix[:2, 2] = np.outer(x, x), -x * y
+    return matrix
+
+
+def epoch_matrix(eta):
+    """The mean of an epoch of three batches of two over all orders of the six examples, exactly."""
+    total = np.zeros((3, 3))
+    permutations = list(itertools.permutations(range(6)))
+    for order in permutations:
+        epoch = np.eye(3)
+        for place in range(0, 6, 2):
+            epoch = step_matrix(eta, (single(order[place]) + single(order[place + 1])) / 2) @ epoch
+        total += epoch
+    return total / len(permutations)
+
+
+def slope(equation, discrete=None):
+    """Of the error of the mean at TIME, in the last of three halvings. `discrete(eta)`: matrix and number of steps."""
+    errors = []
+    for eta in RATES:
+        matrix, steps = (step_matrix(eta, PROBLEM.mean_matrix), 1) if discrete is None else discrete(eta)
+        generator = np.asarray(drift_matrix(equation.rescaled(eta / float(equation.learning_rate))))
+        flow = scipy.linalg.expm(TIME * generator) @ START
+        run = np.linalg.matrix_power(matrix, round(TIME / eta / steps)) @ START
+        errors.append(np.linalg.norm(flow - run))
+    return float(np.log2(errors[-2] / errors[-1]))
+
+
+@pytest.mark.parametrize("force", VECTORS)
+def test_each_force_makes_the_full_batch_run_second_order(force):
+    plain, better = slope(SGD(0.1)), slope(corrected(SGD(0.1), force))
+    print(f"\n{force}: slope {better:.3f}, the equation alone {plain:.3f}")
+    assert abs(plain - 1) < 0.15 and abs(better - 2) < 0.15
+
+
+def test_ito_and_stratonovich():
+    """Independent batches. Mutant: -eta grad phi in the Itô drift."""
+    sgd, force = SGD(0.1, 2), "time_asymmetry"
+    slopes = {
+        "the equation alone": slope(sgd),
+        "Itô, full-batch force": slope(corrected(sgd, force)),
+        "Stratonovich, minibatch force": slope(corrected(sgd, force, batches="minibatch", reading="stratonovich")),
+        "mutant: Itô, minibatch force": slope(corrected(sgd, force, batches="minibatch")),
+        "mutant: Stratonovich, full-batch force": slope(corrected(sgd, force, reading="stratonovich")),
+    }
+    print("\n" + "\n".join(f"{name}: slope {value:.3f}" for name, value in slopes.items()))
+    for value, expected in zip(slopes.values(), (1, 2, 2, 1, 1), strict=True):
+        assert abs(value - expected) < 0.15
+
+
+def test_shuffled_epochs():
+    """At epoch ends the minibatch force is the drift. Mutant: that of the full batch."""
+    sgd, force, epoch = SGD(0.1, 2, "shuffled"), "time_asymmetry", lambda eta: (epoch_matrix(eta), 3)
+    right = slope(corrected(sgd, force, batches="minibatch"), epoch)
+    alone, mutant = slope(sgd, epoch), slope(corrected(sgd, force), epoch)
+    print(f"\nminibatch force {right:.3f}, the equation alone {alone:.3f}, mutant: full-batch force {mutant:.3f}")
+    assert abs(right - 2) < 0.15 and abs(alone - 1) < 0.15 and abs(mutant - 1) < 0.15
+
+
+def test_wrong_arguments(unchecked):
+    with pytest.raises(ValueError, match="Argument `equation` must be without memory"):
+        corrected(Momentum(0.1))
+    with pytest.raises(ValueError, match="Argument `force` must be one of"):
+        corrected(SGD(0.1), "entropy_production")
+    with pytest.raises(ValueError, match="Argument `reading` must be one of"):
+        corrected(SGD(0.1), reading="Ito")
+    with pytest.raises(ValueError, match="Argument `batches` must be one of"):
+        corrected(SGD(0.1), batches="all")
+
+
+# Digits
+
+
+def digits(examples, hidden, key=KEY):
+    """The first so many digits and a small tanh network, in float64."""
+    objective, network, _ = digits_problem(key, hidden)
+    wide = lambda leaf: leaf.astype(jnp.float64) if is_parameter(leaf) else leaf  # noqa: E731
+    data = jax.tree.map(lambda leaf: wide(leaf[:examples]), objective.data)
+    return Objective(cross_entropy, data), jax.tree.map(wide, network)
+
+
+def flat(network):
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(eqx.filter(network, is_parameter))])
+
+
+def last(report):
+    local = report.local_slopes["w"]["mean"]
+    return local.value[-1], local.error[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("force", VECTORS)
+def test_digits_full_batch(force):
+    objective, network = digits(1797, 16)
+    report = orders(
+        corrected(SGD(0.4), force),
+        objective,
+        network,
+        time=3.2,
+        learning_rates=[0.2, 0.1, 0.05, 0.025],
+        observe={"w": flat},
+    )
+    print(f"\n{force}\n{report}")
+    assert abs(last(report)[0] - 2) < 0.15 and report.verdict["w"]["mean"] == "holds"
+
+
+@pytest.mark.slow
+def test_digits_shuffled_epochs():
+    """Epochs of four batches of 4 of 16 digits. Mutant: the full-batch force."""
+    objective, network = digits(16, 3)
+    sgd, force = SGD(0.1, 4, "shuffled"), "time_asymmetry"
+    slopes = {}
+    for name, equation in (
+        ("minibatch force", corrected(sgd, force, batches="minibatch")),
+        ("mutant: full-batch force", corrected(sgd, force)),
+    ):
+        report = orders(
+            equation, objective, network, time=1.6, learning_rates=[0.1, 0.05, 0.025], observe={"w": flat}, key=KEY,
+            paths=8192,
+        )  # fmt: skip
+        slopes[name] = last(report)
+        print(f"\n{name}: slope {slopes[name][0]:.3f} +- {slopes[name][1]:.3f}\n{report}")
+    for (slope, error), expected in zip(slopes.values(), (2, 1), strict=True):
+        assert abs(slope - expected) < 0.15 and error < 0.05
+
+
+@pytest.mark.slow
+def test_digits_independent_batches():
+    """Of 4 of 16 digits, errors path by path on common Gaussian noise. Mutant: -eta grad phi in the Itô drift."""
+    objective, network = digits(16, 3)
+    sgd, force = SGD(0.16, 4), "time_asymmetry"
+    slopes = {}
+    for name, equation in (
+        ("Itô, full-batch force", corrected(sgd, force)),
+        ("Stratonovich, minibatch force", corrected(sgd, force, batches="minibatch", reading="stratonovich")),
+        ("mutant: Itô, minibatch force", corrected(sgd, force, batches="minibatch")),
+    ):
+        report = orders(
+            equation, objective, network, time=0.8, learning_rates=[0.16, 0.08, 0.04], observe={"w": flat}, key=KEY,
+            paths=512,
+        )  # fmt: skip
+        slopes[name] = last(report)
+        print(f"\n{name}: slope {slopes[name][0]:.3f} +- {slopes[name][1]:.3f}\n{report}")
+    for (slope, error), expected in zip(slopes.values(), (2, 2, 1), strict=True):
+        assert abs(slope - expected) < 0.15 + 2 * error
+    assert 2 - slopes["mutant: Itô, minibatch force"][0] > 8 * slopes["mutant: Itô, minibatch force"][1]

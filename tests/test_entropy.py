@@ -1,0 +1,324 @@
+"""Entropy production: closed forms for linear processes, fluctuation theorems, and estimators that see paths alone."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+from oracles import LinearRegression
+
+from dynamics import entropy_production, solve, stationary, train
+from dynamics._entropy import midpoint, stochastic_step
+from dynamics._local import Local
+from equations import SGD, AbstractDynamics, AbstractEquation, Momentum, Objective
+from equations.momentum import MomentumState
+from validation import fluctuation_theorem, neural_estimate, short_time_bound
+
+KEY = jax.random.key(0)
+H = np.array([[2.0, 0.3], [0.3, 1.0]])
+ROOT = np.array([[1.0, 0.0], [1.2, 0.5]])
+
+
+class Linear(AbstractDynamics):
+    """dY = -H Y dt + R dW."""
+
+    learning_rate: jax.Array
+    root: jax.Array = eqx.field(default_factory=lambda: jnp.asarray(ROOT))
+
+    def drift(self, t, state, signal):
+        return -jnp.asarray(H) @ state
+
+    def diffusion(self, t, state, signal):
+        return lx.MatrixLinearOperator(self.root)
+
+
+OU = Linear(jnp.asarray(0.01))
+BURN, WINDOW = 400, 25
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """Euler-Maruyama steps of the process, which is a discrete algorithm: 1000 paths over 400 stationary steps."""
+    steps = BURN + 16 * WINDOW
+    return solve(OU, None, jnp.zeros(2), steps=steps, key=KEY, paths=1000, keep_states=True, solver=dfx.Euler())
+
+
+def test_rate_of_a_linear_process():
+    """Against tr(B^T D^{-1} B C) - tr B; zero for a commuting pair."""
+    s = stationary(OU, None, jnp.ones(2))
+    d, c = ROOT @ ROOT.T / 2, np.asarray(s.covariance)
+    assert np.abs(H @ c + c @ H.T - 2 * d).max() < 1e-12 and np.abs(s.mean).max() < 1e-12
+    truth = np.trace(H.T @ np.linalg.inv(d) @ H @ c) - np.trace(H)
+    assert truth > 1 and abs(float(s.entropy_production_rate) - truth) < 1e-10
+    # The current circulates: no divergence, and along the contours of the density.
+    assert abs(np.trace(s.current)) < 1e-12
+    assert np.abs(np.asarray(s.current) @ c + (np.asarray(s.current) @ c).T).max() < 1e-12
+    values, vectors = np.linalg.eigh(H)
+    commuting = Linear(OU.learning_rate, jnp.asarray(vectors * np.array([0.7, 1.3])))
+    for discrete in (False, True):
+        assert abs(float(stationary(commuting, None, jnp.ones(2), discrete=discrete).entropy_production_rate)) < 1e-10
+
+
+def test_rate_by_paths(chain):
+    """The chain against its own closed form, and the process against the continuous one, within 3 standard errors."""
+    exact = stationary(OU, None, jnp.ones(2), discrete=True)
+    e = entropy_production(OU, None, chain, reference=exact, burn_in=BURN)
+    np.testing.assert_allclose(e.total, e.medium + e.system, atol=1e-12)
+    np.testing.assert_allclose(e.housekeeping + e.excess, e.medium, atol=1e-12)
+    np.testing.assert_allclose(e.system, -e.excess, atol=1e-12)  # the path is stationary
+    flow = solve(OU, None, jnp.zeros(2), steps=BURN + 100, key=KEY, paths=1000, keep_states=True)
+    fine = entropy_production(OU, None, flow, route="path", burn_in=BURN)
+    for name, medium, truth in (
+        ("chain", e.medium, exact.entropy_production_rate),
+        ("process", fine.medium, stationary(OU, None, jnp.ones(2)).entropy_production_rate),
+    ):
+        rates = np.asarray(medium.mean(axis=1)) / float(OU.learning_rate)
+        error = rates.std(ddof=1) / len(rates) ** 0.5
+        print(f"\n{name}: {rates.mean():.4f} +- {error:.4f}, exact {float(truth):.4f}")
+        assert abs(rates.mean() - truth) < 3 * error and error < 0.05 * truth
+
+
+def test_fluctuation_theorems(chain):
+    """Of the total entropy of windows; mutants: the medium alone, the density of the other process."""
+    exact = stationary(OU, None, jnp.ones(2), discrete=True)
+    e = entropy_production(OU, None, chain, reference=exact, burn_in=BURN)
+
+    def windows(values):
+        return np.asarray(values).reshape(len(values), -1, WINDOW).sum(axis=2).ravel()
+
+    right, mutant = (fluctuation_theorem(windows(x)) for x in (e.total, e.medium))
+    print(f"\ntotal  {right}\nmedium {mutant}")
+    assert abs(right.integral - 1) < 3 * right.integral_error and right.effective_samples > 1000
+    assert abs(right.slope - 1) < 0.05 and right.slope_error < 0.025 and right.mean > 0
+    distance = abs(mutant.integral - 1) / mutant.integral_error
+    print(f"mutant without the system's entropy: {distance:.0f} standard errors")
+    assert distance > 8 or abs(mutant.slope - 1) > 8 * mutant.slope_error
+
+
+def stationary_states(run):
+    return np.asarray(run.states)[:, BURN:], float(OU.learning_rate)
+
+
+def test_estimator_by_the_uncertainty_relation(chain):
+    """Within 10 % of the exact rate; in equilibrium nothing is produced, and the bias is taken out."""
+    truth = float(stationary(OU, None, jnp.ones(2), discrete=True).entropy_production_rate)
+    value, error = short_time_bound(*stationary_states(chain))
+    print(f"\nshort-time bound: {value:.4f} +- {error:.4f}, exact {truth:.4f}")
+    assert abs(value / truth - 1) < 0.1
+    # Read without its order in time, the same path is reversible: half of each increment forward, half backward.
+    states, dt = stationary_states(chain)
+    mixed = np.concatenate([states[::2], states[1::2, ::-1]])
+    value, error = short_time_bound(mixed, dt)
+    assert abs(value) < 4 * error + 0.01 * truth
+
+
+@pytest.mark.slow
+def test_neural_estimator(chain):
+    """Within 10 % of the exact rate."""
+    truth = float(stationary(OU, None, jnp.ones(2), discrete=True).entropy_production_rate)
+    value, error = neural_estimate(*stationary_states(chain), key=KEY, iterations=800, batch_size=2048)
+    print(f"\nneural: {value:.4f} +- {error:.4f}, exact {truth:.4f}")
+    assert abs(value / truth - 1) < 0.1
+
+
+class Noised(AbstractDynamics):
+    """A gradient step with N(0, sigma^2 I) added: H = diag(1, 3)."""
+
+    learning_rate: jax.Array
+    sigma: jax.Array
+
+    def drift(self, t, state, signal):
+        return -jnp.array([1.0, 3.0]) * state
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(self.sigma / jnp.sqrt(self.learning_rate) * jnp.ones(2))
+
+
+def test_one_noisy_step_of_a_quadratic():
+    """E Delta s = |(1 - M^2) theta|^2/(2 sigma^2) + tr(M^2 - 1)/2 = 4.70625."""
+    equation, theta = Noised(jnp.asarray(0.1), jnp.asarray(0.1)), jnp.array([1.0, -0.5])
+    run = solve(equation, None, theta, steps=1, key=KEY, paths=20000, keep_states=True, solver=dfx.Euler())
+    s = np.asarray(entropy_production(equation, None, run).medium)[:, 0]
+    m = 1 - 0.1 * np.array([1.0, 3.0])
+    truth = np.sum(((1 - m**2) * theta) ** 2) / (2 * 0.01) + 0.5 * np.sum(m**2 - 1)
+    error = s.std(ddof=1) / len(s) ** 0.5
+    print(f"\n{s.mean():.5f} +- {error:.5f}, exact {truth:.5f}")
+    assert abs(truth - 4.70625) < 1e-12 and abs(s.mean() - truth) < 3 * error
+
+
+# State-dependent noise
+
+
+class Reversible(AbstractDynamics):
+    """dx = -x dt + sqrt(2 D) dW (Itô), D = 1 + x^2/4: in one dimension the medium entropy is a difference of potentials."""
+
+    def drift(self, t, state, signal):
+        return -state
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(jnp.sqrt(2 + state**2 / 2))
+
+    @staticmethod
+    def potential(x):
+        """psi' = (b - D')/D = -(3/2) x/D."""
+        return -3 * np.log(1 + x**2 / 4)
+
+
+class DivergenceDropped(Local):
+    def divergence(self, t, y):
+        return jnp.zeros_like(y)
+
+
+def left_point(local, t, before, after, dt, regularization):
+    """Mutant: the Itô integral of the same force."""
+    force = local.drift(t, before) - local.divergence(t, before) / 2
+    return 2 * jnp.dot(force, jnp.linalg.solve(local.covariance(t, before), after - before))
+
+
+def test_path_entropy_with_state_dependent_noise():
+    """Path by path. Mutants: Itô for Stratonovich, the divergence of the diffusion dropped; and the route by steps."""
+    dt = 0.005
+    flow = solve(Reversible(), None, 3 * jnp.ones(1), steps=200, dt=dt, key=KEY, paths=400, keep_states=True)
+    x = np.asarray(flow.states)[:, :, 0]
+    truth = Reversible.potential(x[:, -1]) - Reversible.potential(x[:, 0])
+    right = np.asarray(entropy_production(Reversible(), None, flow, route="path").medium).sum(axis=1)
+
+    @eqx.filter_jit
+    def along(local, between):
+        one = jax.vmap(jax.vmap(lambda y, z: between(local, jnp.zeros(()), y, z, jnp.asarray(dt), 0.0)))
+        return one(flow.states[:, :-1], flow.states[:, 1:]).sum(axis=1)
+
+    plain, dropped = (kind(Reversible(), None, ravel_pytree(jnp.ones(1))[1]) for kind in (Local, DivergenceDropped))
+    np.testing.assert_allclose(along(plain, midpoint), right, rtol=1e-10)
+    offs = {
+        "Stratonovich": right - truth,
+        "mutant: Itô": np.asarray(along(plain, left_point)) - truth,
+        "mutant: divergence dropped": np.asarray(along(dropped, midpoint)) - truth,
+        "route by steps": np.asarray(along(plain, stochastic_step)) - truth,
+    }
+    distances = {}
+    for name, off in offs.items():
+        error = off.std(ddof=1) / len(off) ** 0.5
+        distances[name] = abs(off.mean()) / error
+        print(f"\n{name}: off by {off.mean():.4f} +- {error:.4f} ({distances[name]:.1f} s.e.), spread {off.std():.4f}")
+    assert abs(offs["Stratonovich"].mean()) < 0.01 and offs["Stratonovich"].std() < 0.01
+    assert distances["mutant: Itô"] > 8 and distances["mutant: divergence dropped"] > 8
+
+
+# Stationary distributions of training algorithms
+
+PROBLEM = LinearRegression()
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_linear_regression_with_its_multiplicative_noise(discrete):
+    s = stationary(SGD(0.1, 4), PROBLEM.objective, PROBLEM.start, discrete=discrete, multiplicative=True)
+    step = (PROBLEM.sgd_map if discrete else PROBLEM.sde_map)(0.1, 4)
+    means, covariances = PROBLEM.trace(step, 600, 600)
+    np.testing.assert_allclose(s.mean, means[-1], atol=1e-9)
+    np.testing.assert_allclose(s.covariance, covariances[-1], atol=1e-9)
+    assert np.isnan(s.entropy_production_rate)
+
+
+CURVATURE = np.array([[1.0, 0.4], [0.4, 2.0]])
+RATES = np.array([[0.2, 0.05], [0.05, 0.1]])
+NOISE = np.random.default_rng(0).normal(size=(20, 2)) @ np.array([[1.0, 0.5], [0.0, 0.6]])
+NOISE -= NOISE.mean(0)
+
+
+def tilted(theta, x):
+    return 0.5 * theta @ (jnp.asarray(CURVATURE) @ theta) - theta @ x
+
+
+QUADRATIC = Objective(tilted, NOISE)  # constant noise of covariance NOISE^T NOISE/20
+
+
+class Preconditioned(AbstractEquation):
+    """d theta = -Lambda (g dt + noise), with a matrix Lambda in units of the learning rate."""
+
+    def velocity(self, t, state, gradient):
+        return -jnp.asarray(RATES) @ gradient
+
+    def twin(self):
+        turn = optax.stateless(lambda updates, params: jnp.asarray(RATES) @ updates)
+        return optax.chain(turn, optax.sgd(self.learning_rate))
+
+
+def test_matrix_learning_rate_and_momentum():
+    """(1-m)(LHS + SHL) - (1+m^2)/(1-m^2) LHSHL + m/(1-m^2)(LHLHS + SHLHL) = LCL (Liu, Ziyin and Ueda 2021, ICML)."""
+    noise = NOISE.T @ NOISE / len(NOISE) / 2
+    for equation, rate, m in (
+        (Preconditioned(1.0, 2), RATES, 0.0),
+        (Momentum(0.1, 2, momentum=0.7), 0.1 * np.eye(2), 0.7),
+    ):
+        s = np.asarray(stationary(equation, QUADRATIC, jnp.ones(2), discrete=True).covariance)[:2, :2]
+        hs, lh = CURVATURE @ s, rate @ CURVATURE
+        left = (1 - m) * (lh @ s + (lh @ s).T) - (1 + m**2) / (1 - m**2) * lh @ s @ lh.T
+        left += m / (1 - m**2) * (lh @ lh @ s + (lh @ lh @ s).T)
+        np.testing.assert_allclose(left, rate @ noise @ rate, atol=1e-14)
+        assert hs.shape == (2, 2)
+    # Continuous, matrix learning rate: L H S + S H L = eta L C L.
+    s = np.asarray(stationary(Preconditioned(0.3, 2), QUADRATIC, jnp.ones(2)).covariance)
+    lh = RATES @ CURVATURE
+    np.testing.assert_allclose(lh @ s + (lh @ s).T, 0.3 * RATES @ noise @ RATES, atol=1e-14)
+
+
+def test_a_training_run():
+    """SGD on Gaussian gradients, whose covariance does not commute with the curvature, against its closed form."""
+    sgd = SGD(0.2, 2)
+    exact = stationary(sgd, QUADRATIC, jnp.ones(2), discrete=True)
+    run = train(sgd, QUADRATIC, jnp.ones(2), steps=300, key=KEY, paths=1000, noise="gaussian", keep_states=True)
+    e = entropy_production(sgd, QUADRATIC, run, reference=exact, burn_in=100)
+    rates = np.asarray(e.medium.mean(axis=1)) / 0.2
+    error, truth = rates.std(ddof=1) / len(rates) ** 0.5, float(exact.entropy_production_rate)
+    theorem = fluctuation_theorem(e.total[:, :4].sum(axis=1))
+    print(f"\nrate {rates.mean():.4f} +- {error:.4f}, exact {truth:.4f}; {theorem}")
+    assert truth > 8 * error and abs(rates.mean() - truth) < 3 * error
+    assert abs(theorem.integral - 1) < 3 * theorem.integral_error and theorem.effective_samples > 100
+
+
+def test_momentum_under_time_reversal():
+    """Velocities change sign: with noise of the temperature in every direction alike, momentum is in equilibrium."""
+    momentum = Momentum(0.01, 2, momentum=0.9)
+    without = stationary(momentum, QUADRATIC, jnp.ones(2))
+    assert np.isinf(without.entropy_production_rate)
+    rate = float(stationary(momentum, QUADRATIC, jnp.ones(2), parity=MomentumState(1, -1)).entropy_production_rate)
+    sphere = np.sqrt(2) * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    isotropic = Objective(tilted, sphere)
+    still = stationary(momentum, isotropic, jnp.ones(2), parity=MomentumState(1, -1)).entropy_production_rate
+    print(f"\nrate {rate:.4f}, with isotropic noise {float(still):.1e}")
+    assert rate > 0.01 and abs(still) < 1e-10
+
+
+def test_singular_noise_is_regularised():
+    """Momentum's step has no noise of its own in the position: the medium entropy grows as 1/r^2, and r is stated."""
+    momentum = Momentum(0.1, 2, momentum=0.7)
+    run = train(momentum, QUADRATIC, jnp.ones(2), steps=20, key=KEY, paths=8, noise="gaussian", keep_states=True)
+    with pytest.raises(ValueError, match="Argument `regularization` must be positive"):
+        entropy_production(momentum, QUADRATIC, run)
+    scaled = []
+    for r in (0.004, 0.002, 0.001):
+        medium = entropy_production(momentum, QUADRATIC, run, regularization=r).medium
+        scaled.append(float(jnp.mean(medium)) * r**2)
+    print(f"\nr^2 x medium entropy: {scaled}")
+    assert abs(scaled[2] / scaled[1] - 1) < 0.02 < abs(scaled[1] / scaled[0] - 1) + 0.02
+
+
+def test_wrong_arguments(unchecked):
+    flow = solve(OU, None, jnp.zeros(2), steps=2, key=KEY)
+    with pytest.raises(ValueError, match="Argument `trajectory` must be recorded with keep_states=True"):
+        entropy_production(OU, None, flow)
+    with pytest.raises(ValueError, match="the largest real part of the drift's Jacobian there is"):
+        stationary(SGD(0.1, 2), Objective(lambda w, x: -x * w**2, jnp.ones(3)), jnp.ones(()))
+    with pytest.raises(ValueError, match="the largest eigenvalue of a step there is"):
+        stationary(SGD(3.0, 2), QUADRATIC, jnp.ones(2), discrete=True)
+    with pytest.raises(ValueError, match="Argument `discrete` must be False"):
+        stationary(Reversible(), None, jnp.ones(1), discrete=True)
+    with pytest.raises(ValueError, match="Argument `entropies` must hold"):
+        fluctuation_theorem(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="Argument `states` must be finite"):
+        short_time_bound(np.ones((3, 2)), 0.1)

@@ -1,0 +1,41 @@
+"""The command `traindyn irreversibility`: what it writes, and what it says to a wrong argument."""
+
+import json
+
+import pytest
+from test_cli import traindyn
+
+
+def test_wrong_argument(tmp_path):
+    done = traindyn("irreversibility", "--steps", 10, "--points", 3, cwd=tmp_path)
+    assert done.returncode == 2 and "Argument `points` must divide `steps`, 10, but 3 was given" in done.stderr
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_report(tmp_path):
+    done = traindyn(
+        "irreversibility",
+        "--steps",
+        4,
+        "--points",
+        2,
+        "--batches",
+        2,
+        "--hidden",
+        4,
+        "--learning-rate",
+        0.05,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ReLU network: charge" in done.stdout and "written: traindyn-irreversibility" in done.stdout
+    folder = tmp_path / "traindyn-irreversibility"
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.json"]
+    document = json.loads((folder / "results.json").read_text())
+    assert [point["step"] for point in document["along_training"]] == [0, 2, 4]
+    assert document["charges"]["step_error"] < 1e-12 < 1e-6 < document["charges"]["tanh_error"]
+    sweep = [point["distances"]["time_asymmetry"] for point in document["learning_rates"]]
+    assert sweep == sorted(sweep, reverse=True)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2 and "<script" not in page and "src=" not in page and "<style>" in page

@@ -1,0 +1,154 @@
+"""`corrected`: an equation with the measured force of irreversibility in its drift."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from dynamics._ensemble import check_equation, dynamic_numbers
+from equations import AbstractEquation
+from equations._checks import choice
+from equations._noise import noise_factor
+from equations._series import moved
+
+from ._batches import check_batches_only
+from ._irreversibility_report import VECTORS
+from ._one_batch import Step
+
+
+def corrected(
+    equation: AbstractEquation,
+    force: str = "backward_error",
+    *,
+    batches: str = "full",
+    reading: str = "ito",
+) -> "Corrected":
+    r"""The leading equation with learning_rate * F added to its drift, F a force as `irreversibility` measures it.
+
+    F is measured anew at every point of the path, at the learning rate of the equation. What is right (derived):
+
+    - without noise, `batches="full"`: the equation follows the discrete run with an error O(eta^2), not O(eta);
+    - with independent minibatches read in the Itô sense, again `batches="full"`, whose limit is -grad |grad L|^2/4;
+    - the mean over all minibatches, `batches="minibatch"`, whose limit is -grad phi with phi = E|g_B|^2/4, belongs in the
+        drift with `reading="stratonovich"`, or of shuffled epochs. Put into the Itô drift it is wrong at first order.
+
+    In the Stratonovich reading the drift gets 1/2 sum_k (D sigma_k) sigma_k on top, sigma_k the columns of the diffusion
+    in use, so that what is solved is always an Itô equation.
+
+    **Arguments:**
+
+    - `equation`: an equation without memory, affine in the gradient, such as `SGD`.
+    - `force`: `"backward_error"`, `"time_renormalized"` or `"time_asymmetry"`.
+    - `batches`: `"full"`, the force of the full batch; or `"minibatch"`, its mean over minibatches: a quadratic form in
+        their weights up to O(eta), and so a sum of the full batch's and the mean over single examples, each measured at
+        its share eta/B of a step.
+    - `reading`: `"ito"` or `"stratonovich"`.
+
+    **Returns:** an equation, for `solve`, `compare` and `orders`; it claims order 2 in the mean.
+
+    **Raises:** TypeError or ValueError, naming the argument.
+    """
+    check_equation(equation, AbstractEquation)
+    equation = dynamic_numbers(equation)
+    probe = jnp.ones(2)
+    if Step.of(equation, probe, "slaved", 2).memory != "none" or not equation.is_affine(equation.init(probe)):
+        raise ValueError(
+            "Argument `equation` must be without memory and affine in the gradient, as SGD is, but "
+            f"{type(equation).__name__} was given; modified(equation) knows the others."
+        )
+    check_batches_only(equation)
+    return Corrected(
+        equation.learning_rate, equation.batch_size, equation.sampling, equation=equation,
+        force=choice("force", force, VECTORS), batches=choice("batches", batches, ("full", "minibatch")),
+        reading=choice("reading", reading, ("ito", "stratonovich")),
+    )  # fmt: skip
+
+
+class Corrected(AbstractEquation):
+    """What `corrected` returns; its attributes are as given."""
+
+    equation: AbstractEquation = eqx.field(kw_only=True)
+    force: str = eqx.field(kw_only=True, static=True)
+    batches: str = eqx.field(kw_only=True, static=True)
+    reading: str = eqx.field(kw_only=True, static=True)
+
+    order = 2  # of the mean
+
+    @property
+    def leading(self) -> AbstractEquation:
+        """The leading equation at the learning rate of this one."""
+        return eqx.tree_at(lambda e: e.learning_rate, self.equation, self.learning_rate)
+
+    def init(self, params):
+        return self.leading.init(params)
+
+    def params(self, state):
+        return self.leading.params(state)
+
+    @property
+    def gradient_noise(self):
+        return self.leading.gradient_noise
+
+    def velocity(self, t, state, gradient):
+        """That of the leading equation."""
+        return self.leading.velocity(t, state, gradient)
+
+    def twin(self):
+        return self.leading.twin()
+
+    def rescaled(self, factor):
+        scaled = self.leading.rescaled(factor)
+        return eqx.tree_at(lambda e: (e.learning_rate, e.equation), self, (scaled.learning_rate, scaled))
+
+    def time_per_step(self):
+        return self.leading.time_per_step()
+
+    def diffusion(self, t, state, signal):
+        return self.leading.diffusion(t, state, signal)
+
+    def drift(self, t, state, signal):
+        drift = moved(self.leading.drift(t, state, signal), (self.learning_rate, self._force(state, signal)))
+        if self.reading == "stratonovich" and self.random:
+            drift = moved(drift, (0.5, self._conversion(t, state, signal)))
+        return drift
+
+    def flow(self, t, state, signal):
+        return self.drift(t, state, signal)
+
+    def _force(self, state, signal) -> PyTree:
+        """The force on the parameters, as an increment of the state."""
+        step = Step.of(self.leading, self.params(state), "slaved", 2)
+
+        def measured(step, batch):
+            return getattr(step.measures(self.params(state), batch), self.force)
+
+        whole = measured(step, signal)
+        if self.batches == "full" or self.batch_size is None:
+            return self._embed(state, whole)
+        sampling = "without_replacement" if self.sampling == "shuffled" else self.sampling
+        factor = noise_factor(signal.size, self.batch_size, sampling)
+
+        # An example has a share 1/B of a batch's step, and is measured at that.
+        share = eqx.tree_at(lambda s: s.increment.learning_rate, step, self.learning_rate / self.batch_size)
+        # Not a scan: so that `orders` can read off the jaxpr where the drift is affine.
+        single = jax.vmap(lambda index: measured(share, signal.take(index[None])))(jnp.arange(signal.size))
+        mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), single)
+        return self._embed(state, moved(whole, (factor, mean), (-factor, whole)))
+
+    def _embed(self, state, force) -> PyTree:
+        if jax.tree.structure(state) == jax.tree.structure(force):
+            return force
+        zeros = jax.tree.map(jnp.zeros_like, state)
+        return eqx.tree_at(self.params, zeros, force)
+
+    def _conversion(self, t, state, signal) -> PyTree:
+        """sum_k (D sigma_k) sigma_k over the columns of the diffusion."""
+        root = self.diffusion(t, state, signal)
+        structure = root.in_structure()
+
+        def along_itself(unit):
+            column = lambda y: self.diffusion(t, y, signal).mv(unit)  # noqa: E731
+            return jax.jvp(column, (state,), (column(state),))[1]
+
+        columns = jax.vmap(along_itself)(jnp.eye(structure.shape[0], dtype=structure.dtype))
+        return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), columns)

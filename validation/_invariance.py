@@ -1,0 +1,48 @@
+"""`invariance`: a reflection, a permutation or a finite rotation of the parameters, held against the loss and phi."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from dynamics._ensemble import check_equation, check_params
+from equations import AbstractEquation, AbstractSignal
+from equations._series import moved
+from equations._signal import is_parameter
+
+from ._batches import potential
+from ._one_batch import square
+from ._symmetry_results import Invariance
+
+
+def invariance(
+    transform: Callable, equation: AbstractEquation, objective: AbstractSignal, params: PyTree
+) -> Invariance:
+    """A discrete or continuous transformation of the parameters (a reflection, a permutation, a finite rotation).
+
+    **Arguments:** `transform`, from parameters to parameters, linear where it acts; `equation` gives the minibatches of
+    phi.
+    """
+    if not callable(transform):
+        raise TypeError(f"Argument `transform` must map parameters to parameters, but {transform!r} was given.")
+    check_equation(equation, AbstractEquation)
+    theta, static = eqx.partition(check_params(params), is_parameter)
+    return Invariance(*(float(x) for x in _invariance(transform, equation, objective.bind(static), theta)))
+
+
+@eqx.filter_jit
+def _invariance(transform, equation, signal, theta):
+    image, push = jax.linearize(transform, theta)
+    before, after = (jnp.stack(jax.lax.map(lambda i, p=p: _value(signal, p, i), jnp.arange(signal.size)))
+                     for p in (theta, image))  # fmt: skip
+    here, there = signal.gradient(theta), signal.gradient(image)
+    off = moved(there, (-1.0, push(here)))
+    ratio = potential(equation, signal, image)[0] / potential(equation, signal, theta)[0]
+    return jnp.max(jnp.abs(after - before)), jnp.sqrt(square(off) / square(here)), ratio
+
+
+def _value(signal, params, index):
+    example = jax.tree.map(lambda leaf: leaf[index], signal.data)
+    return signal.surrogate(params, params, example)

@@ -1,0 +1,93 @@
+"""What `irreversibility` returns."""
+
+import dataclasses
+import math
+
+from jaxtyping import PyTree
+
+from dynamics._trajectory import hyperparameters
+from equations import AbstractEquation
+
+VECTORS = ("backward_error", "time_renormalized", "time_asymmetry")
+
+
+@dataclasses.dataclass(frozen=True)
+class Irreversibility:
+    """The result of `irreversibility`. `print(result)` is a table, `result.to_dict()` is ready for JSON.
+
+    **Attributes:**
+
+    - `phi`, `phi_gradient`: E|g_B|^2/4 and its gradient, exact.
+    - `backward_error`, `time_renormalized`, `time_asymmetry`, `entropy_production`: the measures as scalars, in `values`.
+    - `standard_errors`: of the scalars, by name; 0 where all batches were enumerated.
+    - `forces`: of the three that are vectors, PyTrees like the parameters (None where a leaf is no parameter).
+    - `distances`, `distance_errors`: |F + grad phi|/|grad phi| of each force, and its standard error.
+    - `curl`: of the leading `velocity` and of each force (extrapolated to eta = 0 from eta and eta/2): 0 if it has a
+        potential, 1 if it is a pure rotation; from random probes.
+    - `batches`, `enumerated`: how many there were, and whether these are all.
+    - `memory`: "none", "slaved" or "empty".
+    - `equation`, `substeps`: as given.
+    """
+
+    equation: AbstractEquation
+    phi: float
+    phi_gradient: PyTree
+    values: dict[str, float]
+    standard_errors: dict[str, float]
+    forces: dict[str, PyTree]
+    distances: dict[str, float]
+    distance_errors: dict[str, float]
+    curl: dict[str, float]
+    batches: int
+    enumerated: bool
+    memory: str
+    substeps: int
+
+    backward_error = property(lambda self: self.values["backward_error"])
+    time_renormalized = property(lambda self: self.values["time_renormalized"])
+    time_asymmetry = property(lambda self: self.values["time_asymmetry"])
+    entropy_production = property(lambda self: self.values["entropy_production"])
+
+    def __str__(self):
+        rows = [("measure", "value", "ratio to phi", "standard error", "distance of force", "curl")]
+        for name, value in self.values.items():
+            vector = name in VECTORS
+            rows.append((
+                name.replace("_", " "), f"{value:.5e}", f"{value / self.phi:.5f}" if self.phi else "-",
+                f"{self.standard_errors[name]:.1e}", f"{self.distances[name]:.2e}" if vector else "",
+                f"{self.curl[name]:.2e}" if name in self.curl else "",
+            ))  # fmt: skip
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        number = f"all {self.batches} batches" if self.enumerated else f"{self.batches} batches drawn"
+        if self.equation.batch_size is None:
+            number = "full batch"
+        rate = hyperparameters(self.equation).get("learning_rate")
+        heading = f"{type(self.equation).__name__}, learning rate {rate:g}, {number}: phi = {self.phi:.5e}"
+        notes = [
+            "distance of force: |F + grad phi|/|grad phi|; curl: 0 if there is a potential, 1 for a pure rotation."
+        ]
+        if self.curl:
+            notes.append(f"Curl of the velocity: {self.curl['velocity']:.2e}.")
+        if self.memory == "slaved":
+            notes.append("On the slow manifold of the optimizer's memory: its measures need not agree with phi.")
+        if self.memory == "empty":
+            notes.append("From an empty memory: displacements are O(eta) where the memory keeps a part of itself.")
+        return "\n".join([heading, "", lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
+
+    def to_dict(self) -> dict:
+        """Plain dicts, numbers and strings, without the vectors; NaN (at a point where phi does not change) is None."""
+
+        def plain(value):
+            if isinstance(value, dict):
+                return {name: plain(part) for name, part in value.items()}
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
+        fields = ("phi", "values", "standard_errors", "distances", "distance_errors", "curl", "batches", "enumerated")
+        return {
+            "equation": type(self.equation).__name__,
+            "hyperparameters": hyperparameters(self.equation),
+            "memory": self.memory,
+            "substeps": self.substeps,
+            **{name: plain(getattr(self, name)) for name in fields},
+        }

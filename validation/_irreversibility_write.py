@@ -1,0 +1,112 @@
+"""The report of the command `traindyn irreversibility`."""
+
+import json
+from pathlib import Path
+
+import diffrax as dfx
+import jax
+import numpy as np
+
+from dynamics._trajectory import version
+
+from ._files import write_whole
+from ._irreversibility_report import VECTORS
+from ._report import _svg
+
+_NAMES = (*VECTORS, "entropy_production")
+_STYLE = dict(zip(_NAMES, (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"), ("#cc79a7", "D")), strict=True))
+
+
+def _finish(ax, title, x, y, legend=True):
+    ax.set_title(title, fontsize="medium", loc="left")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.spines[["top", "right"]].set_visible(False)
+    if legend:
+        ax.legend(frameon=False, fontsize="small")
+
+
+def _measures_figure(along, sweep):
+    """phi along training, the ratios of the measures to it, and how their errors fall with the learning rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    steps, results = np.array([step for step, _ in along]), [result for _, result in along]
+    left.plot(steps, [r.phi for r in results], color="0.2", marker="o", ms=3)
+    left.set_ylim(bottom=0)
+    _finish(left, r"$\varphi = \frac{1}{4}\,\mathrm{E}\,\|g_B\|^2$", "training step", "", legend=False)
+    middle.axhline(1, color="0.6", lw=0.8)
+    for name in _NAMES:
+        colour, marker = _STYLE[name]
+        label = name.replace("_", " ")
+        ratio = np.array([r.values[name] / r.phi for r in results])
+        error = np.array([r.standard_errors[name] / r.phi for r in results])
+        middle.errorbar(steps, ratio, error, color=colour, marker=marker, ms=3, lw=1, label=label)
+        rates = np.array([float(r.equation.learning_rate) for r in sweep])
+        errors = [r.distances[name] if name in VECTORS else abs(r.values[name] / r.phi - 1) for r in sweep]
+        right.loglog(rates, errors, color=colour, marker=marker, ms=4, lw=1, label=label)
+    guide = 0.5 * min(r.distances[name] for r in sweep[-1:] for name in VECTORS) / rates[-1] * rates
+    right.loglog(rates, guide, color="0.6", ls="--", lw=1, label="slope 1")
+    right.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
+    right.set_xticks([], minor=True)
+    _finish(middle, "measure / φ", "training step", "")
+    _finish(right, f"distance from φ and −∇φ at step {along[1][0]}", "learning rate", "")
+    return figure
+
+
+def _charges_figure(record):
+    """The charges against the Noether flow, and the parts of its rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.errorbar(
+        record.steps, record.total, record.total_error, color="#d55e00", marker="o", ms=3, lw=0, elinewidth=0.8,
+        label="mean of 8 discrete runs",
+    )  # fmt: skip
+    left.plot(record.steps, record.flow, color="#0072b2", lw=1.5, label="Noether flow")
+    _finish(left, "charge of the two layers", "training step", "")
+    middle.plot(record.steps, record.neurons - record.neurons[0], color="#0072b2", lw=0.6, alpha=0.5)
+    middle.axhline(0, color="0.6", lw=0.8)
+    _finish(middle, "change of the charge of each neuron", "training step", "", legend=False)
+    for (name, values), colour in zip(record.parts.items(), ("#d55e00", "#009e73", "#0072b2"), strict=True):
+        right.plot(record.steps, values, color=colour, lw=1, label=name)
+    right.axhline(0, color="0.6", lw=0.8)
+    right.ticklabel_format(axis="y", scilimits=(-2, 3))
+    _finish(right, "parts of the flow, per training step", "training step", "")
+    return figure
+
+
+def write_irreversibility(folder: Path, along, sweep, record, configuration: dict) -> dict[str, Path]:
+    """Writes `report.html` and `results.json`, each whole or not at all.
+
+    **Arguments:** a folder that exists; what `measurements` and `charges` returned; what was run, as plain values.
+
+    **Returns:** the paths of the files.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("validation", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    versions = {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__}
+    page = environment.get_template("irreversibility.html.jinja").render(
+        configuration=configuration, versions=versions, tables=[(step, str(r)) for step, r in (along[0], along[-1])],
+        measures=_svg(_measures_figure(along, sweep), "measures"), charges=_svg(_charges_figure(record), "charges"),
+        summary=str(record),
+    )  # fmt: skip
+    document = {
+        "configuration": configuration,
+        "along_training": [{"step": step} | result.to_dict() for step, result in along],
+        "learning_rates": [result.to_dict() for result in sweep],
+        "charges": record.to_dict(),
+        "versions": versions,
+    }
+    files = {name: folder / name for name in ("report.html", "results.json")}
+    write_whole(files["report.html"], lambda path: path.write_text(page, encoding="utf-8"))
+    write_whole(
+        files["results.json"],
+        lambda path: path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8"),
+    )
+    return files

@@ -1,0 +1,269 @@
+"""`Symmetry`: what a continuous symmetry of the loss says about training, and where irreversibility breaks it."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, PyTree
+
+from dynamics._ensemble import check_equation, check_params
+from equations import SGD, AbstractEquation, AbstractSignal
+from equations._checks import nonnegative, number
+from equations._increment import Increment
+from equations._noise import noise_factor
+from equations._series import moved
+from equations._signal import is_parameter
+
+from ._batches import check_batches_only, potential
+from ._generators import Between, Scaling
+from ._one_batch import dot, square
+from ._symmetry_results import Balance, ChargeStep, Least, OrbitSlope, SymmetryCheck
+
+
+def _callable(generator):
+    if not callable(generator):
+        raise TypeError(
+            "Argument `generator` must be a linear map from parameters to parameters, A theta as a function of theta, but "
+            f"{generator!r} was given."
+        )
+    return generator
+
+
+class Symmetry(eqx.Module):
+    r"""A one-parameter group exp(lambda A) under which a loss is invariant, ell(exp(lambda A) theta) = ell(theta).
+
+    **Arguments:**
+
+    - `generator`: theta -> A theta, linear, from parameters to a PyTree alike; it gets None where a leaf is no parameter.
+        `Symmetry.between` and `Symmetry.scaling` make the usual ones.
+
+    For plain gradient steps theta' = theta - eta (g_B + 2 gamma theta), the charge C = theta . A theta of a symmetric A
+    obeys, exactly, C' = (1 - 2 eta gamma)^2 C + eta^2 g_B . A g_B, and on average the Noether flow
+
+        dC/dt = -4 gamma C + eta (E[g_B . A g_B] + 4 gamma^2 C)
+
+    (Ziyin, Wang, Li and Wu 2024, NeurIPS, whose noise term is eta Tr[Sigma A]; the mean gradient's share, which a discrete
+    step adds, is in E[g_B . A g_B]; derived and checked). Only the symmetric part of A enters a charge; an orthogonal
+    symmetry, whose A is antisymmetric, has none, and irreversibility keeps it: phi is the same along its orbit.
+    """
+
+    generator: Callable = eqx.field(converter=_callable)
+
+    @classmethod
+    def between(cls, incoming: Callable, outgoing: Callable, matrix: ArrayLike) -> "Symmetry":
+        r"""Between two layers: W_in -> exp(lambda K) W_in, b_in likewise, W_out -> W_out exp(-lambda K).
+
+        **Arguments:**
+
+        - `incoming`, `outgoing`: functions from the parameters to a list of arrays, such as
+            `lambda net: [net.layers[0].weight, net.layers[0].bias]`; those that come in have the width of the hidden layer
+            as their first axis, those that go out as their last.
+        - `matrix`: K, `(width, width)`. For homogeneous activations (ReLU) the identity rescales the layers, e_j e_j^T the
+            neuron j alone; for linear layers any matrix is a symmetry, and an antisymmetric one rotates.
+        """
+        if not (callable(incoming) and callable(outgoing)):
+            raise TypeError(
+                f"Arguments `incoming` and `outgoing` must be functions of the parameters, but {incoming!r} and "
+                f"{outgoing!r} were given."
+            )
+        matrix = jnp.asarray(matrix)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"Argument `matrix` must be square, but it has shape {matrix.shape}.")
+        return cls(Between(incoming, outgoing, matrix))
+
+    @classmethod
+    def scaling(cls, where: Callable) -> "Symmetry":
+        """Of a loss that does not see the length of the arrays `where(params)`, a list: scale invariance."""
+        if not callable(where):
+            raise TypeError(f"Argument `where` must be a function of the parameters, but {where!r} was given.")
+        return cls(Scaling(where))
+
+    def apply(self, vector: PyTree) -> PyTree:
+        """A v, for v like the parameters."""
+        image = self.generator(vector)
+        if jax.tree.structure(image) != jax.tree.structure(vector):
+            raise ValueError(
+                "Argument `generator` must give a PyTree like the parameters, of structure "
+                f"{jax.tree.structure(vector)}, but it gives {jax.tree.structure(image)}."
+            )
+        return image
+
+    def transpose(self, vector: PyTree) -> PyTree:
+        """A^T v."""
+        (image,) = jax.linear_transpose(self.apply, vector)(vector)
+        return image
+
+    def charge(self, params: PyTree) -> Array:
+        """C = theta . A theta."""
+        theta = eqx.filter(params, is_parameter)
+        return dot(theta, self.apply(theta))
+
+    def move(self, params: PyTree, amount) -> PyTree:
+        """exp(amount A) theta, by its Taylor series in up to 2^s parts, exact to rounding."""
+        theta, static = eqx.partition(params, is_parameter)
+        amount = jnp.asarray(amount, jnp.result_type(*jax.tree.leaves(theta)))
+        parts = 16
+
+        def part(_, y):
+            term, total = y, y
+            for order in range(1, 17):
+                scale = amount / (parts * order)
+                term = jax.tree.map(lambda leaf, s=scale: s * leaf, self.apply(term))
+                total = moved(total, (1.0, term))
+            return total
+
+        return eqx.combine(jax.lax.fori_loop(0, parts, part, theta), static)
+
+    def check(self, objective: AbstractSignal, params: PyTree) -> SymmetryCheck:
+        """How well the loss has this symmetry: identities of its gradient and its Hessian, example by example."""
+        theta, static = eqx.partition(check_params(params), is_parameter)
+        signal = objective.bind(static)
+        values = (float(value) for value in _identities(self, signal, theta))
+        return SymmetryCheck(*values, _precision(theta))
+
+    def steps(
+        self,
+        equation: AbstractEquation,
+        objective: AbstractSignal,
+        params: PyTree,
+        batches: list,
+        *,
+        decay: float = 0.0,
+    ) -> ChargeStep:
+        """The charge after steps of the equation's twin against (1 - 2 eta gamma)^2 C + eta^2 g . A g.
+
+        **Arguments:** the equation, whose twin makes the steps from its empty memory with the decay 2 gamma theta added to
+        the gradient; `batches`, an array of examples, or None for all, for each step.
+
+        **Returns:** a `ChargeStep`, the worst of the steps. The rule is for a symmetry of the loss and plain gradient
+        steps: whether it holds is what the result says.
+        """
+        check_equation(equation, AbstractEquation)
+        gamma = nonnegative("decay")(decay)
+        theta, static = eqx.partition(check_params(params), is_parameter)
+        signal, increment = objective.bind(static), Increment.of(equation)
+        if not batches:
+            raise ValueError("Argument `batches` must hold the examples of at least one step, but none was given.")
+        state, eta, worst = increment.init(theta), equation.learning_rate, None
+        for indices in batches:
+            batch = signal if indices is None else signal.take(jnp.asarray(indices))
+            state, before, after, predicted = _charge_step(self, increment, batch, state, eta, gamma)
+            result = ChargeStep(float(before), float(after), float(predicted), _precision(theta))
+            worst = result if worst is None or result.error > worst.error else worst
+        return worst
+
+    def flow(self, equation: SGD, objective: AbstractSignal, params: PyTree, *, decay: float = 0.0) -> Balance:
+        """The Noether flow at these parameters and the master balance of a stationary state."""
+        check_batches_only(equation)
+        theta, static = eqx.partition(check_params(params), is_parameter)
+        return _balance(self, equation, objective.bind(static), theta, nonnegative("decay")(decay))
+
+    def slope(self, equation: SGD, objective: AbstractSignal, params: PyTree) -> OrbitSlope:
+        """d phi/d lambda along the orbit at lambda = 0, measured and as -E[g_B . A g_B]/2 predicts."""
+        theta, static = eqx.partition(check_params(params), is_parameter)
+        measured, predicted, phi = (float(x) for x in _orbit_slope(self, equation, objective.bind(static), theta))
+        return OrbitSlope(measured, predicted, phi)
+
+    def least(self, equation: SGD, objective: AbstractSignal, params: PyTree, *, bound: float = 20.0) -> Least:
+        """The point of least phi on the orbit, |lambda| <= bound, by Newton's method on the convex phi(lambda).
+
+        For a symmetric A. phi(lambda) has one minimum, which may lie at infinity: `found` is then False.
+        """
+        theta, static = eqx.partition(check_params(params), is_parameter)
+        bound = number("bound", bound, allowed="a positive finite number", test=lambda x: x > 0)
+        amount, phi, slope = _least(self, equation, objective.bind(static), theta, bound)
+        found = bool(jnp.abs(slope) < 1e-6 * phi) and bool(jnp.abs(amount) < bound)
+        return Least(float(amount), float(phi), found, eqx.combine(self.move(theta, amount), static))
+
+
+def _precision(theta) -> float:
+    return float(jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).eps)
+
+
+@eqx.filter_jit
+def _identities(symmetry, signal, theta):
+    image = symmetry.apply(theta)
+    twice = symmetry.apply(image)
+
+    def one(index):
+        example = signal.take(index[None])
+        gradient, hessian = jax.jvp(example.gradient, (theta,), (image,))
+        turned = symmetry.transpose(gradient)
+        off = moved(hessian, (1.0, turned))
+        tiny = jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).tiny
+        curvature = dot(image, hessian) + dot(gradient, twice)
+        return (
+            jnp.abs(dot(gradient, image)) / jnp.maximum(jnp.sqrt(square(gradient) * square(image)), tiny),
+            jnp.sqrt(square(off) / jnp.maximum(square(turned), tiny)),
+            jnp.abs(curvature) / jnp.maximum(jnp.sqrt(square(gradient) * square(twice)), tiny),
+        )
+
+    worst = [jnp.max(values) for values in jax.lax.map(one, jnp.arange(signal.size))]
+    flat, unravel = ravel_pytree(theta)
+    v = unravel(jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
+    av = symmetry.apply(v)
+    return (*worst, jnp.sqrt(square(moved(av, (1.0, symmetry.transpose(v)))) / square(av)) / 2)
+
+
+@eqx.filter_jit
+def _charge_step(symmetry, increment, signal, state, eta, gamma):
+    theta = state.params
+    gradient = signal.gradient(theta)
+    after = moved(state, (eta, increment.velocity(jnp.zeros(()), state, moved(gradient, (2 * gamma, theta)))))
+    before = symmetry.charge(theta)
+    predicted = (1 - 2 * eta * gamma) ** 2 * before + eta**2 * dot(gradient, symmetry.apply(gradient))
+    return after, before, symmetry.charge(after.params), predicted
+
+
+@eqx.filter_jit
+def moments(symmetry, equation, signal, theta):
+    """g . A g of the mean gradient, and its mean over minibatches."""
+    gradient = signal.gradient(theta)
+    mean = dot(gradient, symmetry.apply(gradient))
+    if equation.batch_size is None:
+        return mean, mean
+
+    def one(index):
+        single = signal.take(index[None]).gradient(theta)
+        return dot(single, symmetry.apply(single))
+
+    sampling = "without_replacement" if equation.sampling == "shuffled" else equation.sampling
+    factor = noise_factor(signal.size, equation.batch_size, sampling)
+    singles = jnp.mean(jax.lax.map(one, jnp.arange(signal.size)))
+    return mean, mean + factor * (singles - mean)
+
+
+def _balance(symmetry, equation, signal, theta, gamma) -> Balance:
+    eta, gamma = float(equation.learning_rate), float(gamma)
+    mean, both = (float(x) for x in moments(symmetry, equation, signal, theta))
+    loss = 4 * gamma * (1 - eta * gamma) * float(symmetry.charge(theta))
+    return Balance(eta * both - loss, eta * both, loss, eta * (both - mean), eta * mean)
+
+
+@eqx.filter_jit
+def _orbit_slope(symmetry, equation, signal, theta):
+    phi, gradient = potential(equation, signal, theta)
+    predicted = -moments(symmetry, equation, signal, theta)[1] / 2
+    return dot(gradient, symmetry.apply(theta)), predicted, phi
+
+
+@eqx.filter_jit
+def _least(symmetry, equation, signal, theta, bound):
+    def value(amount):
+        return potential(equation, signal, symmetry.move(theta, amount))[0]
+
+    def slope(amount):
+        moved_ = symmetry.move(theta, amount)
+        return dot(potential(equation, signal, moved_)[1], symmetry.apply(moved_))
+
+    def body(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        rising = slope(middle) > 0
+        return jnp.where(rising, low, middle), jnp.where(rising, middle, high)
+
+    low, high = jax.lax.fori_loop(0, 60, body, (-bound, bound))
+    amount = (low + high) / 2
+    return amount, value(amount), slope(amount)
