@@ -148,6 +148,9 @@ class AbstractAveraging(AbstractAdaptive):
     def time_per_step(self):
         return self.learning_rate**2 if self.scaling == "batch_equivalent" else self.learning_rate
 
+    def variance_scale(self):
+        return jnp.ones(()) if self.scaling == "batch_equivalent" else super().variance_scale()
+
     def forget(self, rate: Array, target: PyTree, average: PyTree) -> PyTree:
         """(1 - rate)/eta (target - average): what an exponential average does."""
         return jax.tree.map(lambda x, m: (1 - rate) / self.learning_rate * (x - m), target, average)
