@@ -31,6 +31,24 @@ def digits(hidden: tuple[int, ...] = (32,), copies: int = 1):
     return objective, layers
 
 
+def squared_error(layers, example):
+    """The squared error of a tanh network with one output at one example."""
+    x, y = example
+    *hidden, (matrix, bias) = layers
+    for weights, shift in hidden:
+        x = jnp.tanh(x @ weights + shift)
+    return 0.5 * ((x @ matrix + bias)[0] - y) ** 2
+
+
+def b3():
+    """Problem B3: the objective on 64 examples of sin(2 x0) x1 and a network 2-16-1, in float32."""
+    x = np.random.default_rng(0).standard_normal((64, 2))
+    data = jnp.asarray(x, jnp.float32), jnp.asarray(np.sin(2 * x[:, 0]) * x[:, 1], jnp.float32)
+    theta = jnp.asarray(np.random.default_rng(1).standard_normal(65) * 0.5, jnp.float32)
+    layers = ((theta[:32].reshape(2, 16), theta[32:48]), (theta[48:64].reshape(16, 1), theta[64:]))
+    return Objective(squared_error, data), layers
+
+
 def size(layers) -> int:
     """The number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(layers))
@@ -41,7 +59,7 @@ def weighted_gradient(layers, data, weights):
     return jax.grad(lambda p: jnp.dot(jax.vmap(lambda example: loss(p, example))(data), weights))(layers)
 
 
-def full_gradient(layers, data):
+def full_gradient(layers, data, loss=loss):
     """The mean gradient."""
     return jax.grad(lambda p: jnp.mean(jax.vmap(lambda example: loss(p, example))(data)))(layers)
 
