@@ -55,7 +55,7 @@ def modified(
         discrete algorithm; or what `symbolic` gave.
     - `order`: 1 to 3 by derivatives, to 6 by the map and in symbols; with noise at most 2.
     - `fluctuations`: corrects the diffusion as well; order 2, with noise.
-    - `route`: `"derivatives"`, nested Jacobian-vector products (2 and 4 gradients at orders 2 and 3), or `"map"`, the
+    - `route`: `"derivatives"`, nested Jacobian-vector products (about 2 and 4 gradients at orders 2 and 3), or `"map"`, the
         forward differences of `order` steps of the algorithm, without any derivative.
     - `memory`: `"dynamic"`, the optimizer's memory is part of the state, under the equation's own scaling; `"slaved"`, the
         hyperparameters are fixed as eta -> 0, the memory follows the parameters, and only these are left, in the
