@@ -13,6 +13,7 @@ from ._increment import AbstractIncrement, Increment
 from ._noise import noise_factor
 from ._series import by_derivatives, by_map, moved
 from ._slaved import Slaved
+from ._wrapped import AbstractWrapped
 
 _HIGHEST = {"derivatives": 3, "map": 6}
 
@@ -44,6 +45,9 @@ def modified(
         sigma(y)  ->  (1 - (eta/2) b') sigma(y - (eta/2) b),
         Sigma     ->  Sigma - (eta/2) [b . grad Sigma + b' Sigma + Sigma b'^T].
 
+    Where the noise is of order one, as in Langevin dynamics, so is the covariance, and only with `fluctuations` is the
+    equation of weak order 2.
+
     With `sampling="shuffled"` the mean over the orders of an epoch, compared at epoch ends, has the drift
     b - (eta/2) E[u_B' u_B], u_B the increment on an independent subset (Smith et al. 2021, ICLR), and no noise.
 
@@ -73,6 +77,11 @@ def modified(
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = choice("memory", memory, ("dynamic", "slaved"))
+    innermost = equation
+    while isinstance(innermost, AbstractWrapped):
+        innermost = innermost.equation
+    if isinstance(innermost, AbstractEquation) and hasattr(innermost, "modified"):  # it says that it has no series
+        return innermost.modified(order, fluctuations)
     if hasattr(equation, "modified"):  # it knows its own series
         if (route, memory) != ("derivatives", "dynamic"):
             raise ValueError(

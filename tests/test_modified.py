@@ -24,6 +24,8 @@ from equations import (
     Modified,
     Momentum,
     Objective,
+    SignSGD,
+    decayed,
     from_optax,
     modified,
     symbolic,
@@ -621,6 +623,7 @@ def test_an_own_equation_gets_its_own_series():
     [
         (lambda: modified(SGD), ["`equation`", "AbstractDynamics"]),
         (lambda: modified(modified(SGD(0.1))), ["`equation`", "Modified"]),
+        (lambda: modified(decayed(SignSGD(0.1, 2), 0.1)), ["`equation`", "SignSGD"]),
         (lambda: modified(SGD(0.1), order=0), ["`order`", "0"]),
         (lambda: modified(SGD(0.1), order=4), ["`order`", "at most 3", "4"]),
         (lambda: modified(SGD(0.1), order=7, route="map"), ["`order`", "at most 6", "7"]),

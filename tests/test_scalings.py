@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from equations import SGD, Adam, AdamW, Isotropic, LaProp, Momentum, Objective, RMSProp
+from equations import SGD, Adam, AdamW, Isotropic, LaProp, Momentum, Objective, RMSProp, decayed
 from validation import orders, scaling_rule
 
 RNG = np.random.default_rng(0)
@@ -56,6 +56,11 @@ def test_fixed_moves_nothing_but_the_learning_rate(equation):
         ),
         (lambda: RMSProp(0.1, centered=True, bias_correction=True), ValueError, "Argument `bias_correction`"),
         (lambda: rule(Adam(0.1), "linear"), ValueError, "Argument `equation` must have a batch size"),
+        (
+            lambda: rule(decayed(Adam(0.1, 2), 0.1), "linear"),
+            TypeError,
+            "Argument `equation` must be an optimizer with",
+        ),
         (lambda: rule(Adam(0.1, 2), "cubic"), ValueError, "Argument `rule` must be one of 'linear', 'square_root'"),
         (lambda: rule(Adam(0.1, 2), "linear", batch_sizes=8), TypeError, "Argument `batch_sizes`"),
         (lambda: rule(Adam(0.1, 2), "linear", batch_sizes=[7]), ValueError, "Argument `steps`"),

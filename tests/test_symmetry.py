@@ -63,6 +63,15 @@ def test_the_charge_step_is_exact(symmetry, decay):
     assert r.holds and r.error < 1e-13 and abs(r.after - r.before) > 1e-5
 
 
+def test_the_charge_step_holds_where_the_charge_is_zero():
+    """In a balanced network, and for a rotation, of which the charge is zero everywhere."""
+    squares = [sum(float(jnp.sum(leaf**2)) for leaf in side(RELU)) for side in (coming, going)]
+    balanced = LAYERS.move(RELU, 0.25 * np.log(squares[1] / squares[0]))
+    r = LAYERS.steps(SGD(1e-3), DATA, balanced, BATCHES)
+    print(f"\n{r}, error {r.error:.1e}")
+    assert abs(r.before) < 1e-5 * r.size and r.holds
+
+
 def test_the_charge_step_is_broken_and_reported_so():
     """By tanh, by biases that are left out of the group, by momentum."""
     bare = Symmetry.between(coming_without_bias, going, jnp.eye(WIDTH))

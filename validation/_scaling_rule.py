@@ -12,6 +12,7 @@ from dynamics._ensemble import check_equation, check_key, check_observe, check_p
 from equations import AbstractEquation, AbstractSignal, Momentum, Objective
 from equations._adaptive import AbstractAveraging
 from equations._checks import choice, integer, number
+from equations._wrapped import AbstractWrapped
 
 from ._order_table import _lines
 from ._statistics import Estimate, _mean, _squares, _subtract
@@ -125,6 +126,11 @@ def scaling_rule(
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
     check_equation(equation, AbstractEquation)
+    if isinstance(equation, AbstractWrapped):
+        raise TypeError(
+            "Argument `equation` must be an optimizer with nothing around it, for the rules do not say how a schedule, a "
+            f"decay or a box moves with the batch, but {type(equation).__name__} was given."
+        )
     rule = choice("rule", rule, RULES)
     if equation.batch_size is None:
         raise ValueError("Argument `equation` must have a batch size, but None was given.")

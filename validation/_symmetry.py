@@ -149,8 +149,8 @@ class Symmetry(eqx.Module):
         state, eta, worst = increment.init(theta), equation.learning_rate, None
         for indices in batches:
             batch = signal if indices is None else signal.take(jnp.asarray(indices))
-            state, before, after, predicted = _charge_step(self, increment, batch, state, eta, gamma)
-            result = ChargeStep(float(before), float(after), float(predicted), _precision(theta))
+            state, *numbers = _charge_step(self, increment, batch, state, eta, gamma)
+            result = ChargeStep(*map(float, numbers), _precision(theta))
             worst = result if worst is None or result.error > worst.error else worst
         return worst
 
@@ -214,7 +214,8 @@ def _charge_step(symmetry, increment, signal, state, eta, gamma):
     after = moved(state, (eta, increment.velocity(jnp.zeros(()), state, moved(gradient, (2 * gamma, theta)))))
     before = symmetry.charge(theta)
     predicted = (1 - 2 * eta * gamma) ** 2 * before + eta**2 * dot(gradient, symmetry.apply(gradient))
-    return after, before, symmetry.charge(after.params), predicted
+    terms = jax.tree.map(lambda p, moved: jnp.sum(jnp.abs(p * moved)), theta, symmetry.apply(theta))
+    return after, before, symmetry.charge(after.params), predicted, sum(jax.tree.leaves(terms))
 
 
 @eqx.filter_jit

@@ -31,17 +31,19 @@ class SymmetryCheck:
 
 @dataclasses.dataclass(frozen=True)
 class ChargeStep:
-    """`before`, `after`: the charge; `predicted`: what the exact rule says of it; `precision`: of the dtype."""
+    """`before`, `after`: the charge; `predicted`: what the exact rule says of it; `size`: the sum of the moduli of its
+    terms before, which a balanced network has although its charge is zero; `precision`: of the dtype."""
 
     before: float
     after: float
     predicted: float
+    size: float
     precision: float
 
     @property
     def error(self) -> float:
-        """|after - predicted| over the largest of |before|, |after|."""
-        return abs(self.after - self.predicted) / max(abs(self.before), abs(self.after), np.finfo(float).tiny)
+        """|after - predicted| over `size`."""
+        return abs(self.after - self.predicted) / max(self.size, np.finfo(float).tiny)
 
     @property
     def holds(self) -> bool:
