@@ -245,7 +245,8 @@ def test_orders_of_gradient_descent(order, route):
 
 @pytest.mark.parametrize(
     ("nesterov", "order"),
-    [(False, 1), (False, 2), (False, 3), (True, 1), (True, 2), pytest.param(True, 3, marks=pytest.mark.slow)],
+    [(False, 1), (False, 2), (True, 1), (True, 2)]
+    + [pytest.param(nesterov, 3, marks=pytest.mark.slow) for nesterov in (False, True)],
 )
 def test_orders_of_momentum_at_fixed_beta(nesterov, order):
     """From an empty memory: the initial layer has the order of the field. Overdamped: eta lambda < (1 - sqrt(beta))^2."""
@@ -288,7 +289,7 @@ def test_orders_of_adam_at_fixed_rates_from_its_first_step(order):
         assert slope("late formula only", late) < 2.4
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", [pytest.param(1, marks=pytest.mark.slow), 2, 3])
 def test_orders_of_momentum_in_its_own_clock(order):
     """1 - beta ~ sqrt(eta), time sqrt(eta) step: slopes in h = sqrt(eta)."""
     rates = np.array([0.0016, 0.0004, 0.0001])
@@ -328,6 +329,7 @@ def test_orders_of_other_optimizers(name, order):
     np.testing.assert_allclose(local, order, atol=0.1 if name == "adam" else 0.15)
 
 
+@pytest.mark.slow
 def test_averaged_momentum_has_a_limit_with_its_decay():
     """1 - beta ~ eta in the averaged form, theta' = theta - eta m, which optax.trace has not."""
 

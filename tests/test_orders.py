@@ -296,6 +296,7 @@ def test_float32_where_x64_is_on():
     assert report.verdict["parameters"]["mean"] == "holds"
 
 
+@pytest.mark.slow
 def test_a_slope_that_rises_faster_and_faster_is_no_failure():
     """Nesterov at order 2: 1.60, 1.65, 1.83, 1.92, ... with smaller steps."""
     equation = modified(Momentum(0.01, 4, momentum=0.8, nesterov=True), fluctuations=True)
