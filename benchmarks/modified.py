@@ -16,6 +16,8 @@ from ._timing import Figure, interleave
 
 RATE, PATHS, STEPS = 0.05, 4, 20
 LIMITS = {("derivatives", 2): 1.8, ("derivatives", 3): 4.0, ("map", 2): 2.0, ("map", 3): 3.0, ("map", 5): 5.0}
+# In a small network the steps of the map cost less than the loop around them, which one cannot time.
+SMALL = {key: limit for key, limit in LIMITS.items() if key[0] == "derivatives"}
 # Where a network is wide enough for matrix products to be what a gradient costs, a derivative along it takes as many again
 # in the first layer (two) and twice as many in later ones (six for three): no limit, for information.
 WIDE = LIMITS | {("derivatives", 2): None, ("derivatives", 3): None}
@@ -97,7 +99,7 @@ def costs(name, objective, layers, limits) -> list[Figure]:
 
 
 def run() -> list[Figure]:
-    figures = costs("network 2-16-1 (B3)", *b3(), LIMITS) + costs("network 64-32-10 (digits)", *digits(), WIDE)
+    figures = costs("network 2-16-1 (B3)", *b3(), SMALL) + costs("network 64-32-10 (digits)", *digits(), WIDE)
     error, fewer = flow_of_gradient_descent(*digits())
     note = f"{fewer:.0f} times fewer gradients"
     figures.append(Figure("modified: loss along 1e4 steps of gradient descent, relative", error, 0.01, note))
