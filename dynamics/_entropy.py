@@ -140,10 +140,9 @@ def stochastic_step(local: Local, t, before, after, dt, regularization) -> Array
 
     def log_density(y, z):
         covariance = local.covariance(t, y) * dt + regularization**2 * jnp.eye(y.size, dtype=y.dtype)
-        rest = jax.scipy.linalg.solve_triangular(
-            jnp.linalg.cholesky(covariance), z - y - local.drift(t, y) * dt, lower=True
-        )
-        return -0.5 * jnp.sum(rest**2) - jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(covariance))))
+        root = jnp.linalg.cholesky(covariance)
+        rest = jax.scipy.linalg.solve_triangular(root, z - y - local.drift(t, y) * dt, lower=True)
+        return -0.5 * jnp.sum(rest**2) - jnp.sum(jnp.log(jnp.diagonal(root)))
 
     return log_density(before, after) - log_density(after, before)
 

@@ -57,6 +57,12 @@ def sampled(equation: AbstractEquation, size: int, key: Array, number: int) -> A
     return jax.lax.map(draw, jax.random.split(key, number))
 
 
+def covariance_factor(equation: AbstractEquation, size: int) -> float:
+    """The covariance of one minibatch's gradient over that of an example's; one of an epoch is an independent subset."""
+    sampling = "without_replacement" if equation.sampling == "shuffled" else equation.sampling
+    return noise_factor(size, equation.batch_size, sampling)
+
+
 def potential(equation: AbstractEquation, signal: AbstractSignal, params: PyTree) -> tuple[Array, PyTree]:
     """phi = E|g_B|^2/4 and its gradient, exact for any number of batches, by one pass over the examples.
 
@@ -70,8 +76,7 @@ def potential(equation: AbstractEquation, signal: AbstractSignal, params: PyTree
     whole = value_and_gradient(params, signal)
     if equation.batch_size is None:
         return whole
-    sampling = "without_replacement" if equation.sampling == "shuffled" else equation.sampling
-    factor = noise_factor(signal.size, equation.batch_size, sampling)
+    factor = covariance_factor(equation, signal.size)
     padded = -(-signal.size // _CHUNK) * _CHUNK
     indices = jnp.minimum(jnp.arange(padded), signal.size - 1).reshape(-1, _CHUNK)
     weights = jnp.where(jnp.arange(padded) < signal.size, factor / signal.size, 0.0).reshape(-1, _CHUNK)

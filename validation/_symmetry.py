@@ -12,11 +12,10 @@ from dynamics._ensemble import check_equation, check_params
 from equations import SGD, AbstractEquation, AbstractSignal
 from equations._checks import nonnegative, number
 from equations._increment import Increment
-from equations._noise import noise_factor
 from equations._series import moved
 from equations._signal import is_parameter
 
-from ._batches import check_batches_only, potential
+from ._batches import check_batches_only, covariance_factor, potential
 from ._generators import Between, Scaling
 from ._one_batch import dot, square
 from ._symmetry_results import Balance, ChargeStep, Least, OrbitSlope, SymmetryCheck
@@ -230,8 +229,7 @@ def moments(symmetry, equation, signal, theta):
         single = signal.take(index[None]).gradient(theta)
         return dot(single, symmetry.apply(single))
 
-    sampling = "without_replacement" if equation.sampling == "shuffled" else equation.sampling
-    factor = noise_factor(signal.size, equation.batch_size, sampling)
+    factor = covariance_factor(equation, signal.size)
     singles = jnp.mean(jax.lax.map(one, jnp.arange(signal.size)))
     return mean, mean + factor * (singles - mean)
 
