@@ -117,6 +117,7 @@ def solve(
         )
     adjoint = adjoint or _default_adjoint(noise)
 
+    recorded_steps, times = recorded(equation, steps, save_every, dt)
     path = Path(
         equation, signal, static, observe, dt, _differentiable(solver, adjoint), adjoint,
         progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps, keep_states,
@@ -126,7 +127,6 @@ def solve(
     )
     if not random:
         saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
-    recorded_steps, times = recorded(equation, steps, save_every, dt)
     details = (
         ("solver", repr(solver)),
         ("substeps", str(substeps)),

@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import LARGEST, choice, flag
 from equations._increment import TwinState
-from equations._signal import is_parameter, parameter_dtype
+from equations._signal import is_parameter
 
 from ._ensemble import (
     check_equation,
@@ -79,6 +79,7 @@ def train(
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
 
+    recorded_steps, times = recorded(equation, steps, save_every, equation.learning_rate)
     dynamic, static = eqx.partition(params, is_parameter)
     (saves, states), final, failed_at = _ensemble(
         equation,
@@ -95,7 +96,6 @@ def train(
     )
     if not random:
         saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
-    recorded_steps, times = recorded(equation, steps, save_every, equation.learning_rate)
     return Trajectory(
         steps=recorded_steps,
         times=times,
@@ -149,11 +149,8 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
         return model.real(batch, params, normals), carried
 
     def saved(params, memory):
-        """The observables and, if wanted, the state, with counts cast to real as in the increment field."""
-        dtype = parameter_dtype(params)
-        real = lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)  # noqa: E731
-        state = TwinState(params, jax.tree.map(real, memory)) if keep_states else None
-        return record(observe, params, static), state
+        """The observables and, if wanted, the state."""
+        return record(observe, params, static), TwinState.of(params, memory) if keep_states else None
 
     def body(carry, step):
         params, memory, carried, failed_at = carry

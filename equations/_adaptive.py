@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, PyTree
 
-from ._base import AbstractEquation
+from ._base import AbstractEquation, kept_positive
 from ._checks import choice, decay, nonnegative, number
 
 
@@ -71,19 +71,9 @@ class AbstractAdaptive(AbstractEquation):
         return dataclasses.replace(rest, params=moving, nu=jax.tree.map(jnp.subtract, rest.nu, gain))
 
     def bounded(self, state, even, odd, dt):
-        """Keeps the second moment positive, with its mean as it is.
-
-        Over a whole training step its kick is a square. Over a part of one the noise may be larger than the mean,
-        and while nu is not yet the sum of many steps, larger than nu: it is cut to three quarters of the mean increment
-        and a fifth of nu. A tighter cut takes away noise that the parameters' variance needs (tests/test_adam.py), a looser
-        one lets nu come near zero, and the parameters leap. Once some ten steps are in nu it no longer acts.
-        """
-
-        def cut(even, odd, nu):
-            bound = 0.75 * even + nu / (5 * dt)
-            return jnp.clip(odd, -bound, bound)
-
-        return dataclasses.replace(odd, nu=jax.tree.map(cut, even.nu, odd.nu, state.nu))
+        """Keeps the second moment positive, with its mean as it is."""
+        nu = jax.tree.map(lambda *leaves: kept_positive(*leaves, dt), state.nu, even.nu, odd.nu)
+        return dataclasses.replace(odd, nu=nu)
 
 
 class AbstractAveraging(AbstractAdaptive):

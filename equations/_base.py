@@ -1,6 +1,7 @@
 """The contract: what a dynamics is (all that `dynamics.solve` knows), and what a training algorithm adds to it."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -25,6 +26,26 @@ def _scaled_sum(*terms: tuple[Any, State]) -> State:
     """sum_j factor_j * tree_j over pairs (factor, tree)."""
     factors, trees = zip(*terms, strict=True)
     return jax.tree.map(lambda *leaves: sum(f * leaf for f, leaf in zip(factors, leaves, strict=True)), *trees)
+
+
+def kept_positive(square: Array, even: Array, odd: Array, dt: Array) -> Array:
+    """`odd` of a kick dt (even + odd) of a second moment `square`, cut so that it stays positive, with its mean as it is.
+
+    Over a whole training step the kick of a second moment is a square. Over a part of one the noise may be larger than the
+    mean, and while the moment is not yet the sum of many steps, larger than itself: it is cut to three quarters of the mean
+    increment and a fifth of the moment. A tighter cut takes away noise that the parameters' variance needs
+    (tests/test_adam.py), a looser one lets the moment come near zero, and the parameters leap. Once some ten steps are in it
+    the cut no longer acts.
+    """
+    bound = 0.75 * jnp.abs(even) + jnp.abs(square) / (5 * dt)
+    return jnp.clip(odd, -bound, bound).astype(odd.dtype)
+
+
+def with_batches_of(outer: "AbstractEquation", inner: "AbstractEquation") -> "AbstractEquation":
+    """`inner` with the batches of the equation around it, also where `dataclasses.replace` gave that one others."""
+    names = ("batch_size", "sampling")
+    other = {n: getattr(outer, n) for n in names if getattr(outer, n) != getattr(inner, n)}
+    return dataclasses.replace(inner, **other) if other else inner
 
 
 class AbstractDynamics(eqx.Module):
@@ -141,6 +162,11 @@ class AbstractEquation(AbstractDynamics):
     @property
     def kicks(self) -> int:
         return 1 if self.leapfrog else 2
+
+    @property
+    def has_series(self) -> bool:
+        """Whether a training step is a function of the state with derivatives, so that `modified` has a series."""
+        return True
 
     @property
     def gradient_noise(self) -> AbstractGradientNoise:

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ._affine import is_even
-from ._base import AbstractEquation
+from ._base import AbstractEquation, kept_positive, with_batches_of
 from ._series import moved
 from ._signal import parameter_dtype
 
@@ -17,6 +17,13 @@ class TwinState(eqx.Module):
 
     params: PyTree
     memory: PyTree
+
+    @classmethod
+    def of(cls, params: PyTree, memory: PyTree) -> "TwinState":
+        """With Optax's own memory, whose counts are cast to the dtype of the parameters."""
+        dtype = parameter_dtype(params)
+        real = lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)  # noqa: E731
+        return cls(params, jax.tree.map(real, memory))
 
 
 class AbstractIncrement(AbstractEquation):
@@ -30,18 +37,14 @@ class AbstractIncrement(AbstractEquation):
     def init(self, params):
         with jax.numpy_dtype_promotion("standard"):
             memory = self.twin().init(params)
-        dtype = parameter_dtype(params)
-
-        def real(leaf):
-            leaf = jnp.asarray(leaf)
+        memory = jax.tree.map(jnp.asarray, memory)
+        for leaf in jax.tree.leaves(memory):
             if not (jnp.issubdtype(leaf.dtype, jnp.integer) or jnp.issubdtype(leaf.dtype, jnp.floating)):
                 raise TypeError(
                     f"Argument `equation` must have a twin that remembers real numbers, but the memory of "
                     f"{type(self).__name__} holds {leaf.dtype}."
                 )
-            return leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)
-
-        return TwinState(params, jax.tree.map(real, memory))
+        return TwinState.of(params, memory)
 
     def params(self, state):
         return state.params
@@ -90,17 +93,19 @@ class AbstractIncrement(AbstractEquation):
     def bounded(self, state, even, odd, dt):
         """Keeps second moments positive over a part of a step, as Adam's equation does, and for its reasons."""
 
-        def cut(square, even, odd, leaf):
-            bound = 0.75 * jnp.abs(even) + jnp.abs(leaf) / (5 * dt)
-            return jnp.clip(odd, -bound, bound).astype(odd.dtype) if square else odd
+        def cut(square, leaf, even, odd):
+            return kept_positive(leaf, even, odd, dt) if square else odd
 
-        return jax.tree.map(cut, self._squares(state), even, odd, state)
+        return jax.tree.map(cut, self._squares(state), state, even, odd)
 
 
 class Increment(AbstractIncrement):
     """The increment field of an equation's twin, under the scaling and in the natural clock of that equation."""
 
     equation: AbstractEquation = eqx.field(kw_only=True)
+
+    def __post_init__(self):
+        self.equation = with_batches_of(self, self.equation)
 
     @classmethod
     def of(cls, equation: AbstractEquation) -> AbstractIncrement:

@@ -276,3 +276,5 @@ class LabelNoise(AbstractInjected):
             raise ValueError(f"{wording}but {type(error).__name__}: {error}") from error
         if not eqx.is_inexact_array(labels):
             raise TypeError(f"{wording}but found {labels!r}.")
+        if not any(labels is leaf for leaf in jax.tree.leaves(signal.data)):  # data[1] of a bare array is its second example
+            raise ValueError(f"{wording}as one of its arrays, but found something else of shape {labels.shape}.")

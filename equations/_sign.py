@@ -28,11 +28,9 @@ class AbstractSignEquation(AbstractEquation):
     def flow(self, t, state, signal):
         return self.drift(t, state, signal)
 
-    def modified(self, order: int, fluctuations: bool):
-        """There is no series in the increments of a sign: they are no function of the state with derivatives."""
-        raise ValueError(
-            f"Argument `equation` must be smooth in the gradient to have a series, but a {type(self).__name__} was given."
-        )
+    @property
+    def has_series(self):
+        return False
 
     def check_noise(self, signal):
         if self.random:

@@ -118,6 +118,11 @@ class AbstractSignal(eqx.Module):
 
         return jax.grad(total)(active)
 
+    @property
+    def has_value(self) -> bool:
+        """Whether there is a `value(params)`: the loss, where the signal is the gradient of one."""
+        return hasattr(self, "value")
+
     def bind(self, static: PyTree) -> "AbstractSignal":
         """This signal for parameters from which the leaves in `static` (activation functions, say) were taken out."""
         return _Bound(self, static)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
-from ._base import AbstractEquation
+from ._base import AbstractEquation, with_batches_of
 from ._increment import AbstractIncrement, TwinState
 from ._series import moved
 
@@ -40,6 +40,9 @@ class Slaved(AbstractEquation):
 
     increment: AbstractIncrement = eqx.field(kw_only=True)
     order: int = eqx.field(kw_only=True, static=True)
+
+    def __post_init__(self):
+        self.increment = with_batches_of(self, self.increment)
 
     @classmethod
     def of(cls, increment: AbstractIncrement, order: int) -> "Slaved":

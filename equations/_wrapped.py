@@ -120,9 +120,27 @@ class AbstractWrapped(AbstractEquation):
     def learning_rate_at(self, step):
         return self.inner.learning_rate_at(step)
 
+    @property
+    def has_series(self):
+        return self.inner.has_series
+
+    @property
+    def resumed(self):
+        """That of the inner equation, where it has one: what it looks for in the twin's memory goes by the same names."""
+        return self.inner.resumed
+
+    def moves(self, clock: Array, rate: Array) -> dict[str, Array]:
+        """The wrapper's own fields where a step takes `clock` times its natural time, at `rate` times its learning rate."""
+        return {}
+
+    def around_moved(self, equation: AbstractEquation, clock: Array) -> "AbstractWrapped":
+        """Around `equation`, the inner one with other hyperparameters and a step of `clock` times its natural time."""
+        rate = equation.learning_rate / self.learning_rate
+        return dataclasses.replace(self, **_shared(equation), equation=equation, **self.moves(clock, rate))
+
     def rescaled(self, factor):
         scaled = self.inner.rescaled(factor)
-        return dataclasses.replace(self, **_shared(scaled), equation=scaled)
+        return self.around_moved(scaled, scaled.time_per_step() / self.time_per_step())
 
     def time_per_step(self):
         return self.inner.time_per_step()

@@ -19,7 +19,9 @@ class Decayed(AbstractWrapped):
     Decay before the optimizer, which it then sees as part of the gradient, is a term of the objective: `regularised`.
 
     Source: Loshchilov and Hutter 2019, ICLR.
-    Scaling: that of the equation, lambda fixed. Natural clock: that of the equation. Weak order 1.
+    Scaling: that of the equation, and eta lambda ~ the natural time of a step, so that theta decays at one rate in the natural
+    clock: lambda stays in the clock eta * step, and is ~ eta in eta^2 * step (as AdamW's), ~ 1/sqrt(eta) in sqrt(eta) * step.
+    Natural clock: that of the equation. Weak order 1.
 
     **Attributes:** those of the equation, and `equation`, `weight_decay`.
     """
@@ -30,6 +32,9 @@ class Decayed(AbstractWrapped):
         rates = jax.tree.map(jnp.zeros_like, state)
         decay = jax.tree.map(lambda p: (-self.weight_decay * p).astype(p.dtype), self.params(state))
         return self.with_params(rates, decay)
+
+    def moves(self, clock, rate):
+        return {"weight_decay": self.weight_decay * clock / rate}
 
     def twin(self):
         return optax.chain(self.inner.twin(), optax.add_decayed_weights(-self.learning_rate * self.weight_decay))

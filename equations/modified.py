@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ._base import AbstractDynamics, AbstractEquation
+from ._base import AbstractDynamics, AbstractEquation, with_batches_of
 from ._checks import choice, flag, integer
 from ._increment import AbstractIncrement, Increment
 from ._noise import noise_factor
 from ._series import by_derivatives, by_map, moved
 from ._slaved import Slaved
-from ._wrapped import AbstractWrapped
 
 _HIGHEST = {"derivatives": 3, "map": 6}
 
@@ -77,11 +76,10 @@ def modified(
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = choice("memory", memory, ("dynamic", "slaved"))
-    innermost = equation
-    while isinstance(innermost, AbstractWrapped):
-        innermost = innermost.equation
-    if isinstance(innermost, AbstractEquation) and hasattr(innermost, "modified"):  # it says that it has no series
-        return innermost.modified(order, fluctuations)
+    if isinstance(equation, AbstractEquation) and not equation.has_series:
+        raise ValueError(
+            f"Argument `equation` must be smooth in the gradient to have a series, but a {type(equation).__name__} was given."
+        )
     if hasattr(equation, "modified"):  # it knows its own series
         if (route, memory) != ("derivatives", "dynamic"):
             raise ValueError(
@@ -145,6 +143,10 @@ class Modified(AbstractEquation):
     order: int = eqx.field(kw_only=True, static=True)
     fluctuations: bool = eqx.field(kw_only=True, static=True)
     route: str = eqx.field(kw_only=True, static=True)
+
+    def __post_init__(self):
+        if isinstance(self.equation, AbstractEquation):
+            self.equation = with_batches_of(self, self.equation)
 
     @property
     def leading(self) -> AbstractDynamics:

@@ -33,6 +33,10 @@ class Regularised(AbstractSignal):
         """The mean loss and the penalty, where the signal is that of a loss."""
         return self.signal.value(params) + self.penalty(params)
 
+    @property
+    def has_value(self):
+        return self.signal.has_value
+
     def with_data(self, data):
         return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
 

@@ -64,10 +64,8 @@ class Scheduled(AbstractWrapped):
     def learning_rate_at(self, step):
         return self.factor(step) * self.inner.learning_rate_at(step)
 
-    def rescaled(self, factor):
-        scaled = super().rescaled(factor)
-        clock = scaled.time_per_step() / self.time_per_step()
-        return eqx.tree_at(lambda e: e.stretch, scaled, positive("stretch")(self.stretch * clock))
+    def moves(self, clock, rate):
+        return {"stretch": self.stretch * clock}
 
 
 def scheduled(equation: AbstractEquation, schedule: Callable) -> Scheduled:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ._checks import nonnegative, positive
+from ._checks import leaf_name, nonnegative, positive
 from ._signal import AbstractSignal, is_parameter
 
 
@@ -25,6 +25,11 @@ class Factors(eqx.Module):
         **Raises:** TypeError or ValueError, naming the argument.
         """
         imbalance = positive("imbalance")(imbalance)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if eqx.is_array(leaf) and not is_parameter(leaf):
+                raise TypeError(
+                    f"Argument `params` must hold floating-point arrays, but {leaf_name('params', path)} has dtype {leaf.dtype}."
+                )
 
         def large(p):
             if not is_parameter(p):
@@ -81,6 +86,10 @@ class Spred(AbstractSignal):
     def value(self, factors: Factors) -> Array:
         """The mean loss at the product and the decay, where the signal is that of a loss."""
         return self.signal.value(factors.product()) + self._decay(factors)
+
+    @property
+    def has_value(self):
+        return self.signal.has_value
 
     def with_data(self, data):
         return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))

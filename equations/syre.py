@@ -17,10 +17,17 @@ class Distance(eqx.Module):
     strength: Array
 
     def __call__(self, params: PyTree) -> Array:
+        params = eqx.filter(params, is_parameter)
+        given, known = (jax.tree.map(jnp.shape, tree) for tree in (params, self.centre))
+        if jax.tree.structure(params) != jax.tree.structure(self.centre) or given != known:
+            raise ValueError(
+                f"Argument `params` must be like those that `syre` was given, of shapes {known}, but {given} was given."
+            )
+
         def part(p, centre, weight):
             return jnp.sum(weight.astype(p.dtype) * (p - centre.astype(p.dtype)) ** 2)
 
-        parts = jax.tree.leaves(jax.tree.map(part, eqx.filter(params, is_parameter), self.centre, self.weight))
+        parts = jax.tree.leaves(jax.tree.map(part, params, self.centre, self.weight))
         return self.strength.astype(parts[0].dtype) * sum(parts)
 
 

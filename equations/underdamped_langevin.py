@@ -74,6 +74,11 @@ class UnderdampedLangevin(AbstractEquation):
     def leapfrog(self):
         return True
 
+    def rescaled(self, factor):
+        scaled = super().rescaled(factor)
+        scaled._check_friction()
+        return scaled
+
     def time_per_step(self):
         return jnp.sqrt(self.learning_rate)
 

@@ -1,7 +1,5 @@
 """Volumization: weights and first moments held back outside a box."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -84,10 +82,8 @@ class Volumized(AbstractWrapped):
         started = self.inner.start(state, signal, noise)
         return None if started is None else moved(started, (self.learning_rate, self.added(jnp.zeros(()), started)))
 
-    def rescaled(self, factor):
-        scaled = super().rescaled(factor)
-        clock = scaled.time_per_step() / self.time_per_step()
-        return dataclasses.replace(scaled, alpha=1 - (1 - self.alpha) * clock)
+    def moves(self, clock, rate):
+        return {"alpha": 1 - (1 - self.alpha) * clock}
 
 
 def volumized(equation: AbstractEquation, volume, alpha=0.0) -> Volumized:

@@ -3,20 +3,24 @@
 import inspect
 import re
 import textwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equations
-from equations import AbstractEquation, Modified
+from equations import AbstractEquation, AbstractSignal, Modified, Objective, Regularised
 from equations._wrapped import AbstractWrapped
 
 # Li, Tai and E 2019, JMLR 20(40); Compagnoni et al. 2025, ICLR
-_NAMES = r"[A-Z]\w*(?:(?:, [A-Z]\w*)* and [A-Z]\w*| et al\.)?"
+_NAME = r"(?:(?:da|de|van|von) )?[A-Z]\w*"
+_NAMES = rf"{_NAME}(?:(?:, {_NAME})* and {_NAME}| et al\.)?"
 _VENUE = r"[A-Za-z]+(?::[\w.]*\w)?(?: \d[\w()]*| workshop)?"
 _CITATION = re.compile(rf"{_NAMES} (?:19|20)\d\d, {_VENUE}")
 
 
 class Description(NamedTuple):
-    """Of one equation: its first sentence, formula, scaling with its natural clock, claimed order, and sources."""
+    """Of one equation: its first sentence, formula, scaling with its natural clock, claimed order, and sources.
+
+    Of a signal or a penalty: its first sentence, and formula and sources where they are apart from it.
+    """
 
     summary: str
     formula: str
@@ -28,14 +32,14 @@ class Description(NamedTuple):
         rows = (("scaling", self.scaling), ("order", self.order), ("source", "; ".join(self.sources)))
         return "\n".join([
             *textwrap.wrap(self.summary, 116, initial_indent="  ", subsequent_indent="  "),
-            self.formula,
-            *(line for label, text in rows
+            *([self.formula] if self.formula else []),
+            *(line for label, text in rows if text
               for line in textwrap.wrap(text, 116, initial_indent=f"  {label:<9}", subsequent_indent=" " * 11)),
         ])  # fmt: skip
 
 
-def describe(kind: type[AbstractEquation]) -> Description:
-    """What the docstring of an equation says.
+def describe(kind: Any, needed: tuple[str, ...] = Description._fields) -> Description:
+    """What the docstring of an equation says, or of something else that must have no more than the parts `needed`.
 
     Its parts are the first paragraph, the first indented block, and the paragraph that begins with "Scaling" and holds the
     words "Weak order ..."; sources are quoted as "Li, Tai and E 2019, JMLR 20(40)", or the word "derived" stands for them.
@@ -53,7 +57,7 @@ def describe(kind: type[AbstractEquation]) -> Description:
     if not sources and "derived" in text:
         sources = ("derived",)
     found = Description(" ".join(paragraphs[0].split()), formula, scaling, order.group(1) if order else "", sources)
-    missing = [name for name, part in found._asdict().items() if not part]
+    missing = [name for name in needed if not getattr(found, name)]
     if missing:
         raise ValueError(
             f"Argument `kind` must have a docstring with {', '.join(missing)}, but {kind.__name__} has none."
@@ -65,6 +69,14 @@ def exported() -> dict[str, type[AbstractEquation]]:
     """Every exported training algorithm, and every equation around others, by its name in lower case."""
     kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and issubclass(kind, AbstractEquation)]
     return {kind.__name__.lower(): kind for kind in kinds if kind not in (AbstractEquation, Modified)}
+
+
+def signals() -> dict[str, Any]:
+    """What any of the algorithms descends in place of a loss, or beside it, by its name in lower case."""
+    plain = (AbstractSignal, Objective, Regularised)
+    kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and issubclass(kind, AbstractSignal)]
+    functions = (equations.regularised, equations.syre)
+    return {kind.__name__.lower(): kind for kind in (*kinds, *functions) if kind not in plain}
 
 
 def algorithms() -> dict[str, type[AbstractEquation]]:

@@ -36,8 +36,8 @@ class Compare:
     """Training steps."""
     paths: int = 32
     """Paths of each ensemble."""
-    save_every: int = 10
-    """Steps between two records."""
+    save_every: int | None = None
+    """Steps between two records; by default the largest divisor of the steps up to 10."""
     substeps: int = 1
     """Steps of the solver per training step."""
     weight_decay: float = 0.0
@@ -55,13 +55,12 @@ class Compare:
 def _lookup(name: str) -> type:
     from ._catalogue import algorithms
 
-    known = algorithms()
-    if name.lower() in known:
-        return known[name.lower()]
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)
-    raise ValueError(
-        f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given. Did you mean {near[0]!r}?"
-    )
+    known, plain = algorithms(), name.lower().replace("_", "").replace("-", "")
+    if plain in known:
+        return known[plain]
+    near = difflib.get_close_matches(plain, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
 
 
 def _composed(equation, options: Compare):
@@ -82,21 +81,23 @@ def _composed(equation, options: Compare):
 
 def run_list() -> None:
     """The command `traindyn list`."""
-    from ._catalogue import algorithms, describe, exported
+    from ._catalogue import algorithms, describe, exported, signals
 
-    for kinds, title in ((algorithms(), ""), (exported(), "Around any of these:\n")):
+    around = {name: kind for name, kind in exported().items() if name not in algorithms()}
+    for kinds, title in ((algorithms(), ""), (around, "Around any of these:\n")):
         print(title, end="\n" if title else "")
         for name, kind in sorted(kinds.items()):
-            if title and name in algorithms():
-                continue
             print(f"{name}\n{describe(kind)}\n")
+    print("What any of these descends, in place of the gradient of a loss or beside it:\n")
+    for name, kind in sorted(signals().items()):
+        print(f"{name}\n{describe(kind, ('summary',))}\n")
 
 
 def run_compare(options: Compare) -> None:
     """The command `traindyn compare`."""
     from ._files import check_folder
 
-    kinds = {name.lower(): _lookup(name) for name in options.equation}
+    kinds = {kind.__name__.lower(): kind for kind in map(_lookup, options.equation)}
     if not kinds:
         raise ValueError("Argument `equation` must name at least one algorithm, but none was given.")
     equations_ = {
@@ -110,6 +111,12 @@ def run_compare(options: Compare) -> None:
         )
         for name, kind in kinds.items()
     }
+    from dynamics._ensemble import check_schedule
+
+    save_every = options.save_every
+    if save_every is None:
+        save_every = max(k for k in range(1, 11) if options.steps % k == 0)
+    check_schedule(options.steps, options.paths, save_every)
     folder = check_folder("output", options.output)
 
     import jax
@@ -143,7 +150,7 @@ def run_compare(options: Compare) -> None:
 
             comparisons[name] = compare(
                 equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1), paths=options.paths,
-                observe=observe, save_every=options.save_every, substeps=options.substeps, noise=options.noise,
+                observe=observe, save_every=save_every, substeps=options.substeps, noise=options.noise,
                 progress=stage,
             )  # fmt: skip
             progress.update(task, completed=3 * place + 3)

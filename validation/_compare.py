@@ -13,7 +13,6 @@ from dynamics import Trajectory, solve, train
 from dynamics._ensemble import (
     check_equation,
     check_key,
-    check_observe,
     check_params,
     check_schedule,
     dynamic_numbers,
@@ -25,6 +24,7 @@ from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer
 from equations._signal import is_parameter
 
+from ._observables import observables
 from ._statistics import Moment, moments
 from ._table import table
 
@@ -119,7 +119,7 @@ def compare(
     **Arguments:** as for `solve` and `train`, except
 
     - `paths`: of each ensemble; at least 2 where something is random, for there is no error bar from one.
-    - `observe`: `None` records the objective's `value` as `"loss"`.
+    - `observe`: `None` records the objective's `value` as `"loss"`, if it has one.
     - `progress`: called with the name of each stage as it begins.
 
     **Returns:** a `Comparison`.
@@ -129,16 +129,12 @@ def compare(
     check_equation(equation, AbstractEquation)
     params = check_params(params)
     equation.check(params, objective)
-    if observe is None and hasattr(objective, "value"):
-        observe = {"loss": objective.value}
-    if not observe and (observe is None or isinstance(observe, dict)):
-        raise ValueError(f"Argument `observe` must hold at least one observable to compare, but {observe!r} was given.")
+    observe = observables(observe, objective, params)
     choice("noise", noise, ("minibatch", "gaussian"))
     random = draws(equation, noise)
     paths = integer("paths", paths, minimum=2 if random else 1)
     substeps = integer("substeps", substeps, maximum=64)
     check_schedule(steps, paths, save_every)
-    observe = check_observe(observe, params)
     order = _weak_order(equation, params, solver)
     dynamic, static = eqx.partition(params, is_parameter)
     check_velocity(dynamic_numbers(equation), objective.bind(static), dynamic)

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics._ensemble import check_equation, check_key, check_observe, check_params, dynamic_numbers, guard_traced
+from dynamics._ensemble import check_equation, check_key, check_params, dynamic_numbers, guard_traced
 from dynamics._solve import check_solver
-from equations import AbstractEquation, AbstractSignal, Objective
+from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer, number
 from equations._increment import Increment
 from equations._signal import is_parameter
 
+from ._observables import observables
 from ._order_exact import by_moments, closing
 from ._order_report import Orders
 from ._order_runs import sharpness
@@ -93,7 +94,8 @@ def orders(
         raise TypeError("Argument `equation` must have a discrete twin, but the dynamics that was modified has none.")
     params = check_params(params)
     equation.check(params, objective)
-    observe = _check_observe(observe, objective, params)
+    few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
+    observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
     rates = _check_rates(learning_rates)
     paths, substeps = integer("paths", paths, minimum=2), integer("substeps", substeps, maximum=64)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
@@ -149,16 +151,6 @@ def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcom
     if closed is not None:
         return "exact moments", by_moments(sides, closed)
     return by_sampling(sides, check_key(key, True), paths, noise, substeps, solver)
-
-
-def _check_observe(observe, objective, params) -> dict:
-    if observe is None:
-        observe = {"loss": objective.value} if isinstance(objective, Objective) else {}
-        if sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN:
-            observe["parameters"] = _parameters
-    if isinstance(observe, dict) and not observe:
-        raise ValueError("Argument `observe` must hold at least one observable, but none was given.")
-    return check_observe(observe, params)
 
 
 def _check_rates(learning_rates) -> np.ndarray:

@@ -8,12 +8,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import train
-from dynamics._ensemble import check_equation, check_key, check_observe, check_params
-from equations import AbstractEquation, AbstractSignal, Momentum, Objective
+from dynamics._ensemble import check_equation, check_key, check_params
+from dynamics._trajectory import title as words
+from equations import AbstractEquation, AbstractSignal, Momentum
 from equations._adaptive import AbstractAveraging
 from equations._checks import choice, integer, number
 from equations._wrapped import AbstractWrapped
 
+from ._observables import observables
 from ._order_table import _lines
 from ._statistics import Estimate, _mean, _squares, _subtract
 
@@ -59,13 +61,13 @@ class ScalingRule:
             for statistic, (value, error) in statistics.items():
                 cells = [f"{v:+.3f} ± {e:.3f}" for v, e in zip(value, error, strict=True)]
                 rows.append((name, statistic, *cells, self.verdicts[name][statistic]))
-        title = f"{type(self.family[0]).__name__}, {self.rule.replace('_', '-')} rule: {self.verdict}"
+        title = f"{words(self.family[0])}, {self.rule.replace('_', '-')} rule: {self.verdict}"
         return "\n".join([title, *_lines(runs), "", *_lines(rows)])
 
     def to_dict(self) -> dict:
         """Plain dicts, lists, numbers and strings."""
         return {
-            "equation": type(self.family[0]).__name__,
+            "equation": words(self.family[0]),
             "rule": self.rule,
             "verdict": self.verdict,
             "batch_sizes": [equation.batch_size for equation in self.family],
@@ -110,14 +112,16 @@ def scaling_rule(
         eta^2 * step where noise dominates their moments (Malladi et al. 2022, NeurIPS).
 
     What an adaptive rule forgets moves along in both, 1 - beta by kappa, so that the memory spans the same examples; in the
-    square-root rule eps too, by 1/sqrt(kappa) (the scaling `"batch_equivalent"`). Momentum's stays.
+    square-root rule eps too, by 1/sqrt(kappa) (the scaling `"batch_equivalent"`). Momentum's stays. What is around an optimizer
+    moves as its scaling says, in the clock of the examples: a schedule runs kappa times as fast, a box takes 1 - alpha by
+    kappa, a decay takes eta lambda by kappa.
 
     **Arguments:** as for `train`, except
 
     - `equation`: the run that the others are held against, with its batch size.
     - `batch_sizes`: those of the others.
     - `steps`: of `equation`; those of the others follow, and must be whole.
-    - `observe`: `None` observes the objective's `value` as `"loss"`.
+    - `observe`: `None` observes the objective's `value` as `"loss"`, if it has one.
     - `tolerance`: up to which deviation the rule holds. No rule is exact at a finite learning rate.
 
     **Returns:** a `ScalingRule`. A statistic holds if every deviation is below the tolerance, and fails if one is above it,
@@ -126,11 +130,6 @@ def scaling_rule(
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
     check_equation(equation, AbstractEquation)
-    if isinstance(equation, AbstractWrapped):
-        raise TypeError(
-            "Argument `equation` must be an optimizer with nothing around it, for the rules do not say how a schedule, a "
-            f"decay or a box moves with the batch, but {type(equation).__name__} was given."
-        )
     rule = choice("rule", rule, RULES)
     if equation.batch_size is None:
         raise ValueError("Argument `equation` must have a batch size, but None was given.")
@@ -139,11 +138,7 @@ def scaling_rule(
     steps, paths = integer("steps", steps), integer("paths", paths, minimum=2)
     tolerance = float(number("tolerance", tolerance, allowed="a positive finite number", test=lambda x: x > 0))
     params = check_params(params)
-    if observe is None and isinstance(objective, Objective):
-        observe = {"loss": objective.value}
-    if not observe and (observe is None or isinstance(observe, dict)):
-        raise ValueError(f"Argument `observe` must hold at least one observable, but {observe!r} was given.")
-    observe = check_observe(observe, params)
+    observe = observables(observe, objective, params)
     key = check_key(key, True)
     family, lengths = [equation], [steps]
     for size in batch_sizes:
@@ -177,6 +172,8 @@ def scaling_rule(
 def at_batch_size(equation: AbstractEquation, rule: str, batch_size: int) -> AbstractEquation:
     """The equation at another batch size, its hyperparameters moved by the rule."""
     kappa = batch_size / equation.batch_size
+    if isinstance(equation, AbstractWrapped):  # the natural clock of both rules counts examples
+        return equation.around_moved(at_batch_size(equation.inner, rule, batch_size), kappa)
     factor = kappa if rule == "linear" else kappa**0.5
     if isinstance(equation, AbstractAveraging):
         scaling = "ballistic" if rule == "linear" else "batch_equivalent"

@@ -28,13 +28,16 @@ class Moment(NamedTuple):
     model_error: Estimate
 
 
-def _mean(per_path: np.ndarray, random: bool) -> Estimate:
-    """The mean over the leading axis; its error is zero without randomness, and unknown (NaN) from a single path."""
+def _mean(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
+    """The mean over the leading axis; its error is zero without randomness, and unknown (NaN) from less than `least` paths.
+
+    Of two paths the squares about their mean are equal, so that a variance takes three.
+    """
     count = len(per_path)
-    if count > 1:
-        error = per_path.std(axis=0, ddof=1) / count**0.5
-    else:
+    if count < least:
         error = np.full(per_path.shape[1:], np.nan if random else 0.0)
+    else:
+        error = per_path.std(axis=0, ddof=1) / count**0.5
     return Estimate(per_path.mean(axis=0), error)
 
 
@@ -64,16 +67,17 @@ def moments(
     """
     ratio = 2**order / (2**order - 1)
 
-    def moment(coarse, fine, other):
+    def moment(coarse, fine, other, least):
         excess = ratio * (coarse - fine)
+        ours, discrete = (lambda values: _mean(values, random[0], least)), _mean(other, random[1], least)
         return Moment(
-            equation=_mean(coarse, random[0]),
-            discrete=_mean(other, random[1]),
-            difference=_subtract(_mean(coarse, random[0]), _mean(other, random[1])),
-            solver_error=_mean(excess, random[0]),
-            model_error=_subtract(_mean(coarse - excess, random[0]), _mean(other, random[1])),
+            equation=ours(coarse),
+            discrete=discrete,
+            difference=_subtract(ours(coarse), discrete),
+            solver_error=ours(excess),
+            model_error=_subtract(ours(coarse - excess), discrete),
         )
 
     sides = equation, refined, discrete
     with np.errstate(over="ignore", invalid="ignore"):  # an observable that is not finite gives a NaN, not a warning
-        return {"mean": moment(*sides), "variance": moment(*map(_squares, sides))}
+        return {"mean": moment(*sides, 2), "variance": moment(*map(_squares, sides), 3)}

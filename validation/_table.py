@@ -19,7 +19,12 @@ def _with_error(value: float, error: float) -> str:
 def _ratio(value: float, error: float) -> float:
     if error > 0:
         return abs(value) / error
-    return 0.0 if value == 0 else (np.inf if np.isfinite(value) else np.nan)
+    return 0.0 if value == 0 else (np.inf if np.isfinite(value) and error == 0 else np.nan)
+
+
+def _times(ratio: float) -> str:
+    """A number of standard errors; "-" where these are not known."""
+    return "-" if np.isnan(ratio) else f"{ratio:.1f}"
 
 
 def _rows(name: str, statistic: str, moment, steps) -> list[tuple[str, ...]]:
@@ -47,8 +52,8 @@ def _rows(name: str, statistic: str, moment, steps) -> list[tuple[str, ...]]:
                 _with_error(moment.difference.value[at], moment.difference.error[at]),
                 _with_error(moment.solver_error.value[at], moment.solver_error.error[at]),
                 _with_error(model.value[at], model.error[at]),
-                f"{ratios[at]:.1f}",
-                f"{ratios[(worst, *index)]:.1f} at {steps[worst]}",
+                _times(ratios[at]),
+                f"{_times(ratios[(worst, *index)])} at {steps[worst]}",
             )
         )
     if len(components) > len(shown):
