@@ -18,6 +18,7 @@ from jaxtyping import Array, PyTree
 
 from ._series import moved
 from ._signal import AbstractSignal, is_parameter, parameter_dtype
+from ._squares import mean_square
 
 SAMPLINGS = ("with_replacement", "without_replacement", "shuffled")
 
@@ -234,3 +235,11 @@ class Minibatch(AbstractGradientNoise):
             return jax.tree.map(lambda one, all: scale * (one - all), signal.take(index[None]).gradient(params), mean)
 
         return [(signal.size, deviation)]
+
+    def variance(self, batches, params):
+        """The mean square of the examples' gradients less the square of their mean."""
+        return jax.tree.map(
+            lambda square, mean: (batches.factor * jnp.maximum(square - mean**2, 0)).astype(mean.dtype),
+            mean_square(batches.signal, params),
+            batches.signal.gradient(params),
+        )

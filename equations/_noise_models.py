@@ -276,5 +276,6 @@ class LabelNoise(AbstractInjected):
             raise ValueError(f"{wording}but {type(error).__name__}: {error}") from error
         if not eqx.is_inexact_array(labels):
             raise TypeError(f"{wording}but found {labels!r}.")
-        if not any(labels is leaf for leaf in jax.tree.leaves(signal.data)):  # data[1] of a bare array is its second example
+        # Of a bare array data[1] is the second example.
+        if not any(labels is leaf for leaf in jax.tree.leaves(signal.data)):
             raise ValueError(f"{wording}as one of its arrays, but found something else of shape {labels.shape}.")

@@ -19,9 +19,9 @@ class Decayed(AbstractWrapped):
     Decay before the optimizer, which it then sees as part of the gradient, is a term of the objective: `regularised`.
 
     Source: Loshchilov and Hutter 2019, ICLR.
-    Scaling: that of the equation, and eta lambda ~ the natural time of a step, so that theta decays at one rate in the natural
-    clock: lambda stays in the clock eta * step, and is ~ eta in eta^2 * step (as AdamW's), ~ 1/sqrt(eta) in sqrt(eta) * step.
-    Natural clock: that of the equation. Weak order 1.
+    Scaling: that of the equation, and eta lambda ~ the natural time of a step, so that theta decays at one rate in the
+    natural clock: lambda stays in the clock eta * step, is ~ eta in eta^2 * step (as AdamW's), and ~ 1/sqrt(eta) in
+    sqrt(eta) * step. Natural clock: that of the equation. Weak order 1.
 
     **Attributes:** those of the equation, and `equation`, `weight_decay`.
     """

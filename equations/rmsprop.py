@@ -38,8 +38,8 @@ class RMSProp(AbstractAveraging):
 
     **Arguments:** `learning_rate`, `batch_size`, `sampling` as in `AbstractEquation`, then Optax's `decay=0.9`, `eps=1e-8`,
     `initial_scale=0.0` (the second moment at the start), `eps_in_sqrt=True`, `centered=False`, `bias_correction=False`, and
-    `scaling="ballistic"`. Optax's `momentum` and `nesterov`, which come after the division, are not supported; LaProp averages
-    after the division too, and `from_optax(optax.rmsprop, ..., momentum=...)` takes them as they are.
+    `scaling="ballistic"`. Optax's `momentum` and `nesterov`, which come after the division, are not supported; LaProp
+    averages after the division too, and `from_optax(optax.rmsprop, ..., momentum=...)` takes them as they are.
     """
 
     decay: Array = eqx.field(default=0.9, converter=decay("decay"))

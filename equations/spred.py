@@ -27,8 +27,9 @@ class Factors(eqx.Module):
         imbalance = positive("imbalance")(imbalance)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             if eqx.is_array(leaf) and not is_parameter(leaf):
+                name = leaf_name("params", path)
                 raise TypeError(
-                    f"Argument `params` must hold floating-point arrays, but {leaf_name('params', path)} has dtype {leaf.dtype}."
+                    f"Argument `params` must hold floating-point arrays, but {name} has dtype {leaf.dtype}."
                 )
 
         def large(p):

@@ -155,6 +155,59 @@ def scaling(entry, equation):
         close("rescaled and back", flat(arrays(scaled.rescaled(1 / factor))), flat(arrays(equation)), 1e-13)
 
 
+SLOW = 1 - 1e-8  # a rate so near to one that what its limit leaves out is rounding
+INSTANT = {"nu_max"}  # follows within a training step, whatever the clock
+
+
+def slow_rates(entry, equation):
+    """With the rates of what all wrappers are around near one; and whether there are any."""
+    if "equation" in fields(equation):
+        inner, remembers = slow_rates(entry, equation.equation)
+        return dataclasses.replace(equation, equation=inner), remembers
+    rates = dict.fromkeys((RATES - set(entry.stays)) & set(fields(equation)), SLOW)
+    return dataclasses.replace(equation, **rates), bool(rates)
+
+
+def natural_limit(entry, equation):
+    """In the natural clock the velocity is the same at any learning rate, the memory measured in powers of it.
+
+    A part of the memory that grows as eta^-degree (`entry.degrees`) has a rate that does. In the batch-equivalent scaling
+    the gradient has degree 1, and then the parameters too: their steps are what the gradients are, in units of the noise.
+    """
+    averages = "scaling" in fields(equation) and hasattr(equation, "decays")
+    same_velocity(entry, equation, entry.degrees, "the equation's scaling")
+    if averages:
+        degrees = {"gradient": 1, "params": 1, "mu": 1, "nu": 2, "nu_max": 2} | entry.degrees
+        equivalent = dataclasses.replace(equation, scaling="batch_equivalent", batch_size=16)
+        same_velocity(entry, equivalent, degrees, "the batch-equivalent scaling")
+
+
+def same_velocity(entry, equation, degrees, name):
+    def degree(path):
+        return next((degrees[key.name] for key in path if getattr(key, "name", None) in degrees), 0)
+
+    def grown(tree, factor):
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf * factor ** -degree(path), tree)
+
+    def compared(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return np.concatenate([
+            np.ravel(leaf) for path, leaf in leaves if not INSTANT & {getattr(key, "name", None) for key in path}
+        ])  # fmt: skip
+
+    slow, remembers = slow_rates(entry, equation)
+    state, gradient = some_state(slow), jax.tree.map(lambda p: 0.5 + p / 2, PARAMS)
+    t = slow.learning_rate * (0.7 / (1 - SLOW) if remembers else 13)
+    there = slow.rescaled(0.5)
+    eta, clock = 0.5, there.time_per_step() / slow.time_per_step()
+    before = slow.velocity(t, state, gradient)
+    after = there.velocity(
+        t * eta / clock, grown(state, eta), jax.tree.map(lambda g: g * eta ** -degrees.get("gradient", 0), gradient)
+    )
+    after = jax.tree.map(lambda rate: rate * eta / clock, after)
+    close(f"velocity in natural time, {name}", compared(after), compared(grown(before, eta)), 1e-5)
+
+
 def arrays(tree):
     return eqx.filter(tree, eqx.is_inexact_array)
 
@@ -476,7 +529,7 @@ VECTOR = {"params": flat}
 LAWS = {
     law.__name__: law
     for law in (
-        scaling, construction, no_recompilation, structure, float32, euler_is_the_twin, kick_moments, without_noise,
-        mean_velocity, jit_and_vmap, order, twin_is_plain_optax,
+        scaling, natural_limit, construction, no_recompilation, structure, float32, euler_is_the_twin, kick_moments,
+        without_noise, mean_velocity, jit_and_vmap, order, twin_is_plain_optax,
     )
 }  # fmt: skip

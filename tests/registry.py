@@ -38,6 +38,7 @@ class Entry:
     - `orders`: what the order law takes in place of its defaults (see `laws.order`).
     - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
     - `stays`: what is no memory in spite of its name and keeps its value.
+    - `degrees`: the powers of 1/eta with which parts of its memory grow (see `laws.natural_limit`).
     - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
     - `spared`: laws that cannot hold for it, with the reason.
     """
@@ -47,6 +48,7 @@ class Entry:
     orders: dict = dataclasses.field(default_factory=dict)
     moves: tuple[str, ...] = ()
     stays: tuple[str, ...] = ()
+    degrees: dict[str, float] = dataclasses.field(default_factory=dict)
     along: str = "new"
     spared: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -55,17 +57,25 @@ AVERAGES = {"steps": 40, "factor": 0.4}  # smaller steps, until the first ones a
 
 EQUATIONS = {
     "sgd": Entry(SGD(learning_rate=0.05, batch_size=2), optax.sgd(0.05)),
-    "momentum": Entry(Momentum(learning_rate=0.05, batch_size=2), optax.sgd(0.05, momentum=0.9)),
+    "momentum": Entry(
+        Momentum(learning_rate=0.05, batch_size=2), optax.sgd(0.05, momentum=0.9), degrees={"trace": 0.5}
+    ),
     "nesterov": Entry(
-        Momentum(learning_rate=0.05, batch_size=2, nesterov=True), optax.sgd(0.05, momentum=0.9, nesterov=True)
+        Momentum(learning_rate=0.05, batch_size=2, nesterov=True),
+        optax.sgd(0.05, momentum=0.9, nesterov=True),
+        spared={"natural_limit": "the look-ahead is of the next order, and kept for what it does there"},
     ),
     "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders=AVERAGES),
     "adamw": Entry(
-        AdamW(learning_rate=0.05, batch_size=2, weight_decay=0.1), optax.adamw(0.05, weight_decay=0.1), orders=AVERAGES
+        AdamW(learning_rate=0.05, batch_size=2, eps=1e-3, eps_root=1e-3, weight_decay=0.1),
+        optax.adamw(0.05, eps=1e-3, eps_root=1e-3, weight_decay=0.1),
+        orders=AVERAGES,
     ),
     "nadam": Entry(NAdam(learning_rate=0.05, batch_size=2), optax.nadam(0.05), orders={"steps": 160, "factor": 0.1}),
     "amsgrad": Entry(AMSGrad(learning_rate=0.05, batch_size=2, b2=0.9), optax.amsgrad(0.05, b2=0.9), orders=AVERAGES),
-    "laprop": Entry(LaProp(learning_rate=0.05, batch_size=2), laprop(0.05), orders=AVERAGES),
+    "laprop": Entry(
+        LaProp(learning_rate=0.05, batch_size=2, eps=1e-2), laprop(0.05, eps=1e-2), orders=AVERAGES, degrees={"mu": 0}
+    ),
     "rmsprop": Entry(
         RMSProp(learning_rate=0.05, batch_size=2, initial_scale=1.0),
         optax.rmsprop(0.05, initial_scale=1.0),
@@ -76,9 +86,15 @@ EQUATIONS = {
         optax.rmsprop(0.05, initial_scale=1.0, centered=True),
         orders={"steps": 80, "factor": 0.2},
     ),
+    "rmsprop_corrected": Entry(
+        RMSProp(learning_rate=0.05, batch_size=2, eps=1e-2, eps_in_sqrt=False, bias_correction=True),
+        optax.rmsprop(0.05, eps=1e-2, eps_in_sqrt=False, bias_correction=True),
+        orders={"steps": 80, "factor": 0.2},
+    ),
     "adagrad": Entry(
-        AdaGrad(learning_rate=0.05, batch_size=2),
-        optax.adagrad(0.05),
+        AdaGrad(learning_rate=0.05, batch_size=2, eps=1e-2),
+        optax.adagrad(0.05, eps=1e-2),
+        degrees={"nu": 2},
         orders={"factor": 0.1, "steps": 16},
         moves=("initial_accumulator_value", "eps"),
     ),
@@ -92,7 +108,10 @@ EQUATIONS |= {
     "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), stays=("b1",), along="old", spared=NO_FLOW),
     "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
     "underdamped_langevin": Entry(
-        UnderdampedLangevin(0.05, 2, temperature=0.3), optax.sgd(0.05, momentum=1 - 0.05**0.5), spared=HEAT
+        UnderdampedLangevin(0.05, 2, temperature=0.3),
+        optax.sgd(0.05, momentum=1 - 0.05**0.5),
+        degrees={"trace": 0.5},
+        spared=HEAT,
     ),
 }
 
@@ -110,7 +129,12 @@ EQUATIONS |= {
         moves=("stretch",),
         spared={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
     ),
-    "decayed": Entry(decayed(Momentum(0.05, 2), 0.1), optax.chain(optax.sgd(0.05, momentum=0.9), DECAY)),
+    "decayed": Entry(
+        decayed(Momentum(0.05, 2), 0.1),
+        optax.chain(optax.sgd(0.05, momentum=0.9), DECAY),
+        degrees={"trace": 0.5},
+        moves=("weight_decay",),
+    ),
     "volumized": Entry(
         volumized(Adam(0.05, 2), volume=0.3, alpha=0.9),
         volumized_adam(0.05, 0.3, 0.9),

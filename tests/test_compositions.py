@@ -17,8 +17,11 @@ from registry import COSINE, EQUATIONS, Entry
 from dynamics import solve, train
 from equations import (
     SGD,
+    AbstractDynamics,
+    AbstractEquation,
     Adam,
     AdamW,
+    Decayed,
     Factors,
     LabelNoise,
     LaProp,
@@ -34,7 +37,10 @@ from equations import (
     syre,
     volumized,
 )  # fmt: skip
+from equations._increment import Increment, TwinState
+from equations._wrapped import AbstractWrapped
 from validation import compare, orders
+from validation._order_runs import handover
 
 CURVATURES, ETA, STEPS = np.array([1.0, 0.3]), 0.1, 40
 WARM = optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, STEPS, 0.1)
@@ -190,6 +196,98 @@ def test_other_batches_reach_the_inner_equation():
     still = dataclasses.replace(rule, batch_size=None)
     assert rule.random and not still.random and still.equation.equation.batch_size is None
     assert float(rule.rescaled(0.5).inner.inner.learning_rate) == 0.05
+    series = dataclasses.replace(modified(Momentum(0.1, 2)), batch_size=4, sampling="without_replacement")
+    assert series.equation.equation.batch_size == 4 and series.equation.equation.sampling == "without_replacement"
+    assert not dataclasses.replace(series, batch_size=None).random
+
+
+def one(step):
+    return 1.0 + 0.0 * step
+
+
+class InItsOwnTime(Decayed):
+    """Mutant: its variances vanish as the learning rate does, whatever it is around."""
+
+    def variance_scale(self):
+        return jnp.asarray(self.learning_rate)
+
+
+class Startless(Decayed):
+    """Mutant: the first step is not the algorithm's."""
+
+    def start(self, state, signal, noise):
+        return None
+
+
+class WithoutHandover(Decayed):
+    """Mutant: a state of the twin is not its own."""
+
+    @property
+    def resumed(self):
+        raise AttributeError
+
+
+def said(equation, whole=True):
+    """All that an equation says in public, by name; no name of the contract is missing."""
+    t, state, eta = laws.some_time(equation), laws.some_state(equation), equation.learning_rate
+    normals, pair = (
+        jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.3, leaf.dtype), equation.noise(state, laws.OBJECTIVE, kicks))
+        for kicks in (1, 2)
+    )
+    params, operator = equation.params(state), equation.diffusion(t, state, laws.OBJECTIVE)
+    inputs = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.3, leaf.dtype), operator.in_structure())
+    twin = equation.twin()
+    with jax.numpy_dtype_promotion("standard"):
+        step, memory = twin.update(params, twin.init(params), params)
+    over = handover(equation, Increment.of(equation), params)
+    found = {
+        "batch_size": equation.batch_size, "batches": equation.batches(laws.OBJECTIVE).factor,
+        "bounded": equation.kick(t, state, laws.OBJECTIVE, pair, eta / 2), "check": equation.check(params, laws.OBJECTIVE),
+        "check_noise": None, "check_sampling": equation.check_sampling(laws.OBJECTIVE),  # by `check`
+        "diffusion": operator.mv(inputs), "drift": equation.drift(t, state, laws.OBJECTIVE),
+        "euler": equation.euler(t, state, laws.OBJECTIVE, normals, eta), "flow": equation.flow(t, state, laws.OBJECTIVE),
+        "gradient": equation.gradient(params, laws.OBJECTIVE, normals), "has_series": equation.has_series,
+        "gradient_noise": equation.gradient_noise, "init": equation.init(params), "is_affine": equation.is_affine(state),
+        "kick": equation.kick(t, state, laws.OBJECTIVE, normals, eta), "kicks": equation.kicks, "learning_rate": eta,
+        "leapfrog": equation.leapfrog, "learning_rate_at": equation.learning_rate_at(jnp.asarray(3.0)),
+        "noise": normals, "noise_model": equation.noise_model, "params": params, "random": equation.random,
+        "rescaled": said(equation.rescaled(0.5), False) if whole else None, "sampling": equation.sampling,
+        "resumed": None if over is None else over(TwinState.of(params, memory)),
+        "start": equation.start(state, laws.OBJECTIVE, normals), "time_per_step": equation.time_per_step(), "twin": step,
+        "variance_scale": equation.variance_scale(), "velocity": equation.velocity(t, state, params),
+    }  # fmt: skip
+    assert {name for name in vars(AbstractEquation) | vars(AbstractDynamics) if name[0] != "_"} <= set(found)
+    return found
+
+
+def differences(mine, bare):
+    """The names of what two equations say differently."""
+    return [name for name in bare if not bool(eqx.tree_equal(mine[name], bare[name], rtol=1e-12, atol=1e-15))]
+
+
+TRIVIAL = {
+    "decayed": lambda equation: decayed(equation, 0.0),
+    "scheduled": lambda equation: scheduled(equation, one),
+    "volumized": lambda equation: volumized(equation, 1e30, 0.5),
+}
+BARE = {name: entry.equation for name, entry in EQUATIONS.items() if not isinstance(entry.equation, AbstractWrapped)}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_trivial_wrapper_changes_nothing(name):
+    """No decay, the factor one, a box without walls: each is the bare equation in all that it says."""
+    bare = said(BARE[name])
+    for kind in TRIVIAL:
+        assert not differences(said(TRIVIAL[kind](BARE[name])), bare), kind
+
+
+@pytest.mark.parametrize(
+    "mutant, name, what", [(InItsOwnTime, "langevin", "variance_scale"), (Startless, "adam", "start"),
+                           (WithoutHandover, "adam", "resumed")]
+)  # fmt: skip
+def test_a_wrapper_that_does_not_forward_is_seen(mutant, name, what):
+    wrapped = mutant(**laws.fields(decayed(BARE[name], 0.0)))
+    assert what in differences(said(wrapped), said(BARE[name]))
 
 
 def test_compare_takes_a_composition_and_names_it():

@@ -34,8 +34,8 @@ class Compare:
     """Whether the discrete side takes real minibatches or Gaussian gradients of the same covariance."""
     steps: int = 200
     """Training steps."""
-    paths: int = 32
-    """Paths of each ensemble."""
+    paths: int | None = None
+    """Paths of each ensemble; by default 32, and 8 for signsgd and lion, whose drift takes variances of gradients."""
     save_every: int | None = None
     """Steps between two records; by default the largest divisor of the steps up to 10."""
     substeps: int = 1
@@ -61,6 +61,11 @@ def _lookup(name: str) -> type:
     near = difflib.get_close_matches(plain, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
+
+
+def _paths(equation, options: Compare) -> int:
+    """As asked for, or as many as the drift of the equation allows in a minute or two."""
+    return options.paths if options.paths is not None else 32 if equation.has_series else 8
 
 
 def _composed(equation, options: Compare):
@@ -116,7 +121,8 @@ def run_compare(options: Compare) -> None:
     save_every = options.save_every
     if save_every is None:
         save_every = max(k for k in range(1, 11) if options.steps % k == 0)
-    check_schedule(options.steps, options.paths, save_every)
+    for equation in equations_.values():
+        check_schedule(options.steps, _paths(equation, options), save_every)
     folder = check_folder("output", options.output)
 
     import jax
@@ -149,8 +155,9 @@ def run_compare(options: Compare) -> None:
                 progress.update(task, description=f"{name}: {what}", completed=done)
 
             comparisons[name] = compare(
-                equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1), paths=options.paths,
-                observe=observe, save_every=save_every, substeps=options.substeps, noise=options.noise,
+                equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1),
+                paths=_paths(equation, options), observe=observe, save_every=save_every,
+                substeps=options.substeps, noise=options.noise,
                 progress=stage,
             )  # fmt: skip
             progress.update(task, completed=3 * place + 3)

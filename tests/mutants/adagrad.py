@@ -39,3 +39,10 @@ class TimeOfGradientDescent(AdaGrad):
 
     def time_per_step(self):
         return jnp.asarray(self.learning_rate)
+
+
+class SameEpsilon(AdaGrad):
+    """Another learning rate at the same eps."""
+
+    def rescaled(self, factor):
+        return dataclasses.replace(super().rescaled(factor), eps=self.eps)

@@ -32,3 +32,10 @@ class PerStep(AdamW):
         right = super().direction(steps, state, gradient)
         excess = self.weight_decay / self.learning_rate - self.weight_decay
         return jax.tree.map(lambda step, p: step - excess * p, right, state.params)
+
+
+class RootAsOutside(AdamW):
+    """eps_root ~ 1/eta in the batch-equivalent scaling, as eps outside the root."""
+
+    def exponents(self):
+        return super().exponents() | {"eps_root": -1}

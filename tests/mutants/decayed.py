@@ -25,3 +25,10 @@ class PerStep(Decayed):
 
     def twin(self):
         return optax.chain(self.inner.twin(), optax.add_decayed_weights(-self.weight_decay))
+
+
+class SameDecay(Decayed):
+    """Another learning rate at the same lambda, whatever the natural clock."""
+
+    def moves(self, clock, rate):
+        return {}

@@ -35,3 +35,10 @@ class Uncorrected(LaProp):
         rates = super().velocity(t, dataclasses.replace(state, nu=biased), gradient)
         squares = jax.tree.map(jnp.square, gradient)
         return dataclasses.replace(rates, nu=self.forget(self.b2, squares, state.nu))
+
+
+class EpsilonTheOtherWay(LaProp):
+    """eps ~ eta in the batch-equivalent scaling, as the gradients do not."""
+
+    def exponents(self):
+        return {"eps": 1}

@@ -42,3 +42,18 @@ class StaysFor(RMSProp):
 
     def rescaled(self, factor):
         return dataclasses.replace(self, learning_rate=self.learning_rate * factor)
+
+
+class Uncorrected(RMSProp):
+    """The second moment without the bias correction that is asked for, and with one that is not."""
+
+    def velocity(self, t, state, gradient):
+        other = dataclasses.replace(self, bias_correction=not (self.bias_correction or self.centered))
+        return RMSProp.velocity(other, t, state, gradient)
+
+
+class SameEpsilon(RMSProp):
+    """eps does not grow with the gradients in the batch-equivalent scaling."""
+
+    def exponents(self):
+        return {"initial_scale": -2}
