@@ -199,6 +199,11 @@ class AbstractEquation(AbstractDynamics):
         """How the variance of the parameters vanishes with the steps: as a step in the natural clock, or not at all (1)."""
         return self.time_per_step()
 
+    def claim(self, measure: str) -> float:
+        """The order that the equation claims in the natural time of a step: of the "mean", the "second moment" or
+        "variance/eta"."""
+        return 1.0
+
     def is_affine(self, state: State) -> bool:
         """Whether the velocity is affine in the gradient, read off its jaxpr."""
         return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))

@@ -131,6 +131,9 @@ class Increment(AbstractIncrement):
     def twin(self):
         return self.source.twin()
 
+    def claim(self, measure):
+        return self.source.claim(measure)
+
     def variance_scale(self):
         return self.source.variance_scale()
 

@@ -145,6 +145,9 @@ class AbstractWrapped(AbstractEquation):
     def time_per_step(self):
         return self.inner.time_per_step()
 
+    def claim(self, measure):
+        return self.inner.claim(measure)
+
     def variance_scale(self):
         return self.inner.variance_scale()
 

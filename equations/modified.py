@@ -198,6 +198,13 @@ class Modified(AbstractEquation):
         scaled = self.leading.rescaled(factor)
         return eqx.tree_at(lambda e: (e.learning_rate, e.equation), self, (scaled.learning_rate, scaled))
 
+    def claim(self, measure):
+        if measure != "variance/eta":
+            return float(self.order)
+        if self.fluctuations:
+            return 2.0
+        return self.leading.claim(measure) if isinstance(self.equation, AbstractEquation) else 1.0
+
     def variance_scale(self):
         leading = self.leading
         return leading.variance_scale() if isinstance(leading, AbstractEquation) else self.time_per_step()

@@ -1,5 +1,6 @@
 """Facts about the adaptive optimizers: orders with and without noise, second order, starts, bounds, exact moments."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -8,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from mutants.decayed import SameDecay
 
 from dynamics import train
-from equations import AdaGrad, Adam, AdamW, AMSGrad, LaProp, NAdam, Objective, RMSProp, modified
+from equations import AdaGrad, Adam, AdamW, AMSGrad, Isotropic, LaProp, NAdam, Objective, RMSProp, decayed, modified
 from equations._increment import Increment
 from validation import orders
 
@@ -58,6 +60,15 @@ def test_second_order_with_the_new_second_moment(name):
     slope, half = report.slope["w"]["mean"], report.slope_error["w"]["mean"]
     print(f"\n{name}: order 2 measured {slope:.3f} ± {half:.3f}")
     assert report.verdict["w"]["mean"] == "holds" and abs(slope - 2) < 0.15
+
+
+def test_decay_beside_an_optimizer_of_the_clock_of_eta_squared():
+    """lambda ~ eta beside AdaGrad: first order, continued after a transient; at the same lambda there is no limit."""
+    rule = decayed(FAMILY["adagrad"], 0.3)
+    mutant = SameDecay(**{field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)})
+    good, bad = (swept(equation).slope["w"]["mean"] for equation in (rule, mutant))
+    print(f"\ndecay beside AdaGrad: slope {good:.3f}; at the same lambda {bad:.3f}")
+    assert abs(good - 1) < 0.15 and abs(bad - 1) > 0.3
 
 
 class Lagged(Adam):
@@ -129,40 +140,66 @@ def test_an_empty_second_moment_leaves_order_one_half():
     assert 0.35 < empty < 0.55 and abs(full - 1) < 0.1
 
 
-NOISY = Objective(wave, (RNG.uniform(0.7, 1.3, (6, 2)), 0.7 * RNG.normal(size=(6, 2))))
-NOISY_FAMILY = {
-    "adam": Adam(0.1, 2, b1=0.8, b2=0.8),
-    "adamw": AdamW(0.1, 2, b1=0.8, b2=0.8, weight_decay=0.1),
-    "nadam": NAdam(0.1, 2, b1=0.8, b2=0.8),
-    "amsgrad": AMSGrad(0.1, 2, b1=0.8, b2=0.8),
-    "laprop": LaProp(0.1, 2, b1=0.8, b2=0.8),
-    "rmsprop": RMSProp(0.1, 2, decay=0.8, initial_scale=1.0),
-    "rmsprop_centered": RMSProp(0.1, 2, decay=0.8, initial_scale=1.0, centered=True),
-    "adagrad": AdaGrad(0.1, 2, initial_accumulator_value=50.0, eps=1e-5),
+def bowl(curvature):
+    """A gradient of variable curvature, to which noise is added: steep, for model errors that stand out of the noise."""
+    return Objective(lambda w, size: jnp.sum(size * (w**2 / 2 + 0.3 * jnp.cos(w))), curvature * jnp.ones(1))
+
+
+# Equations, their noise, the curvature and the natural time in which one can tell the order.
+NOISY = {
+    "adam": (Adam(0.05, b1=0.9, b2=0.9), 1.0, 4.0, 1.6),
+    "adamw": (AdamW(0.05, b1=0.9, b2=0.9, weight_decay=0.1), 1.0, 4.0, 1.6),
+    "nadam": (NAdam(0.05, b1=0.9, b2=0.9), 1.5, 4.0, 0.8),
+    "laprop": (LaProp(0.05, b1=0.9, b2=0.9), 2.0, 2.0, 1.6),
+    "rmsprop": (RMSProp(0.05, decay=0.8, initial_scale=1.0), 1.0, 4.0, 0.8),
+    "rmsprop_corrected": (RMSProp(0.05, decay=0.8, bias_correction=True), 1.5, 4.0, 0.8),
+    "rmsprop_centered": (RMSProp(0.05, decay=0.9, initial_scale=1.0, centered=True), 1.0, 4.0, 1.6),
+    "adagrad": (AdaGrad(0.2, initial_accumulator_value=50.0, eps=1e-5), 1.0, 4.0, 0.8),
+    "amsgrad": (AMSGrad(0.1, b1=0.8, b2=0.8), 2.0, 2.0, 1.6),
 }
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "adam" else pytest.param(name, marks=pytest.mark.slow) for name in NOISY_FAMILY]
-)
-def test_first_order_with_noise(name):
-    """Against Gaussian gradient noise, from the algorithm's state after a transient.
-
-    The noise of the second moment counts: without it Var/eta is wrong at order zero. Where the model error of Var/eta does
-    not stand out of its Monte Carlo error, one cannot tell; it then is below a per cent of Var/eta at the smallest rate.
-    """
-    rates, time, transient = np.array([0.2, 0.1, 0.05]) / (1 if name == "adam" else 2), 1.6, 0.4
-    if name == "adagrad":
-        rates, time, transient = [0.2, 0.2 / 2**0.5, 0.1], 0.8, 0.16
-    report = orders(NOISY_FAMILY[name], NOISY, jnp.array([3.0, -4.0]), time=time, transient=transient, observe=W,
-                    learning_rates=rates, key=jax.random.key(0), paths=4096 if name == "adam" else 20_000)  # fmt: skip
+def told(name, first=None, paths=400_000):
+    """The order sweep of a noisy equation, from the algorithm's state after a transient, under Gaussian gradient noise."""
+    equation, noise, curvature, time = NOISY[name]
+    equation = dataclasses.replace(equation, noise_model=Isotropic(noise))
+    ratio, transient = (2**0.5, 0.16) if name == "adagrad" else (2.0, 0.4)
+    rates = (first or float(equation.learning_rate)) / ratio ** np.arange(3)
+    report = orders(equation, bowl(curvature), jnp.array([2.0]), time=time, transient=transient, learning_rates=rates,
+                    observe=W, key=jax.random.key(0), paths=paths)  # fmt: skip
+    assert not np.any(report.failed)
     print(f"\n{report}")
-    for measure in ("mean", "second moment"):
-        if name == "amsgrad":  # see the next test
+    return report
+
+
+def test_first_order_with_noise():
+    """Of Adam, at larger steps and with fewer paths than in the table below."""
+    report = told("adam", first=0.1, paths=64_000)
+    assert abs(report.slope["w"]["mean"] - 1) < 0.15 and report.verdict["w"]["mean"] == "holds"
+    assert report.verdict["w"]["variance/eta"] != "fails"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NOISY if name != "amsgrad"])
+def test_orders_with_noise(name):
+    """Mean and Var/eta, within .15 of 1, or where Var/eta is not told, HIDDEN says so."""
+    report = told(name)
+    for measure in ("mean", "variance/eta"):
+        if (name, measure) in HIDDEN:
             assert report.verdict["w"][measure] != "fails"
         else:
             assert abs(report.slope["w"][measure] - 1) < 0.15
-    assert report.verdict["w"]["variance/eta"] != "fails" and not np.any(report.failed)
+
+
+HIDDEN = set()
+
+
+@pytest.mark.slow
+def test_orders_of_amsgrad_with_noise():
+    """Var/eta of order 1/2, as it claims; the mean of a greater one, which is not that of the limit: see the next test."""
+    report = told("amsgrad")
+    assert abs(report.slope["w"]["variance/eta"] - 0.5) < 0.15 and report.verdict["w"]["variance/eta"] == "holds"
+    assert report.slope["w"]["mean"] > 0.85
 
 
 def test_running_maximum_of_amsgrad():

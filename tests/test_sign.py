@@ -4,18 +4,25 @@ SignSGD is a random walk on the lattice theta_0 + eta Z, and the means under its
 u_t = b u' + (D/2) u'', which Chebyshev collocation solves to ten digits.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.sparse.linalg
 import scipy.stats
+from jax.flatten_util import ravel_pytree
+from mutants.lion import ScaleOfTheGradientLost
 from mutants.sign_sgd import RootTwoLost, SignOfTheMean
 from mutants_noise import NormalDistribution
 
 from dynamics import solve, train
 from equations import Isotropic, Lion, Minibatch, Objective, SignSGD, StudentT, modified
 from equations._sign import sign_covariance
+from equations.lion import LionState
 from validation import orders
 
 START, TIME, SIGMA = 1.0, 1.6, 1.0
@@ -148,13 +155,135 @@ def test_sums_without_a_closed_form_are_refused(unchecked, kind):
     assert Minibatch().normal and not Isotropic(1.0, on=StudentT(3.0, 1.0)).normal
 
 
-@pytest.mark.slow
-def test_lion_is_of_first_order():
-    """By sampling on the same normal numbers.
+# ---------------------------------------------------------------------------------------------------------------------
+# Lion: two dimensions, and the same two ways
 
-    At b1 = .9 the average stands in the sign nine times as large as the gradient, and these learning rates are not yet
-    asymptotic: slope .62 of the mean.
-    """
+
+def barycentric(count, points, at):
+    """The matrix that interpolates from Chebyshev points to `at`, shape `(*at.shape, count + 1)`."""
+    weights = (-1.0) ** np.arange(count + 1) * np.where((np.arange(count + 1) % count) == 0, 0.5, 1.0)
+    away = np.asarray(at)[..., None] - points
+    hit = np.abs(away) < 1e-13
+    terms = np.where(hit.any(-1, keepdims=True), hit, weights / np.where(hit, 1.0, away))
+    return terms / terms.sum(-1, keepdims=True)
+
+
+class Grid:
+    """Functions of (theta, mu) at Chebyshev points around where Lion goes, flattened."""
+
+    def __init__(self, counts=(20, 28), centres=(0.3, 0.1), widths=(2.2, 0.5)):
+        self.counts, self.axes, self.along = counts, [], []
+        for place, (count, centre, width) in enumerate(zip(counts, centres, widths, strict=True)):
+            x, d = chebyshev(count, width)
+            self.axes.append(centre + x)
+            self.along.append(np.kron(d, np.eye(counts[1] + 1)) if place == 0 else np.kron(np.eye(counts[0] + 1), d))
+        self.theta, self.mu = np.meshgrid(*self.axes, indexing="ij")
+
+    def at_the_start(self, u):
+        row = [barycentric(n, x, s) for n, x, s in zip(self.counts, self.axes, (START, 0.0), strict=True)]
+        mean, square = np.kron(*row) @ u
+        return np.array([mean, square - mean**2])
+
+    @property
+    def moments(self):
+        return np.stack([self.theta.ravel(), self.theta.ravel() ** 2], axis=1)
+
+
+def lion_discrete(lion, grid, steps):
+    """Mean and variance of the algorithm: each step's noise by quadrature, on both sides of where the sign changes."""
+    eta, b1, b2, decay = (float(x) for x in (lion.learning_rate, lion.b1, lion.b2, lion.weight_decay))
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    switch = np.clip(-(b1 * grid.mu + (1 - b1) * grid.theta) / ((1 - b1) * SIGMA), -9, 9)
+    matrix = 0.0
+    for sign, low, high in ((1, switch, 9 + 0 * switch), (-1, -9 + 0 * switch, switch)):
+        z = ((low + high)[..., None] + (high - low)[..., None] * nodes) / 2
+        chance = (high - low)[..., None] / 2 * weights * np.exp(-(z**2) / 2) / (2 * np.pi) ** 0.5
+        mu = b2 * grid.mu[..., None] + (1 - b2) * (grid.theta[..., None] + SIGMA * z)
+        of_mu = np.einsum("ijq,ijqk->ijk", chance, barycentric(grid.counts[1], grid.axes[1], mu))
+        of_theta = barycentric(grid.counts[0], grid.axes[0], (1 - eta * decay) * grid.axes[0] - eta * sign)
+        matrix = matrix + np.einsum("ijk,il->ijlk", of_mu, of_theta)
+    matrix, u = matrix.reshape(grid.theta.size, -1), grid.moments
+    for _ in range(steps):
+        u = matrix @ u
+    return grid.at_the_start(u)
+
+
+def lion_backward(lion, grid, time):
+    """The same of the equation, by its own drift and diffusion."""
+
+    @jax.jit
+    @jax.vmap
+    def local(theta, mu):
+        state = LionState(theta[None], mu[None])
+        operator = lion.diffusion(0.0, state, OBJECTIVE)
+        zeros, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), operator.in_structure()))
+        columns = jax.vmap(lambda unit: ravel_pytree(operator.mv(unravel(unit)))[0])(jnp.eye(zeros.size))
+        return ravel_pytree(lion.drift(0.0, state, OBJECTIVE))[0], columns.T @ columns
+
+    drift, noise = (np.asarray(x) for x in local(jnp.asarray(grid.theta.ravel()), jnp.asarray(grid.mu.ravel())))
+    generator = sum(drift[:, [i]] * grid.along[i] for i in (0, 1))
+    generator = generator + 0.5 * sum(
+        noise[:, i, j][:, None] * (grid.along[i] @ grid.along[j]) for i in (0, 1) for j in (0, 1)
+    )
+    return grid.at_the_start(scipy.sparse.linalg.expm_multiply(time * generator, grid.moments))
+
+
+@functools.cache
+def truths(halvings):
+    """Of the algorithm at RATES[2] / 2^halvings."""
+    lion = Lion(RATES[2], noise_model=NOISE["normal"]).rescaled(0.5**halvings)
+    return lion_discrete(lion, Grid(), round(TIME / float(lion.learning_rate)))
+
+
+def lion_slopes(kind, count):
+    """Of the errors of mean and variance/eta from one learning rate to its half."""
+    errors = []
+    for halvings in range(count):
+        lion = kind(RATES[2], noise_model=NOISE["normal"]).rescaled(0.5**halvings)
+        found = lion_backward(lion, Grid(), TIME) - truths(halvings)
+        errors.append(np.abs(found) / (1.0, float(lion.learning_rate)))
+    return np.log2(np.array(errors)[:-1] / np.array(errors)[1:])
+
+
+def test_lion_is_of_first_order():
+    """At its default hyperparameters, mean and Var/eta, without sampling."""
+    found = lion_slopes(Lion, 3)
+    print(f"\nLion: slopes of the mean {found[:, 0]}, of variance/eta {found[:, 1]}")
+    assert np.all(np.abs(found - 1) < 0.1)
+
+
+class UncorrelatedNoises(Lion):
+    """The noise of the sign and that of the average from different draws."""
+
+    def diffusion(self, t, state, signal):
+        operator = super().diffusion(t, state, signal)
+
+        def mv(normals):
+            sign, own = normals
+            first, second = operator.mv(own), operator.mv((sign, own[1]))
+            return LionState(second.params, first.mu)
+
+        structure = operator.in_structure()
+        return lx.FunctionLinearOperator(mv, (structure[0], structure))
+
+
+@pytest.mark.parametrize("mutant", [pytest.param(ScaleOfTheGradientLost, marks=pytest.mark.slow), UncorrelatedNoises])
+def test_mutants_of_lion_have_no_order(mutant):
+    found = lion_slopes(mutant, 2)[0]
+    print(f"\n{mutant.__name__}: slopes {found[0]:.2f} of the mean, {found[1]:.2f} of variance/eta")
+    assert np.any(np.abs(found - 1) > 0.5)
+
+
+@pytest.mark.slow
+def test_the_grid_of_lion_has_converged():
+    lion, grids = Lion(0.1, noise_model=NOISE["normal"]), (Grid(), Grid((32, 44), widths=(2.4, 0.55)))
+    for side, length in ((lion_discrete, 16), (lion_backward, TIME)):
+        np.testing.assert_allclose(side(lion, grids[0], length), side(lion, grids[1], length), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_lion_by_sampling():
+    """On the same normal numbers. (1 - b2 = .1 at b1 = .9 is not asymptotic: the average stands in the sign nine times.)"""
     lion = Lion(0.1, noise_model=Isotropic(SIGMA), b1=0.5, b2=0.9)
     report = orders(lion, OBJECTIVE, jnp.full(1, START), time=TIME, learning_rates=list(RATES), key=jax.random.key(0),
                     paths=200_000, observe={"w": lambda w: w})  # fmt: skip

@@ -33,7 +33,7 @@ class Sweep(NamedTuple):
     slope: float
     slope_error: float
     local_slopes: Estimate
-    claim: int
+    claim: float
     verdict: str
 
 
@@ -112,7 +112,7 @@ def slope(x: np.ndarray, errors: Estimate) -> tuple[float, float]:
     return float(coefficients @ logs), float(np.sqrt(quantile**2 * (known + scatter) + distance**2 * bend))
 
 
-def sweep(steps: np.ndarray, errors: Estimate, solver_errors: Estimate, hidden: np.ndarray, claim: int) -> Sweep:
+def sweep(steps: np.ndarray, errors: Estimate, solver_errors: Estimate, hidden: np.ndarray, claim: float) -> Sweep:
     """Fits and judges.
 
     **Arguments:**

@@ -51,12 +51,6 @@ class Sides:
                 "modified(equation, order=1) has that state."
             )
 
-    def claim(self, measure: str) -> int:
-        """What the equation claims."""
-        if measure == "variance/eta":
-            return 2 if getattr(self.family[0], "fluctuations", False) else 1
-        return int(getattr(self.family[0], "order", 1))
-
     def floor(self) -> float:
         """The relative error of rounding that a statistic may have; errors three times as large count."""
         return 150 * float(jnp.finfo(jnp.result_type(*jax.tree.leaves(self.dynamic))).eps)
@@ -95,7 +89,7 @@ def gather(sides: Sides, errors: list[dict[str, dict[str, Error]]], finals, fail
                 Estimate(*np.array([getattr(error, part) for error in column]).T) for part in ("norm", "solver")
             )
             hidden = np.array([error.hidden for error in column])
-            sweeps[name][measure] = sweep(sides.lengths, value, solver, hidden, sides.claim(measure))
+            sweeps[name][measure] = sweep(sides.lengths, value, solver, hidden, sides.family[0].claim(measure))
     return Outcome(sweeps, finals, np.asarray(failed, float))
 
 

@@ -22,7 +22,7 @@ def _rows(report) -> list[tuple[str, ...]]:
                 (
                     name,
                     measure,
-                    str(sweep.claim),
+                    f"{sweep.claim:g}",
                     f"{sweep.slope:.3f}" if known else "-",
                     f"± {sweep.slope_error:.3f}" if known else "-",
                     _local(sweep.local_slopes),
