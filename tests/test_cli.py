@@ -14,7 +14,7 @@ import xarray as xr
 from dynamics._trajectory import title
 from equations import SGD
 from validation._catalogue import describe, exported
-from validation._cli import Compare, _composed, main, run_list
+from validation._cli import Compare, _composed, _lookup, main, run_list
 
 
 def traindyn(*arguments, cwd):
@@ -96,7 +96,13 @@ def test_list_says_what_every_equation_says_of_itself(capsys):
     adam = describe(exported()["adam"])
     assert adam.formula.startswith("    d theta = -mu_hat") and adam.order.startswith("1")
     assert "Compagnoni et al. 2025, ICLR" in adam.sources
+    assert "da Silva and Gazeau 2020, JMLR 21" in describe(exported()["adagrad"]).sources
+    assert {"oja", "spred", "syre", "regularised"} <= set(blocks) and "C w - (w^T C w) w" in blocks["oja"]
     assert describe(exported()["sgd"]).sources == ("Li, Tai and E 2019, JMLR 20(40)", "Smith et al. 2021, ICLR")
+
+
+def test_names_are_taken_as_people_write_them():
+    assert _lookup("sign_sgd") is _lookup("SignSGD") is _lookup("sign-sgd") is exported()["signsgd"]
 
 
 def test_weight_decay_and_schedule_go_around_the_equation():
@@ -126,6 +132,8 @@ def test_a_docstring_without_its_parts_is_refused():
     ("arguments", "message"),
     [
         (("--equation", "adm"), "Did you mean 'adam'?"),
+        (("--equation", "xyzzy"), "but 'xyzzy' was given.\n"),
+        (("--paths", "0"), "Argument `paths` must be an integer of at least 1"),
         (("--equation", "modified"), "must be one of adagrad, adam, "),
         (("--learning-rate", "-1"), "Argument `learning_rate` must be a positive finite number, but -1.0 was given"),
         (("--batch-size", "0"), "Argument `batch_size` must be an integer of at least 1"),

@@ -258,6 +258,8 @@ def test_few_paths():
     both = moments(values, values, values, 2)
     np.testing.assert_allclose(both["variance"].equation.value, values.var(0, ddof=1))
     np.testing.assert_allclose(both["mean"].equation.error, values.std(0, ddof=1) / 3**0.5)
+    two = moments(values[:2], values[:2], values, 2)  # whose squares about their mean are equal
+    assert np.all(two["mean"].model_error.error > 0) and np.all(np.isnan(two["variance"].model_error.error))
     one = moments(values[:1], values[:1], values, 2, (True, True))
     assert np.all(np.isnan(one["mean"].model_error.error)) and np.all(np.isnan(one["variance"].equation.error))
     still = moments(values[:1], values[:1], values, 2, (False, True))

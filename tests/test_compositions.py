@@ -294,17 +294,18 @@ BARE = {name: entry.equation for name, entry in EQUATIONS.items() if not isinsta
 
 
 @pytest.mark.parametrize("name", BARE)
-def test_a_trivial_wrapper_changes_nothing(name, without=SCANS):
-    """No decay, the factor one, a box without walls: each is the bare equation in all that it says."""
-    bare = said(BARE[name], without)
-    for kind in TRIVIAL:
-        assert not differences(said(TRIVIAL[kind](BARE[name]), without), bare), kind
+def test_a_trivial_wrapper_changes_nothing(name):
+    """No decay, the factor one, a box without walls: all around it, a bare equation says all that it says alone."""
+    wrapped = functools.reduce(lambda equation, wrap: wrap(equation), TRIVIAL.values(), BARE[name])
+    assert not differences(said(wrapped), said(BARE[name]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BARE)
-def test_nor_drift_and_diffusion(name):
-    test_a_trivial_wrapper_changes_nothing(name, ())
+def test_nor_does_any_of_them_alone_with_drift_and_diffusion(name):
+    bare = said(BARE[name], ())
+    for kind in TRIVIAL:
+        assert not differences(said(TRIVIAL[kind](BARE[name]), ()), bare), kind
 
 
 @pytest.mark.parametrize(
@@ -437,6 +438,26 @@ def test_syre_tells_duplicated_neurons_apart():
     assert all(rank == 3 and error < 1e-2 for rank, error in found.values())
 
 
+def test_the_penalty_of_syre_is_what_it_says():
+    """strength |theta - theta_0|^2, theta_0 ~ N(0, spread^2), and with `diagonal` weights uniform on [1/2, 3/2]."""
+    params, strength, spread = {"w": jnp.zeros((100, 200)), "b": jnp.ones(3)}, 0.3, 0.02
+    key, count = jax.random.key(1), 20_000
+    plain, weighted = (syre(params, key, strength, spread, diagonal=diagonal) for diagonal in (False, True))
+    # At the origin, and by the second derivative, for what the penalty is of.
+    off = 5 * 2**0.5 / count**0.5
+    centres = -jax.grad(plain)(params)["w"] / (2 * strength)
+    np.testing.assert_allclose(jnp.mean(centres**2), spread**2, rtol=off)
+    assert abs(jnp.mean(centres)) < 5 * spread / count**0.5
+    np.testing.assert_allclose(plain(params), strength * (jnp.sum(centres**2) + jnp.sum((1 - plain.centre["b"]) ** 2)),
+                               rtol=1e-12)  # fmt: skip
+    ones = jax.tree.map(jnp.ones_like, params)
+    for penalty, spread_of_weights in ((plain, 0.0), (weighted, 1 / 12)):
+        curvature = jax.jvp(jax.grad(penalty), (params,), (ones,))[1]["w"] / (2 * strength)
+        np.testing.assert_allclose(jnp.mean(curvature), 1.0, atol=5 * (1 / 12 / count) ** 0.5)
+        np.testing.assert_allclose(jnp.var(curvature), spread_of_weights, rtol=off, atol=1e-20)
+        assert jnp.all((curvature >= 0.5 - 1e-12) & (curvature <= 1.5 + 1e-12))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Bad input
 
@@ -464,6 +485,18 @@ def test_bad_input(unchecked):
         (TypeError, "key", lambda: syre(laws.PARAMS, 0)),
         (TypeError, "params", lambda: syre({}, key)),
         (TypeError, "diagonal", lambda: syre(laws.PARAMS, key, diagonal=1)),
+        (TypeError, "params", lambda: Factors.of(jnp.arange(3))),
+        (ValueError, "params", lambda: syre(laws.PARAMS, key)({"w": jnp.ones(3)})),
+        (
+            ValueError,
+            "equation",
+            lambda: train(scheduled(sgd, lambda k: 1 - k / 4), laws.OBJECTIVE, laws.PARAMS, steps=6),
+        ),
+        (
+            ValueError,
+            "equation",
+            lambda: solve(scheduled(sgd, lambda k: jnp.log(k)), laws.OBJECTIVE, laws.PARAMS, steps=6),
+        ),
         (
             ValueError,
             "objective",

@@ -162,5 +162,7 @@ def test_orders(kind, rates, batch_size):
 def test_too_much_friction(unchecked):
     with pytest.raises(ValueError, match="Argument `friction` must be at most"):
         UnderdampedLangevin(0.25, friction=2.5)
+    with pytest.raises(ValueError, match="Argument `friction` must be at most"):
+        UnderdampedLangevin(0.2, friction=2.0).rescaled(2.0)
     with pytest.raises(ValueError, match="Argument `temperature` must be"):
         Langevin(0.1, temperature=-1.0)

@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import mutants_noise
@@ -28,11 +29,13 @@ from equations import (
     Oja,
     StudentT,
     UnderdampedLangevin,
+    _squares,
     from_optax,
     modified,
 )  # fmt: skip
 from equations._increment import Increment
 from equations._noise import Batches
+from equations._squares import mean_square
 from validation._moment_equations import discrete
 
 EXAMPLES, SCALE, DF, BATCH = 4, 0.3, 5.0, 2
@@ -422,3 +425,39 @@ def test_any_optimizer_signal_and_noise(signal, batch_size):
             noise = member.gradient_noise
             real = jax.eval_shape(lambda n, m=noise, b=batch: m.real(b, params, n), noise.injected(batch, params))
             assert real.shape == params.shape
+
+
+@pytest.mark.parametrize("layers", ["dense", "convolution", "shared"])
+def test_mean_square_is_that_of_the_examples(layers):
+    """A dense layer by products of squares, any other as it is, whatever the number of examples at a time."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    images, labels = jax.random.normal(keys[0], (11, 1, 4, 4)), jnp.arange(11) % 3
+    if layers == "convolution":
+        first = eqx.nn.Conv2d(1, 2, 3, key=keys[1])
+    else:
+        first = eqx.nn.Linear(16, 8, key=keys[1])
+    net = (first, eqx.nn.Linear(8, 3, key=keys[2]))
+
+    def logits(net, image):
+        hidden = jnp.tanh(net[0](image if layers == "convolution" else image.ravel())).ravel()
+        if layers == "shared":  # the same weights twice, so that the gradient is no outer product
+            hidden = jnp.tanh(net[0](jnp.concatenate([hidden, hidden])))
+        return jax.nn.relu(net[1](hidden))
+
+    objective = Objective(lambda net, e: -jax.nn.log_softmax(logits(net, e[0]))[e[1]], (images, labels))
+    each = [flat(objective.take(jnp.array([i])).gradient(net)) for i in range(11)]
+    truth = np.mean(np.square(each), axis=0)
+    held = []
+    for limit in (1, 400, 2**16):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_squares, "_HELD", limit)
+            held.append(flat(mean_square(objective, net)))
+            np.testing.assert_allclose(held[-1], truth, rtol=1e-12, atol=1e-18)
+    whole = jax.make_jaxpr(lambda net: mean_square(objective, net))(eqx.filter(net, eqx.is_array))
+    assert ("f64[11,8,16]" in str(whole)) == (layers == "shared")  # no per-example gradient of a dense layer
+
+
+def test_label_noise_needs_labels_of_their_own():
+    bare = Objective(lambda w, x: jnp.dot(w, x) ** 2, jnp.ones((5, 2)))
+    with pytest.raises(ValueError, match="`labels` must find the labels, .* as one of its arrays"):
+        SGD(0.1, noise_model=LabelNoise(0.1)).check(jnp.ones(2), bare)
