@@ -12,7 +12,20 @@ import pytest
 from mutants.decayed import SameDecay
 
 from dynamics import train
-from equations import AdaGrad, Adam, AdamW, AMSGrad, Isotropic, LaProp, NAdam, Objective, RMSProp, decayed, modified
+from equations import (
+    AdaGrad,
+    Adam,
+    AdamW,
+    AMSGrad,
+    Isotropic,
+    LaProp,
+    NAdam,
+    Objective,
+    RMSProp,
+    decayed,
+    modified,
+    scheduled,
+)
 from equations._increment import Increment
 from validation import orders
 
@@ -156,6 +169,12 @@ NOISY = {
     "rmsprop_centered": (RMSProp(0.05, decay=0.9, initial_scale=1.0, centered=True), 1.0, 4.0, 1.6),
     "adagrad": (AdaGrad(0.2, initial_accumulator_value=50.0, eps=1e-5), 1.0, 4.0, 0.8),
     "amsgrad": (AMSGrad(0.1, b1=0.8, b2=0.8), 2.0, 2.0, 1.6),
+    "composed": (
+        scheduled(decayed(Adam(0.05, b1=0.9, b2=0.9), 0.3), optax.cosine_decay_schedule(1.0, 50, 0.2)),
+        1.0,
+        4.0,
+        1.6,
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from mutants.scheduled import RootOfTheFactor
-from oracles import squared_error
+from oracles import LinearRegression, squared_error
 from registry import COSINE, EQUATIONS, Entry
 
 from dynamics import solve, train
@@ -153,6 +153,16 @@ def test_the_series_of_a_composition():
         slope = report.slope["params"]["mean"]
         print(f"\norder {order} of a scheduled, decayed SGD: slope {slope:.2f}")
         assert abs(slope - order) < 0.15 and report.verdict["params"]["mean"] == "holds"
+
+
+def test_the_order_of_a_composition_with_noise():
+    """Decay beside momentum, in the clock sqrt(eta) * step, by exact moments; for Adam see tests/test_adaptive.py."""
+    problem, rates = LinearRegression(examples=8), [0.01, 0.0025, 0.000625]
+    rule = decayed(Momentum(0.01, 4, momentum=0.8), 1.0)
+    report = orders(rule, problem.objective, problem.start, time=2.0, learning_rates=rates, observe={"w": lambda w: w})
+    found = {measure: float(report.slope["w"][measure]) for measure in ("mean", "variance/eta")}
+    print(f"\n{report.method}: {found}")
+    assert report.method == "exact moments" and all(abs(slope - 1) < 0.15 for slope in found.values())
 
 
 @pytest.mark.parametrize(
