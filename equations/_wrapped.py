@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ._base import AbstractEquation
 from ._series import moved
@@ -129,11 +129,11 @@ class AbstractWrapped(AbstractEquation):
         """That of the inner equation, where it has one: what it looks for in the twin's memory goes by the same names."""
         return self.inner.resumed
 
-    def moves(self, clock: Array, rate: Array) -> dict[str, Array]:
+    def moves(self, clock: ArrayLike, rate: Array) -> dict[str, Array]:
         """The wrapper's own fields where a step takes `clock` times its natural time, at `rate` times its learning rate."""
         return {}
 
-    def around_moved(self, equation: AbstractEquation, clock: Array) -> "AbstractWrapped":
+    def around_moved(self, equation: AbstractEquation, clock: ArrayLike) -> "AbstractWrapped":
         """Around `equation`, the inner one with other hyperparameters and a step of `clock` times its natural time."""
         rate = equation.learning_rate / self.learning_rate
         return dataclasses.replace(self, **_shared(equation), equation=equation, **self.moves(clock, rate))
