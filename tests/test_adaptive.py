@@ -163,7 +163,6 @@ NOISY = {
     "adam": (Adam(0.05, b1=0.9, b2=0.9), 1.0, 4.0, 1.6),
     "adamw": (AdamW(0.05, b1=0.9, b2=0.9, weight_decay=0.1), 1.0, 4.0, 1.6),
     "nadam": (NAdam(0.05, b1=0.9, b2=0.9), 1.5, 4.0, 0.8),
-    "nadam_longer": (NAdam(0.05, b1=0.9, b2=0.9), 1.5, 4.0, 1.6),
     "laprop": (LaProp(0.05, b1=0.9, b2=0.9), 2.0, 2.0, 1.6),
     "rmsprop": (RMSProp(0.05, decay=0.8, initial_scale=1.0), 1.0, 4.0, 0.8),
     "rmsprop_corrected": (RMSProp(0.05, decay=0.8, bias_correction=True), 1.5, 4.0, 0.8),
@@ -199,8 +198,9 @@ def test_first_order_with_noise():
     assert report.verdict["w"]["variance/eta"] != "fails"
 
 
-# What is not told in a setting: there Var/eta is right to 1e-4, and the mean's slope has yet to fall to its limit.
-HIDDEN = {("nadam", "variance/eta"), ("nadam_longer", "mean")}
+# What is not told: where the mean of NAdam is, its Var/eta is right to 3e-5. Over twice the time that has the slope 1.16 ± .09
+# at eta = .1 to .025 and 1.13 ± .45 (local slopes 1.30, .81) at half of these.
+HIDDEN = {("nadam", "variance/eta")}
 
 
 @pytest.mark.slow
