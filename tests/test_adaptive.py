@@ -198,8 +198,8 @@ def test_first_order_with_noise():
     assert report.verdict["w"]["variance/eta"] != "fails"
 
 
-# What is not told: where the mean of NAdam is, its Var/eta is right to 3e-5. Over twice the time that has the slope 1.16 ± .09
-# at eta = .1 to .025 and 1.13 ± .45 (local slopes 1.30, .81) at half of these.
+# What is not told: where the mean of NAdam is, its Var/eta is right to 3e-5. Over twice the time that has the slope
+# 1.16 ± .09 at eta = .1 to .025 and 1.13 ± .45 (local slopes 1.30, .81) at half of these.
 HIDDEN = {("nadam", "variance/eta")}
 
 
