@@ -7,8 +7,9 @@ import diffrax as dfx
 import jax
 import numpy as np
 
-from dynamics._trajectory import hyperparameters, version
+from dynamics._trajectory import hyperparameters, title, version
 from equations import AbstractEquation
+from equations._wrapped import AbstractWrapped
 
 from ._compare import _plain
 from ._order_fit import Sweep
@@ -68,6 +69,7 @@ class Orders:
         twin = getattr(self.equation, "equation", None)
         inner = getattr(twin, "equation", twin)
         name = type(self.equation).__name__ + (f"({type(inner).__name__})" if inner is not None else "")
+        name = title(self.equation) if isinstance(self.equation, AbstractWrapped) else name
         claimed = getattr(self.equation, "order", None)
         words = [name] + ([f"order {claimed}"] if claimed is not None else [])
         if getattr(self.equation, "fluctuations", False):
