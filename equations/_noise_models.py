@@ -17,7 +17,7 @@ from ._signal import AbstractSignal, is_parameter, parameter_dtype
 class Diagonal(AbstractGradientNoise):
     r"""Minibatch noise without its correlations: delta_j = sqrt(C_jj/B) z_j, z ~ N(0, I).
 
-    What many analyses of adaptive methods assume. The variances take a backward pass for every example.
+    What many analyses of adaptive methods assume. The variances cost about a gradient where layers are dense.
     """
 
     def structure(self, batches, params):
