@@ -19,8 +19,8 @@ class SignSGD(AbstractSignEquation):
     same noise; real batches are not Gaussian, so compare with `train(noise="gaussian")`. Where nothing is random the
     equation is dX = -sign(\bar g) dt, which stops in no minimum.
 
-    Minibatch variances cost about a gradient where layers are dense, and more for other weights, whose gradients are squared
-    example by example; `Isotropic` and `StudentT` cost nothing.
+    Minibatch variances cost about a gradient where layers are dense, and more for other weights, whose gradients are
+    squared example by example; `Isotropic` and `StudentT` cost nothing.
 
     Scaling: eta -> 0 at fixed noise. Natural clock: t. Weak order 1.
 
