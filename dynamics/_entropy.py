@@ -1,5 +1,6 @@
 """`entropy_production`: the entropy that each step of each path produces."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -9,26 +10,28 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from equations import AbstractDynamics, AbstractEquation, AbstractSignal
-from equations._checks import choice, integer, number
+from equations import AbstractDynamics, AbstractSignal
+from equations._checks import choice, integer, nonnegative
 from equations._increment import Increment
 from equations._signal import is_parameter
 
 from ._ensemble import check_equation, dynamic_numbers
-from ._local import Local, flat_size
+from ._local import Local, coordinates, flat_size
 from ._stationary import Stationary
-from ._trajectory import Trajectory
+from ._trajectory import Trajectory, hyperparameters, title
 
 
 class EntropyProduction(eqx.Module):
     """What `entropy_production` returns, in units of Boltzmann's constant; arrays `(paths, steps)`, a number per step.
 
     - `medium`: ln P(forward)/P(backward), the entropy given to the noise.
-    - `system`: -ln p(after) + ln p(before), with the density of the reference; None without one.
-    - `total`: medium + system, or None. At p = the stationary density, its sum over a window obeys fluctuation theorems.
+    - `system`: -ln p(after) + ln p(before), with p the `density`; None without one.
+    - `total`: medium + system, or None. With p the density that the paths have, its sum over a window obeys the integral
+        fluctuation theorem, and the detailed one where p is stationary.
     - `housekeeping`, `excess`: medium - excess, and ln p(after) - ln p(before) with the *stationary* density: what upholds
-        the stationary current, and what relaxes to it (Hatano and Sasa 2001, Phys. Rev. Lett. 86, 3463).
-    - `ok`: `(paths,)`, False for a path that diverged; its numbers mean nothing.
+        the stationary current, and what relaxes to it (Hatano and Sasa 2001, Phys. Rev. Lett. 86, 3463). Housekeeping and
+        total - housekeeping obey the integral theorem each; the first is the total of a stationary process.
+    - `ok`: `(paths,)`, False for a path that diverged; its numbers are NaN.
     """
 
     medium: Array
@@ -45,13 +48,16 @@ def entropy_production(
     trajectory: Trajectory,
     *,
     route: str = "step",
-    reference: Stationary | None = None,
+    reference: Stationary | Callable | None = None,
+    density: str = "reference",
     regularization: float = 0.0,
     burn_in: int = 0,
 ) -> EntropyProduction:
     r"""Entropy production along recorded paths.
 
     With b and S the drift and the noise (covariance of dY over dt) of the equation, or of its twin for a path of `train`,
+    both at the time of the forward step, also for the way back (so at what the optimizer's memory counts before the step:
+    counts are time and no coordinates),
 
     - `route="step"`: ln P(y'|y)/P(y|y') with the Gaussian step P(y'|y) = N(y + b dt, S dt + r^2 I), r the
         `regularization`. Exact for paths that make such steps (`train` with Gaussian noise, `solve` with diffrax.Euler()
@@ -65,7 +71,10 @@ def entropy_production(
 
     - `equation`, `objective`: as given to the run.
     - `trajectory`: from `solve` or `train` with `keep_states=True, save_every=1`.
-    - `reference`: a `Stationary` of the same state, whose density gives system entropy, housekeeping and excess.
+    - `reference`: the stationary density where it is known: a `Stationary` of the same state, or a function from a state
+        to ln p. It gives housekeeping and excess.
+    - `density`: p of the system entropy: `"reference"`, for stationary paths; or `"ensemble"`, at every step the Gaussian
+        with mean and covariance of the paths, for linear processes on their way.
     - `regularization`: r, standard deviation per step of isotropic noise thought on top of the equation's. Needed where S
         is singular: the medium entropy then grows as 1/r^2 if the motion is irreversible in a direction without noise.
     - `burn_in`: steps left out at the start.
@@ -76,9 +85,8 @@ def entropy_production(
     """
     check_equation(equation, AbstractDynamics)
     route = choice("route", route, ("step", "path"))
-    regularization = number(
-        "regularization", regularization, allowed="a finite number, zero or more", test=lambda x: x >= 0
-    )
+    density = choice("density", density, ("reference", "ensemble"))
+    regularization = nonnegative("regularization")(regularization)
     if not isinstance(trajectory, Trajectory):
         raise TypeError(f"Argument `trajectory` must come from solve or train, but {trajectory!r} was given.")
     if trajectory.states is None or trajectory.steps.shape[0] < 2 or int(trajectory.steps[1]) != 1:
@@ -87,60 +95,101 @@ def entropy_production(
             f"{'no states' if trajectory.states is None else 'every step ' + str(np.asarray(trajectory.steps[:2]))}."
         )
     burn_in = integer("burn_in", burn_in, minimum=0, maximum=trajectory.steps.shape[0] - 2)
-    if reference is not None and not isinstance(reference, Stationary):
-        raise TypeError(f"Argument `reference` must be a Stationary or None, but {reference!r} was given.")
+    if not (reference is None or isinstance(reference, Stationary) or callable(reference)):
+        raise TypeError(f"Argument `reference` must be a Stationary, a function or None, but {reference!r} was given.")
     equation = dynamic_numbers(equation)
+    if not eqx.tree_equal(equation, dynamic_numbers(trajectory.equation)):
+        raise ValueError(
+            f"Argument `equation` must be what the trajectory was made with, {title(trajectory.equation)}"
+            f"{hyperparameters(trajectory.equation)}, but {title(equation)}{hyperparameters(equation)} was given."
+        )
+    varying, static = eqx.partition(trajectory.final, is_parameter)
+    equation.check(eqx.combine(jax.tree.map(lambda leaf: leaf[0], varying), static), objective)
     if trajectory.kind == "discrete":
-        check_equation(equation, AbstractEquation)
         equation = Increment.of(equation)
-    static = eqx.partition(trajectory.final, is_parameter)[1]
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     states = jax.tree.map(lambda leaf: leaf[:, burn_in:], trajectory.states)
-    size = flat_size(jax.tree.map(lambda leaf: leaf[0, 0], states))
-    if reference is not None and reference.mean.shape != (size,):
+    size = flat_size(coordinates(equation, jax.tree.map(lambda leaf: leaf[0, 0], states))[0])
+    if isinstance(reference, Stationary) and reference.mean.shape != (size,):
         raise ValueError(
             f"Argument `reference` must be of a state of {size} dimensions, but it has {reference.mean.shape[0]}."
         )
     rate = getattr(equation, "learning_rate", None)
     dt = trajectory.times[1] - trajectory.times[0] if rate is None else jnp.asarray(rate)
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
-    medium, change = _along(equation, signal, states, times, dt, route, reference, regularization)
-    if not np.all(np.isfinite(np.asarray(medium)[np.asarray(trajectory.ok)])):
+    medium = _medium(equation, signal, states, times, dt, route, regularization)
+    ok = np.asarray(trajectory.ok)
+    if not np.all(np.isfinite(np.asarray(medium)[ok])):
         raise ValueError(
             "Argument `regularization` must be positive where the noise does not reach every direction of the state, but "
             f"{float(regularization):g} was given."
         )
-    if change is None:
-        return EntropyProduction(medium, None, None, None, None, trajectory.ok)
-    return EntropyProduction(medium, -change, medium - change, medium - change, change, trajectory.ok)
+    excess = (
+        None
+        if reference is None
+        else _change(reference.log_density if isinstance(reference, Stationary) else reference, states)
+    )
+    change = excess if density == "reference" else _ensemble_change(equation, states, ok)
+    parts = (
+        medium,
+        None if change is None else -change,
+        None if change is None else medium - change,
+        None if excess is None else medium - excess,
+        excess,
+    )
+    parts = (None if part is None else jnp.where(ok[:, None], part, jnp.nan) for part in parts)
+    return EntropyProduction(*parts, trajectory.ok)
 
 
 @eqx.filter_jit
-def _along(equation, signal, states, times, dt, route, reference, regularization):
-    """The medium entropy and the change of ln p, `(paths, steps)`."""
-    unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0, 0], states))[1]
-    flat = jax.vmap(jax.vmap(lambda s: ravel_pytree(s)[0]))(states)
-    local = Local(equation, signal, unravel)
+def _medium(equation, signal, states, times, dt, route, regularization):
+    """The medium entropy, `(paths, steps)`."""
     between = stochastic_step if route == "step" else midpoint
 
     def one(item):
         before, after, t = item
-        return jax.vmap(lambda y, z: between(local, t, y, z, dt.astype(y.dtype), regularization))(before, after)
 
-    steps = jnp.moveaxis(flat, 1, 0)
-    medium = jax.lax.map(one, (steps[:-1], steps[1:], times[:-1].astype(flat.dtype))).T
-    if reference is None:
-        return medium, None
-    density = jax.vmap(jax.vmap(reference.log_density))(flat)
-    return medium, jnp.diff(density, axis=1)
+        def path(before, after):
+            local, y = Local.at(equation, signal, before)
+            return between(local, t, y, local.flat(after), dt.astype(y.dtype), regularization)
+
+        return jax.vmap(path)(before, after)
+
+    steps = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), states)
+    before, after = (jax.tree.map(lambda leaf, s=s: leaf[s], steps) for s in (slice(-1), slice(1, None)))
+    return jax.lax.map(one, (before, after, times[:-1])).T
+
+
+@eqx.filter_jit
+def _change(log_density, states):
+    """The change of ln p in each step, `(paths, steps)`."""
+    return jnp.diff(jax.vmap(jax.vmap(log_density))(states), axis=1)
+
+
+def _ensemble_change(equation, states, ok) -> Array:
+    """The change of ln p in each step, p the Gaussian of the paths that are ok, `(paths, steps)`."""
+    flat = np.asarray(jax.vmap(jax.vmap(lambda s: ravel_pytree(coordinates(equation, s)[0])[0]))(states))
+    good, size = flat[ok], flat.shape[-1]
+    densities = np.empty(flat.shape[:2])
+    for save in range(flat.shape[1]):
+        mean, covariance = good[:, save].mean(axis=0), np.cov(good[:, save].T, ddof=1).reshape(size, size)
+        spread = np.sqrt(np.diagonal(covariance))
+        values = np.linalg.eigvalsh(covariance / np.outer(spread, spread)) if np.all(spread > 0) else np.zeros(1)
+        if len(good) <= 2 * size or not values.min() > 1e2 * size * np.finfo(flat.dtype).eps:
+            raise ValueError(
+                "Argument `density` must not be 'ensemble' where the paths have no density, as at their common start "
+                f"(`burn_in` leaves steps out): {len(good)} paths in {size} dimensions, {save} steps after the burn-in."
+            )
+        rest = np.linalg.solve(np.linalg.cholesky(covariance), (flat[:, save] - mean).T)
+        densities[:, save] = -0.5 * np.sum(rest**2, axis=0) - np.linalg.slogdet(covariance)[1] / 2
+    return jnp.asarray(np.diff(densities, axis=1))
 
 
 def stochastic_step(local: Local, t, before, after, dt, regularization) -> Array:
-    """ln N(after; before) - ln N(before; after), N the Gaussian step."""
+    """ln N(after; before) - ln N(before; after), N the Gaussian step; NaN where it is singular."""
 
     def log_density(y, z):
-        covariance = local.covariance(t, y) * dt + regularization**2 * jnp.eye(y.size, dtype=y.dtype)
-        root = jnp.linalg.cholesky(covariance)
+        root = _root(local.covariance(t, y) * dt + regularization**2 * jnp.eye(y.size, dtype=y.dtype))
         rest = jax.scipy.linalg.solve_triangular(root, z - y - local.drift(t, y) * dt, lower=True)
         return -0.5 * jnp.sum(rest**2) - jnp.sum(jnp.log(jnp.diagonal(root)))
 
@@ -148,8 +197,16 @@ def stochastic_step(local: Local, t, before, after, dt, regularization) -> Array
 
 
 def midpoint(local: Local, t, before, after, dt, regularization) -> Array:
-    """2 S^{-1} (b - div S/2) at the midpoint times the increment."""
+    """2 S^{-1} (b - div S/2) at the midpoint times the increment; NaN where S is singular."""
     middle = (before + after) / 2
-    covariance = local.covariance(t, middle) + regularization**2 / dt * jnp.eye(before.size, dtype=before.dtype)
+    root = _root(local.covariance(t, middle) + regularization**2 / dt * jnp.eye(before.size, dtype=before.dtype))
     force = local.drift(t, middle) - local.divergence(t, middle) / 2
-    return 2 * jnp.dot(force, jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(covariance), after - before))
+    return 2 * jnp.dot(force, jax.scipy.linalg.cho_solve((root, True), after - before))
+
+
+def _root(covariance: Array) -> Array:
+    """The Cholesky factor; NaN where a coordinate is fixed by those before it up to rounding."""
+    root = jnp.linalg.cholesky(covariance)
+    left = jnp.diagonal(root) ** 2 / jnp.diagonal(covariance)
+    singular = ~(jnp.min(left) > 10 * len(root) * jnp.finfo(root.dtype).eps)
+    return jnp.where(singular, jnp.nan, root)

@@ -49,6 +49,19 @@ class AbstractIncrement(AbstractEquation):
     def params(self, state):
         return state.params
 
+    def averages(self, params: PyTree) -> TwinState:
+        """True for every leaf of the state but those of the memory that count steps."""
+        with jax.numpy_dtype_promotion("standard"):
+            memory = jax.eval_shape(self.twin().init, params)
+        return TwinState(
+            jax.tree.map(lambda leaf: True, params),
+            jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating), memory),
+        )
+
+    def split(self, state: TwinState) -> tuple[TwinState, TwinState]:
+        """The state in two: parameters with averages, and counts; None elsewhere."""
+        return eqx.partition(state, self.averages(state.params))
+
     def velocity(self, t: Array, state: TwinState, gradient: PyTree) -> TwinState:
         """The change of the state by one training step on this gradient, over the learning rate; t has no part in it."""
         # Several transformations of Optax mix counts with floats, which strict promotion forbids.
@@ -97,6 +110,11 @@ class AbstractIncrement(AbstractEquation):
             return kept_positive(leaf, even, odd, dt) if square else odd
 
         return jax.tree.map(cut, self._squares(state), state, even, odd)
+
+
+def at_infinity(counts: PyTree) -> PyTree:
+    """Counts after every bias correction and warm-up."""
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, float(jnp.finfo(leaf.dtype).max) / 4), counts)
 
 
 class Increment(AbstractIncrement):

@@ -7,7 +7,7 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._base import AbstractEquation, with_batches_of
-from ._increment import AbstractIncrement, TwinState
+from ._increment import AbstractIncrement, TwinState, at_infinity
 from ._series import moved
 
 # The initial layer is followed until it has decayed to this fraction of itself.
@@ -63,11 +63,8 @@ class Slaved(AbstractEquation):
 
     def _split(self, params) -> tuple[PyTree, PyTree]:
         """The empty memory in two: its averages, and its counts at infinity."""
-        memory = self.source.init(params).memory
-        with jax.numpy_dtype_promotion("standard"):
-            structs = jax.eval_shape(self.twin().init, params)
-        averages, counts = eqx.partition(memory, jax.tree.map(lambda s: jnp.issubdtype(s.dtype, jnp.floating), structs))
-        return averages, jax.tree.map(lambda leaf: jnp.full_like(leaf, float(jnp.finfo(leaf.dtype).max) / 4), counts)
+        averages, counts = self.source.split(self.source.init(params))
+        return averages.memory, at_infinity(counts.memory)
 
     def _step(self, params, averages, gradient) -> TwinState:
         """The rates of parameters and averages in a step with this gradient."""
@@ -167,27 +164,29 @@ class Slaved(AbstractEquation):
 
     def check(self, params, signal):
         super().check(params, signal)
+        self.check_memory(params, "'dynamic'")
+
+    def check_memory(self, params: PyTree, otherwise: str) -> None:
+        """A ValueError that names what the argument `memory` must be if the memory cannot be slaved."""
+        reason = self._not_slaved(params)
+        if reason is not None:
+            raise ValueError(f"Argument `memory` must be {otherwise} {reason}")
+
+    def _not_slaved(self, params) -> str | None:
         if self.sampling == "shuffled" and self.batch_size is not None:
-            raise ValueError(
-                "Argument `memory` must be 'dynamic' for sampling='shuffled', but 'slaved' was given: across the batches "
-                "of an epoch a memory is not slaved."
-            )
+            return "for sampling='shuffled', but 'slaved' was given: across the batches of an epoch a memory is not slaved."
         arrays = eqx.filter(params, eqx.is_inexact_array)
         averages = jax.eval_shape(lambda p: self._split(p)[0], arrays)
         if not jax.tree.leaves(averages):
-            raise ValueError(
-                "Argument `memory` must be 'dynamic' for an algorithm that remembers nothing, but 'slaved' was given."
-            )
+            return "for an algorithm that remembers nothing, but 'slaved' was given."
         if not isinstance(self.learning_rate, jax.core.Tracer):
             ones = jnp.ones(1)
             if not jnp.any(self._step(ones, self._settled(ones, ones), ones).params):
-                raise ValueError(
-                    "Argument `memory` must be 'dynamic' for an algorithm whose steps end, as with a schedule that decays "
-                    "to zero, but 'slaved' was given: counts stand at infinity there."
+                return (
+                    "for an algorithm whose steps end, as with a schedule that decays to zero, but 'slaved' was given: "
+                    "counts stand at infinity there."
                 )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient), averages):
-            raise ValueError(
-                "Argument `memory` must be 'dynamic' unless the algorithm's memory forgets linearly, as an exponential "
-                "average does, but 'slaved' was given."
-            )
+            return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'slaved' was given."
+        return None
