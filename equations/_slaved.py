@@ -91,13 +91,13 @@ class Slaved(AbstractEquation):
         once = self._after(params, self._split(params)[0], gradient)
         return jax.tree.map(lambda c, kept: c / (1 - kept), once, self._kept(params))
 
-    def manifold(self, params: PyTree, signal, order: int) -> PyTree:
-        """M(theta), with an error of O(eta^order)."""
-        gradient = signal.gradient(params)
+    def manifold(self, params: PyTree, signal, order: int, gradient: PyTree = None) -> PyTree:
+        """M(theta), with an error of O(eta^order); `gradient` is that at `params`, if it is known."""
+        gradient = signal.gradient(params) if gradient is None else gradient
         settled = self._settled(params, gradient)
         if order == 1:
             return settled
-        here = self.manifold(params, signal, order - 1)
+        here = self.manifold(params, signal, order - 1, gradient)
         rate = self._step(params, here, gradient).params
         there = self.manifold(moved(params, (self.learning_rate, rate)), signal, order - 1)
         return jax.tree.map(lambda m, kept, a, b: m - (b - a) / (1 - kept), settled, self._kept(params), here, there)

@@ -2,13 +2,16 @@
 
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from dynamics._ensemble import check_equation
 from equations import AbstractEquation, AbstractSignal
+from equations._increment import Increment
 from equations._noise import noise_factor
 from equations._series import moved
 
@@ -25,6 +28,45 @@ def check_batches_only(equation: AbstractEquation) -> None:
             "Argument `equation` must have no noise but that of its minibatches, since phi is a mean over them, but "
             f"{equation.gradient_noise!r} was given."
         )
+
+
+def check_plain(equation: AbstractEquation) -> None:
+    """A TypeError or ValueError unless the algorithm makes plain gradient steps on minibatches."""
+    check_equation(equation, AbstractEquation)
+    check_batches_only(equation)
+    probe = jnp.array([1.0, -2.0])
+    plain = not jax.tree.leaves(jax.eval_shape(lambda: Increment.of(equation).init(probe).memory))
+    if plain:
+        velocity = equation.params(equation.velocity(jnp.zeros(()), equation.init(probe), 3 * probe))
+        plain = bool(jnp.allclose(velocity, -3 * probe))
+    if not plain:
+        raise ValueError(
+            f"Argument `equation` must make plain gradient steps, as SGD does, but {type(equation).__name__} was given."
+        )
+
+
+def check_batches(batches: Any, size: int) -> list[Array | None]:
+    """Minibatches as arrays of indices, or None for all examples; a TypeError or ValueError where there are none."""
+    wording = (
+        "Argument `batches` must be a list, for each step of the integer indices of examples below "
+        f"{size}, shape (B,), or None for all, but "
+    )
+    if isinstance(batches, str | dict) or not hasattr(batches, "__iter__"):
+        raise TypeError(f"{wording}{batches!r} was given.")
+    checked = []
+    for indices in batches:
+        if indices is None:
+            checked.append(None)
+            continue
+        array = np.asarray(indices)
+        if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"{wording}{indices!r} was given.")
+        if array.min() < 0 or array.max() >= size:
+            raise ValueError(f"{wording}{indices!r} was given.")
+        checked.append(jnp.asarray(array))
+    if not checked:
+        raise ValueError(f"{wording}none was given.")
+    return checked
 
 
 def count(equation: AbstractEquation, size: int) -> int:

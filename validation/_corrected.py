@@ -8,10 +8,10 @@ from jaxtyping import PyTree
 from dynamics._ensemble import check_equation, dynamic_numbers
 from equations import AbstractEquation
 from equations._checks import choice
-from equations._noise import noise_factor
+from equations._increment import Increment
 from equations._series import moved
 
-from ._batches import check_batches_only
+from ._batches import check_batches_only, covariance_factor
 from ._irreversibility_report import VECTORS
 from ._one_batch import Step
 
@@ -37,7 +37,7 @@ def corrected(
 
     **Arguments:**
 
-    - `equation`: an equation without memory, affine in the gradient, such as `SGD`.
+    - `equation`: an equation without memory (a schedule's count is one), affine in the gradient, such as `SGD`.
     - `force`: `"backward_error"`, `"time_renormalized"` or `"time_asymmetry"`.
     - `batches`: `"full"`, the force of the full batch; or `"minibatch"`, its mean over minibatches: a quadratic form in
         their weights up to O(eta), and so a sum of the full batch's and the mean over single examples, each measured at
@@ -51,7 +51,8 @@ def corrected(
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
     probe = jnp.ones(2)
-    if Step.of(equation, probe, "slaved", 2).memory != "none" or not equation.is_affine(equation.init(probe)):
+    memory = jax.eval_shape(lambda: Increment.of(equation).init(probe).memory)
+    if jax.tree.leaves(memory) or not equation.is_affine(equation.init(probe)):
         raise ValueError(
             "Argument `equation` must be without memory and affine in the gradient, as SGD is, but "
             f"{type(equation).__name__} was given; modified(equation) knows the others."
@@ -115,6 +116,9 @@ class Corrected(AbstractEquation):
     def flow(self, t, state, signal):
         return self.drift(t, state, signal)
 
+    def check(self, params, signal):
+        self.leading.check(params, signal)
+
     def _force(self, state, signal) -> PyTree:
         """The force on the parameters, as an increment of the state."""
         step = Step.of(self.leading, self.params(state), "slaved", 2)
@@ -125,8 +129,7 @@ class Corrected(AbstractEquation):
         whole = measured(step, signal)
         if self.batches == "full" or self.batch_size is None:
             return self._embed(state, whole)
-        sampling = "without_replacement" if self.sampling == "shuffled" else self.sampling
-        factor = noise_factor(signal.size, self.batch_size, sampling)
+        factor = covariance_factor(self, signal.size)
 
         # An example has a share 1/B of a batch's step, and is measured at that.
         share = eqx.tree_at(lambda s: s.increment.learning_rate, step, self.learning_rate / self.batch_size)

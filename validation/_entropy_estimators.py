@@ -38,7 +38,8 @@ def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
 
     **Arguments:**
 
-    - `states`: stationary paths, `(paths, saves, d)`; at least 32 paths.
+    - `states`: stationary paths, `(paths, saves, d)`; at least 32 paths, and in a sixteenth of them at least four increments
+        for each of the d^2 + d products.
     - `dt`: the time between saves, short against the process: the error is O(dt).
 
     **Returns:** the rate and its standard error, from the spread over 16 groups of paths.
@@ -48,6 +49,13 @@ def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
     middle, change, dt = _increments(states, dt)
     features = np.concatenate([middle, np.ones((*middle.shape[:2], 1))], axis=-1)
     currents = np.einsum("psi,psj->psij", features, change).reshape(*middle.shape[:2], -1)
+
+    fewest, products = len(middle) // _BLOCKS * middle.shape[1], currents.shape[-1]
+    if fewest < 4 * products:
+        raise ValueError(
+            f"Argument `states` must hold at least {4 * products} increments in a sixteenth of the paths, for the {products} "
+            f"products of {middle.shape[-1]} coordinates, but it holds {fewest}."
+        )
 
     def rate(block):
         block = block.reshape(-1, block.shape[-1])
@@ -71,7 +79,7 @@ def neural_estimate(
 
     A network's s(y, y') = f(middle, change) - f(middle, -change) changes sign when time is reversed; maximising
     E[s - exp(-s)] makes it the entropy production of a step (Kim, Bae, Lee and Jeong 2020, Phys. Rev. Lett. 125, 140604).
-    Inputs are scaled to unit variance.
+    Inputs are scaled to unit variance; coordinates that never move are left out.
 
     **Arguments:** `states` and `dt` as for `short_time_bound`; a `key`; `width`, `iterations` and `batch_size` of the
     training with Adam under a cosine schedule.
@@ -84,8 +92,11 @@ def neural_estimate(
     key = check_key(key, True)
     width, iterations = integer("width", width), integer("iterations", iterations)
     batch_size = integer("batch_size", batch_size)
-    centre, scale, size = middle.mean((0, 1)), middle.std((0, 1)), change.std((0, 1))
-    middle, change = (middle - centre) / scale, change / size
+    scale, size = middle.std((0, 1)), change.std((0, 1))
+    moving = (size > 0) & (scale > 0)  # a coordinate that stays says nothing
+    if not np.any(moving):
+        raise ValueError("Argument `states` must hold paths that move, but all of them stay where they are.")
+    middle, change = (middle - middle.mean((0, 1)))[..., moving] / scale[moving], change[..., moving] / size[moving]
     half = len(middle) // 2
     flat = lambda a: jnp.asarray(a[:half].reshape(-1, a.shape[-1]))  # noqa: E731
     network = eqx.nn.MLP(

@@ -39,7 +39,8 @@ def fluctuation_theorem(entropies: Array | np.ndarray) -> FluctuationTheorem:
 
     Both hold for the total entropy production of a window of a stationary process, the integral one also from any other
     start with its own densities (Seifert 2005, Phys. Rev. Lett. 95, 040602). The slope a is that of a logistic regression,
-    P(s > 0 | |s|) = 1/(1 + exp(-a |s|)), which is the detailed theorem without bins.
+    P(s > 0 | |s|) = 1/(1 + exp(-a |s|)), which is the detailed theorem without bins. Where all s have one sign it is
+    infinite, and where all are zero it is NaN, either with an infinite error: such paths say nothing of it.
 
     **Arguments:**
 
@@ -54,24 +55,34 @@ def fluctuation_theorem(entropies: Array | np.ndarray) -> FluctuationTheorem:
             f"{s.shape} was given" + ("." if np.all(np.isfinite(s)) else " that is not finite.")
         )
     weights = np.exp(-(s - s.min()))
-    scale = np.exp(-s.min())
-    slope = 1.0
-    for _ in range(_NEWTON):
-        right = 1 / (1 + np.exp(-slope * np.abs(s)))
-        information = np.sum(s**2 * right * (1 - right))
-        if information <= 0:
-            break
-        change = np.sum(np.abs(s) * ((s > 0) - right)) / information
-        slope += np.clip(change, -1, 1)
-        if abs(change) < 1e-12:
-            break
+    with np.errstate(over="ignore"):
+        scale = np.exp(-s.min())
+    slope, slope_error = _slope(s)
     root = s.size**0.5
     return FluctuationTheorem(
         integral=float(scale * weights.mean()),
         integral_error=float(scale * weights.std(ddof=1) / root),
-        slope=float(slope),
-        slope_error=float(information**-0.5) if information > 0 else np.inf,
+        slope=slope,
+        slope_error=slope_error,
         effective_samples=float(weights.sum() ** 2 / np.sum(weights**2)),
         mean=float(s.mean()),
         mean_error=float(s.std(ddof=1) / root),
     )
+
+
+def _slope(s: np.ndarray) -> tuple[float, float]:
+    """The maximum of the likelihood of a in P(s > 0 | |s|) = 1/(1 + exp(-a |s|)), by Newton's method, and its error."""
+    if not np.any(s):
+        return np.nan, np.inf
+    if np.all(s >= 0) or np.all(s <= 0):
+        return np.copysign(np.inf, s.sum()), np.inf
+    unit = np.abs(s).mean()  # so that a step of Newton's method has a natural size
+    size, slope = np.abs(s) / unit, 0.0
+    for _ in range(_NEWTON):
+        right = 1 / (1 + np.exp(-np.clip(slope * size, -500, 500)))
+        information = np.sum(size**2 * right * (1 - right))
+        change = np.clip(np.sum(size * ((s > 0) - right)) / information, -1, 1)
+        slope += change
+        if abs(change) < 1e-12:
+            break
+    return float(slope / unit), float(information**-0.5 / unit)

@@ -12,7 +12,7 @@ from equations import AbstractEquation, AbstractSignal
 from equations._series import moved
 from equations._signal import is_parameter
 
-from ._batches import potential
+from ._batches import check_batches_only, potential
 from ._one_batch import square
 from ._symmetry_results import Invariance
 
@@ -24,11 +24,23 @@ def invariance(
 
     **Arguments:** `transform`, from parameters to parameters, linear where it acts; `equation` gives the minibatches of
     phi.
+
+    **Raises:** TypeError or ValueError, naming the argument.
     """
     if not callable(transform):
         raise TypeError(f"Argument `transform` must map parameters to parameters, but {transform!r} was given.")
     check_equation(equation, AbstractEquation)
-    theta, static = eqx.partition(check_params(params), is_parameter)
+    check_batches_only(equation)
+    params = check_params(params)
+    equation.check(params, objective)
+    theta, static = eqx.partition(params, is_parameter)
+
+    shape = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
+    image = jax.eval_shape(transform, theta)
+    if jax.tree.structure(image) != jax.tree.structure(theta) or shape(image) != shape(theta):
+        raise ValueError(
+            f"Argument `transform` must give arrays like the parameters, {shape(theta)}, but it gives {shape(image)}."
+        )
     return Invariance(*(float(x) for x in _invariance(transform, equation, objective.bind(static), theta)))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics._ensemble import check_equation, check_key, check_params, dynamic_numbers, guard_traced
-from equations import AbstractEquation, AbstractSignal
+from equations import AbstractEquation, AbstractSignal, Objective
 from equations._checks import choice, integer
 from equations._series import moved
 from equations._signal import is_parameter
@@ -17,6 +17,8 @@ from ._batches import LARGEST, check_batches_only, count, enumerated, potential,
 from ._curl import curl
 from ._irreversibility_report import VECTORS, Irreversibility
 from ._one_batch import Measures, Step, dot, square
+
+_GROUPS = 16  # of batches, whose means give the error of a distance
 
 
 def irreversibility(
@@ -57,10 +59,13 @@ def irreversibility(
     - `substeps`: n of the time-renormalized measure, at least 2. (Without memory, n = 2 is the time asymmetry at eta/2.)
     - `memory`: of an optimizer with memory, `"slaved"`, what the batch repeated for ever would leave in it; or
         `"empty"`, as at the first step: displacements are then O(eta), not O(eta^2), where a memory keeps a part of itself.
+        A memory that never forgets (AdaGrad's, AMSGrad's) has no slow manifold and can only be empty. Counts are at
+        infinity on a slow manifold and at zero elsewhere: a schedule of plain steps has its first value.
     - `probes`: pairs of random directions for the curl; 0 leaves it out.
 
-    **Returns:** an `Irreversibility`. Without memory, the four measures of a batch cost 8 + n gradients. Second-order
-    differences need precision: use float64 below eta * lambda_max of about 0.01.
+    **Returns:** an `Irreversibility`. The four measures of a batch cost 4 + n gradients, 7 + n on a slow manifold, of which
+    one is differentiated for the leading term; phi and grad phi one pass over the examples for all batches together.
+    Second-order differences need precision: use float64 below eta * lambda_max of about 0.01.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
@@ -75,7 +80,7 @@ def irreversibility(
     dynamic, static = eqx.partition(params, is_parameter)
     step = Step.of(equation, dynamic, memory, substeps)
     if step.memory == "slaved":
-        Slaved.of(step.increment, 2).check(dynamic, objective.bind(static))
+        Slaved.of(step.increment, 2).check_memory(dynamic, "'empty'")
     whole = count(equation, objective.size) <= LARGEST
     key = check_key(key, not whole)
     if whole:
@@ -87,22 +92,24 @@ def irreversibility(
     signal, dynamic = objective.bind(static), guard_traced(dynamic)
     few = np.unique(np.linspace(0, len(indices) - 1, 16).round().astype(int))
     curls = _curls(step, signal, dynamic, jnp.asarray(indices)[few], jnp.asarray(weights)[few], key, probes)
-    phi, gradient, mean, square_, scalars, squares = _averages(
-        step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights)
-    )
-    return _result(step, phi, gradient, mean, square_, scalars, squares, len(indices), whole, curls)
+    groups = 1 if whole else min(len(indices), _GROUPS)
+    averages = _averages(step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)
+    plain = isinstance(objective, Objective) and bool(_is_plain(step, signal, dynamic))
+    return _result(step, *averages, len(indices), whole, curls, plain)
 
 
 def _one(step: Step, signal, params, index) -> tuple[Measures, PyTree, Array]:
     """The measures of one batch, grad phi of it and phi of it."""
     batch = signal if step.equation.batch_size is None else signal.take(index)
-    phi, gradient = jax.value_and_grad(lambda p: square(batch.gradient(p)) / 4)(params)
-    return step.measures(params, batch), gradient, phi
+    gradient, pull = jax.vjp(batch.gradient, params)
+    (twice,) = pull(gradient)
+    return step.measures(params, batch, gradient), jax.tree.map(lambda leaf: leaf / 2, twice), square(gradient) / 4
 
 
 @eqx.filter_jit
-def _averages(step, signal, params, indices, weights):
-    """phi, grad phi, and over the batches the means of the measures less their leading terms, and of the squares."""
+def _averages(step, signal, params, indices, weights, groups=1):
+    """phi, grad phi, and over the batches the means of the measures less their leading terms; of the vectors also the
+    products of the means over groups of batches, `(3, groups, groups)`, of the scalars also the mean squares."""
     phi, gradient = potential(step.equation, signal, params)
     norm = square(gradient)
 
@@ -111,17 +118,36 @@ def _averages(step, signal, params, indices, weights):
         vectors = [moved(getattr(measures, name), (1.0, own)) for name in VECTORS]
         scalars = [-phi * dot(vector, gradient) / norm for vector in vectors]
         scalars = jnp.stack([*scalars, measures.entropy_production - own_phi])
-        return vectors, jnp.stack([square(vector) for vector in vectors]), scalars, scalars**2
+        return vectors, scalars
 
     def add(total, item):
-        index, weight = item
-        return moved(total, (weight, residual(index))), None
+        sums, scalars, squares = total
+        place, index, weight = item
+        vectors, new = residual(index)
+        sums = jax.tree.map(lambda s, v: s.at[place].add(weight.astype(v.dtype) * v), sums, vectors)
+        return (sums, moved(scalars, (weight, new)), moved(squares, (weight, new**2))), None
 
-    zero = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(residual, indices[0])
-    )  # fmt: skip
-    mean, square_, scalars, squares = jax.lax.scan(add, zero, (indices, weights))[0]
-    return phi, gradient, mean, square_, scalars, squares
+    shapes, four = jax.eval_shape(residual, indices[0])
+    sums = jax.tree.map(lambda leaf: jnp.zeros((groups, *leaf.shape), leaf.dtype), shapes)
+    zero = jnp.zeros(four.shape, four.dtype)
+    places = jnp.arange(len(indices)) % groups
+    (sums, scalars, squares), _ = jax.lax.scan(add, (sums, zero, zero), (places, indices, weights))
+    mean = jax.tree.map(lambda leaf: leaf.sum(0), sums)
+    shares = jax.ops.segment_sum(weights, places, groups)
+    products = jnp.stack([
+        sum(flat @ flat.T for flat in (leaf.reshape(groups, -1) for leaf in jax.tree.leaves(vector))) for vector in sums
+    ])  # fmt: skip
+    return phi, gradient, mean, products / (shares[:, None] * shares).astype(products.dtype), scalars, squares
+
+
+@eqx.filter_jit
+def _is_plain(step, signal, params):
+    """Whether the step is a plain gradient step."""
+    gradient = signal.gradient(params)
+    velocity = step.field(params, signal, gradient)
+    off = moved(gradient, (step.increment.learning_rate / step.rate, velocity))
+    precision = jnp.finfo(jnp.result_type(*jax.tree.leaves(params))).eps
+    return (step.memory == "none") & (square(off) <= (1e3 * precision) ** 2 * square(gradient))
 
 
 @eqx.filter_jit
@@ -149,19 +175,32 @@ def _curls(step, signal, params, indices, weights, key, probes):
     return dict(zip(("velocity", *VECTORS), values, strict=True))
 
 
-def _result(step, phi, gradient, mean, square_, scalars, squares, number, whole, curls) -> Irreversibility:
+def _length(products: np.ndarray) -> tuple[float, float]:
+    """The length of a mean vector from the products of its means over groups, without its own noise; and its error.
+
+    The square is the mean product of different groups, which has no bias; the error is the jackknife's over groups.
+    """
+    number = len(products)
+    off = products - np.diag(np.diagonal(products))
+    total, rows = off.sum(), off.sum(axis=1)
+    value = max(total / (number * (number - 1)), 0.0) ** 0.5
+    if number < 3:
+        return value, np.nan
+    left = np.sqrt(np.maximum((total - 2 * rows) / ((number - 1) * (number - 2)), 0))
+    return value, float(np.sqrt((number - 1) / number * np.sum((left - left.mean()) ** 2)))
+
+
+def _result(step, phi, gradient, mean, products, scalars, squares, number, whole, curls, plain) -> Irreversibility:
     phi, norm = float(phi), float(square(gradient))
-    scalars, squares, square_ = (np.asarray(x, float) for x in (scalars, squares, square_))
-    lengths = np.array([float(square(vector)) for vector in mean])
+    scalars, squares, products = (np.asarray(x, float) for x in (scalars, squares, products))
     if whole:
-        spread, errors = np.zeros(len(VECTORS)), np.zeros(len(scalars))
+        lengths = [(product.item() ** 0.5, 0.0) for product in products]
+        errors = np.zeros(len(scalars))
     else:
-        spread = np.maximum(square_ - lengths, 0) / (number - 1)
+        lengths = [_length(product) for product in products]
         errors = np.sqrt(np.maximum(squares - scalars**2, 0) / (number - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        # The square of a sample mean is too large by its own variance.
-        distances = np.sqrt(np.maximum(lengths - spread, 0) / norm)
-        uncertainties = np.sqrt(spread / norm)
+        distances, uncertainties = np.array(lengths).T / np.sqrt(norm)
     names = (*VECTORS, "entropy_production")
     forces = [moved(jax.tree.map(jnp.negative, gradient), (1.0, vector)) for vector in mean]
     return Irreversibility(
@@ -178,4 +217,5 @@ def _result(step, phi, gradient, mean, square_, scalars, squares, number, whole,
         enumerated=whole,
         memory=step.memory,
         substeps=step.substeps,
+        plain=plain,
     )

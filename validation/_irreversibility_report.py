@@ -21,11 +21,13 @@ class Irreversibility:
     - `backward_error`, `time_renormalized`, `time_asymmetry`, `entropy_production`: the measures as scalars, in `values`.
     - `standard_errors`: of the scalars, by name; 0 where all batches were enumerated.
     - `forces`: of the three that are vectors, PyTrees like the parameters (None where a leaf is no parameter).
-    - `distances`, `distance_errors`: |F + grad phi|/|grad phi| of each force, and its standard error.
+    - `distances`, `distance_errors`: |F + grad phi|/|grad phi| of each force, the noise of drawn batches taken out of it,
+        and its standard error (jackknife over up to 16 groups of batches; NaN for two batches).
     - `curl`: of the leading `velocity` and of each force (extrapolated to eta = 0 from eta and eta/2): 0 if it has a
         potential, 1 if it is a pure rotation; from random probes.
     - `batches`, `enumerated`: how many there were, and whether these are all.
     - `memory`: "none", "slaved" or "empty".
+    - `plain`: whether these are plain gradient steps on a loss, for which theory says that the four agree.
     - `equation`, `substeps`: as given.
     """
 
@@ -42,6 +44,7 @@ class Irreversibility:
     enumerated: bool
     memory: str
     substeps: int
+    plain: bool
 
     backward_error = property(lambda self: self.values["backward_error"])
     time_renormalized = property(lambda self: self.values["time_renormalized"])
@@ -71,6 +74,10 @@ class Irreversibility:
             notes.append(f"Curl of the velocity: {self.curl['velocity']:.2e}.")
         if self.memory == "slaved":
             notes.append("On the slow manifold of the optimizer's memory: its measures need not agree with phi.")
+        if self.memory == "none" and not self.plain:
+            notes.append(
+                "No plain gradient steps on a loss: the measures need not agree with phi, nor with each other."
+            )
         if self.memory == "empty":
             notes.append("From an empty memory: displacements are O(eta) where the memory keeps a part of itself.")
         return "\n".join([heading, "", lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
@@ -89,5 +96,6 @@ class Irreversibility:
             "hyperparameters": hyperparameters(self.equation),
             "memory": self.memory,
             "substeps": self.substeps,
+            "plain": self.plain,
             **{name: plain(getattr(self, name)) for name in fields},
         }

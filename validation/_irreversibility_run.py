@@ -62,6 +62,7 @@ class Charges:
     - `flow`: `(saves,)`, the total charge by the Noether flow from the start, its rate measured along the runs.
     - `parts`: the rate's noise, mean-gradient and decay parts, each `(saves,)`, per training step.
     - `step_error`: the worst relative error of the exact charge step over 20 steps; `tanh_error`: for a tanh network.
+    - `failed`: the fraction of the runs that diverged and are left out of the means.
     """
 
     steps: np.ndarray
@@ -72,13 +73,15 @@ class Charges:
     parts: dict[str, np.ndarray]
     step_error: float
     tanh_error: float
+    failed: float
 
     def __str__(self):
         change, predicted = self.total[-1] - self.total[0], self.flow[-1] - self.flow[0]
         return (
             f"ReLU network: charge |W_in|^2 + |b|^2 - |W_out|^2 from {self.total[0]:.4f} to {self.total[-1]:.4f}, a "
-            f"change of {change:.4f} ± {self.total_error[-1]:.4f}; by the Noether flow {predicted:.4f}\n"
-            f"exact charge step over 20 steps: relative error {self.step_error:.1e} with ReLU, {self.tanh_error:.1e} with "
+            f"change of {change:.4f} ± {self.total_error[-1]:.4f}; by the Noether flow {predicted:.4f}"
+            + (f" ({100 * self.failed:.0f} % of the runs diverged and are left out)\n" if self.failed else "\n")
+            + f"exact charge step over 20 steps: relative error {self.step_error:.1e} with ReLU, {self.tanh_error:.1e} with "
             "tanh, which has no such symmetry"
         )
 
@@ -86,7 +89,8 @@ class Charges:
         """Plain dicts, lists and numbers."""
         arrays = {name: getattr(self, name).tolist() for name in ("steps", "total", "total_error", "neurons", "flow")}
         parts = {name: values.tolist() for name, values in self.parts.items()}
-        return arrays | {"parts": parts, "step_error": self.step_error, "tanh_error": self.tanh_error}
+        numbers = {name: getattr(self, name) for name in ("step_error", "tanh_error", "failed")}
+        return arrays | {"parts": parts} | numbers
 
 
 def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, stage) -> Charges:
@@ -122,8 +126,14 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
         sgd, Objective(decayed, objective.data), network, steps=steps, key=jax.random.fold_in(key, 1), observe=observe,
         save_every=every, paths=_RUNS,
     )  # fmt: skip
-    total, each, gain = (np.asarray(run.observables[name], float).mean(axis=0) for name in observe)
-    spread = np.asarray(run.observables["total"], float).std(axis=0, ddof=1) / _RUNS**0.5
+    ok = np.asarray(run.ok)
+    if ok.sum() < 2:
+        raise ValueError(
+            f"Argument `learning_rate` must be so small that training does not diverge, but {ok.size - ok.sum()} of {ok.size} "
+            f"runs did so at {eta:g}."
+        )
+    total, each, gain = (np.asarray(run.observables[name], float)[ok].mean(axis=0) for name in observe)
+    spread = np.asarray(run.observables["total"], float)[ok].std(axis=0, ddof=1) / ok.sum() ** 0.5
     loss = 4 * gamma * (1 - eta * gamma) * total
     rate = gain[:, 1] - loss
     flow = total[0] + np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2 * every * eta)])
@@ -135,5 +145,6 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
     errors = [layers.steps(sgd, objective, net, draws, decay=gamma).error for net in (network, tanh)]
     parts = {"noise": gain[:, 1] - gain[:, 0], "mean gradient": gain[:, 0], "decay": -loss}
     return Charges(
-        np.asarray(run.steps), total, spread, each, flow, {name: eta * part for name, part in parts.items()}, *errors
+        np.asarray(run.steps), total, spread, each, flow, {name: eta * part for name, part in parts.items()}, *errors,
+        float(1 - ok.mean()),
     )  # fmt: skip

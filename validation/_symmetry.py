@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
-from dynamics._ensemble import check_equation, check_params
+from dynamics._ensemble import check_equation, check_params, dynamic_numbers
 from equations import SGD, AbstractEquation, AbstractSignal
-from equations._checks import nonnegative, number
+from equations._checks import leaf_name, nonnegative, number
 from equations._increment import Increment
 from equations._series import moved
 from equations._signal import is_parameter
 
-from ._batches import check_batches_only, covariance_factor, potential
+from ._batches import check_batches, check_plain, covariance_factor, potential
 from ._generators import Between, Scaling
 from ._one_batch import dot, square
 from ._symmetry_results import Balance, ChargeStep, Least, OrbitSlope, SymmetryCheck
@@ -87,7 +87,26 @@ class Symmetry(eqx.Module):
                 "Argument `generator` must give a PyTree like the parameters, of structure "
                 f"{jax.tree.structure(vector)}, but it gives {jax.tree.structure(image)}."
             )
+        for (path, leaf), moved_ in zip(
+            jax.tree_util.tree_leaves_with_path(vector), jax.tree.leaves(image), strict=True
+        ):
+            if jnp.shape(leaf) != jnp.shape(moved_):
+                raise ValueError(
+                    f"Argument `generator` must give arrays like the parameters, but for {leaf_name('params', path)} of "
+                    f"shape {jnp.shape(leaf)} it gives one of shape {jnp.shape(moved_)}."
+                )
         return image
+
+    def check_linear(self, theta: PyTree) -> None:
+        """Raises a ValueError unless the generator is linear, as tried on random vectors."""
+        flat, unravel = ravel_pytree(theta)
+        u, v = (unravel(jax.random.normal(jax.random.key(k), flat.shape, flat.dtype)) for k in (1, 2))
+        au, av = self.apply(u), self.apply(v)
+        off = moved(self.apply(moved(u, (2.0, v))), (-1.0, au), (-2.0, av))
+        if not square(off) <= (1e3 * _precision(theta)) ** 2 * (square(au) + square(av)):
+            raise ValueError(
+                f"Argument `generator` must be linear, A(u + 2 v) = A u + 2 A v, but {self.generator!r} was given."
+            )
 
     def transpose(self, vector: PyTree) -> PyTree:
         """A^T v."""
@@ -100,7 +119,8 @@ class Symmetry(eqx.Module):
         return dot(theta, self.apply(theta))
 
     def move(self, params: PyTree, amount) -> PyTree:
-        """exp(amount A) theta, by its Taylor series in up to 2^s parts, exact to rounding."""
+        """exp(amount A) theta, by its Taylor series to order 16 in 16 parts: exact to rounding where |amount A| is below
+        about 16, beyond which the orbit has left what numbers can hold."""
         theta, static = eqx.partition(params, is_parameter)
         amount = jnp.asarray(amount, jnp.result_type(*jax.tree.leaves(theta)))
         parts = 16
@@ -117,10 +137,19 @@ class Symmetry(eqx.Module):
 
     def check(self, objective: AbstractSignal, params: PyTree) -> SymmetryCheck:
         """How well the loss has this symmetry: identities of its gradient and its Hessian, example by example."""
-        theta, static = eqx.partition(check_params(params), is_parameter)
-        signal = objective.bind(static)
+        theta, signal, _ = self._ready(None, objective, params)
         values = (float(value) for value in _identities(self, signal, theta))
         return SymmetryCheck(*values, _precision(theta))
+
+    def _ready(self, equation, objective, params) -> tuple[PyTree, AbstractSignal, PyTree]:
+        """Parameters, the signal for them and what is no parameter; a TypeError or ValueError unless all fit."""
+        params = check_params(params)
+        if equation is not None:
+            check_plain(equation)
+        (equation or SGD(1.0)).check(params, objective)
+        theta, static = eqx.partition(params, is_parameter)
+        self.check_linear(theta)
+        return theta, objective.bind(static), static
 
     def steps(
         self,
@@ -134,46 +163,60 @@ class Symmetry(eqx.Module):
         """The charge after steps of the equation's twin against (1 - 2 eta gamma)^2 C + eta^2 g . A g.
 
         **Arguments:** the equation, whose twin makes the steps from its empty memory with the decay 2 gamma theta added to
-        the gradient; `batches`, an array of examples, or None for all, for each step.
+        the gradient; `batches`, the indices `(B,)` of examples, or None for all, for each step.
 
         **Returns:** a `ChargeStep`, the worst of the steps. The rule is for a symmetry of the loss and plain gradient
         steps: whether it holds is what the result says.
         """
         check_equation(equation, AbstractEquation)
-        gamma = nonnegative("decay")(decay)
-        theta, static = eqx.partition(check_params(params), is_parameter)
-        signal, increment = objective.bind(static), Increment.of(equation)
-        if not batches:
-            raise ValueError("Argument `batches` must hold the examples of at least one step, but none was given.")
-        state, eta, worst = increment.init(theta), equation.learning_rate, None
+        equation, gamma = dynamic_numbers(equation), nonnegative("decay")(decay)
+        params = check_params(params)
+        equation.check(params, objective)
+        batches = check_batches(batches, objective.size)
+        theta, static = eqx.partition(params, is_parameter)
+        self.check_linear(theta)
+        signal, increment, worst = objective.bind(static), Increment.of(equation), None
+        eta, state = equation.learning_rate, increment.init(theta)
         for indices in batches:
-            batch = signal if indices is None else signal.take(jnp.asarray(indices))
+            batch = signal if indices is None else signal.take(indices)
             state, *numbers = _charge_step(self, increment, batch, state, eta, gamma)
             result = ChargeStep(*map(float, numbers), _precision(theta))
-            worst = result if worst is None or result.error > worst.error else worst
+            worst = result if worst is None or not result.error <= worst.error else worst
         return worst
 
-    def flow(self, equation: SGD, objective: AbstractSignal, params: PyTree, *, decay: float = 0.0) -> Balance:
-        """The Noether flow at these parameters and the master balance of a stationary state."""
-        check_batches_only(equation)
-        theta, static = eqx.partition(check_params(params), is_parameter)
-        return _balance(self, equation, objective.bind(static), theta, nonnegative("decay")(decay))
+    def flow(
+        self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree, *, decay: float = 0.0
+    ) -> Balance:
+        """The Noether flow at these parameters and the master balance of a stationary state.
 
-    def slope(self, equation: SGD, objective: AbstractSignal, params: PyTree) -> OrbitSlope:
-        """d phi/d lambda along the orbit at lambda = 0, measured and as -E[g_B . A g_B]/2 predicts."""
-        theta, static = eqx.partition(check_params(params), is_parameter)
-        measured, predicted, phi = (float(x) for x in _orbit_slope(self, equation, objective.bind(static), theta))
-        return OrbitSlope(measured, predicted, phi)
-
-    def least(self, equation: SGD, objective: AbstractSignal, params: PyTree, *, bound: float = 20.0) -> Least:
-        """The point of least phi on the orbit, |lambda| <= bound, by Newton's method on the convex phi(lambda).
-
-        For a symmetric A. phi(lambda) has one minimum, which may lie at infinity: `found` is then False.
+        **Arguments:** `equation`, plain gradient steps such as `SGD`; `decay`, gamma.
         """
-        theta, static = eqx.partition(check_params(params), is_parameter)
+        theta, signal, _ = self._ready(equation, objective, params)
+        return _balance(self, equation, signal, theta, nonnegative("decay")(decay))
+
+    def slope(self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree) -> OrbitSlope:
+        """d phi/d lambda along the orbit at lambda = 0, measured and as -E[g_B . A g_B]/2 predicts."""
+        theta, signal, _ = self._ready(equation, objective, params)
+        return OrbitSlope(*(float(x) for x in _orbit_slope(self, equation, signal, theta)))
+
+    def least(
+        self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree, *, bound: float = 20.0
+    ) -> Least:
+        """The point of least phi on the orbit, |lambda| <= bound, by bisection of the slope of the convex phi(lambda).
+
+        For a symmetric A; others raise a ValueError. phi(lambda) has one minimum, which may lie at infinity: `found` is
+        then False.
+        """
+        theta, signal, static = self._ready(equation, objective, params)
         bound = number("bound", bound, allowed="a positive finite number", test=lambda x: x > 0)
-        amount, phi, slope = _least(self, equation, objective.bind(static), theta, bound)
-        found = bool(jnp.abs(slope) < 1e-6 * phi) and bool(jnp.abs(amount) < bound)
+        symmetric = float(_symmetric(self, theta))
+        if not symmetric > 1 - 1e3 * _precision(theta):
+            raise ValueError(
+                "Argument `generator` must be symmetric for phi to be convex along its orbit, but |A + A^T|/(2 |A|) is "
+                f"{symmetric:.3g}."
+            )
+        amount, phi, slope = _least(self, equation, signal, theta, bound)
+        found = bool(jnp.abs(slope) < 1e-6 * phi) and bool(jnp.abs(amount) < bound * (1 - 1e-6))
         return Least(float(amount), float(phi), found, eqx.combine(self.move(theta, amount), static))
 
 
@@ -200,10 +243,16 @@ def _identities(symmetry, signal, theta):
         )
 
     worst = [jnp.max(values) for values in jax.lax.map(one, jnp.arange(signal.size))]
+    return (*worst, _symmetric(symmetry, theta))
+
+
+@eqx.filter_jit
+def _symmetric(symmetry, theta):
+    """|A v + A^T v|/(2 |A v|) for a random v."""
     flat, unravel = ravel_pytree(theta)
     v = unravel(jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
     av = symmetry.apply(v)
-    return (*worst, jnp.sqrt(square(moved(av, (1.0, symmetry.transpose(v)))) / square(av)) / 2)
+    return jnp.sqrt(square(moved(av, (1.0, symmetry.transpose(v)))) / square(av)) / 2
 
 
 @eqx.filter_jit
