@@ -21,6 +21,7 @@ from ._local import Local, coordinates, flat_size, parity_vector
 
 LARGEST = 64  # dimensions: the Lyapunov equation is solved as a linear system in d^2 unknowns
 _NEWTON = 50
+_FACTORS = 0.5 ** np.arange(8)
 
 
 class Stationary(eqx.Module):
@@ -206,7 +207,11 @@ def _at_the_mean(equation, signal, state, multiplicative):
     def body(carry):
         y, _, count = carry
         change = jnp.linalg.solve(jax.jacfwd(drift)(y), drift(y))
-        return y - change, jnp.max(jnp.abs(change)) / (1 + jnp.max(jnp.abs(y))), count + 1
+        # The part of the step that leaves the least drift: a whole one goes too far where the drift levels off.
+        tries = y - _FACTORS.astype(y.dtype)[:, None] * change
+        left = jnp.linalg.norm(jax.vmap(drift)(tries), axis=1)
+        best = tries[jnp.argmin(jnp.where(jnp.isfinite(left), left, jnp.inf))]
+        return best, jnp.max(jnp.abs(change)) / (1 + jnp.max(jnp.abs(y))), count + 1
 
     def unfinished(carry):
         return (carry[1] > tolerance) & (carry[2] < _NEWTON)

@@ -10,11 +10,12 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression
+from scipy.stats import multivariate_normal as normal
 
 from dynamics import entropy_production, solve, stationary, train
 from dynamics._entropy import midpoint, stochastic_step
 from dynamics._local import Local
-from equations import SGD, AbstractDynamics, AbstractEquation, Momentum, Objective
+from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective, scheduled
 from equations.momentum import MomentumState
 from validation import fluctuation_theorem, neural_estimate, short_time_bound
 
@@ -23,14 +24,19 @@ H = np.array([[2.0, 0.3], [0.3, 1.0]])
 ROOT = np.array([[1.0, 0.0], [1.2, 0.5]])
 
 
+H3, ROOT3 = np.zeros((3, 3)), np.zeros((3, 2))  # a third direction by itself, without noise
+H3[:2, :2], H3[2, 2], ROOT3[:2] = H, 0.7, ROOT
+
+
 class Linear(AbstractDynamics):
     """dY = -H Y dt + R dW."""
 
     learning_rate: jax.Array
-    root: jax.Array = eqx.field(default_factory=lambda: jnp.asarray(ROOT))
+    root: jax.Array = eqx.field(default_factory=lambda: jnp.asarray(ROOT), converter=jnp.asarray)
+    matrix: jax.Array = eqx.field(default_factory=lambda: jnp.asarray(H), converter=jnp.asarray)
 
     def drift(self, t, state, signal):
-        return -jnp.asarray(H) @ state
+        return -self.matrix @ state
 
     def diffusion(self, t, state, signal):
         return lx.MatrixLinearOperator(self.root)
@@ -279,6 +285,122 @@ def test_a_training_run():
     print(f"\nrate {rates.mean():.4f} +- {error:.4f}, exact {truth:.4f}; {theorem}")
     assert truth > 8 * error and abs(rates.mean() - truth) < 3 * error
     assert abs(theorem.integral - 1) < 3 * theorem.integral_error and theorem.effective_samples > 100
+
+
+# Singular noise, and what an optimizer's memory holds
+
+
+def test_noise_in_some_directions_only():
+    """What the noise never reaches has no part in the rate; a rate without limit grows as 1/r^2."""
+    for discrete in (False, True):
+        part = stationary(OU, None, jnp.ones(2), discrete=discrete)
+        whole = stationary(Linear(OU.learning_rate, ROOT3, H3), None, jnp.ones(3), discrete=discrete)
+        assert whole.rank == 2 and abs(whole.entropy_production_rate - part.entropy_production_rate) < 1e-10
+        np.testing.assert_allclose(whole.covariance[:2, :2], part.covariance, atol=1e-13)
+        np.testing.assert_allclose(whole.current[:2, :2], part.current, atol=1e-11)
+        assert np.all(np.asarray(whole.covariance)[2] == 0)
+        with pytest.raises(ValueError, match="Argument `regularization` of `stationary` must be positive"):
+            whole.log_density(jnp.ones(3))
+        full = stationary(
+            Linear(OU.learning_rate, ROOT3, H3), None, jnp.ones(3), discrete=discrete, regularization=1e-7
+        )
+        assert full.rank == 3 and np.isfinite(full.log_density(jnp.ones(3)))
+        assert abs(full.entropy_production_rate / part.entropy_production_rate - 1) < 1e-6
+    momentum = Momentum(0.1, 2, momentum=0.7)
+    assert np.isinf(stationary(momentum, QUADRATIC, jnp.ones(2), discrete=True).entropy_production_rate)
+    scaled = [
+        float(stationary(momentum, QUADRATIC, jnp.ones(2), discrete=True, regularization=r).entropy_production_rate)
+        * r**2
+        for r in (1e-4, 5e-5)
+    ]
+    print(f"\nr^2 x rate: {scaled}")
+    assert scaled[0] > 0 and abs(scaled[1] / scaled[0] - 1) < 1e-3
+
+
+def test_the_current(chain):
+    """The antisymmetric correlation over a step, of the chain's paths; a current without its half is rejected."""
+    exact = stationary(OU, None, jnp.ones(2), discrete=True)
+    states = np.asarray(chain.states)[:, BURN:]
+    before, after = states[:, :-1], states[:, 1:]
+    turns = (after[..., 0] * before[..., 1] - after[..., 1] * before[..., 0]).mean(axis=1) / 2
+    mean, error = turns.mean(), turns.std(ddof=1) / len(turns) ** 0.5
+    truth = float((exact.current @ exact.covariance)[0, 1])
+    print(
+        f"\n{mean:.3e} +- {error:.1e}, exact {truth:.3e}; without the half {abs(mean - 2 * truth) / error:.0f} s.e. off"
+    )
+    assert abs(mean - truth) < 3 * error and abs(mean - 2 * truth) > 8 * error
+    s, y = stationary(OU, None, jnp.ones(2)), jnp.array([0.3, -0.2])
+    np.testing.assert_allclose(s.probability_current(y), jnp.exp(s.log_density(y)) * (s.current @ y), rtol=1e-12)
+    assert abs(jnp.trace(jax.jacfwd(s.probability_current)(y))) < 1e-12
+
+
+def falling(step):
+    return 0.5 + 0.5 / (1.0 + step)
+
+
+def test_what_an_optimizer_counts_is_no_coordinate():
+    """Path by path, against SciPy's densities of the Gaussian steps, bias correction and schedule as at the step."""
+    covariance = NOISE.T @ NOISE / len(NOISE) / 2
+    sgd = scheduled(SGD(0.2, 2), falling)
+    run = train(sgd, QUADRATIC, jnp.ones(2), steps=4, key=KEY, paths=3, noise="gaussian", keep_states=True)
+    y = np.asarray(run.states.params)
+
+    def plain(before, after, k):
+        eta = 0.2 * falling(k)
+        return normal(before - eta * CURVATURE @ before, eta**2 * covariance).logpdf(after)
+
+    np.testing.assert_allclose(entropy_production(sgd, QUADRATIC, run).medium, by_densities(plain, y), rtol=1e-9)
+
+    b1, b2, eps, eta, r = 0.8, 0.9, 0.1, 0.05, 0.02
+    adam = Adam(eta, 2, b1=b1, b2=b2, eps=eps)
+    run = train(adam, QUADRATIC, jnp.ones(2), steps=3, key=KEY, paths=2, noise="gaussian", keep_states=True)
+    y = np.concatenate(jax.tree.leaves((run.states.params, run.states.memory[0].mu, run.states.memory[0].nu)), axis=-1)
+
+    @jax.jit
+    def step(state, k, gradient):
+        theta, mu, nu = jnp.split(state, 3)
+        mu, nu = b1 * mu + (1 - b1) * gradient, b2 * nu + (1 - b2) * gradient**2
+        root = jnp.sqrt(nu / (1 - b2 ** (k + 1))) + eps
+        return jnp.concatenate([theta - eta * mu / (1 - b1 ** (k + 1)) / root, mu, nu])
+
+    def density(before, after, k):
+        mean, field = CURVATURE @ before[:2], lambda g: step(jnp.asarray(before), 1.0 * k, g)
+        centre = np.mean([[field(mean + sign * x / 2**0.5) for sign in (1, -1)] for x in NOISE], axis=(0, 1))
+        first, second = jax.jacfwd(field)(mean) @ np.linalg.cholesky(covariance), jax.jacfwd(jax.jacfwd(field))(mean)
+        spread = first @ first.T + np.einsum("aij,jk,bkl,li->ab", second, covariance, second, covariance) / 2
+        return normal(centre, spread + r**2 * np.eye(6)).logpdf(after)
+
+    measured = entropy_production(adam, QUADRATIC, run, regularization=r).medium
+    np.testing.assert_allclose(measured, by_densities(density, y), rtol=1e-7)
+    print(f"\nAdam {measured.mean():.2f}; with the count as a coordinate {2 / r**2:.0f} more")
+
+
+def by_densities(log_density, states):
+    def one(path):
+        steps = enumerate(zip(path[:-1], path[1:], strict=True))
+        return [log_density(before, after, k) - log_density(after, before, k) for k, (before, after) in steps]
+
+    return np.array([one(path) for path in states])
+
+
+def test_stationary_adam_and_schedules():
+    """Adam at its frozen second moment, by the commuting formula for the momentum b1; schedules at their end."""
+    eta, b1, c = 0.01, 0.9, 0.25
+    objective = Objective(lambda w, x: w**2 - w * x, np.sqrt(2 * c) * np.array([1.0, -1.0]))  # curvature 2, noise c
+    adam = Adam(eta, 2, b1=b1, b2=0.9999)
+    rate = eta * (1 - b1) / c**0.5
+    truth = rate * c / (2 * (1 - b1) * (2 - rate * 2 / (1 + b1)))
+    for discrete in (True, False):
+        s = stationary(adam, objective, 0.5, discrete=discrete)
+        print(f"\nAdam: {s.covariance[0, 0]:.7f}, frozen {truth:.7f}, noise changes by {s.noise_change:.4f}")
+        assert s.mean.shape == (3,) and abs(s.covariance[0, 0] / truth - 1) < (2e-4 if discrete else 2e-3)
+        assert 0 < s.noise_change < 0.05
+    late = stationary(scheduled(SGD(0.2, 2), falling), QUADRATIC, jnp.ones(2), discrete=True)
+    same = stationary(SGD(0.1, 2), QUADRATIC, jnp.ones(2), discrete=True)
+    np.testing.assert_allclose(late.covariance, same.covariance, rtol=1e-12)
+    assert late.noise_change < 1e-12
+    with pytest.warns(UserWarning, match="the noise changes by"):
+        stationary(SGD(0.1, 4), PROBLEM.objective, PROBLEM.start)
 
 
 def test_momentum_under_time_reversal():

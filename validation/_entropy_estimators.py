@@ -38,8 +38,8 @@ def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
 
     **Arguments:**
 
-    - `states`: stationary paths, `(paths, saves, d)`; at least 32 paths, and in a sixteenth of them at least four increments
-        for each of the d^2 + d products.
+    - `states`: stationary paths, `(paths, saves, d)`; at least 32 paths, and in a sixteenth of them at least four
+        increments for each of the d^2 + d products.
     - `dt`: the time between saves, short against the process: the error is O(dt).
 
     **Returns:** the rate and its standard error, from the spread over 16 groups of paths.
@@ -53,8 +53,8 @@ def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
     fewest, products = len(middle) // _BLOCKS * middle.shape[1], currents.shape[-1]
     if fewest < 4 * products:
         raise ValueError(
-            f"Argument `states` must hold at least {4 * products} increments in a sixteenth of the paths, for the {products} "
-            f"products of {middle.shape[-1]} coordinates, but it holds {fewest}."
+            f"Argument `states` must hold at least {4 * products} increments in a sixteenth of the paths, for the "
+            f"{products} products of {middle.shape[-1]} coordinates, but it holds {fewest}."
         )
 
     def rate(block):

@@ -77,11 +77,11 @@ class Charges:
 
     def __str__(self):
         change, predicted = self.total[-1] - self.total[0], self.flow[-1] - self.flow[0]
+        lost = f" ({100 * self.failed:.0f} % of the runs diverged and are left out)" if self.failed else ""
         return (
             f"ReLU network: charge |W_in|^2 + |b|^2 - |W_out|^2 from {self.total[0]:.4f} to {self.total[-1]:.4f}, a "
-            f"change of {change:.4f} ± {self.total_error[-1]:.4f}; by the Noether flow {predicted:.4f}"
-            + (f" ({100 * self.failed:.0f} % of the runs diverged and are left out)\n" if self.failed else "\n")
-            + f"exact charge step over 20 steps: relative error {self.step_error:.1e} with ReLU, {self.tanh_error:.1e} with "
+            f"change of {change:.4f} ± {self.total_error[-1]:.4f}; by the Noether flow {predicted:.4f}{lost}\n"
+            f"exact charge step over 20 steps: relative error {self.step_error:.1e} with ReLU, {self.tanh_error:.1e} with "
             "tanh, which has no such symmetry"
         )
 
@@ -129,8 +129,8 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
     ok = np.asarray(run.ok)
     if ok.sum() < 2:
         raise ValueError(
-            f"Argument `learning_rate` must be so small that training does not diverge, but {ok.size - ok.sum()} of {ok.size} "
-            f"runs did so at {eta:g}."
+            f"Argument `learning_rate` must be so small that training does not diverge, but {ok.size - ok.sum()} of "
+            f"{ok.size} runs did so at {eta:g}."
         )
     total, each, gain = (np.asarray(run.observables[name], float)[ok].mean(axis=0) for name in observe)
     spread = np.asarray(run.observables["total"], float)[ok].std(axis=0, ddof=1) / ok.sum() ** 0.5

@@ -30,12 +30,12 @@ def _measures_figure(along, sweep):
     """phi along training, the ratios of the measures to it, and how their errors fall with the learning rate."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     steps, results = np.array([step for step, _ in along]), [result for _, result in along]
     left.plot(steps, [r.phi for r in results], color="0.2", marker="o", ms=3)
     left.set_ylim(bottom=0)
-    _finish(left, r"$\varphi = \frac{1}{4}\,\mathrm{E}\,\|g_B\|^2$", "training step", "", legend=False)
+    _finish(left, r"$\varphi = \frac{1}{4}\,\mathrm{E}\,\|g_B\|^2$", "training step", "φ", legend=False)
     middle.axhline(1, color="0.6", lw=0.8)
     for name in _NAMES:
         colour, marker = _STYLE[name]
@@ -50,8 +50,13 @@ def _measures_figure(along, sweep):
     right.loglog(rates, guide, color="0.6", ls="--", lw=1, label="slope 1")
     right.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
     right.set_xticks([], minor=True)
-    _finish(middle, "measure / φ", "training step", "")
-    _finish(right, f"distance from φ and −∇φ at step {along[1][0]}", "learning rate", "")
+    _finish(middle, "the measures along training", "training step", "measure / φ", legend=False)
+    title = f"the measures at step {along[1][0]}"
+    _finish(right, title, "learning rate", "relative distance from φ or −∇φ", legend=False)
+    # Below the axes, where it covers no data.
+    figure.legend(
+        *right.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize="small"
+    )
     return figure
 
 
@@ -66,15 +71,15 @@ def _charges_figure(record):
         label="mean of 8 discrete runs",
     )  # fmt: skip
     left.plot(record.steps, record.flow, color="#0072b2", lw=1.5, label="Noether flow")
-    _finish(left, "charge of the two layers", "training step", "")
+    _finish(left, "the two layers", "training step", "charge")
     middle.plot(record.steps, record.neurons - record.neurons[0], color="#0072b2", lw=0.6, alpha=0.5)
     middle.axhline(0, color="0.6", lw=0.8)
-    _finish(middle, "change of the charge of each neuron", "training step", "", legend=False)
+    _finish(middle, "each neuron", "training step", "charge less that at step 0", legend=False)
     for (name, values), colour in zip(record.parts.items(), ("#d55e00", "#009e73", "#0072b2"), strict=True):
         right.plot(record.steps, values, color=colour, lw=1, label=name)
     right.axhline(0, color="0.6", lw=0.8)
     right.ticklabel_format(axis="y", scilimits=(-2, 3))
-    _finish(right, "parts of the flow, per training step", "training step", "")
+    _finish(right, "parts of the Noether flow", "training step", "change of the charge per training step")
     return figure
 
 
