@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from dynamics import train
-from equations import SGD, Momentum, Objective
+from equations import SGD, Isotropic, Momentum, Objective
 from validation import Symmetry, invariance
+from validation._batches import enumerated
 from validation._symmetry import moments
 
 KEY = jax.random.key(0)
@@ -237,6 +238,40 @@ def test_master_balance_in_a_stationary_state():
     assert abs(difference.mean()) < 4 * error and error < 0.05 * abs(loss.mean())
 
 
+def test_moments_are_means_over_batches():
+    """For every sampling, against the enumeration. Mutant: the factor of sampling with replacement."""
+    p = (jnp.array(1.3), jnp.array(0.4))
+    few = Objective(scalar, jax.tree.map(lambda leaf: leaf[:5], MODEL.data))
+
+    def gain(index):
+        g = few.take(jnp.asarray(index)).gradient(p)
+        return g[0] ** 2 - g[1] ** 2
+
+    print()
+    for sampling in ("with_replacement", "without_replacement", "shuffled"):
+        sgd = SGD(0.1, 3, sampling)
+        indices, weights = enumerated(sgd, 5)
+        truth = sum(weight * gain(index) for index, weight in zip(indices, weights, strict=True))
+        _, both = moments(SCALE, sgd, few, p)
+        mutant = moments(SCALE, SGD(0.1, 3), few, p)[1]
+        print(f"{sampling}: {both:.6f}, exact {truth:.6f}, mutant off by {abs(mutant / truth - 1):.2f}")
+        np.testing.assert_allclose(both, truth, rtol=1e-12)
+    assert abs(mutant / truth - 1) > 0.1
+
+
+def test_the_least_phi_may_lie_at_infinity():
+    """Where one side has no gradient of its own to balance."""
+    lonely = Objective(lambda p, x: x * p[0] * p[1], jnp.ones(2))
+    here = LEFT.least(SGD(0.1), lonely, (jnp.array(1.0), jnp.array(1e-30)), bound=2.0)
+    print(f"\nphi {here.phi:.3f} at {here.amount:.3f}")
+    assert not here.found and abs(abs(here.amount) - 2) < 1e-6
+    there = LEFT.least(SGD(0.1), lonely, (jnp.array(1.0), jnp.array(0.5)), bound=2.0)
+    assert there.found and abs(there.amount - np.log(0.5) / 2) < 1e-6
+
+
+LEFT = Symmetry(lambda p: (p[0], -p[1]))
+
+
 def test_wrong_arguments(unchecked):
     with pytest.raises(TypeError, match="Argument `generator` must be a linear map"):
         Symmetry(1.0)
@@ -244,3 +279,39 @@ def test_wrong_arguments(unchecked):
         Symmetry.between(coming, going, np.ones((2, 3)))
     with pytest.raises(ValueError, match="Argument `generator` must give a PyTree like the parameters"):
         Symmetry(lambda p: p[0]).charge((1.0, 2.0))
+    sgd, p = SGD(0.1, 2), (1.3, 0.4)
+    for call in (SCALE.flow, SCALE.slope, SCALE.least):
+        with pytest.raises(ValueError, match="Argument `equation` must make plain gradient steps"):
+            call(Momentum(0.1, 2), MODEL, p)
+        with pytest.raises(TypeError, match="Argument `equation` must be an equations.AbstractEquation"):
+            call(0.1, MODEL, p)
+        with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
+            call(sgd, None, p)
+        with pytest.raises(ValueError, match="Argument `batch_size` must be at most the number of examples, 400"):
+            call(SGD(0.1, 401, "without_replacement"), MODEL, p)
+    with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
+        SCALE.check(None, p)
+    with pytest.raises(ValueError, match="Argument `generator` must be symmetric"):
+        Symmetry(lambda p: (p[1], -p[0])).least(sgd, MODEL, p)
+    for generator in (lambda p: (p[0] + 1, -p[1]), lambda p: (p[0] ** 2, p[1])):
+        with pytest.raises(ValueError, match="Argument `generator` must be linear"):
+            Symmetry(generator).slope(sgd, MODEL, p)
+    with pytest.raises(ValueError, match="Argument `generator` must give arrays like the parameters"):
+        Symmetry(lambda p: (jnp.ones(2) * p[0], p[1])).check(MODEL, p)
+    for batch in (np.array([0, 400]), np.array([-1]), np.array([0.5]), np.array([[1, 2]]), np.array([], int)):
+        with pytest.raises(ValueError, match="Argument `batches` must be a list, for each step of the integer indices"):
+            SCALE.steps(sgd, MODEL, p, [batch])
+    with pytest.raises(ValueError, match="none was given"):
+        SCALE.steps(sgd, MODEL, p, [])
+    with pytest.raises(TypeError, match="Argument `batches`"):
+        SCALE.steps(sgd, MODEL, p, None)
+    with pytest.raises(ValueError, match="Argument `incoming` must give arrays of the width 4 of `matrix`"):
+        Symmetry.between(coming, going, np.eye(4)).charge(RELU)
+    with pytest.raises(TypeError, match="Argument `where` must give a list of the parameters' arrays"):
+        Symmetry.scaling(lambda w: w).charge(jnp.ones(2))
+    with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
+        invariance(lambda p: p, sgd, None, p)
+    with pytest.raises(ValueError, match="Argument `transform` must give arrays like the parameters"):
+        invariance(lambda p: (p[0], p[0] * jnp.ones(2)), sgd, MODEL, p)
+    with pytest.raises(ValueError, match="must have no noise but that of its minibatches"):
+        invariance(lambda p: p, SGD(0.1, noise_model=Isotropic(0.1)), MODEL, p)

@@ -23,7 +23,8 @@ def _finish(ax, title, x, y, legend=True):
     ax.set_ylabel(y)
     ax.spines[["top", "right"]].set_visible(False)
     if legend:
-        ax.legend(frameon=False, fontsize="small")
+        # Below the axes, where it covers no data.
+        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
 
 
 def _measures_figure(along, sweep):
@@ -64,7 +65,7 @@ def _charges_figure(record):
     """The charges against the Noether flow, and the parts of its rate."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     left.errorbar(
         record.steps, record.total, record.total_error, color="#d55e00", marker="o", ms=3, lw=0, elinewidth=0.8,
