@@ -2,6 +2,7 @@
 
 import itertools
 
+import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ import pytest
 import scipy.linalg
 from oracles import LinearRegression
 
-from equations import SGD, Momentum, Objective
+from dynamics import solve
+from equations import SGD, Momentum, Objective, scheduled
 from equations._signal import is_parameter
 from validation import corrected, orders
 from validation._digits import cross_entropy, digits_problem
@@ -98,9 +100,25 @@ def test_shuffled_epochs():
     assert abs(right - 2) < 0.15 and abs(alone - 1) < 0.15 and abs(mutant - 1) < 0.15
 
 
+def test_it_can_be_solved():
+    """With Euler's steps, whose mean is a power of a matrix: within 4 standard errors, exactly without noise."""
+    for equation, paths in ((corrected(SGD(0.1)), 1), (corrected(SGD(0.1, 2), "time_asymmetry"), 2000)):
+        flow = solve(equation, PROBLEM.objective, PROBLEM.start, steps=8, key=KEY, paths=paths, solver=dfx.Euler())
+        truth = (np.linalg.matrix_power(np.eye(3) + 0.1 * np.asarray(drift_matrix(equation)), 8) @ START)[:2]
+        final = np.asarray(flow.final)
+        error = final.std(axis=0, ddof=1) / paths**0.5 if paths > 1 else 1e-13
+        assert np.all(np.abs(final.mean(axis=0) - truth) < 4 * error)
+
+
 def test_wrong_arguments(unchecked):
     with pytest.raises(ValueError, match="Argument `equation` must be without memory"):
         corrected(Momentum(0.1))
+    with pytest.raises(ValueError, match="Argument `equation` must be without memory"):
+        corrected(scheduled(SGD(0.1), lambda step: 1.0 / (1.0 + step)))
+    with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
+        solve(corrected(SGD(0.1)), None, PROBLEM.start, steps=1)
+    with pytest.raises(ValueError, match="Argument `batch_size` must be at most the number of examples, 6"):
+        solve(corrected(SGD(0.1, 7, "without_replacement")), PROBLEM.objective, PROBLEM.start, steps=1, key=KEY)
     with pytest.raises(ValueError, match="Argument `force` must be one of"):
         corrected(SGD(0.1), "entropy_production")
     with pytest.raises(ValueError, match="Argument `reading` must be one of"):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from dynamics._ensemble import check_equation, dynamic_numbers
-from equations import AbstractEquation
+from equations import AbstractDynamics, AbstractEquation
 from equations._checks import choice
 from equations._increment import Increment
 from equations._series import moved
@@ -60,17 +60,17 @@ def corrected(
     check_batches_only(equation)
     return Corrected(
         equation.learning_rate, equation.batch_size, equation.sampling, equation=equation,
-        force=choice("force", force, VECTORS), batches=choice("batches", batches, ("full", "minibatch")),
+        force=choice("force", force, VECTORS), over=choice("batches", batches, ("full", "minibatch")),
         reading=choice("reading", reading, ("ito", "stratonovich")),
     )  # fmt: skip
 
 
 class Corrected(AbstractEquation):
-    """What `corrected` returns; its attributes are as given."""
+    """What `corrected` returns; its attributes are as given, `over` what `batches` was."""
 
     equation: AbstractEquation = eqx.field(kw_only=True)
     force: str = eqx.field(kw_only=True, static=True)
-    batches: str = eqx.field(kw_only=True, static=True)
+    over: str = eqx.field(kw_only=True, static=True)
     reading: str = eqx.field(kw_only=True, static=True)
 
     order = 2  # of the mean
@@ -116,6 +116,9 @@ class Corrected(AbstractEquation):
     def flow(self, t, state, signal):
         return self.drift(t, state, signal)
 
+    def euler(self, t, state, signal, noise, dt):
+        return AbstractDynamics.euler(self, t, state, signal, noise, dt)  # the velocity alone has no force in it
+
     def check(self, params, signal):
         self.leading.check(params, signal)
 
@@ -127,7 +130,7 @@ class Corrected(AbstractEquation):
             return getattr(step.measures(self.params(state), batch), self.force)
 
         whole = measured(step, signal)
-        if self.batches == "full" or self.batch_size is None:
+        if self.over == "full" or self.batch_size is None:
             return self._embed(state, whole)
         factor = covariance_factor(self, signal.size)
 
