@@ -148,6 +148,31 @@ def last(report):
 
 
 @pytest.mark.slow
+def test_both_readings_are_one_equation_on_digits():
+    """The drifts of the two right forms differ by O(eta^2), without any sampling. Mutants: the other two, by O(eta)."""
+    objective, network = digits(256, 16)
+    theta, static = eqx.partition(network, is_parameter)
+    sgd, force = SGD(0.1, 32), "time_asymmetry"
+
+    @eqx.filter_jit
+    def drift(equation):
+        return flat(equation.drift(jnp.zeros(()), theta, objective.bind(static)))
+
+    ito, factors = corrected(sgd, force), 0.5 ** np.arange(4)
+    print()
+    for name, equation, expected in (
+        ("Stratonovich, minibatch force", corrected(sgd, force, batches="minibatch", reading="stratonovich"), 2),
+        ("mutant: Itô, minibatch force", corrected(sgd, force, batches="minibatch"), 1),
+        ("mutant: Stratonovich, full-batch force", corrected(sgd, force, reading="stratonovich"), 1),
+        ("mutant: the equation alone", sgd, 1),
+    ):
+        errors = [float(jnp.linalg.norm(drift(equation.rescaled(f)) - drift(ito.rescaled(f)))) for f in factors]
+        slope = np.log2(errors[-2] / errors[-1])
+        print(f"{name}: {errors}, slope {slope:.4f}")
+        assert abs(slope - expected) < 0.01
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("force", VECTORS)
 def test_digits_full_batch(force):
     objective, network = digits(1797, 16)
