@@ -210,13 +210,15 @@ def test_digits_shuffled_epochs():
 
 @pytest.mark.slow
 def test_digits_independent_batches():
-    """Of 8 of 16 digits, errors path by path on common Gaussian noise. Mutant: -eta grad phi in the Itô drift."""
+    """Of 8 of 16 digits, errors path by path on common Gaussian noise. Mutant: -eta grad phi in the Itô drift.
+
+    The Stratonovich form is this equation up to O(eta^2), as `test_both_readings_are_one_equation_on_digits` says.
+    """
     objective, network = digits(16, 3)
     sgd, force = SGD(0.16, 8), "time_asymmetry"
     slopes = {}
     for name, equation, paths in (
         ("Itô, full-batch force", corrected(sgd, force), 2048),
-        ("Stratonovich, minibatch force", corrected(sgd, force, batches="minibatch", reading="stratonovich"), 1024),
         ("mutant: Itô, minibatch force", corrected(sgd, force, batches="minibatch"), 512),
     ):
         report = orders(
@@ -225,6 +227,6 @@ def test_digits_independent_batches():
         )  # fmt: skip
         slopes[name] = last(report)
         print(f"\n{name}: slope {slopes[name][0]:.3f} +- {slopes[name][1]:.3f}\n{report}")
-    for (slope, error), expected in zip(slopes.values(), (2, 2, 1), strict=True):
+    for (slope, error), expected in zip(slopes.values(), (2, 1), strict=True):
         assert abs(slope - expected) < 0.15 and error < 0.1
     assert 2 - slopes["mutant: Itô, minibatch force"][0] > 8 * slopes["mutant: Itô, minibatch force"][1]
