@@ -557,3 +557,6 @@ def test_theorems_of_few_paths():
     assert fluctuation_theorem(np.array([-1000.0, 2.0])).integral == np.inf
     s = np.array([-1.0, 1.0, 1.0, 1.0])
     assert abs(fluctuation_theorem(1e3 * s).slope * 1e3 - np.log(3)) < 1e-9
+    # A coordinate that never moves says nothing.
+    still = np.concatenate([np.random.default_rng(0).normal(size=(32, 4, 1)), np.ones((32, 4, 1))], axis=-1)
+    assert np.isfinite(neural_estimate(still, 0.1, key=KEY, width=4, iterations=2, batch_size=8).value)

@@ -1,15 +1,28 @@
 """The command `traindyn irreversibility`: what it writes, and what it says to a wrong argument."""
 
 import json
+import types
 
+import numpy as np
 import pytest
 from test_cli import traindyn
+
+from equations import SGD
+from validation._irreversibility_run import _converged
 
 
 def test_wrong_argument(tmp_path):
     done = traindyn("irreversibility", "--steps", 10, "--points", 3, cwd=tmp_path)
     assert done.returncode == 2 and "Argument `points` must divide `steps`, 10, but 3 was given" in done.stderr
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_diverged():
+    """They have no charges; some of them are left out of the means."""
+    run = types.SimpleNamespace(ok=np.array([True, False, True]), equation=SGD(0.5))
+    assert _converged(run, 2).tolist() == [True, False, True]
+    with pytest.raises(ValueError, match="Argument `learning_rate` must be so small .* 1 of 3 runs did so at 0.5"):
+        _converged(run, 3)
 
 
 @pytest.mark.slow

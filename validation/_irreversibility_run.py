@@ -27,6 +27,17 @@ def _problem(key, hidden: int, activation: Callable):
     return Objective(cross_entropy, jax.tree.map(wide, objective.data)), network
 
 
+def _converged(run, fewest: int) -> np.ndarray:
+    """Which runs did not diverge; a ValueError if these are too few."""
+    ok = np.asarray(run.ok)
+    if ok.sum() < fewest:
+        raise ValueError(
+            f"Argument `learning_rate` must be so small that training does not diverge, but {ok.size - ok.sum()} of "
+            f"{ok.size} runs did so at {float(run.equation.learning_rate):g}."
+        )
+    return ok
+
+
 def measurements(sgd: SGD, key, steps: int, every: int, batches: int, hidden: int, stage):
     """The four measures along the training of a tanh network, and at its first record over falling learning rates.
 
@@ -36,6 +47,7 @@ def measurements(sgd: SGD, key, steps: int, every: int, batches: int, hidden: in
     run = train(
         sgd, objective, network, steps=steps, key=jax.random.fold_in(key, 1), save_every=every, keep_states=True
     )
+    _converged(run, 1)
     static = eqx.partition(network, is_parameter)[1]
     options = dict(key=jax.random.fold_in(key, 2), batches=batches, probes=0)
 
@@ -126,12 +138,7 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
         sgd, Objective(decayed, objective.data), network, steps=steps, key=jax.random.fold_in(key, 1), observe=observe,
         save_every=every, paths=_RUNS,
     )  # fmt: skip
-    ok = np.asarray(run.ok)
-    if ok.sum() < 2:
-        raise ValueError(
-            f"Argument `learning_rate` must be so small that training does not diverge, but {ok.size - ok.sum()} of "
-            f"{ok.size} runs did so at {eta:g}."
-        )
+    ok = _converged(run, 2)
     total, each, gain = (np.asarray(run.observables[name], float)[ok].mean(axis=0) for name in observe)
     spread = np.asarray(run.observables["total"], float)[ok].std(axis=0, ddof=1) / ok.sum() ** 0.5
     loss = 4 * gamma * (1 - eta * gamma) * total
