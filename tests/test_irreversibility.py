@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from oracles import mlp
 
 import validation._irreversibility as front
-from equations import SGD, AbstractSignal, Adam, Isotropic, Momentum, Objective, from_optax, scheduled
+from equations import SGD, AbstractSignal, AdaGrad, Adam, Isotropic, Momentum, Objective, from_optax, scheduled
 from equations._signal import _examples, is_parameter
 from validation import irreversibility
 from validation._batches import count, enumerated, potential
@@ -354,6 +354,10 @@ def test_the_report_and_wrong_arguments(unchecked):
     amsgrad = from_optax(optax.amsgrad, 0.01)
     with pytest.raises(ValueError, match="Argument `memory` must be 'empty' unless"):
         irreversibility(amsgrad, RESCALING, START)
+    with pytest.raises(ValueError, match="Argument `memory` must be 'empty' for an algorithm whose steps end"):
+        irreversibility(AdaGrad(0.01), RESCALING, START)
+    with pytest.raises(ValueError, match="its schedule begins with 0"):
+        irreversibility(scheduled(SGD(0.04, 2), lambda step: 0.1 * step), RESCALING, START)
 
 
 def halved(step):

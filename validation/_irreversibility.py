@@ -81,6 +81,8 @@ def irreversibility(
     step = Step.of(equation, dynamic, memory, substeps)
     if step.memory == "slaved":
         Slaved.of(step.increment, 2).check_memory(dynamic, "'empty'")
+    if not (isinstance(step.rate, jax.core.Tracer) or step.rate != 0):
+        raise ValueError("Argument `equation` must move at the first step, but its schedule begins with 0.")
     whole = count(equation, objective.size) <= LARGEST
     key = check_key(key, not whole)
     if whole:
