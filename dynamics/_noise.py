@@ -19,10 +19,10 @@ _BLOCK = 128
 _ROWS = 16
 
 
-def block_rows(structure: PyTree[jax.ShapeDtypeStruct]) -> int:
-    """Training steps in a block of noise of this structure."""
+def block_rows(structure: PyTree[jax.ShapeDtypeStruct], longest: int = _ROWS) -> int:
+    """Training steps in a block of noise of this structure, at most `longest`."""
     size = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(structure))
-    return max(1, min(_ROWS, _BLOCK // max(size, 1)))
+    return max(1, min(longest, _BLOCK // max(size, 1)))
 
 
 class Brownian(eqx.Module):
@@ -31,11 +31,12 @@ class Brownian(eqx.Module):
     key: Array
     structure: PyTree[jax.ShapeDtypeStruct] = eqx.field(static=True)
     per_step: int = eqx.field(static=True)
+    longest: int = eqx.field(static=True, default=_ROWS)
 
     @property
     def rows(self) -> int:
         """Training steps in a block."""
-        return block_rows(self.structure)
+        return block_rows(self.structure, self.longest)
 
     def whole(self, step: Array) -> PyTree:
         """The increment of a whole training step: leaves of the structure's shapes."""

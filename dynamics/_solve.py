@@ -13,6 +13,7 @@ from equations import AbstractDynamics, AbstractSignal
 from equations._abstract import abstract_value
 from equations._checks import flag, integer, positive
 from equations._signal import is_parameter
+from equations._stream import AbstractStream
 
 from ._ensemble import (
     check_equation,
@@ -25,9 +26,11 @@ from ._ensemble import (
     guard_traced,
     path_keys,
 )
+from ._grid import check_time, stream_grid
 from ._noise import block_rows
 from ._path import Path
 from ._strang import Strang
+from ._stream import StreamPath, first_stimulus
 from ._trajectory import Trajectory, recorded
 
 
@@ -36,7 +39,8 @@ def solve(
     objective: Any,
     params: PyTree,
     *,
-    steps: int,
+    steps: int | None = None,
+    time: float | None = None,
     key: Array | None = None,
     paths: int = 1,
     observe: dict | None = None,
@@ -51,12 +55,17 @@ def solve(
 ) -> Trajectory:
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
+    What is counted is training steps, of a length in time that is the learning rate. A dynamics without one lives in time:
+    under a stream of stimuli (`dynamics.stimuli`) a stimulus is its training step, otherwise `dt` is.
+
     **Arguments:**
 
     - `equation`: an `equations.AbstractDynamics`, such as `SGD(learning_rate=0.05, batch_size=4)`.
-    - `objective`: its signal, such as an `equations.Objective`; `None` for a dynamics that needs none.
+    - `objective`: its signal, such as an `equations.Objective` or `stimuli`; `None` for a dynamics that needs none.
     - `params`: the parameters at step 0, a PyTree of float32 or float64 arrays or an Equinox module.
     - `steps`: training steps; the solution runs over the time `learning_rate * steps`.
+    - `time`: in place of `steps`, for a dynamics without a learning rate: the whole time, in seconds for a circuit, a
+        multiple of the duration of a stimulus or of `dt`. Exactly one of the two is given.
     - `key`: a typed key; needed exactly where the equation is random. The same key gives the same Brownian motion for any
         `save_every`, and for any `substeps` the same increments over training steps.
     - `paths`: the number of realisations. The paths of a noise-free equation are all the same and solved once.
@@ -64,11 +73,13 @@ def solve(
         array. A function defined afresh on every call recompiles on every call.
     - `save_every`: a divisor of `steps`.
     - `substeps`: steps of the solver per training step.
-    - `dt`: the time of a training step, for a dynamics without a learning rate.
+    - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
+        solver, which divides the duration of a stimulus (`substeps` is then 1).
     - `solver`: a Diffrax solver. Default: `Strang()`, of second order for mean and covariance, and `diffrax.Tsit5()` where
         nothing is random. `diffrax.Euler()` is the Euler-Maruyama step, for an affine rule one weighted gradient; at
         `substeps=1` it has the moments of a discrete step, for SGD exactly, and does not resolve the equation. For a
-        noise-free equation any explicit Runge-Kutta method, and with a step-size controller any adaptive solver.
+        noise-free equation any explicit Runge-Kutta method, and with a step-size controller any adaptive solver. Under a
+        stream of stimuli `diffrax.Euler()` is the default; the stimulus is held over a step in every stage of a solver.
     - `stepsize_controller`: for noise-free equations; the solver then chooses its steps itself, ignoring `substeps`, and a
         path that diverges ends in the last state that the controller accepted.
     - `adjoint`, `progress_meter`: passed on to Diffrax. The default adjoint is for reverse-mode differentiation.
@@ -83,17 +94,24 @@ def solve(
     equation = dynamic_numbers(equation)
     params = check_params(params)
     equation.check(params, objective)
-    steps, paths, save_every = check_schedule(steps, paths, save_every)
+    stream = objective if isinstance(objective, AbstractStream) else None
     substeps = integer("substeps", substeps, maximum=128)
+    grid = None if stream is None else stream_grid(equation, stream, dt, substeps)
+    dt = _step_length(equation, dt if stream is None else stream.duration)
+    steps, paths, save_every = check_schedule(check_time(equation, steps, time, dt), paths, save_every)
     observe = check_observe(observe, params)
-    dt = _step_length(equation, dt)
     keep_states = flag("keep_states")(keep_states)
 
     dynamic, static = eqx.partition(params, is_parameter)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
+    if stream is not None:
+        signal = first_stimulus(equation, stream, grid.delay, dynamic)
     noise = abstract_value(_noise, equation, signal, dynamic, 1)
-    random = noise is not None
-    solver = check_solver(solver, stepsize_controller, random)
+    random = noise is not None or (stream is not None and stream.random)
+    if stream is None:
+        solver = check_solver(solver, stepsize_controller, random)
+    else:
+        solver = check_stream_solver(solver, stepsize_controller, noise is not None)
     key = check_key(key, random)
     for name, value, kind in (
         ("adjoint", adjoint, dfx.AbstractAdjoint),
@@ -118,10 +136,18 @@ def solve(
     adjoint = adjoint or _default_adjoint(noise)
 
     recorded_steps, times = recorded(equation, steps, save_every, dt)
-    path = Path(
-        equation, signal, static, observe, dt, _differentiable(solver, adjoint), adjoint,
-        progress_meter or dfx.NoProgressMeter(), steps, save_every, substeps, keep_states,
-    )  # fmt: skip
+    meter = progress_meter or dfx.NoProgressMeter()
+    if stream is None:
+        path = Path(
+            equation, signal, static, observe, dt, _differentiable(solver, adjoint), adjoint, meter,
+            steps, save_every, substeps, keep_states,
+        )  # fmt: skip
+    else:
+        substeps = grid.stimulus
+        path = StreamPath(
+            equation, stream, signal, static, observe, positive("dt")(grid.dt), _differentiable(solver, adjoint), adjoint,
+            meter, steps, save_every, substeps, grid.delay, keep_states,
+        )  # fmt: skip
     (saves, states), state, failed_at = _ensemble(
         path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1
     )
@@ -195,6 +221,20 @@ def _step_length(equation, dt) -> Array:
             f"a training step, but {dt!r} was given."
         )
     return positive("dt" if rate is None else "learning_rate")(dt if rate is None else rate)
+
+
+def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
+    """The solver under a stream of stimuli, which makes constant steps."""
+    if controller is not None:
+        raise ValueError(
+            f"Argument `stepsize_controller` must be None under a stream of stimuli, but {controller!r} was given."
+        )
+    solver = check_solver(dfx.Euler() if solver is None else solver, None, noisy)
+    if isinstance(solver, Strang):
+        raise ValueError(
+            f"Argument `solver` must be diffrax.Euler() under a stream of stimuli with noise, but {solver!r} was given."
+        )
+    return solver
 
 
 def _noise(equation, signal, dynamic, kicks_per_step):

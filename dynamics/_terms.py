@@ -34,6 +34,11 @@ class Clock(eqx.Module):
         return self.offset + substep // self.substeps
 
 
+def _now(signal, tau, args):
+    """The signal at tau: always the same, or where it changes with time, a function of it in Diffrax's `args`."""
+    return signal if args is None else args(tau)
+
+
 def _cast(increment, state):
     return jax.tree.map(lambda dy, y: dy.astype(y.dtype), increment, state)
 
@@ -48,7 +53,7 @@ class Field(eqx.Module):
 
     def __call__(self, tau, state, args):
         field = self.dynamics.drift if self.whole else self.dynamics.flow
-        velocity = field(self.clock.time(tau), state, self.signal)
+        velocity = field(self.clock.time(tau), state, _now(self.signal, tau, args))
         return _cast(jax.tree.map(lambda v: self.clock.dt * v, velocity), state)
 
 
@@ -84,7 +89,8 @@ class EulerTerm(_IncrementTerm):
 
     def vf_prod(self, t, y, args, control):
         (noise,) = self.noise(control, 1)
-        return _cast(self.dynamics.euler(self.clock.time(t), y, self.signal, noise, self.clock.dt), y)
+        signal = _now(self.signal, t, args)
+        return _cast(self.dynamics.euler(self.clock.time(t), y, signal, noise, self.clock.dt), y)
 
 
 class KickTerm(_IncrementTerm):

@@ -11,10 +11,13 @@ from ._noise_models import LabelNoise as LabelNoise
 from ._noise_models import StudentT as StudentT
 from ._objective import Objective as Objective
 from ._signal import AbstractSignal as AbstractSignal
+from ._stream import AbstractStream as AbstractStream
+from ._stream import Stimulus as Stimulus
 from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
 from .adamw import AdamW as AdamW
 from .amsgrad import AMSGrad as AMSGrad
+from .circuit import Circuit as Circuit
 from .decayed import Decayed as Decayed
 from .decayed import decayed as decayed
 from .from_optax import from_optax as from_optax

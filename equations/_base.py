@@ -54,7 +54,8 @@ class AbstractDynamics(eqx.Module):
     A dynamics of one's own gives `drift`, and if it is noisy `diffusion` (a Lineax operator) or, where that is faster,
     `kick` and `noise`. The state is any PyTree of floating-point arrays; it is the parameters themselves unless `init`
     and `params` say otherwise. The length of a training step in time is its attribute `learning_rate`, if it has one,
-    or the argument `dt` of `solve`.
+    or the argument `dt` of `solve`. Under a stream of stimuli the signal is a `Stimulus`; what acts late is given by
+    `delayed` and reaches the drift after `delay`, an attribute in seconds known before tracing, as `signal.past`.
     """
 
     def init(self, params: Params) -> State:
@@ -100,6 +101,10 @@ class AbstractDynamics(eqx.Module):
     def euler(self, t: Array, state: State, signal: Any, noise: PyTree, dt: Array) -> State:
         """The increment of one Euler-Maruyama step."""
         return _scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
+
+    def delayed(self, state: State, signal: Any) -> PyTree:
+        """What of a state under a stimulus acts after the delay only: a PyTree of arrays, zero before anything arrives."""
+        raise NotImplementedError(f"{type(self).__name__} has a delay, but does not say by `delayed` what is delayed.")
 
     def start(self, state: State, signal: Any, noise: PyTree) -> State | None:
         """The state after the first training step, for equations that are singular at t = 0; None for all others."""

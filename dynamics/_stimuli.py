@@ -1,0 +1,113 @@
+"""Piecewise constant inputs."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from equations._checks import LARGEST, choice, integer
+from equations._signal import _examples
+from equations._stream import AbstractStream, Stimulus
+
+from ._ensemble import check_key
+from ._grid import seconds
+from ._sampling import Sampler
+
+SAMPLINGS = ("with_replacement", "shuffled")
+
+
+class Stimuli(AbstractStream):
+    """Made by `stimuli`. The examples, and the rule by which they follow one another."""
+
+    x: Array
+    y: Array
+    order: Array | None
+    key: Array | None
+    duration: float = eqx.field(static=True)
+    sampling: str = eqx.field(static=True)
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return self.x.shape[0]
+
+    @property
+    def random(self):
+        return self.key is None and self.order is None
+
+    def begin(self, key):
+        return None if self.order is not None else self._sampler(key).init(), key
+
+    def stimulus(self, index, carried):
+        permutation, key = carried
+        if self.order is None:
+            (example,), permutation = self._sampler(key).indices(index, permutation)
+        else:
+            example = self.order[index % self.order.shape[0]]
+        return Stimulus(self.x[example], self.y[example]), (permutation, key)
+
+    def indices(self, count: int) -> Array:
+        """The examples of the first `count` stimuli, shape `(count,)`, of a stream with a key or an order of its own."""
+        count = integer("count", count, maximum=LARGEST)
+        if self.order is not None:
+            return self.order[jnp.arange(count) % self.order.shape[0]]
+        sampler = self._sampler(check_key(self.key, True))
+
+        def body(carried, index):
+            (example,), carried = sampler.indices(index, carried)
+            return carried, example
+
+        return jax.lax.scan(body, sampler.init(), jnp.arange(count, dtype=jnp.int32))[1]
+
+    def _sampler(self, key) -> Sampler:
+        return Sampler(key if self.key is None else self.key, self.size, 1, self.sampling)
+
+
+def stimuli(
+    X: Array,
+    Y: Array,
+    *,
+    duration: float,
+    key: Array | None = None,
+    sampling: str = "with_replacement",
+    order: Array | None = None,
+) -> Stimuli:
+    """A stream of examples, each held for `duration`: the piecewise constant input of a circuit.
+
+    No sequence is stored: stimulus number k is a function of the key and of k, or the next of an epoch's permutation.
+
+    **Arguments:**
+
+    - `X`: the inputs, shape `(N, n_in)`.
+    - `Y`: the targets, shape `(N, n_out)`, or `(N,)` for a single output.
+    - `duration`: of a stimulus, in seconds. (It fixes the number of solver steps: a new value recompiles.)
+    - `key`: a typed key; all paths of a `solve` then see the same sequence. None: each path draws its own from its own key.
+    - `sampling`: `"with_replacement"`, independent draws, or `"shuffled"`, epochs without repetition.
+    - `order`: integers, shape `(K,)`: the examples in the order in which they are shown, again and again; nothing is
+        drawn. For sequences with correlations.
+
+    **Raises:** TypeError or ValueError, naming the argument.
+    """
+    x, y = (_examples(value) for value in (X, Y))
+    for name, value in (("X", x), ("Y", y)):
+        if not (eqx.is_array(value) and jnp.issubdtype(value.dtype, jnp.floating)):
+            raise TypeError(f"Argument `{name}` must be an array of floating-point numbers, but {value!r} was given.")
+    if x.ndim != 2:
+        raise ValueError(f"Argument `X` must have shape (N, n_in), but shape {x.shape} was given.")
+    y = y[:, None] if y.ndim == 1 else y
+    if y.ndim != 2 or y.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"Argument `Y` must have shape (N, n_out) or (N,) with N = {x.shape[0]}, but shape {jnp.shape(Y)} was given."
+        )
+    choice("sampling", sampling, SAMPLINGS)
+    if order is not None:
+        order = jnp.asarray(order)
+        if not (order.ndim == 1 and order.size and jnp.issubdtype(order.dtype, jnp.integer)):
+            raise ValueError(
+                f"Argument `order` must be integers of shape (K,), K at least 1, but {order.dtype} of shape "
+                f"{order.shape} was given."
+            )
+        if not isinstance(order, jax.core.Tracer) and not jnp.all((order >= 0) & (order < x.shape[0])):
+            raise ValueError(f"Argument `order` must lie from 0 up to, not including, N = {x.shape[0]}, but does not.")
+    key = None if key is None else check_key(key, True)
+    return Stimuli(x, y, order, key, seconds("duration", duration), sampling)

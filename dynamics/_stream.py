@@ -1,0 +1,171 @@
+"""One path of a dynamics under a stream of stimuli, in seconds.
+
+A stimulus is looked up once and held; within a piece of it in which nothing jumps one call of Diffrax makes the steps, so
+that no stage of any solver sees the next input. What acts with a delay is recorded at every step and handed to a later
+piece whole (the method of steps): on the grid the delay is exact, between its points it is interpolated linearly.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics
+from equations._stream import AbstractStream, Stimulus
+
+from ._ensemble import first_failure, is_good, keep, record, with_start
+from ._grid import windows
+from ._noise import Brownian, Increments
+from ._terms import Clock, EulerTerm, Field
+
+
+class _Arriving(eqx.Module):
+    """The stimulus as the dynamics sees it at a time tau of the solver, with what arrives late.
+
+    `left` and `right` hold it at both ends of each step of a piece, leaves `(longest, ...)`.
+    """
+
+    stimulus: Stimulus
+    begin: Array
+    length: Array
+    left: PyTree
+    right: PyTree
+
+    def __call__(self, tau: Array) -> Stimulus:
+        if self.left is None:
+            return self.stimulus
+        place = tau - self.begin.astype(tau.dtype)
+        step = jnp.clip(jnp.floor(place).astype(self.length.dtype), 0, self.length - 1)
+        part = place - step.astype(tau.dtype)
+        past = jax.tree.map(lambda a, b: a[step] + part * (b[step] - a[step]), self.left, self.right)
+        return Stimulus(self.stimulus.x, self.stimulus.y, past)
+
+
+class StreamPath(eqx.Module):
+    """All that a path needs but its start and its key. A training step of `Path` is a stimulus here."""
+
+    dynamics: AbstractDynamics
+    stream: AbstractStream
+    signal: Stimulus  # one like all others, for their structure
+    static: PyTree
+    observe: dict[str, Callable]
+    dt: Array
+    solver: dfx.AbstractSolver
+    adjoint: dfx.AbstractAdjoint
+    meter: dfx.AbstractProgressMeter
+    steps: int = eqx.field(static=True)
+    save_every: int = eqx.field(static=True)
+    substeps: int = eqx.field(static=True)
+    delay: int = eqx.field(static=True)
+    keep_states: bool = eqx.field(static=True)
+
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
+        """Records and states `(saves, ...)`, the last parameters, and the stimulus of failure, or -1."""
+        state = self.dynamics.init(params)
+        order_key, noise_key = jax.random.split(key)
+        structure = self.dynamics.noise(state, self.signal, self.substeps)
+        brownian = None if structure is None else Brownian(noise_key, structure, self.substeps, longest=1)
+        count = self.steps // self.save_every
+
+        def stimulus(carry, index):
+            state, late, carried, failed_at = carry
+            held, carried = self.stream.stimulus(index, carried)
+            increments = None
+            if brownian is not None:
+                increments = Increments(brownian, brownian.block(index), index)
+            state, late = self._stimulus(state, late, held, index, increments)
+            return (state, late, carried, first_failure(failed_at, self._good(state), index + 1)), None
+
+        def interval(carry, index):
+            inner, recorded, meter = carry
+            indices = index * self.save_every + jnp.arange(self.save_every, dtype=jnp.int32)
+            inner, _ = jax.lax.scan(stimulus, inner, indices)
+            recorded = keep(inner[-1] >= 0, recorded, inner[0])
+            meter = self.meter.step(meter, ((index + 1) / count).astype(float))
+            return (inner, recorded, meter), self._saved(recorded)
+
+        inner = (state, self._nothing(state), self.stream.begin(order_key), jnp.full((), -1, jnp.int32))
+        carry = (inner, state, self.meter.init())
+        (inner, recorded, meter), saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
+        self.meter.close(meter)
+        return with_start(self._saved(state), saves), self.dynamics.params(recorded), inner[-1]
+
+    def _stimulus(self, state, late, held, index, increments):
+        """A whole stimulus, piece by piece."""
+        lengths = windows(self.substeps, self.delay)
+        longest = max(lengths)
+
+        def piece(carry, place):
+            begin, length = place
+            return self._piece(*carry, held, index, begin, length, longest, increments), None
+
+        lengths = jnp.asarray(lengths, jnp.int32)
+        begins = jnp.cumsum(lengths) - lengths
+        if lengths.size == 1:
+            return piece((state, late), (begins[0], lengths[0]))[0]
+        return jax.lax.scan(piece, (state, late), (begins, lengths))[0]
+
+    def _piece(self, state, late, held, index, begin, length, longest: int, increments):
+        """`length` steps from step `begin` of a stimulus by one call of Diffrax."""
+        clock_type = jnp.result_type(*jax.tree.leaves(state))
+        clock = Clock(index, self.dt, self.substeps)
+        if isinstance(self.solver, dfx.Euler):
+            term = EulerTerm(self.dynamics, None, clock, increments)
+        else:
+            term = dfx.ODETerm(Field(self.dynamics, None, clock, whole=True))
+        left, right = (None, None) if late is None else jax.tree.map(lambda leaf: leaf[:longest], late)
+        outputs = [dfx.SubSaveAt(t1=True)]
+        if late is not None:
+            outputs.append(dfx.SubSaveAt(steps=True, fn=lambda t, y, args: self.dynamics.delayed(y, held)))
+        solution = dfx.diffeqsolve(
+            term,
+            self.solver,
+            t0=begin.astype(clock_type),
+            t1=(begin + length).astype(clock_type),
+            dt0=jnp.ones((), clock_type),
+            y0=state,
+            args=_Arriving(held, begin, length, left, right),
+            saveat=dfx.SaveAt(subs=outputs),
+            adjoint=self.adjoint,
+            max_steps=longest,
+            throw=False,
+        )
+        end = jax.tree.map(lambda leaf: leaf[-1], solution.ys[0])
+        if late is None:
+            return end, None
+        right = solution.ys[1]
+        left = with_start(self.dynamics.delayed(state, held), jax.tree.map(lambda leaf: leaf[:-1], right))
+
+        def behind(old, new):  # the last `delay` steps
+            return jax.lax.dynamic_slice_in_dim(jnp.concatenate([old, new]), length, self.delay)
+
+        return end, jax.tree.map(behind, late, (left, right))
+
+    def _nothing(self, state):
+        """What is under way before the first stimulus: both ends of the last `delay` steps; None without a delay."""
+        if not self.delay:
+            return None
+        one = jax.eval_shape(self.dynamics.delayed, state, self.signal)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((self.delay, *leaf.shape), leaf.dtype), one)
+        return zeros, zeros
+
+    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
+        observed = record(self.observe, self.dynamics.params(state), self.static)
+        return observed, state if self.keep_states else None
+
+    def _good(self, state: Any) -> Array:
+        params = self.dynamics.params(state)
+        return is_good(params, None if params is state else state)
+
+
+def first_stimulus(dynamics: AbstractDynamics, stream: AbstractStream, delay: int, params: PyTree) -> Stimulus:
+    """The first stimulus of some path, for its structure: with zeros for what is late, if anything is."""
+    held, _ = stream.stimulus(jnp.zeros((), jnp.int32), stream.begin(jax.random.key(0)))
+    if not delay:
+        return held
+    one = jax.eval_shape(lambda p: dynamics.delayed(dynamics.init(p), held), params)
+    return Stimulus(held.x, held.y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one))

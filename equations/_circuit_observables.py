@@ -1,0 +1,36 @@
+"""What one asks of a circuit's weights."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ._circuit_state import Weights
+
+
+class Accuracy(eqx.Module):
+    """The fraction of examples that a circuit at rest puts right, a function of its weights.
+
+    One output is right if it lies on the side of its target, seen from halfway between the smallest and the largest target;
+    of several outputs the largest must be where the largest target is.
+    """
+
+    circuit: Any
+    x: Array
+    y: Array
+
+    def __call__(self, weights: Weights) -> Array:
+        output = jax.vmap(lambda x: self.circuit.output(weights, x))(self.x)
+        if output.shape[1] == 1:
+            middle = (jnp.min(self.y) + jnp.max(self.y)) / 2
+            right = (output > middle) == (self.y > middle)
+        else:
+            right = jnp.argmax(output, axis=1) == jnp.argmax(self.y, axis=1)
+        return jnp.mean(right.astype(output.dtype))
+
+
+def cosine(a: Array, b: Array) -> Array:
+    """Of the angle between two matrices."""
+    return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a**2) * jnp.sum(b**2))
