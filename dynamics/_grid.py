@@ -47,8 +47,8 @@ def delay_steps(delay: float, dt: float) -> int:
     if count is None:
         below = math.floor(delay / dt)
         raise ValueError(
-            f"Argument `delay` must be a multiple of the step `dt`, {dt:g}, such as {below * dt:g} or {(below + 1) * dt:g}, "
-            f"but {delay:g} was given."
+            f"Argument `delay` must be a multiple of the step `dt`, {dt:g}, such as {below * dt:g} or "
+            f"{(below + 1) * dt:g}, but {delay:g} was given."
         )
     return count
 
@@ -101,9 +101,10 @@ def stream_grid(dynamics: AbstractDynamics, stream: AbstractStream, dt, substeps
 def check_time(dynamics: AbstractDynamics, steps: int | None, time, length) -> int:
     """The number of training steps, or of stimuli, from exactly one of `steps` and `time`; each takes `length`."""
     if time is None:
-        if steps is None:
+        if steps is None and getattr(dynamics, "learning_rate", None) is None:
             raise ValueError(
-                "Argument `steps` must be given, or `time` for a dynamics without a learning rate, but neither was given."
+                f"Argument `steps` must be given, or `time`, for {type(dynamics).__name__}, which has no learning rate, but "
+                "neither was given."
             )
         return steps
     if steps is not None:

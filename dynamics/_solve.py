@@ -97,8 +97,9 @@ def solve(
     stream = objective if isinstance(objective, AbstractStream) else None
     substeps = integer("substeps", substeps, maximum=128)
     grid = None if stream is None else stream_grid(equation, stream, dt, substeps)
-    dt = _step_length(equation, dt if stream is None else stream.duration)
-    steps, paths, save_every = check_schedule(check_time(equation, steps, time, dt), paths, save_every)
+    length = dt if stream is None else stream.duration
+    steps, paths, save_every = check_schedule(check_time(equation, steps, time, length), paths, save_every)
+    dt = _step_length(equation, length)
     observe = check_observe(observe, params)
     keep_states = flag("keep_states")(keep_states)
 

@@ -33,7 +33,8 @@ def delay_time(value) -> float:
         raise TypeError(
             f"Argument `delay` must be known before tracing, since it fixes a number of steps, but {value!r} was given."
         )
-    return float(nonnegative("delay")(value))
+    nonnegative("delay")(value)
+    return float(value)
 
 
 def optional_noise(value) -> Array | None:

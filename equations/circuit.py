@@ -42,8 +42,9 @@ class Circuit(AbstractDynamics):
     rule (`discrete`) with learning rate T/tau_w and weight decay tau_w/tau_d.
 
     With `tau_presynaptic` a synapse sees z_i low-passed; with `tau_error` so is e_L before it goes back; with
-    `tau_eligibility` a synapse keeps a trace, tau_g dg_ij/dt = -g_ij + phi'(a_j) z_i^T, and learns m_j g_ij. `integration_noise` drives
-    all z and e so that one that nothing else drives has this standard deviation: tau_p dz = ... + integration_noise sqrt(2 tau_p) dW.
+    `tau_eligibility` a synapse keeps a trace, tau_g dg_ij/dt = -g_ij + phi'(a_j) z_i^T, and learns m_j g_ij. With
+    `integration_noise` s all z and e are driven, tau_p dz = ... + s sqrt(2 tau_p) dW, so that s is the standard deviation of
+    one that nothing else drives.
 
     **Arguments:** times are in seconds and traced, but for the delay, which fixes the number of steps.
 
