@@ -94,6 +94,7 @@ def stream_grid(dynamics: AbstractDynamics, stream: AbstractStream, dt, substeps
             "was given."
         )
     dt = seconds("dt", dt)
+    dynamics.check_step(dt)
     delay = float(getattr(dynamics, "delay", 0.0))
     return Grid(dt, stimulus_steps(stream.duration, dt), delay_steps(delay, dt))
 
@@ -103,7 +104,7 @@ def check_time(dynamics: AbstractDynamics, steps: int | None, time, length) -> i
     if time is None:
         if steps is None and getattr(dynamics, "learning_rate", None) is None:
             raise ValueError(
-                f"Argument `steps` must be given, or `time`, for {type(dynamics).__name__}, which has no learning rate, but "
+                f"Argument `steps` must be given, or `time`, for {type(dynamics).__name__} without a learning rate, but "
                 "neither was given."
             )
         return steps

@@ -159,6 +159,8 @@ def solve(
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(stepsize_controller)),
     )
+    if stream is not None:
+        details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
     return Trajectory(
         steps=recorded_steps,
         times=times,
@@ -170,6 +172,7 @@ def solve(
         kind="equation",
         details=details,
         states=states,
+        **({} if stream is None else {"units": ("stimuli", "s")}),
     )
 
 

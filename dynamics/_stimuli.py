@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from equations._checks import LARGEST, choice, integer
@@ -64,13 +65,13 @@ class Stimuli(AbstractStream):
 
 
 def stimuli(
-    X: Array,
-    Y: Array,
+    X: Array | np.ndarray,
+    Y: Array | np.ndarray,
     *,
     duration: float,
     key: Array | None = None,
     sampling: str = "with_replacement",
-    order: Array | None = None,
+    order: Array | np.ndarray | None = None,
 ) -> Stimuli:
     """A stream of examples, each held for `duration`: the piecewise constant input of a circuit.
 

@@ -118,7 +118,8 @@ class StreamPath(eqx.Module):
         else:
             term = dfx.ODETerm(Field(self.dynamics, None, clock, whole=True))
         left, right = (None, None) if late is None else jax.tree.map(lambda leaf: leaf[:longest], late)
-        outputs = [dfx.SubSaveAt(t1=True)]
+        # As a list, since Diffrax cannot save a tree with an empty tuple in it.
+        outputs = [dfx.SubSaveAt(t1=True, fn=lambda t, y, args: jax.tree.leaves(y))]
         if late is not None:
             outputs.append(dfx.SubSaveAt(steps=True, fn=lambda t, y, args: self.dynamics.delayed(y, held)))
         solution = dfx.diffeqsolve(
@@ -134,7 +135,7 @@ class StreamPath(eqx.Module):
             max_steps=longest,
             throw=False,
         )
-        end = jax.tree.map(lambda leaf: leaf[-1], solution.ys[0])
+        end = jax.tree.unflatten(jax.tree.structure(state), [leaf[-1] for leaf in solution.ys[0]])
         if late is None:
             return end, None
         right = solution.ys[1]

@@ -17,8 +17,9 @@ class Trajectory(eqx.Module):
 
     **Attributes:**
 
-    - `steps`: shape `(saves,)`, training steps from 0.
-    - `times`: shape `(saves,)`, sum of the learning rates of the steps before: learning_rate * steps where it is constant.
+    - `steps`: shape `(saves,)`, training steps from 0, or stimuli.
+    - `times`: shape `(saves,)`, sum of the learning rates of the steps before: learning_rate * steps where it is constant;
+        seconds under a stream of stimuli.
     - `observables`: a dict of arrays `(paths, saves, ...)`.
     - `final`: the parameters at the last step, each array with a leading axis `paths`.
     - `ok`: shape `(paths,)`, False where a path diverged (a state not finite, or parameters
@@ -28,6 +29,7 @@ class Trajectory(eqx.Module):
     - `equation`: what was run.
     - `kind`: `"equation"` (from `solve`) or `"discrete"` (from `train`).
     - `details`: pairs of strings that say how.
+    - `units`: of `steps` and of `times`, in words.
     - `states`: with `keep_states`, the states at the recorded steps, leaves `(paths, saves, ...)`: the equation's own from
         `solve`, an `equations._increment.TwinState` of parameters and memory from `train`; else None.
     """
@@ -42,6 +44,9 @@ class Trajectory(eqx.Module):
     kind: str = eqx.field(static=True)
     details: tuple[tuple[str, str], ...] = eqx.field(static=True)
     states: PyTree = None
+    units: tuple[str, str] = eqx.field(
+        static=True, default=("training steps", "sum of the learning rates of the training steps")
+    )
 
     def to_xarray(self):
         """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs."""
@@ -54,13 +59,13 @@ class Trajectory(eqx.Module):
             for name, values in observables.items()
         }
         variables["ok"] = ("path", ok)
-        variables["failed_at"] = ("path", failed_at, {"units": "training steps", "long_name": "-1: never"})
+        variables["failed_at"] = ("path", failed_at, {"units": self.units[0], "long_name": "-1: never"})
         return xr.Dataset(
             variables,
             coords={
                 "path": np.arange(ok.shape[0]),
-                "step": ("step", steps, {"units": "training steps"}),
-                "time": ("step", times, {"units": "sum of the learning rates of the training steps"}),
+                "step": ("step", steps, {"units": self.units[0]}),
+                "time": ("step", times, {"units": self.units[1]}),
             },
             attrs={
                 "kind": self.kind,

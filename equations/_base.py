@@ -113,6 +113,9 @@ class AbstractDynamics(eqx.Module):
     def check(self, params: Params, signal: Any) -> None:
         """Raises a TypeError or ValueError unless the dynamics can run on these parameters and this signal."""
 
+    def check_step(self, dt: float) -> None:
+        """Warns where a solver's steps of this length, under a stream of stimuli, cannot resolve the dynamics."""
+
 
 class AbstractEquation(AbstractDynamics):
     r"""The continuous model of one training algorithm, and the algorithm itself, its *twin*.

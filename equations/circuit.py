@@ -1,11 +1,13 @@
 """A plastic circuit in continuous time: activities, errors and weights evolve together, without phases."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array
 
 from ._base import AbstractDynamics
@@ -43,8 +45,8 @@ class Circuit(AbstractDynamics):
 
     With `tau_presynaptic` a synapse sees z_i low-passed; with `tau_error` so is e_L before it goes back; with
     `tau_eligibility` a synapse keeps a trace, tau_g dg_ij/dt = -g_ij + phi'(a_j) z_i^T, and learns m_j g_ij. With
-    `integration_noise` s all z and e are driven, tau_p dz = ... + s sqrt(2 tau_p) dW, so that s is the standard deviation of
-    one that nothing else drives.
+    `integration_noise` s all z and e are driven, tau_p dz = ... + s sqrt(2 tau_p) dW, so that s is the standard deviation
+    of one that nothing else drives.
 
     **Arguments:** times are in seconds and traced, but for the delay, which fixes the number of steps.
 
@@ -56,7 +58,7 @@ class Circuit(AbstractDynamics):
     - `integration_noise`: as above, or None for none.
     - `skip`: pairs (i, j) of layers, j > i + 1, counted from the input, 0, between which there are connections too.
     - `activation`: phi, a function of arrays that JAX differentiates.
-    - `frozen`: no plasticity and no errors, to read out what was learned.
+    - `frozen`: no plasticity and no errors (`readout`).
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
@@ -277,9 +279,13 @@ class Circuit(AbstractDynamics):
         rates = self.drift(jnp.zeros(()), self.rest(weights, now), now).weights
         return jax.tree.map(lambda w, rate: w + duration * rate, weights, rates)
 
+    def readout(self) -> "Circuit":
+        """The same circuit with its weights frozen and its errors clamped to zero, to read activities out online."""
+        return dataclasses.replace(self, frozen=True)
+
     # -- observables ---------------------------------------------------------------------------------------------------
 
-    def accuracy(self, X: Array, Y: Array) -> Accuracy:
+    def accuracy(self, X: Array | np.ndarray, Y: Array | np.ndarray) -> Accuracy:
         """The fraction of examples put right at rest, as a function of the weights; `X`, `Y` as for `stimuli`."""
         x, y = jnp.asarray(X), jnp.asarray(Y)
         return Accuracy(self, x, y[:, None] if y.ndim == 1 else y)
@@ -309,7 +315,12 @@ class Circuit(AbstractDynamics):
         check_weights(params, right)
         check_stimuli(signal, self.layers, params)
         warn_of_times(
+            "a circuit follows its discrete rule where this is much below 1",
             ("tau_propagation", self.tau_propagation, "duration", signal.duration),
             ("duration", signal.duration, "tau_plasticity", self.tau_plasticity),
             ("tau_plasticity", self.tau_plasticity, "tau_decay", self.tau_decay),
         )
+
+    def check_step(self, dt):
+        fast = ("tau_propagation", "tau_presynaptic", "tau_error", "tau_eligibility")
+        warn_of_times("an explicit step does not resolve it", *(("dt", dt, name, getattr(self, name)) for name in fast))
