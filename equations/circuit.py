@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ._base import AbstractDynamics
@@ -228,24 +229,20 @@ class Circuit(AbstractDynamics):
     def diffusion(self, t, state, signal):
         if self.integration_noise is None:
             return None
-        times = [self.tau_propagation] * len(self.hidden) + [self.tau_error] * (self.tau_error is not None)
+        moving = (state.activities, state.errors)
+        flat, split = ravel_pytree(moving)
+        speed = self.integration_noise * jnp.sqrt(2 / self.tau_propagation)
+        amplitudes = [speed] * len(state.activities + state.errors)
+        if self.tau_error is not None:
+            amplitudes[-1] = self.integration_noise * jnp.sqrt(2 / self.tau_error)
 
         def mv(normals):
-            return eqx.tree_at(
-                lambda tree: (tree.activities, tree.errors),
-                jax.tree.map(jnp.zeros_like, state),
-                (
-                    tuple(self.integration_noise * jnp.sqrt(2 / self.tau_propagation) * n for n in normals[0]),
-                    tuple(
-                        self.integration_noise * jnp.sqrt(2 / tau) * n for n, tau in zip(normals[1], times, strict=True)
-                    ),
-                ),
-            )
+            leaves = [a * normal for a, normal in zip(amplitudes, jax.tree.leaves(split(normals)), strict=True)]
+            activities, errors = jax.tree.unflatten(jax.tree.structure(moving), leaves)
+            still = jax.tree.map(jnp.zeros_like, state)
+            return dataclasses.replace(still, activities=activities, errors=errors)
 
-        structure = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (state.activities, state.errors)
-        )
-        return lx.FunctionLinearOperator(mv, structure)
+        return lx.FunctionLinearOperator(mv, jax.ShapeDtypeStruct(flat.shape, flat.dtype))
 
     # -- the limit -----------------------------------------------------------------------------------------------------
 

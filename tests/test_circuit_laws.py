@@ -1,11 +1,13 @@
 """What delays, filters, depth and slow plasticity do to learning in a circuit, against laws in closed form."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from circuits import WIDTH, orthogonal, overlaps, triangle
+from circuits import WIDTH, circles, orthogonal, overlaps, triangle
 
+from dynamics import solve, stimuli
 from equations import Circuit, Stimulus
 
 NOTHING, SOMETHING = np.zeros((WIDTH, WIDTH)), orthogonal(9)
@@ -108,7 +110,7 @@ def test_low_pass_filters(delay, presynaptic, error):
 
 def test_an_eligibility_trace_is_a_low_passed_input_to_a_linear_neuron():
     found, right = (
-        overlaps(linear(1, delay=0.4, **{name: 0.2}), NOTHING, 200)[0]
+        overlaps(linear(1, delay=0.4, **{name: 0.2}), NOTHING, 500)[0]
         for name in ("tau_eligibility", "tau_presynaptic")
     )
     print(f"delay 0.4, trace {found:.4f}, low-passed input {right:.4f}, neither 0.6")
