@@ -39,7 +39,7 @@ def delay_time(value) -> float:
 
 def optional_noise(value) -> Array | None:
     """A field converter: a number above zero, or None, which zero stands for too."""
-    value = None if value is None else nonnegative("noise")(value)
+    value = None if value is None else nonnegative("integration_noise")(value)
     return None if value is None or (not isinstance(value, jax.core.Tracer) and value == 0) else value
 
 

@@ -94,7 +94,7 @@ class Circuit(AbstractDynamics):
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def init(self, start: Array | Weights) -> Weights | CircuitState:
-        """From a typed key random weights, all of variance 1/n_i; from weights the state of the circuit at rest."""
+        """From a typed key random weights, of variance one over what a neuron receives; from weights a circuit at rest."""
         if not isinstance(start, Weights):
             return self._random_weights(start)
 
@@ -122,7 +122,7 @@ class Circuit(AbstractDynamics):
         }.get(self.feedback, [(sizes[i], sizes[j]) for i, j in self.connections if i])
         keys = iter(jax.random.split(key, len(forward) + len(backward)))
         forward = tuple(jax.random.normal(next(keys), shape) / shape[1] ** 0.5 for shape in forward)
-        backward = tuple(jax.random.normal(next(keys), shape) / shape[0] ** 0.5 for shape in backward)
+        backward = tuple(jax.random.normal(next(keys), shape) / shape[1] ** 0.5 for shape in backward)
         return Weights(forward, None if self.feedback == "SGD" else backward)
 
     # -- motion --------------------------------------------------------------------------------------------------------

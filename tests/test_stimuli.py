@@ -1,0 +1,267 @@
+"""Streams of stimuli: what follows what, inputs that switch, delays on the grid, and arguments that are refused."""
+
+import warnings
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dynamics._solve
+from dynamics import Strang, solve, stimuli
+from equations import SGD, AbstractDynamics, Circuit, Objective
+from equations._circuit_state import Weights
+
+KEY = jax.random.key(0)
+X = np.random.default_rng(0).normal(size=(7, 2))
+Y = np.arange(7.0)
+
+
+class Echo(AbstractDynamics):
+    """dX = x dt: after a stimulus of duration 1 it has grown by its input."""
+
+    def drift(self, t, state, signal):
+        return signal.x + jnp.zeros_like(state)
+
+
+class Late(AbstractDynamics):
+    """dX/dt = x - X(t - delay), X = 0 before the start."""
+
+    delay: float = eqx.field(static=True)
+
+    def drift(self, t, state, signal):
+        return signal.x - signal.past
+
+    def delayed(self, state, signal):
+        return state
+
+
+def states(dynamics, stream, steps, dt, **arguments):
+    run = solve(dynamics, stream, np.zeros(2), steps=steps, dt=dt, keep_states=True, **arguments)
+    assert run.ok.all()
+    return np.asarray(run.states)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What follows what
+
+
+@pytest.mark.parametrize("solver", [None, dfx.Tsit5()])
+def test_a_stimulus_is_held_and_no_stage_sees_the_next(solver):
+    stream = stimuli(X, Y, duration=1.0, key=KEY)
+    found = states(Echo(), stream, 9, 0.25, solver=solver, paths=2)
+    right = np.cumsum(np.concatenate([np.zeros((1, 2)), X[stream.indices(9)]]), axis=0)
+    for path in found:
+        np.testing.assert_allclose(path, right, atol=1e-13)
+
+
+def test_without_a_key_each_path_has_stimuli_of_its_own():
+    found = np.diff(states(Echo(), stimuli(X, Y, duration=1.0), 40, 0.5, paths=3, key=KEY), axis=1)
+    shown = np.argmin(np.sum((found[:, :, None] - X) ** 2, axis=-1), axis=-1)
+    np.testing.assert_allclose(found, X[shown], atol=1e-12)
+    assert len({tuple(row) for row in shown}) == 3 and set(shown.ravel()) == set(range(7))
+
+
+def test_shuffled_epochs_and_given_orders():
+    stream = stimuli(X, Y, duration=1.0, key=KEY, sampling="shuffled")
+    shown = np.asarray(stream.indices(21)).reshape(3, 7)
+    np.testing.assert_array_equal(np.sort(shown), np.tile(np.arange(7), (3, 1)))
+    assert len({tuple(row) for row in shown}) == 3
+    found = np.diff(states(Echo(), stream, 21, 0.5)[0], axis=0)
+    np.testing.assert_allclose(found, X[shown.ravel()], atol=1e-12)
+    given = stimuli(X, Y, duration=1.0, order=np.array([2, 2, 5]))
+    np.testing.assert_array_equal(given.indices(7), [2, 2, 5, 2, 2, 5, 2])
+
+
+def test_time_is_stimuli_times_duration():
+    stream = stimuli(X, Y, duration=0.05, key=KEY)
+    by_time = solve(Echo(), stream, np.zeros(2), time=0.6, dt=0.01, save_every=3)
+    by_steps = solve(Echo(), stream, np.zeros(2), steps=12, dt=0.01, save_every=3)
+    np.testing.assert_array_equal(by_time.steps, [0, 3, 6, 9, 12])
+    np.testing.assert_allclose(by_time.times, [0, 0.15, 0.3, 0.45, 0.6])
+    np.testing.assert_array_equal(by_time.final, by_steps.final)
+    without = solve(Still(), None, np.ones(2), time=0.6, dt=0.05)  # no stream: `dt` is the step
+    assert without.steps[-1] == 12 and np.isclose(without.times[-1], 0.6)
+
+
+class Still(AbstractDynamics):
+    def drift(self, t, state, signal):
+        return jnp.zeros_like(state)
+
+
+def test_replicas_with_weights_and_stimuli_of_their_own():
+    circuit = Circuit((2, 3, 1), "KP", 0.1, 10.0)
+
+    def replica(key):
+        stream = stimuli(X, Y, duration=1.0)
+        return solve(circuit, stream, circuit.init(key), steps=5, dt=0.05, save_every=5, key=key).final
+
+    keys = jax.random.split(KEY, 3)
+    together = jax.jit(jax.vmap(replica))(keys)
+    alone = jax.jit(replica)(keys[1])
+    for many, one in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(many[1], one, rtol=1e-12)
+        assert not np.allclose(many[0], many[1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Delays
+
+
+def ring(stream, stimulus_steps, delay_steps, count):
+    """Euler's method with a list of all the past."""
+    dt, past = 1 / stimulus_steps, [np.zeros(2)] * (delay_steps + 1)
+    for example in stream.indices(count):
+        for _ in range(stimulus_steps):
+            past.append(past[-1] + dt * (X[example] - past[-1 - delay_steps]))
+    return past[delay_steps::stimulus_steps]
+
+
+@pytest.mark.parametrize(("stimulus_steps", "delay_steps"), [(5, 2), (4, 4), (4, 7)])
+def test_delays_are_exact_on_the_grid(stimulus_steps, delay_steps):
+    stream = stimuli(X, Y, duration=1.0, key=KEY)
+    found = states(Late(delay_steps / stimulus_steps), stream, 12, 1 / stimulus_steps)[0]
+    np.testing.assert_allclose(found, ring(stream, stimulus_steps, delay_steps, 12)[: 12 + 1], atol=1e-13)
+
+
+def test_a_solver_of_second_order_keeps_its_order_with_a_delay():
+    stream = stimuli(X, Y, duration=1.0, key=KEY)
+    ends = [states(Late(1.4), stream, 6, 1 / n, solver=dfx.Heun())[0, -1] for n in (20, 40, 320)]
+    errors = [np.linalg.norm(end - ends[-1]) for end in ends[:-1]]
+    print(f"errors of Heun {errors}, ratio {errors[0] / errors[1]:.2f}")
+    assert 3.6 < errors[0] / errors[1] < 4.5
+
+
+def test_a_path_that_diverges_is_flagged_alone():
+    x = np.array(X)
+    x[3] = 1e200
+    stream = stimuli(x, Y, duration=1.0)
+    run = solve(Echo(), stream, np.zeros(2), steps=6, dt=0.5, paths=8, key=KEY, observe={"state": lambda w: w})
+    found = np.asarray(run.observables["state"])
+    assert 0 < run.ok.sum() < 8 and np.all(np.abs(found) < 1e100)
+    np.testing.assert_array_equal(run.failed_at >= 0, ~run.ok)
+    for path in np.flatnonzero(~run.ok):  # it stays where it was before
+        np.testing.assert_array_equal(found[path, run.failed_at[path] - 1], found[path, -1])
+        assert 1 <= run.failed_at[path] <= 6
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Refused
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch, unchecked):
+    monkeypatch.setattr(dynamics._solve, "_ensemble", None)
+
+
+GOOD = Circuit((2, 3, 1), "KP")
+STREAM = stimuli(X, Y, duration=0.05, key=KEY)
+
+
+def refused(error, *words, circuit=GOOD, stream=STREAM, weights=None, **changes):
+    arguments = {"time": 0.5, "dt": 1e-3} | changes
+    with pytest.raises(error) as found, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        solve(circuit, stream, circuit.init(KEY) if weights is None else weights, **arguments)
+    message = str(found.value)
+    assert all(word in message for word in words), message
+
+
+def test_steps_and_times_refused(nothing_compiled):
+    refused(ValueError, "`time`", "None where `steps` is given", steps=10)
+    refused(ValueError, "`steps`", "`time`", "neither", time=None)
+    refused(ValueError, "`time`", "multiple of 0.05", "0.51", time=0.51)
+    refused(ValueError, "`time`", "positive", "-1", time=-1.0)
+    refused(ValueError, "`dt`", "seconds", "Circuit", dt=None)
+    refused(ValueError, "`dt`", "stimulus would be shorter than a step", "0.1", dt=0.1)
+    refused(ValueError, "`dt`", "divide", "0.05", "0.003", dt=3e-3)
+    refused(ValueError, "`substeps`", "must be 1", "2", substeps=2)
+    refused(ValueError, "`save_every`", "divide", "3", save_every=3)
+    refused(
+        ValueError, "`delay`", "multiple of the step `dt`, 0.001", "0.02 or 0.021", "0.0205", circuit=delayed(0.0205)
+    )
+    refused(ValueError, "`stepsize_controller`", "stream", stepsize_controller=dfx.PIDController(1e-3, 1e-3))
+    refused(ValueError, "`solver`", "Euler", "Strang", solver=Strang())
+    refused(ValueError, "`key`", stream=stimuli(X, Y, duration=0.05))
+    with pytest.raises(ValueError, match="`time` must be None for SGD"):
+        solve(SGD(0.1), Objective(lambda w, example: jnp.sum(w), X), np.zeros(2), time=1.0)
+    with pytest.raises(TypeError, match="`objective`"):
+        solve(SGD(0.1), STREAM, np.zeros(2), steps=1)
+
+
+def delayed(seconds):
+    return Circuit((2, 3, 1), "KP", delay=seconds)
+
+
+def test_shapes_refused(nothing_compiled):
+    refused(TypeError, "`objective`", "stream", stream=Objective(lambda w, example: jnp.sum(w), X))
+    refused(ValueError, "`X`", "(N, 3)", "(2,)", circuit=Circuit((3, 3, 1), "KP"))
+    refused(ValueError, "`Y`", "(N, 2)", "(1,)", circuit=Circuit((2, 3, 2), "KP"))
+    refused(TypeError, "`X`", "float64", "float32", stream=stimuli(X.astype(np.float32), Y, duration=0.05, key=KEY))
+    good = GOOD.init(KEY)
+    refused(TypeError, "`params`", "init(key)", weights=np.zeros(3))
+    wrong = Weights(good.forward, (good.backward[0].T,))
+    refused(ValueError, "`params`", "`backward`", "[(3, 1)]", "[(1, 3)]", weights=wrong)
+    refused(ValueError, "`params`", "`backward`", "None", circuit=Circuit((2, 3, 1), "SGD"), weights=good)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"feedback": "FB"}, ("`feedback`", "'SGD', 'FA', 'DFA', 'KP'", "'FB'")),
+        ({"tau_propagation": 0.0}, ("`tau_propagation`", "positive", "0.0")),
+        ({"tau_plasticity": -1.0}, ("`tau_plasticity`", "positive", "-1.0")),
+        ({"tau_decay": 0}, ("`tau_decay`", "positive", "0")),
+        ({"tau_error": np.inf}, ("`tau_error`", "positive", "inf")),
+        ({"tau_presynaptic": 0.0}, ("`tau_presynaptic`", "positive")),
+        ({"tau_eligibility": 0.0}, ("`tau_eligibility`", "positive")),
+        ({"delay": -0.1}, ("`delay`", "zero or more", "-0.1")),
+        ({"integration_noise": -1.0}, ("`integration_noise`", "zero or more", "-1.0")),
+        ({"layers": (3,)}, ("`layers`", "two or more", "(3,)")),
+        ({"layers": (3, 0, 1)}, ("`layers[1]`", "at least 1", "0")),
+        ({"skip": ((0, 1),)}, ("`skip`", "i + 1 < j", "((0, 1),)")),
+        ({"skip": ((0, 2), (0, 2))}, ("`skip`", "each once")),
+        ({"skip": (0, 2)}, ("`skip`", "pairs", "(0, 2)")),
+    ],
+)
+def test_fields_of_a_circuit_refused(fields, words, unchecked):
+    with pytest.raises(ValueError) as found:
+        Circuit(**{"layers": (2, 3, 1), "feedback": "KP"} | fields)
+    assert all(word in str(found.value) for word in words), found.value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"X": X[:, 0]}, ("`X`", "(N, n_in)", "(7,)")),
+        ({"Y": Y[:5]}, ("`Y`", "N = 7", "(5,)")),
+        ({"X": X.astype(int)}, ("`X`", "floating-point")),
+        ({"duration": 0.0}, ("`duration`", "positive", "0.0")),
+        ({"sampling": "sorted"}, ("`sampling`", "'with_replacement', 'shuffled'", "'sorted'")),
+        ({"order": np.array([0, 7])}, ("`order`", "N = 7")),
+        ({"order": np.array([0.5])}, ("`order`", "integers")),
+        ({"key": 3}, ("`key`", "3")),
+    ],
+)
+def test_stimuli_refused(arguments, words, unchecked):
+    with pytest.raises((ValueError, TypeError)) as found:
+        stimuli(**{"X": X, "Y": Y, "duration": 0.05, "key": KEY} | arguments)
+    assert all(word in str(found.value) for word in words), found.value
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"tau_propagation": 0.1}, "tau_propagation / duration is 2"),
+        ({"tau_plasticity": 0.02}, "duration / tau_plasticity is 2.5"),
+        ({"tau_plasticity": 2.0, "tau_decay": 0.5}, "tau_plasticity / tau_decay is 4"),
+        ({"tau_propagation": 4e-4}, "dt / tau_propagation is 2.5"),
+        ({"tau_error": 5e-4}, "dt / tau_error is 2"),
+    ],
+)
+def test_times_in_the_wrong_order_are_warned_of(fields, words, nothing_compiled):
+    circuit = Circuit((2, 3, 1), "KP", **fields)
+    with pytest.warns(UserWarning, match=words), pytest.raises(TypeError):
+        solve(circuit, STREAM, circuit.init(KEY), time=0.5, dt=1e-3)
