@@ -130,6 +130,8 @@ def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
             fields[name] = "none"
         elif isinstance(value, bool | int | float | str):
             fields[name] = value
+        elif isinstance(value, tuple):  # sizes of layers
+            fields[name] = str(value)
         elif eqx.is_array(value) and value.shape == () and not isinstance(value, jax.core.Tracer):
             # A float32 learning rate of 0.05 is written as 0.05, not as the nearest double.
             fields[name] = float(str(np.asarray(value))) if math.isfinite(value) else float(value)

@@ -43,17 +43,24 @@ def optional_noise(value) -> Array | None:
     return None if value is None or (not isinstance(value, jax.core.Tracer) and value == 0) else value
 
 
-def connections(layers: tuple[int, ...], skip) -> tuple[tuple[int, int], ...]:
+def layer_pairs(value) -> tuple[tuple[int, int], ...]:
+    """A field converter: pairs of integers, to be checked against the layers by `connections`."""
+    try:
+        return tuple((integer("skip", i, minimum=0), integer("skip", j)) for i, j in value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Argument `skip` must be pairs (i, j) of layers, counted from the input, 0, but {value!r} was given."
+        ) from None
+
+
+def connections(layers: tuple[int, ...], skip: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     """The pairs of layers that are connected: neighbours first, then those of `skip`, checked."""
     last = len(layers) - 1
-    wording = f"Argument `skip` must be pairs (i, j) of layers with 0 <= i, i + 1 < j <= {last}, each once, but "
-    try:
-        pairs = tuple((integer("skip", i, minimum=0), integer("skip", j)) for i, j in skip)
-    except (TypeError, ValueError):
-        raise ValueError(f"{wording}{skip!r} was given.") from None
-    if len(set(pairs)) < len(pairs) or not all(i + 1 < j <= last for i, j in pairs):
-        raise ValueError(f"{wording}{skip!r} was given.")
-    return (*((layer, layer + 1) for layer in range(last)), *pairs)
+    if len(set(skip)) < len(skip) or not all(i + 1 < j <= last for i, j in skip):
+        raise ValueError(
+            f"Argument `skip` must be pairs (i, j) of layers with i + 1 < j <= {last}, each once, but {skip!r} was given."
+        )
+    return (*((layer, layer + 1) for layer in range(last)), *skip)
 
 
 def check_weights(given: Weights, right: Weights) -> None:

@@ -18,6 +18,7 @@ from ._circuit_checks import (
     check_weights,
     connections,
     delay_time,
+    layer_pairs,
     layer_sizes,
     optional_noise,
     optional_time,
@@ -74,12 +75,14 @@ class Circuit(AbstractDynamics):
     tau_error: Array | None = eqx.field(converter=optional_time("tau_error"), default=None, kw_only=True)
     tau_eligibility: Array | None = eqx.field(converter=optional_time("tau_eligibility"), default=None, kw_only=True)
     integration_noise: Array | None = eqx.field(converter=optional_noise, default=None, kw_only=True)
-    skip: tuple[tuple[int, int], ...] = eqx.field(static=True, converter=tuple, default=(), kw_only=True)
+    skip: tuple[tuple[int, int], ...] = eqx.field(static=True, converter=layer_pairs, default=(), kw_only=True)
     activation: Callable = eqx.field(static=True, default=jnp.tanh, kw_only=True)
     frozen: bool = eqx.field(static=True, converter=flag("frozen"), default=False, kw_only=True)
 
     def __check_init__(self):
         connections(self.layers, self.skip)
+        if not callable(self.activation):
+            raise TypeError(f"Argument `activation` must be a function of arrays, but {self.activation!r} was given.")
 
     @property
     def connections(self) -> tuple[tuple[int, int], ...]:

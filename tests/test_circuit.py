@@ -174,26 +174,18 @@ class NoDecayBack(Circuit):
         return drive
 
 
-class NoDecay(Circuit):
-    def decayed(self, drive, matrix):
-        return drive
-
-
 SQUARE = stimuli(RNG.normal(size=(20, 4)), RNG.normal(size=(20, 4)), duration=1.0, key=jax.random.key(1))
 
 
-@pytest.mark.parametrize(
-    ("mutant", "rule"), [(NoDerivative, "SGD"), (NotTransposed, "SGD"), (NoDecayBack, "KP"), (NoDecay, "KP")]
-)
-def test_mutants_leave_the_discrete_rule(mutant, rule):
+@pytest.mark.parametrize("mutant", [NoDerivative, NotTransposed])
+def test_mutants_leave_the_discrete_rule(mutant):
     def measured(kind):
-        circuit = kind((4, 4, 4, 4), rule, 0.01, 100.0, 150.0)
-        weights = circuit.init(jax.random.key(3))
-        return float(distance(circuit, SQUARE, weights, 20, 0.005))
+        circuit = kind((4, 4, 4, 4), "SGD", 0.01, 100.0, 150.0)
+        return float(distance(circuit, SQUARE, circuit.init(jax.random.key(3)), 20, 0.005))
 
     right, wrong = measured(Circuit), measured(mutant)
     print(f"{mutant.__name__}: relative difference {wrong:.3f}, of the circuit {right:.3f}")
-    assert right < 0.1 and wrong > 3 * right
+    assert right < 0.05 and wrong > 3 * right
 
 
 def test_without_decay_back_kolen_pollack_does_not_align():

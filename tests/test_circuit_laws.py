@@ -55,13 +55,12 @@ def check_delay(delay):
     assert abs(before - triangle(1 - delay)) < 0.02
 
 
-@pytest.mark.parametrize("delay", [0.4, 1.2])
-def test_delay(delay):
-    check_delay(delay)
+def test_delay():
+    check_delay(0.4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0, 0.2, 0.6, 0.8, 1.0, 1.6, 2.0, 2.5])
+@pytest.mark.parametrize("delay", [0, 0.2, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0, 2.5])
 def test_other_delays(delay):
     check_delay(delay)
 
@@ -108,6 +107,7 @@ def test_low_pass_filters(delay, presynaptic, error):
         assert abs(right - (1 - delay - error * (1 - np.exp(-(1 - delay) / error)))) < 1e-4
 
 
+@pytest.mark.slow
 def test_an_eligibility_trace_is_a_low_passed_input_to_a_linear_neuron():
     found, right = (
         overlaps(linear(1, delay=0.4, **{name: 0.2}), NOTHING, 500)[0]

@@ -119,7 +119,9 @@ def ring(stream, stimulus_steps, delay_steps, count):
     return past[delay_steps::stimulus_steps]
 
 
-@pytest.mark.parametrize(("stimulus_steps", "delay_steps"), [(5, 2), (4, 4), (4, 7)])
+@pytest.mark.parametrize(
+    ("stimulus_steps", "delay_steps"), [(5, 2), pytest.param(4, 4, marks=pytest.mark.slow), (4, 7)]
+)
 def test_delays_are_exact_on_the_grid(stimulus_steps, delay_steps):
     stream = stimuli(X, Y, duration=1.0, key=KEY)
     found = states(Late(delay_steps / stimulus_steps), stream, 12, 1 / stimulus_steps)[0]
@@ -224,6 +226,7 @@ def test_shapes_refused(nothing_compiled):
         ({"skip": ((0, 1),)}, ("`skip`", "i + 1 < j", "((0, 1),)")),
         ({"skip": ((0, 2), (0, 2))}, ("`skip`", "each once")),
         ({"skip": (0, 2)}, ("`skip`", "pairs", "(0, 2)")),
+        ({"skip": 3}, ("`skip`", "pairs", "3")),
     ],
 )
 def test_fields_of_a_circuit_refused(fields, words, unchecked):
