@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._circuit_state import Weights
+from ._circuit_state import Weights, plus
 
 
 class Accuracy(eqx.Module):
@@ -34,3 +34,22 @@ class Accuracy(eqx.Module):
 def cosine(a: Array, b: Array) -> Array:
     """Of the angle between two matrices."""
     return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a**2) * jnp.sum(b**2))
+
+
+def alignment(circuit: Any, weights: Weights) -> Array:
+    """The cosines between what carries errors back in a circuit and what backpropagation would have there."""
+    if circuit.feedback == "DFA":
+        pairs = zip(weights.backward, _onward(circuit, weights), strict=True)
+    else:
+        pairs = zip(circuit.feedback_matrices(weights), circuit.relayed(weights.forward), strict=True)
+    return jnp.stack([cosine(v, w.T) for v, w in pairs])
+
+
+def _onward(circuit: Any, weights: Weights) -> list[Array]:
+    """For each hidden layer the linear map from it to the output, shapes `(n_out, n_i)`."""
+    maps = [None] * (len(circuit.layers) - 1) + [jnp.eye(circuit.layers[-1], dtype=weights.forward[0].dtype)]
+    for layer in reversed(circuit.hidden):
+        for (i, j), matrix in zip(circuit.connections, weights.forward, strict=True):
+            if i == layer:
+                maps[i] = plus(maps[i], maps[j] @ matrix)
+    return maps[1:-1]

@@ -1,6 +1,13 @@
 """What a circuit of neurons consists of: its weights, and all that moves in it."""
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 
@@ -36,3 +43,36 @@ class CircuitState(eqx.Module):
 def plus(total: Array | None, term: Array) -> Array:
     """total + term; None is nothing yet."""
     return term if total is None else total + term
+
+
+def random_weights(circuit: Any, key: Array) -> Weights:
+    """Normal weights, of variance one over the size of what a matrix is applied to."""
+    sizes, last = circuit.layers, circuit.layers[-1]
+    forward = [(sizes[j], sizes[i]) for i, j in circuit.connections]
+    backward = {
+        "SGD": [],
+        "DFA": [(sizes[i], last) for i in circuit.hidden],
+    }.get(circuit.feedback, [(sizes[i], sizes[j]) for i, j in circuit.connections if i])
+    keys = jax.random.split(key, len(forward) + len(backward))
+    matrices = tuple(
+        jax.random.normal(key, shape) / shape[1] ** 0.5 for key, shape in zip(keys, forward + backward, strict=True)
+    )
+    count = len(forward)
+    return Weights(matrices[:count], None if circuit.feedback == "SGD" else matrices[count:])
+
+
+def noise_operator(circuit: Any, state: CircuitState) -> lx.FunctionLinearOperator:
+    """From one vector of normals to all activities and errors, by the amplitude of white noise that each needs."""
+    moving = (state.activities, state.errors)
+    vector, split = ravel_pytree(moving)
+    noise = circuit.integration_noise
+    amplitudes = [noise * jnp.sqrt(2 / circuit.tau_propagation)] * len(state.activities + state.errors)
+    if circuit.tau_error is not None:
+        amplitudes[-1] = noise * jnp.sqrt(2 / circuit.tau_error)
+
+    def mv(normals):
+        leaves = [a * normal for a, normal in zip(amplitudes, jax.tree.leaves(split(normals)), strict=True)]
+        activities, errors = jax.tree.unflatten(jax.tree.structure(moving), leaves)
+        return dataclasses.replace(jax.tree.map(jnp.zeros_like, state), activities=activities, errors=errors)
+
+    return lx.FunctionLinearOperator(mv, jax.ShapeDtypeStruct(vector.shape, vector.dtype))

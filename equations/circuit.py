@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ._base import AbstractDynamics
@@ -24,8 +22,9 @@ from ._circuit_checks import (
     optional_time,
     warn_of_times,
 )
-from ._circuit_observables import Accuracy, cosine
-from ._circuit_state import CircuitState, Weights, plus
+from ._circuit_observables import Accuracy, alignment
+from ._circuit_rest import rest
+from ._circuit_state import CircuitState, Weights, noise_operator, plus, random_weights
 from ._stream import Stimulus
 
 FEEDBACK = ("SGD", "FA", "DFA", "KP")
@@ -99,7 +98,7 @@ class Circuit(AbstractDynamics):
     def init(self, start: Array | Weights) -> Weights | CircuitState:
         """From a typed key random weights, of variance one over what a neuron receives; from weights a circuit at rest."""
         if not isinstance(start, Weights):
-            return self._random_weights(start)
+            return random_weights(self, start)
 
         def zeros(sizes):
             return tuple(jnp.zeros(size, start.forward[0].dtype) for size in sizes)
@@ -115,18 +114,6 @@ class Circuit(AbstractDynamics):
 
     def params(self, state):
         return state.weights
-
-    def _random_weights(self, key) -> Weights:
-        sizes, last = self.layers, self.layers[-1]
-        forward = [(sizes[j], sizes[i]) for i, j in self.connections]
-        backward = {
-            "SGD": [],
-            "DFA": [(sizes[i], last) for i in self.hidden],
-        }.get(self.feedback, [(sizes[i], sizes[j]) for i, j in self.connections if i])
-        keys = iter(jax.random.split(key, len(forward) + len(backward)))
-        forward = tuple(jax.random.normal(next(keys), shape) / shape[1] ** 0.5 for shape in forward)
-        backward = tuple(jax.random.normal(next(keys), shape) / shape[1] ** 0.5 for shape in backward)
-        return Weights(forward, None if self.feedback == "SGD" else backward)
 
     # -- motion --------------------------------------------------------------------------------------------------------
 
@@ -232,41 +219,13 @@ class Circuit(AbstractDynamics):
     def diffusion(self, t, state, signal):
         if self.integration_noise is None:
             return None
-        moving = (state.activities, state.errors)
-        flat, split = ravel_pytree(moving)
-        speed = self.integration_noise * jnp.sqrt(2 / self.tau_propagation)
-        amplitudes = [speed] * len(state.activities + state.errors)
-        if self.tau_error is not None:
-            amplitudes[-1] = self.integration_noise * jnp.sqrt(2 / self.tau_error)
-
-        def mv(normals):
-            leaves = [a * normal for a, normal in zip(amplitudes, jax.tree.leaves(split(normals)), strict=True)]
-            activities, errors = jax.tree.unflatten(jax.tree.structure(moving), leaves)
-            still = jax.tree.map(jnp.zeros_like, state)
-            return dataclasses.replace(still, activities=activities, errors=errors)
-
-        return lx.FunctionLinearOperator(mv, jax.ShapeDtypeStruct(flat.shape, flat.dtype))
+        return noise_operator(self, state)
 
     # -- the limit -----------------------------------------------------------------------------------------------------
 
     def rest(self, weights: Weights, stimulus: Stimulus) -> CircuitState:
         """The state that all but the weights goes to under a stimulus that stays, if the weights do not move."""
-        z = [stimulus.x, *self.init(weights).activities]
-        for layer in range(1, len(z)):
-            potentials = self.potentials(weights, tuple(z))
-            z[layer] = self.activation(potentials[layer - 1]) if layer in self.hidden else potentials[-1]
-        state = eqx.tree_at(lambda tree: tree.activities, self.init(weights), tuple(z[1:]))
-        errors = [*(jnp.zeros_like(activity) for activity in z[1:-1]), self.output_error(state, stimulus)]
-        for layer in reversed(self.hidden):
-            reached = self.modulation(weights, tuple(errors))[layer - 1]
-            errors[layer - 1] = self.respond(potentials[layer - 1], reached)[1]
-        return CircuitState(
-            activities=state.activities,
-            errors=tuple(errors) if self.tau_error is not None else tuple(errors[:-1]),
-            presynaptic=None if self.tau_presynaptic is None else tuple(z[:-1]),
-            eligibility=None if self.tau_eligibility is None else self.eligible(potentials, z),
-            weights=weights,
-        )
+        return rest(self, weights, stimulus)
 
     def output(self, weights: Weights, x: Array) -> Array:
         """z_L at rest under the input `x`, shape `(n_out,)`."""
@@ -296,19 +255,7 @@ class Circuit(AbstractDynamics):
         Layerwise: V_ij and W_ij^T, for each connection that does not start at the input. Direct: V_i and the transpose of
         the product of all weights from hidden layer i on (of their sum over paths where connections skip).
         """
-        if self.feedback == "DFA":
-            return jnp.stack([cosine(v, w.T) for v, w in zip(weights.backward, self.onward(weights), strict=True)])
-        pairs = zip(self.feedback_matrices(weights), self.relayed(weights.forward), strict=True)
-        return jnp.stack([cosine(v, w.T) for v, w in pairs])
-
-    def onward(self, weights: Weights) -> list[Array]:
-        """For each hidden layer the linear map from it to the output, shapes `(n_out, n_i)`."""
-        maps = [None] * (len(self.layers) - 1) + [jnp.eye(self.layers[-1], dtype=weights.forward[0].dtype)]
-        for layer in reversed(self.hidden):
-            for (i, j), matrix in zip(self.connections, weights.forward, strict=True):
-                if i == layer:
-                    maps[i] = plus(maps[i], maps[j] @ matrix)
-        return maps[1:-1]
+        return alignment(self, weights)
 
     def check(self, params, signal):
         right = jax.eval_shape(self.init, jax.random.key(0))
