@@ -2,6 +2,8 @@
 
 from ._base import AbstractDynamics as AbstractDynamics
 from ._base import AbstractEquation as AbstractEquation
+from ._feedback import WithFeedback as WithFeedback
+from ._feedback import random_feedback as random_feedback
 from ._noise import AbstractGradientNoise as AbstractGradientNoise
 from ._noise import Minibatch as Minibatch
 from ._noise import noise_operator as noise_operator
@@ -17,10 +19,16 @@ from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
 from .adamw import AdamW as AdamW
 from .amsgrad import AMSGrad as AMSGrad
+from .bcm import BCM as BCM
 from .circuit import Circuit as Circuit
 from .decayed import Decayed as Decayed
 from .decayed import decayed as decayed
+from .direct_feedback_alignment import DirectFeedbackAlignment as DirectFeedbackAlignment
+from .feedback_alignment import FeedbackAlignment as FeedbackAlignment
 from .from_optax import from_optax as from_optax
+from .hebb import Hebb as Hebb
+from .heterosynaptic import Heterosynaptic as Heterosynaptic
+from .kolen_pollack import KolenPollack as KolenPollack
 from .langevin import Langevin as Langevin
 from .laprop import LaProp as LaProp
 from .lion import Lion as Lion
@@ -43,3 +51,4 @@ from .syre import syre as syre
 from .underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
 from .volumized import Volumized as Volumized
 from .volumized import volumized as volumized
+from .weight_mirror import WeightMirror as WeightMirror
