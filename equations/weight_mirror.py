@@ -39,7 +39,7 @@ class WeightMirror(AbstractFeedbackParameters):
     data: PyTree
     decay: Array = eqx.field(converter=nonnegative("decay"))
 
-    def __init__(self, loss: Callable, data: PyTree, noise: Array, decay: float):
+    def __init__(self, loss: Callable, data: PyTree, noise: PyTree, decay: float):
         self.loss, self.decay = loss, decay
         self.data = _examples((data, noise))
 

@@ -7,6 +7,9 @@ from ._entropy_estimators import neural_estimate as neural_estimate
 from ._entropy_estimators import short_time_bound as short_time_bound
 from ._fluctuation import FluctuationTheorem as FluctuationTheorem
 from ._fluctuation import fluctuation_theorem as fluctuation_theorem
+from ._hebbian import HebbianAlignment as HebbianAlignment
+from ._hebbian import anti_hebbian_noise as anti_hebbian_noise
+from ._hebbian import noisy_alignment as noisy_alignment
 from ._invariance import invariance as invariance
 from ._irreversibility import irreversibility as irreversibility
 from ._irreversibility_report import Irreversibility as Irreversibility
