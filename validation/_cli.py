@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ._circuit_cli import CircuitOptions, run_circuit
 from ._irreversibility_cli import Irreversible, run_irreversibility
 
 # On the digits; 0.001 for every other.
@@ -203,6 +204,11 @@ def main() -> None:
     def _(options: tyro.conf.OmitArgPrefixes[Irreversible]) -> None:
         """Measure how irreversible training on real data is, and which symmetries that breaks."""
         guarded(run_irreversibility, options)
+
+    @command.command(name="circuit")
+    def _(options: tyro.conf.OmitArgPrefixes[CircuitOptions]) -> None:
+        """Let plastic circuits learn in continuous time; vary delay and time scales."""
+        guarded(run_circuit, options)
 
     @command.command(name="list")
     def _() -> None:

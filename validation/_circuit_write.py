@@ -1,0 +1,157 @@
+"""The report of the command `traindyn circuit`."""
+
+import json
+from pathlib import Path
+
+import diffrax as dfx
+import jax
+import numpy as np
+
+from dynamics._trajectory import version
+
+from ._circuit_data import Task
+from ._circuit_run import EDGE, Law, Run
+from ._files import write_whole
+from ._irreversibility_write import _finish
+from ._report import _svg
+
+_COLOURS = {"SGD": "0.35", "FA": "#0072b2", "DFA": "#009e73", "KP": "#d55e00"}
+
+
+def _figure(panels):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * panels, 3.6), layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def _learning_figure(task: Task, runs: list[Run]):
+    """Accuracy and alignment over time, and what the last circuit has learned of a plane."""
+    drawn = [run for run in runs if run.surface is not None]
+    figure, axes = _figure(2 + bool(drawn))
+    for run in runs:
+        colour = _COLOURS[run.rule]
+        axes[0].plot(run.times, run.test.T, color=colour, lw=0.6, alpha=0.5)
+        axes[0].plot(run.times, run.test.mean(0), color=colour, lw=1.8, label=run.rule)
+        for place in range(run.alignment.shape[2]):
+            style = dict(ls=("-", "--", ":", "-.")[place % 4], color=colour, lw=1.4)
+            axes[1].plot(run.times, run.alignment[:, :, place].mean(0), label=f"{run.rule}, {place + 1}", **style)
+    axes[0].set_ylim(top=1.01)
+    axes[1].axhline(0, color="0.6", lw=0.8)
+    axes[1].set_ylim(-0.35, 1.03)
+    _finish(axes[0], "accuracy on new examples (thin: single circuits)", "time in s", "")
+    _finish(axes[1], "cosine of V and Wᵀ, by feedback matrix", "time in s", "", legend=len(axes[1].lines) > 1)
+    if drawn:
+        run, ax, axis = drawn[-1], axes[2], np.linspace(-EDGE, EDGE, len(drawn[-1].surface))
+        bound = np.abs(run.surface).max()
+        ax.contourf(axis, axis, run.surface, np.linspace(-bound, bound, 21), cmap="RdBu_r", alpha=0.6)
+        ax.contour(axis, axis, run.surface, [0.0], colors="0.2", linewidths=1)
+        x, outer = np.asarray(task.x), np.asarray(task.y)[:, 0] > 0
+        ax.plot(*x[outer, :2].T, ".", ms=2.5, color="#a02000")
+        ax.plot(*x[~outer, :2].T, ".", ms=2.5, color="#00406a")
+        ax.set_aspect("equal")
+        _finish(ax, f"output of a circuit ({run.rule}); line: zero", "", "", legend=False)
+    return figure
+
+
+def _sweep(ax, runs: list[Run], value, chance: float):
+    """The last accuracy against `value(run)`: every circuit, and the means; crosses for those that diverged."""
+    for rule in dict.fromkeys(run.rule for run in runs):
+        mine = sorted((run for run in runs if run.rule == rule), key=value)
+        at, last = np.array([value(run) for run in mine]), np.array([run.test[:, -1] for run in mine])
+        ok = np.array([run.ok for run in mine])
+        wide = np.broadcast_to(at[:, None], last.shape)
+        ax.plot(at, last.mean(1), color=_COLOURS[rule], lw=1.5, label=rule)
+        ax.plot(wide[ok], last[ok], "o", ms=3.5, color=_COLOURS[rule], alpha=0.6)
+        ax.plot(wide[~ok], last[~ok], "x", ms=6, color=_COLOURS[rule])
+    ax.axhline(chance, color="0.6", lw=0.8, ls=":")
+    ax.set_ylim(0, 1.03)
+
+
+def _delay_figure(runs: list[Run], law: Law, chance: float):
+    figure, (left, right) = _figure(2)
+    _sweep(left, runs, lambda run: run.delay, chance)
+    _finish(left, "accuracy on new examples", "delay of the error / duration of a stimulus", "")
+    right.plot([0, 1, max(1, law.delay.max())], [1, 0, 0], color="0.6", lw=1.2, ls="--", label="1 − Δ/T")
+    right.errorbar(
+        law.delay,
+        law.rate,
+        2 * law.error,
+        fmt="o",
+        ms=4,
+        lw=0,
+        elinewidth=1,
+        color="#0072b2",
+        label="measured, ± 2 s.e.",
+    )
+    right.axhline(0, color="0.6", lw=0.8)
+    _finish(right, "learning rate of a linear neuron, over T/τ", "delay of the error / duration of a stimulus", "")
+    return figure
+
+
+def _ratio_figure(runs: list[Run], chance: float):
+    figure, (ax,) = _figure(1)
+    _sweep(ax, runs, lambda run: run.ratio, chance)
+    ax.set_xscale("log")
+    _finish(ax, "accuracy on new examples (×: diverged)", "time constant of plasticity / duration of a stimulus", "")
+    return figure
+
+
+def summary(runs: dict[str, list[Run]], law: Law | None) -> str:
+    """A few lines for the terminal and the page."""
+    rows = [("rule", "delay/T", "tau/T", "time", "accuracy", "lowest", "shown", "cosine of V and W^T", "diverged")]
+    for run in (run for kind in runs.values() for run in kind):
+        cosines = " ".join(f"{value:.2f}" for value in run.alignment[:, -1].mean(0)) or "-"
+        rows.append((
+            run.rule, f"{run.delay:g}", f"{run.ratio:g}", f"{run.times[-1]:g}", f"{run.test[:, -1].mean():.3f}",
+            f"{run.test[:, -1].min():.3f}", f"{run.accuracy[:, -1].mean():.3f}", cosines,
+            f"{(~run.ok).sum()} of {run.ok.size}",
+        ))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    notes = ["accuracy: on new examples at the end, mean of the circuits; shown: on those that were shown."]
+    if law is not None:
+        measured = zip(law.delay, law.rate, law.error, strict=True)
+        notes.append("Learning rate of a linear neuron over T/tau, against 1 - delay/T:")
+        notes += [f"  delay/T {d:g}: {rate:.3f} ± {error:.3f}, {max(0.0, 1 - d):.3f}" for d, rate, error in measured]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
+
+
+def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law | None, configuration: dict) -> dict:
+    """Writes `report.html` and `results.json`, each whole or not at all.
+
+    **Arguments:** a folder that exists; the task; runs by kind, "curve", "delay" and "ratio"; the delay law, or None; what
+    was run, as plain values.
+
+    **Returns:** the paths of the files.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("validation", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    versions = {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__}
+    chance = 1 / max(2, task.y.shape[1])
+    curves = runs["curve"]
+    figures = {"learning": _svg(_learning_figure(task, curves), "learning")}
+    if law is not None:
+        figures["delays"] = _svg(_delay_figure(curves + runs["delay"], law, chance), "delays")
+    if runs["ratio"]:
+        figures["ratios"] = _svg(_ratio_figure(runs["ratio"], chance), "ratios")
+    page = environment.get_template("circuit.html.jinja").render(
+        configuration=configuration, versions=versions, figures=figures, summary=summary(runs, law),
+        sweep_delay=configuration["sweep delay"],
+    )  # fmt: skip
+    document = {
+        "configuration": configuration,
+        "runs": {kind: [run.to_dict() for run in members] for kind, members in runs.items()},
+        "delay_law": None if law is None else law.to_dict(),
+        "versions": versions,
+    }
+    files = {name: folder / name for name in ("report.html", "results.json")}
+    write_whole(files["report.html"], lambda path: path.write_text(page, encoding="utf-8"))
+    write_whole(
+        files["results.json"],
+        lambda path: path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8"),
+    )
+    return files
