@@ -143,7 +143,7 @@ def run_circuit(options: CircuitOptions) -> None:
         slow = dataclasses.replace(half, plasticity=ratio * times.duration)
         jobs |= {("ratio", rule, ratio): (circuits, rule, slow, sweep_delay) for rule in rules}
     if delays:
-        jobs["law"] = delay_law, times, (0.0, *delays), jax.random.fold_in(key, 2)
+        jobs["law"] = delay_law, times, delays, jax.random.fold_in(key, 2)
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("circuits", total=len(jobs))

@@ -65,7 +65,7 @@ def _plain(value):
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """The learning rate of a linear neuron against the delay of its error, over T/tau_plasticity; with standard errors."""
+    """The learning rate of a linear neuron with a delayed error, over that without delay, and its standard error."""
 
     delay: np.ndarray
     rate: np.ndarray
@@ -115,13 +115,16 @@ def step_length(times: Times) -> float:
 
 
 def delay_law(times: Times, delays: tuple[float, ...], key, paths: int = 400, count: int = 300) -> Law:
-    """The rate at which the mean of a linear neuron's weights nears its teacher's, from zero; by theory 1 - delay/T."""
+    """The rate at which the mean of a linear neuron's weights nears its teacher's, from zero; by theory 1 - delay/T.
+
+    Over the rate of a neuron without delay, which itself is not T/tau_plasticity: its output lags behind its input.
+    """
     size, plasticity = 5, 200 * times.duration
     x = jax.random.normal(jax.random.fold_in(key, 0), (20_000, size))
     teacher = jnp.full(size, size**-0.5)
     stream = stimuli(x, x @ teacher, duration=times.duration)
     rates = []
-    for delay in delays:
+    for delay in (0.0, *delays):
         neuron = Circuit(
             layers=(size, 1), feedback="SGD", tau_propagation=times.propagation, tau_plasticity=plasticity,
             delay=delay * times.duration,
@@ -134,4 +137,6 @@ def delay_law(times: Times, delays: tuple[float, ...], key, paths: int = 400, co
         done = np.asarray(final.forward[0][:, 0] @ teacher, float)
         left, scale = 1 - done.mean(), plasticity / (count * times.duration)
         rates.append((-np.log(left) * scale, done.std() / paths**0.5 / left * scale))
-    return Law(np.asarray(delays), *np.asarray(rates).T)
+    (whole, error), *_ = rates
+    rate, errors = np.asarray(rates[1:]).T / whole
+    return Law(np.asarray(delays), rate, np.hypot(errors, rate * error / whole))

@@ -1,5 +1,6 @@
 """The report of the command `traindyn circuit`."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -68,9 +69,15 @@ def _sweep(ax, runs: list[Run], value, chance: float):
     ax.set_ylim(0, 1.03)
 
 
-def _delay_figure(runs: list[Run], law: Law, chance: float):
+def _halfway(run: Run) -> Run:
+    """A run as it was at half its time, which is how long the sweeps take."""
+    records = np.searchsorted(run.times, run.times[-1] / 2 * (1 + 1e-9), side="right")
+    return dataclasses.replace(run, times=run.times[:records], test=run.test[:, :records])
+
+
+def _delay_figure(curves: list[Run], runs: list[Run], law: Law, chance: float):
     figure, (left, right) = _figure(2)
-    _sweep(left, runs, lambda run: run.delay, chance)
+    _sweep(left, [*map(_halfway, curves), *runs], lambda run: run.delay, chance)
     _finish(left, "accuracy on new examples", "delay of the error / duration of a stimulus", "")
     right.plot([0, 1, max(1, law.delay.max())], [1, 0, 0], color="0.6", lw=1.2, ls="--", label="1 − Δ/T")
     right.errorbar(
@@ -85,14 +92,22 @@ def _delay_figure(runs: list[Run], law: Law, chance: float):
         label="measured, ± 2 s.e.",
     )
     right.axhline(0, color="0.6", lw=0.8)
-    _finish(right, "learning rate of a linear neuron, over T/τ", "delay of the error / duration of a stimulus", "")
+    _finish(
+        right,
+        "learning rate of a linear neuron, over that without delay",
+        "delay of the error / duration of a stimulus",
+        "",
+    )
     return figure
 
 
 def _ratio_figure(runs: list[Run], chance: float):
     figure, (ax,) = _figure(1)
     _sweep(ax, runs, lambda run: run.ratio, chance)
+    at = sorted({run.ratio for run in runs})
     ax.set_xscale("log")
+    ax.set_xticks(at, [f"{ratio:g}" for ratio in at], minor=False)
+    ax.set_xticks([], minor=True)
     _finish(ax, "accuracy on new examples (×: diverged)", "time constant of plasticity / duration of a stimulus", "")
     return figure
 
@@ -112,7 +127,7 @@ def summary(runs: dict[str, list[Run]], law: Law | None) -> str:
     notes = ["accuracy: on new examples at the end, mean of the circuits; shown: on those that were shown."]
     if law is not None:
         measured = zip(law.delay, law.rate, law.error, strict=True)
-        notes.append("Learning rate of a linear neuron over T/tau, against 1 - delay/T:")
+        notes.append("Learning rate of a linear neuron over that without delay, against 1 - delay/T:")
         notes += [f"  delay/T {d:g}: {rate:.3f} ± {error:.3f}, {max(0.0, 1 - d):.3f}" for d, rate, error in measured]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
 
@@ -135,7 +150,7 @@ def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law
     curves = runs["curve"]
     figures = {"learning": _svg(_learning_figure(task, curves), "learning")}
     if law is not None:
-        figures["delays"] = _svg(_delay_figure(curves + runs["delay"], law, chance), "delays")
+        figures["delays"] = _svg(_delay_figure(curves, runs["delay"], law, chance), "delays")
     if runs["ratio"]:
         figures["ratios"] = _svg(_ratio_figure(runs["ratio"], chance), "ratios")
     page = environment.get_template("circuit.html.jinja").render(
