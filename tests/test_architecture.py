@@ -1,6 +1,7 @@
 """Layers point down, nothing goes round in a circle, and importing stays cheap: read from the sources, not run."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ FORBIDDEN = {
 ONE_ALGORITHM = {"sgd", "momentum", "adam", "oja"}  # of equations/, at the least
 
 
+@functools.cache
 def sources(package):
     return {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / package).glob("*.py"))}
 

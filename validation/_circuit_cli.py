@@ -13,11 +13,11 @@ import tyro
 _DEFAULTS = {
     "circles": {
         "rules": ("FA", "KP"), "time": 600.0, "duration": 0.02, "tau_plasticity": 1.0, "tau_decay": 500.0,
-        "hidden": (24, 24), "delays": (0.2, 0.4, 0.6, 0.8, 1.0), "ratios": (5.0, 15.0, 50.0, 150.0, 500.0),
+        "hidden": (24, 24), "paths": 3, "delays": (0.2, 0.4, 0.6, 0.8, 1.0), "ratios": (5.0, 15.0, 50.0, 150.0, 500.0),
     },
     "mnist": {
         "rules": ("SGD", "DFA", "KP"), "time": 1200.0, "duration": 0.02, "tau_plasticity": 3.0, "tau_decay": 3000.0,
-        "hidden": (64,), "delays": (), "ratios": (),
+        "hidden": (64,), "paths": 1, "delays": (), "ratios": (),
     },
 }  # fmt: skip
 
@@ -49,8 +49,8 @@ class CircuitOptions:
     """tau_plasticity over the duration of a stimulus, for the sweep; by default 5 to 500, for mnist none."""
     sweep_delay: float = 0.4
     """The delay in the sweep over time scales."""
-    paths: int = 3
-    """Circuits of each kind, which see stimuli in different order."""
+    paths: int | None = None
+    """Circuits of each kind, which see stimuli in different order; by default 3, for mnist 1."""
     hidden: tuple[int, ...] | None = None
     """Widths of the hidden layers; by default 24 24, for mnist 64."""
     seed: int = 0

@@ -1,0 +1,81 @@
+"""The command `traindyn circuit`: what it writes, what it says to a wrong argument, and what circuits learn of MNIST."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from test_cli import traindyn
+
+from validation._circuit_cli import CircuitOptions, _check_rules, _completed, _times, run_circuit
+from validation._circuit_data import circles, mnist
+from validation._circuit_run import learn, step_length
+
+SHORT = ("--time", 4, "--paths", 2, "--hidden", 5, "--delays", 0.5, "--ratios", 50, "--rules", "FA")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"rules": ("FA", "kb")}, "`rules` must be of SGD, FA, DFA, KP, but 'kb' was given. Did you mean 'KP'"),
+        ({"rules": ()}, "`rules` must name at least one"),
+        ({"time": 1.01}, "`time` must be two or more durations"),
+        ({"tau_plasticity": 0.0}, "`tau_plasticity` must be a positive finite number"),
+        (
+            {"delays": (0.33,)},
+            "`delays` must be multiples of the solver's step, 0.0005 s, over the duration, 0.025, but 0.33",
+        ),
+        ({"paths": 0}, "`paths` must be an integer of at least 1"),
+        ({"hidden": (0,)}, "`hidden` must be an integer of at least 1"),
+    ],
+)
+def test_wrong_arguments(change, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        run_circuit(CircuitOptions(output=tmp_path / "never", **change))
+    assert not (tmp_path / "never").exists()
+
+
+def test_defaults_belong_to_the_data():
+    options = _completed(CircuitOptions(data="mnist", time=2.0))
+    assert options.time == 2.0 and options.rules == ("SGD", "DFA", "KP") and options.delays == ()
+    assert _check_rules(("KP", "FA", "KP")) == ("KP", "FA")
+    times = _times(_completed(CircuitOptions()))
+    assert times.count == 30_000 and abs(step_length(times) - times.propagation / 2) < 1e-12
+
+
+def test_data():
+    task = circles(jax.random.key(0))
+    radii = np.linalg.norm(np.asarray(task.x[:, :2]), axis=1)
+    assert np.abs(radii - np.where(np.asarray(task.y)[:, 0] > 0, 1.0, 0.5)).max() < 0.3
+    assert task.x.shape == task.x_test.shape == (400, 3) and np.all(np.asarray(task.x[:, 2]) == 0.5)
+    assert not np.any(np.asarray(task.x) == np.asarray(task.x_test)[:, :1])
+
+
+@pytest.mark.slow
+def test_report(tmp_path):
+    done = traindyn("circuit", *SHORT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "cosine of V and W^T" in done.stdout and "written: traindyn-circuit" in done.stdout
+    folder = tmp_path / "traindyn-circuit"
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.json"]
+    document = json.loads((folder / "results.json").read_text())
+    assert {kind: len(runs) for kind, runs in document["runs"].items()} == {"curve": 1, "delay": 1, "ratio": 1}
+    assert np.shape(document["runs"]["curve"][0]["alignment"])[2] == 1
+    assert abs(document["delay_law"]["rate"][0] - 0.5) < 0.02
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 3 and "<script" not in page and "src=" not in page and "<style>" in page
+
+
+@pytest.mark.slow  # some minutes
+def test_mnist_as_well_as_backpropagation():
+    """DFA and KP within two points of the circuit that sends its errors back through W^T, on images not shown."""
+    with jax.enable_x64(False):
+        key = jax.random.key(0)
+        options = _completed(CircuitOptions(data="mnist"))
+        task, times = mnist(jax.random.fold_in(key, 0)), _times(options)
+        accuracy = {
+            rule: learn(task, times, rule, options.hidden, 1, jax.random.fold_in(key, 1)).test[0, -1]
+            for rule in ("SGD", "DFA", "KP")
+        }
+    print(f"\nMNIST: {accuracy}")
+    assert accuracy["SGD"] > 0.85 and min(accuracy["DFA"], accuracy["KP"]) > accuracy["SGD"] - 0.02
