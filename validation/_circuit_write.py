@@ -39,7 +39,7 @@ def _learning_figure(task: Task, runs: list[Run]):
             axes[1].plot(run.times, run.alignment[:, :, place].mean(0), label=f"{run.rule}, {place + 1}", **style)
     axes[0].set_ylim(top=1.01)
     axes[1].axhline(0, color="0.6", lw=0.8)
-    axes[1].set_ylim(-0.35, 1.03)
+    axes[1].set_ylim(-0.6, 1.03)  # room for the legend
     _finish(axes[0], "accuracy on new examples (thin: single circuits)", "time in s", "")
     _finish(axes[1], "cosine of V and Wᵀ, by feedback matrix", "time in s", "", legend=len(axes[1].lines) > 1)
     if drawn:
