@@ -69,7 +69,7 @@ def test_report(tmp_path):
 @pytest.mark.slow  # some minutes
 def test_mnist_as_well_as_backpropagation():
     """DFA and KP within two points of the circuit that sends its errors back through W^T, on images not shown."""
-    with jax.enable_x64(False):
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):  # as the command has it
         key = jax.random.key(0)
         options = _completed(CircuitOptions(data="mnist"))
         task, times = mnist(jax.random.fold_in(key, 0)), _times(options)

@@ -96,6 +96,17 @@ def test_with_the_transposed_weights_it_is_the_gradient(options):
     assert far(wrong.gradient(net, WEIGHTS), gradient) > 1e-3
 
 
+def test_single_layers_and_scalar_outputs():
+    """Without hidden layers there is no feedback; numbers in and out are no vectors."""
+    single = network(depth=0)
+    for kind in (FeedbackAlignment, DirectFeedbackAlignment):
+        assert far(kind(loss, (X, Y), ()).gradient(single), OBJECTIVE.gradient(single)) < 1e-12
+    scalar = eqx.nn.MLP("scalar", "scalar", 4, 1, jnp.tanh, final_activation=jnp.sin, key=jax.random.key(0))
+    data, feedback = (X[:, 0], Y[:, 0]), (scalar.layers[1].weight.T,)
+    for kind in (FeedbackAlignment, DirectFeedbackAlignment):
+        assert far(kind(loss, data, feedback).gradient(scalar), Objective(loss, data).gradient(scalar)) < 1e-12
+
+
 def by_hand(errors_of):
     """The rule written out with NumPy; `errors_of(errors above, W, V, place)` gives what comes down to a hidden layer."""
     w, b = ([np.asarray(getattr(layer, name)) for layer in layers(NET)] for name in ("weight", "bias"))
