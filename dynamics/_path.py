@@ -1,5 +1,6 @@
 """One path of a dynamics, from record to record."""
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,8 @@ from ._watched import Watched
 _LONGEST = 10_000
 
 
-class Path(eqx.Module):
-    """All that a path needs but its start and its key. Diffrax integrates it in segments, each with a clock of its own."""
+class AbstractPath(eqx.Module):
+    """All that a path needs but its start and its key."""
 
     dynamics: AbstractDynamics
     signal: Any
@@ -37,11 +38,25 @@ class Path(eqx.Module):
     substeps: int = eqx.field(static=True)
     keep_states: bool = eqx.field(static=True)
 
+    @abc.abstractmethod
     def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
-        """Records and states `(saves, ...)`, the last parameters, and the training step of failure, or -1.
+        """Records and states `(saves, ...)`, the last parameters, and the training step of failure, or -1."""
 
-        A scan over intervals between records.
-        """
+    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
+        """What is kept of a state: the observables and, if wanted, the state itself."""
+        observed = record(self.observe, self.dynamics.params(state), self.static)
+        return observed, state if self.keep_states else None
+
+    def _good(self, state) -> Array:
+        params = self.dynamics.params(state)
+        return is_good(params, None if params is state else state)
+
+
+class Path(AbstractPath):
+    """A path that Diffrax integrates in segments, each with a clock of its own."""
+
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
+        """A scan over intervals between records."""
         state = self.dynamics.init(params)
         brownian = self._brownian(state, key)
         started = self._start(state, key)
@@ -69,15 +84,6 @@ class Path(eqx.Module):
         _, recorded, failed_at, _, meter = carry
         self.meter.close(meter)
         return with_start(self._saved(state), saves), self.dynamics.params(recorded), failed_at
-
-    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
-        """What is kept of a state: the observables and, if wanted, the state itself."""
-        observed = record(self.observe, self.dynamics.params(state), self.static)
-        return observed, state if self.keep_states else None
-
-    def _good(self, state) -> Array:
-        params = self.dynamics.params(state)
-        return is_good(params, None if params is state else state)
 
     @property
     def _merged(self) -> bool:

@@ -137,18 +137,13 @@ def solve(
     adjoint = adjoint or _default_adjoint(noise)
 
     recorded_steps, times = recorded(equation, steps, save_every, dt)
-    meter = progress_meter or dfx.NoProgressMeter()
-    if stream is None:
-        path = Path(
-            equation, signal, static, observe, dt, _differentiable(solver, adjoint), adjoint, meter,
-            steps, save_every, substeps, keep_states,
-        )  # fmt: skip
-    else:
-        substeps = grid.stimulus
-        path = StreamPath(
-            equation, stream, signal, static, observe, positive("dt")(grid.dt), _differentiable(solver, adjoint), adjoint,
-            meter, steps, save_every, substeps, grid.delay, keep_states,
-        )  # fmt: skip
+    substeps = substeps if stream is None else grid.stimulus
+    common = (
+        equation, signal, static, observe, dt if stream is None else positive("dt")(grid.dt),
+        _differentiable(solver, adjoint), adjoint, progress_meter or dfx.NoProgressMeter(),
+        steps, save_every, substeps, keep_states,
+    )  # fmt: skip
+    path = Path(*common) if stream is None else StreamPath(*common, stream, grid.delay)
     (saves, states), state, failed_at = _ensemble(
         path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1
     )

@@ -5,9 +5,6 @@ that no stage of any solver sees the next input. What acts with a delay is recor
 piece whole (the method of steps): on the grid the delay is exact, between its points it is interpolated linearly.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -17,9 +14,10 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations._stream import AbstractStream, Stimulus
 
-from ._ensemble import first_failure, is_good, keep, record, with_start
+from ._ensemble import first_failure, keep, with_start
 from ._grid import windows
 from ._noise import Brownian, Increments
+from ._path import AbstractPath
 from ._terms import Clock, EulerTerm, Field
 
 
@@ -45,26 +43,14 @@ class _Arriving(eqx.Module):
         return Stimulus(self.stimulus.x, self.stimulus.y, past)
 
 
-class StreamPath(eqx.Module):
-    """All that a path needs but its start and its key. A training step of `Path` is a stimulus here."""
+class StreamPath(AbstractPath):
+    """A path under a stream: a training step of it is a stimulus. `signal` is a stimulus like all others."""
 
-    dynamics: AbstractDynamics
     stream: AbstractStream
-    signal: Stimulus  # one like all others, for their structure
-    static: PyTree
-    observe: dict[str, Callable]
-    dt: Array
-    solver: dfx.AbstractSolver
-    adjoint: dfx.AbstractAdjoint
-    meter: dfx.AbstractProgressMeter
-    steps: int = eqx.field(static=True)
-    save_every: int = eqx.field(static=True)
-    substeps: int = eqx.field(static=True)
     delay: int = eqx.field(static=True)
-    keep_states: bool = eqx.field(static=True)
 
     def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
-        """Records and states `(saves, ...)`, the last parameters, and the stimulus of failure, or -1."""
+        """A scan over the stimuli between records, and over the records."""
         state = self.dynamics.init(params)
         order_key, noise_key = jax.random.split(key)
         structure = self.dynamics.noise(state, self.signal, self.substeps)
@@ -153,14 +139,6 @@ class StreamPath(eqx.Module):
         one = jax.eval_shape(self.dynamics.delayed, state, self.signal)
         zeros = jax.tree.map(lambda leaf: jnp.zeros((self.delay, *leaf.shape), leaf.dtype), one)
         return zeros, zeros
-
-    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
-        observed = record(self.observe, self.dynamics.params(state), self.static)
-        return observed, state if self.keep_states else None
-
-    def _good(self, state: Any) -> Array:
-        params = self.dynamics.params(state)
-        return is_good(params, None if params is state else state)
 
 
 def first_stimulus(dynamics: AbstractDynamics, stream: AbstractStream, delay: int, params: PyTree) -> Stimulus:

@@ -1,20 +1,13 @@
 """The report of the command `traindyn circuit`."""
 
 import dataclasses
-import json
 from pathlib import Path
 
-import diffrax as dfx
-import jax
 import numpy as np
-
-from dynamics._trajectory import version
 
 from ._circuit_data import Task
 from ._circuit_run import EDGE, Law, Run
-from ._files import write_whole
-from ._irreversibility_write import _finish
-from ._report import _svg
+from ._page import finish, svg, versions, write_page
 
 _COLOURS = {"SGD": "0.35", "FA": "#0072b2", "DFA": "#009e73", "KP": "#d55e00"}
 
@@ -40,8 +33,8 @@ def _learning_figure(task: Task, runs: list[Run]):
     axes[0].set_ylim(top=1.01)
     axes[1].axhline(0, color="0.6", lw=0.8)
     axes[1].set_ylim(-0.6, 1.03)  # room for the legend
-    _finish(axes[0], "accuracy on new examples (thin: single circuits)", "time in s", "")
-    _finish(axes[1], "cosine of V and Wᵀ, by feedback matrix", "time in s", "", legend=len(axes[1].lines) > 1)
+    finish(axes[0], "accuracy on new examples (thin: single circuits)", "time in s", "")
+    finish(axes[1], "cosine of V and Wᵀ, by feedback matrix", "time in s", "", legend=len(axes[1].lines) > 1)
     if drawn:
         run, ax, axis = drawn[-1], axes[2], np.linspace(-EDGE, EDGE, len(drawn[-1].surface))
         bound = np.abs(run.surface).max()
@@ -51,7 +44,7 @@ def _learning_figure(task: Task, runs: list[Run]):
         ax.plot(*x[outer, :2].T, ".", ms=2.5, color="#a02000")
         ax.plot(*x[~outer, :2].T, ".", ms=2.5, color="#00406a")
         ax.set_aspect("equal")
-        _finish(ax, f"output of a circuit ({run.rule}); line: zero", "", "", legend=False)
+        finish(ax, f"output of a circuit ({run.rule}); line: zero", "", "", legend=False)
     return figure
 
 
@@ -78,7 +71,7 @@ def _halfway(run: Run) -> Run:
 def _delay_figure(curves: list[Run], runs: list[Run], law: Law, chance: float):
     figure, (left, right) = _figure(2)
     _sweep(left, [*map(_halfway, curves), *runs], lambda run: run.delay, chance)
-    _finish(left, "accuracy on new examples", "delay of the error / duration of a stimulus", "")
+    finish(left, "accuracy on new examples", "delay of the error / duration of a stimulus", "")
     right.plot([0, 1, max(1, law.delay.max())], [1, 0, 0], color="0.6", lw=1.2, ls="--", label="1 − Δ/T")
     right.errorbar(
         law.delay,
@@ -92,7 +85,7 @@ def _delay_figure(curves: list[Run], runs: list[Run], law: Law, chance: float):
         label="measured, ± 2 s.e.",
     )
     right.axhline(0, color="0.6", lw=0.8)
-    _finish(
+    finish(
         right,
         "learning rate of a linear neuron, over that without delay",
         "delay of the error / duration of a stimulus",
@@ -108,7 +101,7 @@ def _ratio_figure(runs: list[Run], chance: float):
     ax.set_xscale("log")
     ax.set_xticks(at, [f"{ratio:g}" for ratio in at], minor=False)
     ax.set_xticks([], minor=True)
-    _finish(ax, "accuracy on new examples (×: diverged)", "time constant of plasticity / duration of a stimulus", "")
+    finish(ax, "accuracy on new examples (×: diverged)", "time constant of plasticity / duration of a stimulus", "")
     return figure
 
 
@@ -140,33 +133,21 @@ def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law
 
     **Returns:** the paths of the files.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("validation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    versions = {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__}
     chance = 1 / max(2, task.y.shape[1])
     curves = runs["curve"]
-    figures = {"learning": _svg(_learning_figure(task, curves), "learning")}
+    figures = {"learning": svg(_learning_figure(task, curves), "learning")}
     if law is not None:
-        figures["delays"] = _svg(_delay_figure(curves, runs["delay"], law, chance), "delays")
+        figures["delays"] = svg(_delay_figure(curves, runs["delay"], law, chance), "delays")
     if runs["ratio"]:
-        figures["ratios"] = _svg(_ratio_figure(runs["ratio"], chance), "ratios")
-    page = environment.get_template("circuit.html.jinja").render(
-        configuration=configuration, versions=versions, figures=figures, summary=summary(runs, law),
-        sweep_delay=configuration["sweep delay"],
-    )  # fmt: skip
+        figures["ratios"] = svg(_ratio_figure(runs["ratio"], chance), "ratios")
     document = {
         "configuration": configuration,
         "runs": {kind: [run.to_dict() for run in members] for kind, members in runs.items()},
         "delay_law": None if law is None else law.to_dict(),
-        "versions": versions,
+        "versions": versions(),
     }
-    files = {name: folder / name for name in ("report.html", "results.json")}
-    write_whole(files["report.html"], lambda path: path.write_text(page, encoding="utf-8"))
-    write_whole(
-        files["results.json"],
-        lambda path: path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8"),
-    )
-    return files
+    return write_page(
+        folder, "circuit.html.jinja", document,
+        configuration=configuration, versions=document["versions"], figures=figures, summary=summary(runs, law),
+        sweep_delay=configuration["sweep delay"],
+    )  # fmt: skip

@@ -1,30 +1,14 @@
 """The report of the command `traindyn irreversibility`."""
 
-import json
 from pathlib import Path
 
-import diffrax as dfx
-import jax
 import numpy as np
 
-from dynamics._trajectory import version
-
-from ._files import write_whole
 from ._irreversibility_report import VECTORS
-from ._report import _svg
+from ._page import finish, svg, versions, write_page
 
 _NAMES = (*VECTORS, "entropy_production")
 _STYLE = dict(zip(_NAMES, (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"), ("#cc79a7", "D")), strict=True))
-
-
-def _finish(ax, title, x, y, legend=True):
-    ax.set_title(title, fontsize="medium", loc="left")
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    ax.spines[["top", "right"]].set_visible(False)
-    if legend:
-        # Below the axes, where it covers no data.
-        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
 
 
 def _measures_figure(along, sweep):
@@ -36,7 +20,7 @@ def _measures_figure(along, sweep):
     steps, results = np.array([step for step, _ in along]), [result for _, result in along]
     left.plot(steps, [r.phi for r in results], color="0.2", marker="o", ms=3)
     left.set_ylim(bottom=0)
-    _finish(left, r"$\varphi = \frac{1}{4}\,\mathrm{E}\,\|g_B\|^2$", "training step", "φ", legend=False)
+    finish(left, r"$\varphi = \frac{1}{4}\,\mathrm{E}\,\|g_B\|^2$", "training step", "φ", legend=False)
     middle.axhline(1, color="0.6", lw=0.8)
     for name in _NAMES:
         colour, marker = _STYLE[name]
@@ -51,9 +35,9 @@ def _measures_figure(along, sweep):
     right.loglog(rates, guide, color="0.6", ls="--", lw=1, label="slope 1")
     right.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
     right.set_xticks([], minor=True)
-    _finish(middle, "the measures along training", "training step", "measure / φ", legend=False)
+    finish(middle, "the measures along training", "training step", "measure / φ", legend=False)
     title = f"the measures at step {along[1][0]}"
-    _finish(right, title, "learning rate", "relative distance from φ or −∇φ", legend=False)
+    finish(right, title, "learning rate", "relative distance from φ or −∇φ", legend=False)
     # Below the axes, where it covers no data.
     figure.legend(
         *right.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize="small"
@@ -72,15 +56,15 @@ def _charges_figure(record):
         label="mean of 8 discrete runs",
     )  # fmt: skip
     left.plot(record.steps, record.flow, color="#0072b2", lw=1.5, label="Noether flow")
-    _finish(left, "the two layers", "training step", "charge")
+    finish(left, "the two layers", "training step", "charge")
     middle.plot(record.steps, record.neurons - record.neurons[0], color="#0072b2", lw=0.6, alpha=0.5)
     middle.axhline(0, color="0.6", lw=0.8)
-    _finish(middle, "each neuron", "training step", "charge less that at step 0", legend=False)
+    finish(middle, "each neuron", "training step", "charge less that at step 0", legend=False)
     for (name, values), colour in zip(record.parts.items(), ("#d55e00", "#009e73", "#0072b2"), strict=True):
         right.plot(record.steps, values, color=colour, lw=1, label=name)
     right.axhline(0, color="0.6", lw=0.8)
     right.ticklabel_format(axis="y", scilimits=(-2, 3))
-    _finish(right, "parts of the Noether flow", "training step", "change of the charge per training step")
+    finish(right, "parts of the Noether flow", "training step", "change of the charge per training step")
     return figure
 
 
@@ -91,28 +75,17 @@ def write_irreversibility(folder: Path, along, sweep, record, configuration: dic
 
     **Returns:** the paths of the files.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("validation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    versions = {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__}
-    page = environment.get_template("irreversibility.html.jinja").render(
-        configuration=configuration, versions=versions, tables=[(step, str(r)) for step, r in (along[0], along[-1])],
-        measures=_svg(_measures_figure(along, sweep), "measures"), charges=_svg(_charges_figure(record), "charges"),
-        summary=str(record),
-    )  # fmt: skip
     document = {
         "configuration": configuration,
         "along_training": [{"step": step} | result.to_dict() for step, result in along],
         "learning_rates": [result.to_dict() for result in sweep],
         "charges": record.to_dict(),
-        "versions": versions,
+        "versions": versions(),
     }
-    files = {name: folder / name for name in ("report.html", "results.json")}
-    write_whole(files["report.html"], lambda path: path.write_text(page, encoding="utf-8"))
-    write_whole(
-        files["results.json"],
-        lambda path: path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8"),
-    )
-    return files
+    return write_page(
+        folder, "irreversibility.html.jinja", document,
+        configuration=configuration, versions=document["versions"],
+        tables=[(step, str(r)) for step, r in (along[0], along[-1])],
+        measures=svg(_measures_figure(along, sweep), "measures"), charges=svg(_charges_figure(record), "charges"),
+        summary=str(record),
+    )  # fmt: skip

@@ -1,28 +1,13 @@
 """Reports: a page that opens offline, the numbers as JSON, the trajectories as NetCDF."""
 
 import inspect
-import io
-import json
-import re
 from pathlib import Path
 
 from ._compare import Comparison
 from ._files import write_whole
+from ._page import svg, write_page
 from ._plots import plot_difference, plot_fan
 from ._table import cells
-
-
-def _svg(figure, salt: str) -> str:
-    """A figure as inline SVG, the same bytes for the same figure; the salt keeps the ids of two figures apart."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    # Matplotlib numbers the elements of each figure afresh: without a prefix two figures would share their clip paths.
-    prefix = re.sub(r"\W", "-", salt)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", buffer.getvalue())
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", text[text.index("<svg") :])
 
 
 def _figures(comparison: Comparison) -> list[dict]:
@@ -41,7 +26,7 @@ def _figures(comparison: Comparison) -> list[dict]:
         plot_difference(comparison, name, "mean", ax=mean)
         plot_difference(comparison, name, "variance", ax=variance)
         salt = f"{type(comparison.equation).__name__}-{name}"
-        rows.append({"observable": name, "svg": _svg(figure, salt)})
+        rows.append({"observable": name, "svg": svg(figure, salt)})
     return rows
 
 
@@ -52,12 +37,8 @@ def write_report(folder: Path, title: str, comparisons: dict[str, Comparison], c
 
     **Returns:** the paths of the three files.
     """
-    import jinja2
     import xarray as xr
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("validation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     results = {name: comparison.to_dict() for name, comparison in comparisons.items()}
     sections = [
         {
@@ -73,10 +54,6 @@ def write_report(folder: Path, title: str, comparisons: dict[str, Comparison], c
         }
         for name, comparison in comparisons.items()
     ]
-    versions = next(iter(results.values()))["versions"]
-    page = environment.get_template("report.html.jinja").render(
-        title=title, sections=sections, configuration=configuration, versions=versions
-    )
     tree = xr.DataTree.from_dict({
         f"/{name}/{side}": trajectory.to_xarray()
         for name, comparison in comparisons.items()
@@ -85,11 +62,11 @@ def write_report(folder: Path, title: str, comparisons: dict[str, Comparison], c
         )
     })  # fmt: skip
     document = {"configuration": configuration, "comparisons": results}
-    files = {name: folder / name for name in ("report.html", "results.json", "trajectories.nc")}
-    write_whole(files["report.html"], lambda path: path.write_text(page, encoding="utf-8"))
-    write_whole(
-        files["results.json"],
-        lambda path: path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8"),
-    )
+    versions = next(iter(results.values()))["versions"]
+    files = write_page(
+        folder, "report.html.jinja", document,
+        title=title, sections=sections, configuration=configuration, versions=versions,
+    )  # fmt: skip
+    files["trajectories.nc"] = folder / "trajectories.nc"
     write_whole(files["trajectories.nc"], lambda path: tree.to_netcdf(path, engine="h5netcdf"))
     return files
