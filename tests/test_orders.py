@@ -378,7 +378,7 @@ def test_norm_is_unbiased_and_knows_its_error():
 def test_verdicts(errors, deviation, hidden, verdict):
     h = np.array([0.2, 0.1, 0.05, 0.025])
     values, zero = errors(h), Estimate(0 * h, 0 * h)
-    assert sweep(h, Estimate(values, deviation * np.abs(values)), zero, 0 * h + hidden, 2).verdict == verdict
+    assert sweep(h, Estimate(values, deviation * np.abs(values)), zero, 0 * h + hidden, 2.0).verdict == verdict
 
 
 # The report, and bad input
