@@ -31,7 +31,7 @@ from ._noise import block_rows
 from ._path import Path
 from ._strang import Strang
 from ._stream import StreamPath, first_stimulus
-from ._trajectory import Trajectory, recorded
+from ._trajectory import Trajectory, learning_rates, recorded
 
 
 def solve(
@@ -136,7 +136,7 @@ def solve(
         )
     adjoint = adjoint or _default_adjoint(noise)
 
-    recorded_steps, times = recorded(equation, steps, save_every, dt)
+    rates = learning_rates(equation, steps)
     substeps = substeps if stream is None else grid.stimulus
     common = (
         equation, signal, static, observe, dt if stream is None else positive("dt")(grid.dt),
@@ -156,6 +156,7 @@ def solve(
     )
     if stream is not None:
         details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
+    recorded_steps, times = recorded(rates, steps, save_every, dt)
     return Trajectory(
         steps=recorded_steps,
         times=times,

@@ -29,7 +29,7 @@ from ._ensemble import (
 )
 from ._noise import Brownian
 from ._sampling import Sampler
-from ._trajectory import Trajectory, recorded
+from ._trajectory import Trajectory, learning_rates, recorded
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
 
-    recorded_steps, times = recorded(equation, steps, save_every, equation.learning_rate)
+    rates = learning_rates(equation, steps)
     dynamic, static = eqx.partition(params, is_parameter)
     (saves, states), final, failed_at = _ensemble(
         equation,
@@ -96,6 +96,7 @@ def train(
     )
     if not random:
         saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
+    recorded_steps, times = recorded(rates, steps, save_every, equation.learning_rate)
     return Trajectory(
         steps=recorded_steps,
         times=times,

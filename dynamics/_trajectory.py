@@ -79,15 +79,14 @@ class Trajectory(eqx.Module):
         )
 
 
-def recorded(dynamics: AbstractDynamics, steps: int, save_every: int, dt: Array) -> tuple[Array, Array]:
-    """The recorded steps and times; dt is the time of a step at a constant learning rate.
+def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
+    """The learning rates of all steps, shape `(steps,)`; None where one serves them all.
 
     **Raises:** ValueError where a schedule gives no learning rate.
     """
-    saved = jnp.arange(0, steps + 1, save_every)
     rate = getattr(type(dynamics), "learning_rate_at", AbstractEquation.learning_rate_at)
     if rate is AbstractEquation.learning_rate_at:
-        return saved, saved.astype(float) * dt
+        return None
     rates = jax.vmap(dynamics.learning_rate_at)(jnp.arange(steps)) * jnp.ones(steps)
     if not isinstance(rates, jax.core.Tracer) and not np.all(good := np.isfinite(rates) & (np.asarray(rates) >= 0)):
         step = int(np.argmin(good))
@@ -95,6 +94,14 @@ def recorded(dynamics: AbstractDynamics, steps: int, save_every: int, dt: Array)
             "Argument `equation` must have a finite learning rate, zero or more, in every step, but its schedule gives "
             f"{float(rates[step]):g} in step {step}."
         )
+    return rates
+
+
+def recorded(rates: Array | None, steps: int, save_every: int, dt: Array) -> tuple[Array, Array]:
+    """The recorded steps and times, from `learning_rates`; dt is the time of a step where that is None."""
+    saved = jnp.arange(0, steps + 1, save_every)
+    if rates is None:
+        return saved, saved.astype(float) * dt
     return saved, jnp.concatenate([jnp.zeros(1), jnp.cumsum(rates)])[::save_every]
 
 

@@ -78,8 +78,7 @@ def modified(
     memory = choice("memory", memory, ("dynamic", "slaved"))
     if isinstance(equation, AbstractEquation) and not equation.has_series:
         raise ValueError(
-            "Argument `equation` must be smooth in the gradient to have a series, but a "
-            f"{type(equation).__name__} was given."
+            f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
     if hasattr(equation, "modified"):  # it knows its own series
         if (route, memory) != ("derivatives", "dynamic"):
