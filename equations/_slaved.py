@@ -175,6 +175,10 @@ class Slaved(AbstractEquation):
     def _not_slaved(self, params) -> str | None:
         if self.sampling == "shuffled" and self.batch_size is not None:
             return "for sampling='shuffled', but 'slaved' was given: across the batches of an epoch a memory is not slaved."
+        return self.unsettled(params)
+
+    def unsettled(self, params: PyTree) -> str | None:
+        """Why the memory does not settle under one gradient for ever, as the end of a message; None where it does."""
         arrays = eqx.filter(params, eqx.is_inexact_array)
         averages = jax.eval_shape(lambda p: self._split(p)[0], arrays)
         if not jax.tree.leaves(averages):

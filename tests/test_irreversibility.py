@@ -12,10 +12,24 @@ from jax.flatten_util import ravel_pytree
 from oracles import mlp
 
 import validation._irreversibility as front
-from equations import SGD, AbstractSignal, AdaGrad, Adam, Isotropic, Momentum, Objective, from_optax, scheduled
+from equations import (
+    SGD,
+    AbstractSignal,
+    AdaGrad,
+    Adam,
+    AMSGrad,
+    Isotropic,
+    LaProp,
+    Momentum,
+    Objective,
+    SignSGD,
+    decayed,
+    from_optax,
+    scheduled,
+)
 from equations._signal import _examples, is_parameter
 from validation import irreversibility
-from validation._batches import count, enumerated, potential
+from validation._batches import count, enumerated, potential, sampled
 from validation._curl import curl
 from validation._digits import cross_entropy, digits_problem
 from validation._irreversibility_report import VECTORS
@@ -103,6 +117,12 @@ def test_phi_is_the_mean_over_all_batches():
         np.testing.assert_allclose(phi_gradient, gradient, rtol=1e-12)
 
 
+def test_batches_drawn_without_replacement_hold_no_example_twice():
+    for sampling in ("without_replacement", "shuffled"):
+        indices = np.sort(sampled(SGD(0.1, 4, sampling), 5, KEY, 50), axis=1)
+        assert np.all(np.diff(indices, axis=1) > 0) and len(np.unique(indices, axis=0)) == 5
+
+
 def test_drawn_batches_agree_with_all(monkeypatch):
     """Within 4 standard errors, and these are those of the exact spread between batches and of repeated draws. Mutants: the
     error from a raw second moment, and for a distance the length of the noise vector."""
@@ -173,6 +193,45 @@ def test_momentum_on_its_slow_manifold(mu):
     assert abs(ratio / ((1 - mu) / (1 + mu)) - 1) < 0.02
     assert abs(r.backward_error / r.phi / ((1 + mu) * gamma**3) - 1) < 0.02
     assert abs(r.time_asymmetry / r.phi / gamma**2 - 1) < 0.02
+    # n steps of eta/n, each on the manifold of its own length, leave an n-th of the backward error.
+    assert abs(r.time_renormalized / r.backward_error - 1) < 0.02
+    assert r.manifold_correction < 0.1 and "No slow manifold" not in str(r)
+
+
+def test_adam_at_its_own_betas():
+    """b2 = .999 multiplies the learning rate by a thousand: no manifold at usual rates, which is said, with no nan."""
+    with pytest.raises(ValueError, match="must have a slow manifold at its learning rate, but that of Adam at 0.01"):
+        irreversibility(Adam(0.01, 2), RESCALING, START, probes=0)
+    uphill = jnp.array([1.3, -0.4])  # the second moment grows back in time, and stays positive
+    with pytest.warns(UserWarning, match="no slow manifold at this learning rate, since its correction is"):
+        r = irreversibility(Adam(0.01, 2), RESCALING, uphill, probes=0)
+    assert r.manifold_correction > 1 and "No slow manifold at this learning rate" in str(r)
+    adam, squares = Adam(1e-6, 2), []
+    r = irreversibility(adam, RESCALING, START, probes=0)
+    for index, weight in zip(*enumerated(adam, 3), strict=True):
+        batch = RESCALING.take(jnp.asarray(index))
+        gradient = batch.gradient(START)
+        change = (batch.gradient(START - 1e-6 * jnp.sign(gradient)) ** 2 - gradient**2) / 0.001
+        squares.append(weight * np.array([jnp.sum(change**2), jnp.sum(gradient**4)]))
+    expected = np.sqrt(np.divide(*np.sum(squares, axis=0)))
+    print(f"\n{r}\ncorrection {r.manifold_correction:.6e}, expected {expected:.6e}")
+    assert abs(r.manifold_correction / expected - 1) < 1e-6 and "No slow manifold" not in str(r)
+    assert json.loads(json.dumps(r.to_dict()))["manifold_correction"] == r.manifold_correction
+
+
+def test_memory_that_never_settles():
+    """From an empty memory the velocity is that of the first step: of AdaGrad -g/sqrt(v0 + g^2)."""
+    gradient = RESCALING.gradient(START)
+    first = -gradient / jnp.abs(gradient)
+    for equation, expected in (
+        (AdaGrad(0.01, initial_accumulator_value=0.1, eps=1e-7), -gradient / jnp.sqrt(0.1 + gradient**2 + 1e-7)),
+        (LaProp(0.01), first),
+        (AMSGrad(0.01), first),
+        (scheduled(Adam(0.01), halved), 0.5 * first),
+    ):
+        step = Step.of(equation, START, "empty", 3)
+        np.testing.assert_allclose(step.field(START, RESCALING), expected, rtol=1e-6)
+    assert np.isfinite(curl(lambda p: [step.field(p, RESCALING)], START, KEY, 2)).all()
 
 
 def test_mutant_slow_manifold_ignored():
@@ -212,6 +271,30 @@ def test_a_rotation_has_no_potential():
     assert abs(r.curl["velocity"] - 1) < 1e-12
     assert not r.plain and "need not agree" in str(r)
     assert abs(r.entropy_production / r.phi - 1) < 0.02
+
+
+def test_curls_are_those_of_the_limit():
+    """Of a force at eta -> 0, from eta and eta/2; a rotation's own has the curl 2 eta/3 to first order without that."""
+    r = irreversibility(SGD(0.06), Rotation(jnp.ones(1)), jnp.array([1.0, 0.5]))
+    print(f"\n{r.curl}")
+    assert r.curl["backward_error"] < 0.005
+
+
+def test_the_curl_of_a_linear_field():
+    """|J - J^T|/(2 |J|), of which the square would be 1/2; 0 where there is no Jacobian. By 4000 probes."""
+    fields = lambda p: [jnp.stack([p[1], 0 * p[0]]), jnp.sign(p)]  # noqa: E731
+    shear, still = curl(fields, START, KEY, 4000)
+    assert abs(shear - 0.5**0.5) < 0.03 and still == 0
+
+
+def test_what_is_plain():
+    for equation, plain in (
+        (SGD(0.1), True),
+        (decayed(SGD(0.1), 0.1), False),
+        (SignSGD(0.1), False),
+        (Momentum(0.1), False),
+    ):
+        assert front._is_plain(Step.of(equation, START, "slaved", 3), RESCALING, START) == plain
 
 
 class FeedbackAlignment(AbstractSignal):

@@ -12,6 +12,8 @@ from ._one_batch import dot
 def curl(fields: Callable[[PyTree], list[PyTree]], params: PyTree, key: Array, probes: int) -> Array:
     r"""|J - J^T|/(2 |J|) in the Frobenius norm for each field: 0 if it has a potential, 1 if it is a pure rotation.
 
+    A field that does not change (J = 0) has a potential.
+
     With random directions u and w, u . J w - w . J u has the mean square |J - J^T|^2 and u . J w that of |J|^2. The ratio
     of the two sums over `probes` pairs estimates it, without any Jacobian: two Jacobian-vector products each.
     """
@@ -31,4 +33,5 @@ def curl(fields: Callable[[PyTree], list[PyTree]], params: PyTree, key: Array, p
     pairs = jax.lax.map(probe, jax.random.split(key, probes))  # (probes, fields, 2)
     difference = jnp.sum((pairs[..., 0] - pairs[..., 1]) ** 2, axis=0)
     # |J - J^T|^2 <= 2 sum of both squares: the ratio is at most 1.
-    return jnp.sqrt(difference / (2 * jnp.sum(pairs**2, axis=(0, 2))))
+    both = 2 * jnp.sum(pairs**2, axis=(0, 2))
+    return jnp.sqrt(jnp.where(both == 0, 0.0, difference / both))

@@ -1,5 +1,7 @@
 """`irreversibility`: how irreversible a training step is, measured in four ways, and the forces that come with it."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from equations._slaved import Slaved
 
 from ._batches import LARGEST, check_batches_only, count, enumerated, potential, sampled
 from ._curl import curl
-from ._irreversibility_report import VECTORS, Irreversibility
+from ._irreversibility_report import LARGEST_CORRECTION, VECTORS, Irreversibility
 from ._one_batch import Measures, Step, dot, square
 
 _GROUPS = 16  # of batches, whose means give the error of a distance
@@ -59,7 +61,9 @@ def irreversibility(
     - `substeps`: n of the time-renormalized measure, at least 2. (Without memory, n = 2 is the time asymmetry at eta/2.)
     - `memory`: of an optimizer with memory, `"slaved"`, what the batch repeated for ever would leave in it; or
         `"empty"`, as at the first step: displacements are then O(eta), not O(eta^2), where a memory keeps a part of itself.
-        A memory that never forgets (AdaGrad's, AMSGrad's) has no slow manifold and can only be empty. Counts are at
+        A memory that never forgets (AdaGrad's, AMSGrad's), or not linearly (LaProp's), and one under a schedule that ends
+        have no slow manifold and can only be empty; the velocity is then that of the first step. A manifold is a series in
+        eta/(1 - b) for a memory b: Adam's b2 = .999 asks for small learning rates. Counts are at
         infinity on a slow manifold and at zero elsewhere: a schedule of plain steps has its first value.
     - `probes`: pairs of random directions for the curl; 0 leaves it out.
 
@@ -67,7 +71,8 @@ def irreversibility(
     one is differentiated for the leading term; phi and grad phi one pass over the examples for all batches together.
     Second-order differences need precision: use float64 below eta * lambda_max of about 0.01.
 
-    **Raises:** TypeError or ValueError before any compilation, naming the argument.
+    **Raises:** TypeError or ValueError before any compilation, naming the argument; a ValueError where a slow manifold
+    leads to numbers that are not finite, and a warning where its correction is as large as the memory.
     """
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
@@ -110,7 +115,8 @@ def _one(step: Step, signal, params, index) -> tuple[Measures, PyTree, Array]:
 
 @eqx.filter_jit
 def _averages(step, signal, params, indices, weights, groups=1):
-    """phi, grad phi, and over the batches the means of the measures less their leading terms; of the vectors also the
+    """phi, grad phi, and over the batches the means of the measures less their leading terms and of the squared lengths of
+    averages and their corrections, `(2, n)`; of the vectors also the
     products of the means over groups of batches, `(3, groups, groups)`, of the scalars also the mean squares."""
     phi, gradient = potential(step.equation, signal, params)
     norm = square(gradient)
@@ -120,26 +126,31 @@ def _averages(step, signal, params, indices, weights, groups=1):
         vectors = [moved(getattr(measures, name), (1.0, own)) for name in VECTORS]
         scalars = [-phi * dot(vector, gradient) / norm for vector in vectors]
         scalars = jnp.stack([*scalars, measures.entropy_production - own_phi])
-        return vectors, scalars
+        return vectors, scalars, measures.manifold
 
     def add(total, item):
-        sums, scalars, squares = total
+        sums, scalars, squares, lengths = total
         place, index, weight = item
-        vectors, new = residual(index)
+        vectors, new, manifold = residual(index)
         sums = jax.tree.map(lambda s, v: s.at[place].add(weight.astype(v.dtype) * v), sums, vectors)
-        return (sums, moved(scalars, (weight, new)), moved(squares, (weight, new**2))), None
+        return (
+            sums,
+            *(moved(t, (weight, x)) for t, x in ((scalars, new), (squares, new**2), (lengths, manifold))),
+        ), None
 
-    shapes, four = jax.eval_shape(residual, indices[0])
+    shapes, four, two = jax.eval_shape(residual, indices[0])
     sums = jax.tree.map(lambda leaf: jnp.zeros((groups, *leaf.shape), leaf.dtype), shapes)
     zero = jnp.zeros(four.shape, four.dtype)
     places = jnp.arange(len(indices)) % groups
-    (sums, scalars, squares), _ = jax.lax.scan(add, (sums, zero, zero), (places, indices, weights))
+    begin = (sums, zero, zero, jnp.zeros(two.shape, two.dtype))
+    (sums, scalars, squares, lengths), _ = jax.lax.scan(add, begin, (places, indices, weights))
     mean = jax.tree.map(lambda leaf: leaf.sum(0), sums)
     shares = jax.ops.segment_sum(weights, places, groups)
     products = jnp.stack([
         sum(flat @ flat.T for flat in (leaf.reshape(groups, -1) for leaf in jax.tree.leaves(vector))) for vector in sums
     ])  # fmt: skip
-    return phi, gradient, mean, products / (shares[:, None] * shares).astype(products.dtype), scalars, squares
+    products = products / (shares[:, None] * shares).astype(products.dtype)
+    return phi, gradient, mean, lengths, products, scalars, squares
 
 
 @eqx.filter_jit
@@ -192,7 +203,33 @@ def _length(products: np.ndarray) -> tuple[float, float]:
     return value, float(np.sqrt((number - 1) / number * np.sum((left - left.mean()) ** 2)))
 
 
-def _result(step, phi, gradient, mean, products, scalars, squares, number, whole, curls, plain) -> Irreversibility:
+def _correction(step, mean, entropy, lengths) -> float:
+    """How large the manifold's correction is beside the memory; a ValueError or a warning where there is no manifold."""
+    settled, off = np.sqrt(np.asarray(lengths, float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correction = float(np.max(np.where(off == 0, 0, off / settled), initial=0.0))
+    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((mean, entropy)))
+    if step.memory == "slaved" and not finite:
+        raise ValueError(
+            "Argument `equation` must have a slow manifold at its learning rate, but that of "
+            f"{type(step.equation).__name__} at {float(step.increment.learning_rate):g} leads to numbers that are not "
+            f"finite (its correction to the memory is {correction:.3g} times the memory, and may leave a second moment "
+            "negative): a smaller learning rate, a larger eps, a memory that forgets faster, or memory='empty'."
+        )
+    if not correction < LARGEST_CORRECTION:
+        warnings.warn(
+            f"Argument `equation`: no slow manifold at this learning rate, since its correction is {correction:.3g} times "
+            "the memory itself, and the measures mean little; a smaller learning rate, a larger eps, a memory that "
+            "forgets faster, or memory='empty'.",
+            stacklevel=4,
+        )
+    return correction
+
+
+def _result(
+    step, phi, gradient, mean, lengths, products, scalars, squares, number, whole, curls, plain
+) -> Irreversibility:
+    correction = _correction(step, mean, scalars[-1], lengths)
     phi, norm = float(phi), float(square(gradient))
     scalars, squares, products = (np.asarray(x, float) for x in (scalars, squares, products))
     if whole:
@@ -220,4 +257,5 @@ def _result(step, phi, gradient, mean, products, scalars, squares, number, whole
         memory=step.memory,
         substeps=step.substeps,
         plain=plain,
+        manifold_correction=correction,
     )

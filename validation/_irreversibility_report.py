@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from dynamics._trajectory import hyperparameters
 from equations import AbstractEquation
 
+LARGEST_CORRECTION = 1.0  # of a slow manifold, over the memory: beyond it there is none
 VECTORS = ("backward_error", "time_renormalized", "time_asymmetry")
 
 
@@ -28,6 +29,8 @@ class Irreversibility:
     - `batches`, `enumerated`: how many there were, and whether these are all.
     - `memory`: "none", "slaved" or "empty".
     - `plain`: whether these are plain gradient steps on a loss, for which theory says that the four agree.
+    - `manifold_correction`: the length of what the slow manifold adds to the settled memory over that of the memory, the
+        largest of its averages, root mean square over batches; 0 without a slow manifold. The series holds far below 1.
     - `equation`, `substeps`: as given.
     """
 
@@ -45,6 +48,7 @@ class Irreversibility:
     memory: str
     substeps: int
     plain: bool
+    manifold_correction: float = 0.0
 
     backward_error = property(lambda self: self.values["backward_error"])
     time_renormalized = property(lambda self: self.values["time_renormalized"])
@@ -72,8 +76,15 @@ class Irreversibility:
         ]
         if self.curl:
             notes.append(f"Curl of the velocity: {self.curl['velocity']:.2e}.")
+            if not all(map(math.isfinite, self.curl.values())):
+                notes.append("A curl of nan: the field, or its derivative, is not finite at these parameters.")
         if self.memory == "slaved":
             notes.append("On the slow manifold of the optimizer's memory: its measures need not agree with phi.")
+            if not self.manifold_correction < LARGEST_CORRECTION:
+                notes.append(
+                    f"No slow manifold at this learning rate: its correction is {self.manifold_correction:.3g} times the "
+                    "memory itself. The measures mean little."
+                )
         if self.memory == "none" and not self.plain:
             notes.append(
                 "No plain gradient steps on a loss: the measures need not agree with phi, nor with each other."
@@ -97,5 +108,6 @@ class Irreversibility:
             "memory": self.memory,
             "substeps": self.substeps,
             "plain": self.plain,
+            "manifold_correction": plain(self.manifold_correction),
             **{name: plain(getattr(self, name)) for name in fields},
         }

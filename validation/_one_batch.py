@@ -20,6 +20,9 @@ class Measures(NamedTuple):
     time_renormalized: PyTree
     time_asymmetry: PyTree
     entropy_production: Array
+    manifold: (
+        Array  # (2, n): squared lengths of n averages on the slow manifold, and of its correction of O(eta) to each
+    )
 
 
 def square(tree: PyTree) -> Array:
@@ -43,12 +46,15 @@ class Step(eqx.Module):
     equation: AbstractEquation
     memory: str = eqx.field(static=True)
     substeps: int = eqx.field(static=True)
+    settles: bool = eqx.field(static=True, default=True)  # whether the memory does under one gradient for ever
 
     @classmethod
     def of(cls, equation: AbstractEquation, params: PyTree, memory: str, substeps: int) -> "Step":
         increment = Increment.of(equation)
         averages = jax.tree.leaves(increment.averages(params).memory)
-        return cls(increment, equation, memory if any(averages) else "none", substeps)
+        if not any(averages):
+            return cls(increment, equation, "none", substeps)
+        return cls(increment, equation, memory, substeps, Slaved.of(increment, 2).unsettled(params) is None)
 
     def at(self, eta) -> AbstractIncrement:
         """The increment field at another learning rate, which may be negative; other hyperparameters stay."""
@@ -61,10 +67,13 @@ class Step(eqx.Module):
         return self.increment.learning_rate_at(jnp.zeros(())) if first else self.increment.learning_rate
 
     def field(self, params: PyTree, signal, gradient: PyTree = None) -> PyTree:
-        """The leading velocity of the parameters: that of the equation, or of the memory settled on this batch."""
+        """The leading velocity of the parameters: that of the equation, or of the memory settled on this batch; of a
+        memory that never settles, that of the first step."""
         zero, gradient = jnp.zeros(()), signal.gradient(params) if gradient is None else gradient
         if self.memory == "none":
             return self.equation.params(self.equation.velocity(zero, self.equation.init(params), gradient))
+        if not self.settles:
+            return self.rates(self.increment.init(params), gradient, self.increment.learning_rate).params
         return Slaved.of(self.increment, 1).velocity(zero, params, gradient)
 
     def start(self, params: PyTree, signal, eta, gradient: PyTree = None) -> TwinState:
@@ -74,6 +83,19 @@ class Step(eqx.Module):
         slaved = Slaved.of(self.at(eta), 2)
         averages, counts = slaved._split(params)
         return TwinState(params, eqx.combine(slaved.manifold(params, signal, 2, gradient), counts))
+
+    def manifold(self, state: TwinState, gradient: PyTree) -> Array:
+        """Squared lengths `(2, n)` of the averages where they have settled, and of what the manifold adds in `state`."""
+        if self.memory != "slaved":
+            return jnp.zeros((2, 0))
+        slaved, leaves = Slaved.of(self.increment, 1), len(jax.tree.leaves(state.params))
+        settled = jax.tree.leaves(slaved.manifold(state.params, None, 1, gradient))
+        there = jax.tree.leaves(self.increment.split(state)[0].memory)
+        both = [[jnp.sum(a**2), jnp.sum((b - a) ** 2)] for a, b in zip(settled, there, strict=True)]
+        lengths = jnp.stack([jnp.stack(pair) for pair in both])
+        if len(lengths) % leaves == 0:  # moments like the parameters, one after another
+            lengths = lengths.reshape(-1, leaves, 2).sum(1)
+        return lengths.T
 
     def rates(self, state: TwinState, gradient: PyTree, eta) -> TwinState:
         """The change of the state in a step, over eta."""
@@ -133,4 +155,5 @@ class Step(eqx.Module):
             over(renormalized, (1 - 1 / self.substeps) * rate**2),
             over(asymmetry, 2 * rate**2),
             square(both) / (16 * rate**2),
+            self.manifold(state, gradient),
         )
