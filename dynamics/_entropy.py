@@ -65,14 +65,14 @@ def entropy_production(
         dt -> 0, since it sees their third cumulants.
     - `route="path"`: 2 S^{-1} (b - div S/2) at the midpoint, times the increment: the Stratonovich integral
         that the limit dt -> 0 gives for the equation (Seifert 2005, Phys. Rev. Lett. 95, 040602), with an error O(dt); it
-        asks for no cumulant beyond the second. Here r^2/dt is added to S.
+        asks for no cumulant beyond the second. Here r^2/dt is added to S. For trajectories of `solve` only.
 
     **Arguments:**
 
     - `equation`, `objective`: as given to the run.
     - `trajectory`: from `solve` or `train` with `keep_states=True, save_every=1`.
     - `reference`: the stationary density where it is known: a `Stationary` of the same state, or a function from a state
-        to ln p. It gives housekeeping and excess.
+        to ln p, one real number. It gives housekeeping and excess.
     - `density`: p of the system entropy: `"reference"`, for stationary paths; or `"ensemble"`, at every step the Gaussian
         with mean and covariance of the paths, for linear processes on their way.
     - `regularization`: r, standard deviation per step of isotropic noise thought on top of the equation's. Needed where S
@@ -114,6 +114,13 @@ def entropy_production(
         raise ValueError(
             f"Argument `reference` must be of a state of {size} dimensions, but it has {reference.mean.shape[0]}."
         )
+    if callable(reference) and not isinstance(reference, Stationary):
+        _check_log_density(reference, jax.tree.map(lambda leaf: leaf[0, 0], states))
+    if route == "path" and trajectory.kind == "discrete":
+        raise ValueError(
+            "Argument `route` must be 'step' for a trajectory of `train`, whose steps have no limit dt -> 0, but 'path' "
+            "was given."
+        )
     rate = getattr(equation, "learning_rate", None)
     dt = trajectory.times[1] - trajectory.times[0] if rate is None else jnp.asarray(rate)
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
@@ -139,6 +146,20 @@ def entropy_production(
     )
     parts = (None if part is None else jnp.where(ok[:, None], part, jnp.nan) for part in parts)
     return EntropyProduction(*parts, trajectory.ok)
+
+
+def _check_log_density(reference, state) -> None:
+    """A TypeError or ValueError unless a function maps a state to a number."""
+    wording = "Argument `reference` must be a function from a state to ln p, one real number, but for the state"
+    given = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", state)
+    try:
+        value = jax.eval_shape(reference, state)
+    except Exception as error:
+        raise ValueError(f"{wording} {given} it raises {type(error).__name__}: {error}") from error
+    if not (isinstance(value, jax.ShapeDtypeStruct) and jnp.issubdtype(value.dtype, jnp.floating)):
+        raise TypeError(f"{wording} {given} it gives {value!r}.")
+    if value.shape != ():
+        raise ValueError(f"{wording} {given} it gives an array of shape {value.shape}.")
 
 
 @eqx.filter_jit

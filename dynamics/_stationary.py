@@ -78,7 +78,13 @@ class Stationary(eqx.Module):
     def vector(self, state: PyTree) -> Array:
         """A state in flat coordinates, `(d,)`."""
         leaves = [leaf for place, leaf in enumerate(jax.tree.leaves(state)) if place not in self.counts]
-        return ravel_pytree(leaves)[0]
+        vector = ravel_pytree(leaves)[0]
+        if vector.shape != self.mean.shape:
+            raise ValueError(
+                f"Argument `state` must be a state of {self.mean.size} dimensions, or its vector, but one of {vector.size} "
+                "was given."
+            )
+        return vector
 
 
 def stationary(

@@ -61,6 +61,18 @@ def decay(name: str):
     )
 
 
+def real_array(name: str, value, allowed: str) -> np.ndarray:
+    """`value` as a NumPy array of float64; a TypeError where it holds anything but real numbers."""
+    wording = f"Argument `{name}` must hold {allowed}, but"
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # lists of unequal lengths
+        raise TypeError(f"{wording} {value!r} was given.") from None
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise TypeError(f"{wording} {value!r} was given.")
+    return array.astype(float)
+
+
 def flag(name: str):
     """A field converter: True or False."""
 

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array
 
 from dynamics._ensemble import check_key
-from equations._checks import integer, positive
+from equations._checks import integer, positive, real_array
 
 from ._statistics import Estimate
 
@@ -20,7 +20,7 @@ _BLOCKS = 16  # groups of paths whose spread gives the standard error
 def _increments(states, dt) -> tuple[np.ndarray, np.ndarray, float]:
     """Midpoints and increments `(paths, steps, d)`."""
     wording = "Argument `states` must be finite, of shape (paths, saves, d) with at least 32 paths and 2 saves, but "
-    states = np.asarray(states, float)
+    states = real_array("states", states, "finite numbers, of shape (paths, saves, d)")
     if states.ndim != 3 or states.shape[0] < 2 * _BLOCKS or states.shape[1] < 2:
         raise ValueError(f"{wording}shape {states.shape} was given.")
     if not np.all(np.isfinite(states)):

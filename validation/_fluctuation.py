@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Array
 
+from equations._checks import real_array
+
 _NEWTON = 50
 
 
@@ -48,7 +50,7 @@ def fluctuation_theorem(entropies: Array | np.ndarray) -> FluctuationTheorem:
 
     **Raises:** ValueError, naming the argument.
     """
-    s = np.asarray(entropies, float)
+    s = real_array("entropies", entropies, "one finite number for each of at least 2 paths")
     if s.ndim != 1 or s.size < 2 or not np.all(np.isfinite(s)):
         raise ValueError(
             "Argument `entropies` must hold one finite number for each of at least 2 paths, but an array of shape "

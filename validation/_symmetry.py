@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from dynamics._ensemble import check_equation, check_params, dynamic_numbers
 from equations import SGD, AbstractEquation, AbstractSignal
-from equations._checks import leaf_name, nonnegative, number
+from equations._checks import leaf_name, nonnegative, number, real_array
 from equations._increment import Increment
 from equations._series import moved
 from equations._signal import is_parameter
@@ -67,6 +67,8 @@ class Symmetry(eqx.Module):
                 f"Arguments `incoming` and `outgoing` must be functions of the parameters, but {incoming!r} and "
                 f"{outgoing!r} were given."
             )
+        if not isinstance(matrix, jax.core.Tracer):
+            real_array("matrix", matrix, "the real numbers of K, (width, width)")
         matrix = jnp.asarray(matrix)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"Argument `matrix` must be square, but it has shape {matrix.shape}.")
@@ -121,6 +123,10 @@ class Symmetry(eqx.Module):
     def move(self, params: PyTree, amount) -> PyTree:
         """exp(amount A) theta, by its Taylor series to order 16 in 16 parts: exact to rounding where |amount A| is below
         about 16, beyond which the orbit has left what numbers can hold."""
+        return self._moved(params, number("amount", amount, allowed="a finite number", test=lambda x: x == x))
+
+    def _moved(self, params: PyTree, amount: Array) -> PyTree:
+        """`move` by an amount that is checked."""
         theta, static = eqx.partition(params, is_parameter)
         amount = jnp.asarray(amount, jnp.result_type(*jax.tree.leaves(theta)))
         parts = 16
@@ -300,10 +306,10 @@ def _orbit_slope(symmetry, equation, signal, theta):
 @eqx.filter_jit
 def _least(symmetry, equation, signal, theta, bound):
     def value(amount):
-        return potential(equation, signal, symmetry.move(theta, amount))[0]
+        return potential(equation, signal, symmetry._moved(theta, amount))[0]
 
     def slope(amount):
-        moved_ = symmetry.move(theta, amount)
+        moved_ = symmetry._moved(theta, amount)
         return dot(potential(equation, signal, moved_)[1], symmetry.apply(moved_))
 
     def body(_, bracket):
