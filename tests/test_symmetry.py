@@ -125,6 +125,7 @@ def test_orbits_of_phi():
         assert r.loss < 1e-12 and r.gradient < 1e-12 and abs(r.phi_ratio - 1) < 1e-12
     stretched = invariance(lambda net: LAYERS.move(net, 0.7), sgd, DATA, RELU)
     assert stretched.loss < 1e-12 and abs(stretched.phi_ratio - 1) > 0.1
+    assert stretched.gradient > 0.1  # it is no isometry
     slope = LAYERS.slope(sgd, DATA, RELU)
     print(f"\n{slope}")
     assert abs(slope.measured / slope.predicted - 1) < 1e-10
@@ -135,6 +136,30 @@ def test_orbits_of_phi():
     # In the other direction from the minimum phi rises: it is convex along the orbit.
     values = [LAYERS.slope(sgd, DATA, LAYERS.move(RELU, least.amount + d)).phi for d in (-0.2, 0.2)]
     assert min(values) > least.phi
+
+
+def test_a_transformation_that_is_no_symmetry():
+    """(u, w) -> (2 u, w): losses and gradients change by what is computed by hand."""
+    (x, y), u, w = (np.asarray(a) for a in MODEL.data), 1.3, 0.4
+    r = invariance(lambda p: (2 * p[0], p[1]), SGD(0.1, 2), MODEL, (u, w))
+    losses = [0.5 * (v * w * x - y) ** 2 for v in (u, 2 * u)]
+    here, there = (np.mean((v * w * x - y) * x) * np.array([w, v]) for v in (u, 2 * u))
+    np.testing.assert_allclose(r.loss, np.abs(losses[1] - losses[0]).max(), rtol=1e-12)
+    expected = np.linalg.norm(there - np.array([2.0, 1.0]) * here) / np.linalg.norm(here)
+    np.testing.assert_allclose(r.gradient, expected, rtol=1e-12)
+
+
+def test_scaling_of_some_arrays():
+    """The others stay; and where the loss is ln|w|, only g . A theta = 1 says that it is no symmetry."""
+    w = draw(6, 4)
+    one, other = Symmetry.scaling(lambda p: [p[0]]).apply((w, 2 * w))
+    np.testing.assert_array_equal(one, w)
+    assert np.all(np.asarray(other) == 0)
+    logarithm = Objective(lambda p, x: x * jnp.log(jnp.linalg.norm(p[0])) + jnp.sum(p[1]), jnp.array([1.0, 2.0]))
+    check = Symmetry.scaling(lambda p: [p[0]]).check(logarithm, (w, w))
+    print(f"\n{check}")
+    assert check.hessian < 1e-11 and check.curvature < 1e-11 and abs(check.symmetric - 1) < 1e-12
+    assert not check.holds and 0.1 < check.gradient < 1
 
 
 def coming_and_going(net):
@@ -275,6 +300,12 @@ LEFT = Symmetry(lambda p: (p[0], -p[1]))
 def test_wrong_arguments(unchecked):
     with pytest.raises(TypeError, match="Argument `generator` must be a linear map"):
         Symmetry(1.0)
+    with pytest.raises(TypeError, match="Argument `matrix` must hold the real numbers of K, .* but 'a' was given"):
+        Symmetry.between(coming, going, "a")
+    with pytest.raises(TypeError, match="Argument `amount` must be a finite number, but 'a' was given"):
+        SCALE.move((1.3, 0.4), "a")
+    with pytest.raises(ValueError, match="Argument `amount` must be a finite number, but inf was given"):
+        SCALE.move((1.3, 0.4), np.inf)
     with pytest.raises(ValueError, match="Argument `matrix` must be square"):
         Symmetry.between(coming, going, np.ones((2, 3)))
     with pytest.raises(ValueError, match="Argument `generator` must give a PyTree like the parameters"):
