@@ -91,6 +91,29 @@ def test_ito_and_stratonovich():
         assert abs(value - expected) < 0.15
 
 
+def test_the_minibatch_force_on_linear_regression():
+    """The mean over batches of the backward error: an example's share of a step is eta/B. Mutant: examples at eta."""
+    eta, batch = 0.1, 2
+    sgd, w = SGD(eta, batch), np.asarray(PROBLEM.start)
+
+    def force(index, eta):
+        """(a step - Runge and Kutta's)/eta^2 with a linear gradient."""
+        x, y = PROBLEM.x[index], PROBLEM.y[index]
+        h, gradient = x.T @ x / len(x), x.T @ (x @ w - y) / len(x)
+        return -(h / 2 - eta * h @ h / 6 + eta**2 * h @ h @ h / 24) @ gradient
+
+    def over_batches(share):
+        whole, single = force(np.arange(6), eta), np.mean([force([i], share) for i in range(6)], axis=0)
+        return whole + (single - whole) / batch
+
+    drifts = [drift_matrix(e) @ START for e in (corrected(sgd, batches="minibatch"), sgd)]
+    measured = (np.asarray(drifts[0]) - np.asarray(drifts[1]))[:2] / eta
+    right, mutant = over_batches(eta / batch), over_batches(eta)
+    print(f"\n{measured}, expected {right}, mutant {mutant}")
+    np.testing.assert_allclose(measured, right, rtol=1e-9)
+    assert np.linalg.norm(mutant - right) > 1e-3 * np.linalg.norm(right)
+
+
 def test_shuffled_epochs():
     """At epoch ends the minibatch force is the drift. Mutant: that of the full batch."""
     sgd, force, epoch = SGD(0.1, 2, "shuffled"), "time_asymmetry", lambda eta: (epoch_matrix(eta), 3)
