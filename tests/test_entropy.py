@@ -60,6 +60,7 @@ def test_rate_of_a_linear_process():
     assert np.abs(H @ c + c @ H.T - 2 * d).max() < 1e-12 and np.abs(s.mean).max() < 1e-12
     truth = np.trace(H.T @ np.linalg.inv(d) @ H @ c) - np.trace(H)
     assert truth > 1 and abs(float(s.entropy_production_rate) - truth) < 1e-10
+    np.testing.assert_allclose(s.current, -H + d @ np.linalg.inv(c), atol=1e-12)
     # The current circulates: no divergence, and along the contours of the density.
     assert abs(np.trace(s.current)) < 1e-12
     assert np.abs(np.asarray(s.current) @ c + (np.asarray(s.current) @ c).T).max() < 1e-12
@@ -107,7 +108,8 @@ class Driven(Linear):
 
 
 def test_the_clock_and_paths_that_failed(chain):
-    """A burn-in leaves steps out and does not set the clock back; what diverged has no entropy."""
+    """A burn-in leaves steps out and does not set the clock back; what diverged has no entropy. The force is that at the
+    beginning of a step, against SciPy's densities."""
     driven = Driven(OU.learning_rate)
     run = eqx.tree_at(
         lambda t: (t.states, t.steps, t.times, t.equation, t.ok), chain,
@@ -115,9 +117,38 @@ def test_the_clock_and_paths_that_failed(chain):
     )  # fmt: skip
     whole = entropy_production(driven, None, run).medium
     np.testing.assert_allclose(entropy_production(driven, None, run, burn_in=3).medium, whole[:, 3:], rtol=1e-12)
+
+    def density(before, after, k):
+        return normal(before + 0.01 * (-H @ before + 50 * 0.01 * k), 0.01 * ROOT @ ROOT.T).logpdf(after)
+
+    np.testing.assert_allclose(whole, by_densities(density, np.asarray(run.states)), rtol=1e-9)
     failed = eqx.tree_at(lambda t: t.ok, run, run.ok.at[1].set(False))
     entropies = entropy_production(driven, None, failed).medium
     assert np.all(np.isnan(entropies[1])) and np.all(entropies[0] == whole[0])
+
+
+def test_the_ensemble_is_that_of_the_paths_that_are_well(chain):
+    """A path that diverged has no part in their mean and covariance."""
+
+    def run(paths):
+        arrays = (
+            chain.states[paths, BURN : BURN + 4],
+            chain.steps[:4],
+            chain.times[:4],
+            chain.ok[paths],
+            chain.final[paths],
+        )
+        return eqx.tree_at(lambda t: (t.states, t.steps, t.times, t.ok, t.final), chain, arrays)
+
+    whole = run(np.arange(21))
+    far = eqx.tree_at(lambda t: (t.states, t.ok), whole, (whole.states.at[20].mul(1e3), whole.ok.at[20].set(False)))
+    with_failed, without = (entropy_production(OU, None, r, density="ensemble") for r in (far, run(np.arange(20))))
+    np.testing.assert_allclose(with_failed.system[:20], without.system, rtol=1e-9)
+    assert np.all(np.isnan(with_failed.system[20]))
+    measured = without.system[0, 0]
+    states = np.asarray(chain.states)[:20, BURN : BURN + 2]
+    densities = [normal(x.mean(0), np.cov(x.T)).logpdf(x[0]) for x in (states[:, 0], states[:, 1])]
+    np.testing.assert_allclose(measured, densities[0] - densities[1], rtol=1e-9)
 
 
 def test_relaxation():
@@ -162,6 +193,9 @@ def test_estimator_by_the_uncertainty_relation(chain):
     value, error = short_time_bound(*stationary_states(chain))
     print(f"\nshort-time bound: {value:.4f} +- {error:.4f}, exact {truth:.4f}")
     assert abs(value / truth - 1) < 0.1
+    groups = np.array([short_time_bound(stationary_states(chain)[0][i::10], 0.01).value for i in range(10)])
+    print(f"by the spread of ten groups +- {groups.std(ddof=1) / 10**0.5:.4f}")
+    assert 0.5 < error / (groups.std(ddof=1) / 10**0.5) < 2
     # Read without its order in time, the same path is reversible: half of each increment forward, half backward.
     states, dt = stationary_states(chain)
     mixed = np.concatenate([states[::2], states[1::2, ::-1]])
@@ -174,6 +208,16 @@ def test_estimator_by_the_uncertainty_relation(chain):
         f"few increments: {parts.mean():.3f} +- {error:.3f}; with the bias {abs(parts.mean() + bias) / error:.0f} s.e. off"
     )
     assert abs(parts.mean()) < 4 * error and abs(parts.mean() + bias) > 6 * error
+
+
+def test_neural_estimator_of_a_drift():
+    """Increments N(m, 1) produce 2 m per unit of way, 2 m^2 on average; a small network, in a second, within 20 %."""
+    rng, drift = np.random.default_rng(0), 0.5
+    ways = np.cumsum(drift + rng.normal(size=(64, 129, 1)), axis=1)
+    value, error = neural_estimate(ways, 1.0, key=KEY, width=8, iterations=150, batch_size=256)
+    print(f"\nneural: {value:.4f} +- {error:.4f}, exact {2 * drift**2:.4f}")
+    assert abs(value / (2 * drift**2) - 1) < 0.2
+    assert abs(neural_estimate(ways, 0.5, key=KEY, width=8, iterations=150, batch_size=256).value / value - 2) < 1e-6
 
 
 @pytest.mark.slow
@@ -226,6 +270,22 @@ class Reversible(AbstractDynamics):
     def potential(x):
         """psi' = (b - D')/D = -(3/2) x/D."""
         return -3 * jnp.log(1 + x**2 / 4)
+
+
+class Curved(AbstractDynamics):
+    """Noise in two dimensions that depends on the state: S = R R^T with R = [[1, y_1], [y_0^2, 1]]."""
+
+    def drift(self, t, state, signal):
+        return -state
+
+    def diffusion(self, t, state, signal):
+        return lx.MatrixLinearOperator(jnp.array([[1.0, state[1]], [state[0] ** 2, 1.0]]))
+
+
+def test_the_divergence_of_the_noise():
+    """sum_j d S_ij/d y_j of S = [[1 + y_1^2, y_0^2 + y_1], [y_0^2 + y_1, y_0^4 + 1]] is (1, 2 y_0)."""
+    local, y = Local.at(Curved(), None, jnp.array([0.3, -0.7]))
+    np.testing.assert_allclose(local.divergence(jnp.zeros(()), y), [1.0, 0.6], rtol=1e-12)
 
 
 class DivergenceDropped(Local):
@@ -287,6 +347,10 @@ def test_linear_regression_with_its_multiplicative_noise(discrete):
     np.testing.assert_allclose(s.mean, means[-1], atol=1e-9)
     np.testing.assert_allclose(s.covariance, covariances[-1], atol=1e-9)
     assert np.isnan(s.entropy_production_rate)
+    y = PROBLEM.start
+    assert np.linalg.norm(s.mean) > 0.5
+    np.testing.assert_allclose(s.log_density(y), normal(s.mean, s.covariance).logpdf(y), rtol=1e-12)
+    np.testing.assert_allclose(s.velocity(y), np.asarray(s.current) @ (y - np.asarray(s.mean)), rtol=1e-12)
 
 
 CURVATURE = np.array([[1.0, 0.4], [0.4, 2.0]])
@@ -320,14 +384,19 @@ def test_matrix_learning_rate_and_momentum():
         (Preconditioned(1.0, 2), RATES, 0.0),
         (Momentum(0.1, 2, momentum=0.7), 0.1 * np.eye(2), 0.7),
     ):
-        s = np.asarray(stationary(equation, QUADRATIC, jnp.ones(2), discrete=True).covariance)[:2, :2]
+        full = stationary(equation, QUADRATIC, jnp.ones(2), discrete=True)
+        s, step_noise = np.asarray(full.covariance)[:2, :2], np.asarray(full.noise)[:2, :2]
+        if m == 0:  # of a whole step
+            np.testing.assert_allclose(step_noise, rate @ noise @ rate, rtol=1e-12)
         hs, lh = CURVATURE @ s, rate @ CURVATURE
         left = (1 - m) * (lh @ s + (lh @ s).T) - (1 + m**2) / (1 - m**2) * lh @ s @ lh.T
         left += m / (1 - m**2) * (lh @ lh @ s + (lh @ lh @ s).T)
         np.testing.assert_allclose(left, rate @ noise @ rate, atol=1e-14)
         assert hs.shape == (2, 2)
     # Continuous, matrix learning rate: L H S + S H L = eta L C L.
-    s = np.asarray(stationary(Preconditioned(0.3, 2), QUADRATIC, jnp.ones(2)).covariance)
+    full = stationary(Preconditioned(0.3, 2), QUADRATIC, jnp.ones(2))
+    np.testing.assert_allclose(full.noise, 0.3 * RATES @ noise @ RATES, rtol=1e-12)
+    s = np.asarray(full.covariance)
     lh = RATES @ CURVATURE
     np.testing.assert_allclose(lh @ s + (lh @ s).T, 0.3 * RATES @ noise @ RATES, atol=1e-14)
 
@@ -392,6 +461,11 @@ def test_noise_in_some_directions_only():
             Linear(OU.learning_rate, ROOT3, H3), None, jnp.ones(3), discrete=discrete, regularization=1e-7
         )
         assert full.rank == 3 and np.isfinite(full.log_density(jnp.ones(3)))
+        # r is per training step: r^2/eta per unit of time, in the direction that has no other noise.
+        alone, eta = 1e-14 / 0.01, 0.01
+        truth = eta * alone / (1 - (1 - 0.7 * eta) ** 2) if discrete else alone / (2 * 0.7)
+        assert abs(full.covariance[2, 2] / truth - 1) < 1e-6
+        assert abs(full.noise[2, 2] / (alone * (eta if discrete else 1)) - 1) < 1e-6
         assert abs(full.entropy_production_rate / part.entropy_production_rate - 1) < 1e-6
     momentum = Momentum(0.1, 2, momentum=0.7)
     assert np.isinf(stationary(momentum, QUADRATIC, jnp.ones(2), discrete=True).entropy_production_rate)
@@ -529,6 +603,12 @@ def test_wrong_arguments(unchecked):
         stationary(Reversible(), None, jnp.ones(1), discrete=True)
     with pytest.raises(ValueError, match="Argument `entropies` must hold"):
         fluctuation_theorem(np.ones((3, 2)))
+    with pytest.raises(TypeError, match="Argument `entropies` must hold one finite number .* but 'a' was given"):
+        fluctuation_theorem("a")
+    with pytest.raises(TypeError, match="Argument `states` must hold finite numbers, .* but 'x' was given"):
+        short_time_bound("x", 0.1)
+    with pytest.raises(ValueError, match="Argument `state` must be a state of 2 dimensions, .* but one of 3 was given"):
+        stationary(OU, None, jnp.ones(2)).log_density(jnp.ones(3))
     with pytest.raises(ValueError, match="Argument `states` must be finite"):
         short_time_bound(np.ones((3, 2)), 0.1)
     with pytest.raises(ValueError, match="Argument `states` must hold at least 24 increments in a sixteenth"):
@@ -541,6 +621,16 @@ def test_wrong_arguments(unchecked):
     kept = solve(SGD(0.1, 2), QUADRATIC, jnp.ones(2), steps=2, key=KEY, keep_states=True, paths=2)
     with pytest.raises(ValueError, match="Argument `equation` must be what the trajectory was made with"):
         entropy_production(SGD(0.2, 2), QUADRATIC, kept)
+    for reference, error, words in (
+        (lambda w: w, ValueError, r"it gives an array of shape \(2,\)"),
+        (lambda w: (w[0], w[1]), TypeError, "it gives "),
+        (lambda w: w @ jnp.ones(5), ValueError, "it raises TypeError"),
+    ):
+        with pytest.raises(error, match="Argument `reference` must be a function from a state to ln p.*" + words):
+            entropy_production(SGD(0.1, 2), QUADRATIC, kept, reference=reference)
+    trained = train(SGD(0.1, 2), QUADRATIC, jnp.ones(2), steps=2, key=KEY, keep_states=True, paths=2)
+    with pytest.raises(ValueError, match="Argument `route` must be 'step' for a trajectory of `train`"):
+        entropy_production(SGD(0.1, 2), QUADRATIC, trained, route="path")
     with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
         entropy_production(SGD(0.1, 2), None, kept)
     with pytest.raises(ValueError, match="Argument `loss` does not fit"):
@@ -557,6 +647,10 @@ def test_theorems_of_few_paths():
     assert fluctuation_theorem(np.array([-1000.0, 2.0])).integral == np.inf
     s = np.array([-1.0, 1.0, 1.0, 1.0])
     assert abs(fluctuation_theorem(1e3 * s).slope * 1e3 - np.log(3)) < 1e-9
+    theorem = fluctuation_theorem(s)  # four throws of a coin that shows 3/4
+    assert abs(theorem.slope_error - (4 * 0.75 * 0.25) ** -0.5) < 1e-9
+    e = np.exp(1)
+    assert abs(theorem.effective_samples - (e + 3 / e) ** 2 / (e**2 + 3 / e**2)) < 1e-9
     # A coordinate that never moves says nothing.
     still = np.concatenate([np.random.default_rng(0).normal(size=(32, 4, 1)), np.ones((32, 4, 1))], axis=-1)
     assert np.isfinite(neural_estimate(still, 0.1, key=KEY, width=4, iterations=2, batch_size=8).value)
