@@ -274,7 +274,7 @@ def test_a_rotation_has_no_potential():
 
 
 def test_curls_are_those_of_the_limit():
-    """Of a force at eta -> 0, from eta and eta/2; a rotation's own has the curl 2 eta/3 to first order without that."""
+    """Of a force at eta -> 0, from eta and eta/2; without that a rotation's has the curl eta/3."""
     r = irreversibility(SGD(0.06), Rotation(jnp.ones(1)), jnp.array([1.0, 0.5]))
     print(f"\n{r.curl}")
     assert r.curl["backward_error"] < 0.005
