@@ -98,6 +98,58 @@ def rules():
     }
 
 
+def layers_by_hand(net, x):
+    """h_a and h_b = W h_a of each layer for all inputs, in plain NumPy; the layers have biases, a synapse does not see them."""
+    received, sent, h = [], [], np.asarray(x)
+    for layer in net.layers:
+        weight, bias = np.asarray(layer.weight), np.asarray(layer.bias)
+        received.append(h)
+        sent.append(h @ weight.T)
+        h = np.tanh(sent[-1] + bias)
+    return received, sent
+
+
+def alignment_by_hand(net, x, y):
+    """The gradient of the squared error by hand, and cosine, product and power from what each neuron gets and gives."""
+    received, sent = layers_by_hand(net, x)
+    count = len(x)
+    error, found = sent[-1] + np.asarray(net.layers[-1].bias) - y, []
+    for place in reversed(range(len(net.layers))):
+        signal = -error.T @ received[place] / count
+        update = np.mean([np.outer(b, a) for a, b in zip(received[place], sent[place], strict=True)], axis=0)
+        product = np.sum(signal * update)
+        cosine = product / np.sqrt(np.sum(signal**2) * np.sum(update**2))
+        found.append((cosine, product, np.mean(np.sum(sent[place] ** 2, axis=1))))
+        error = (error @ np.asarray(net.layers[place].weight)) * (1 - received[place] ** 2)  # for the layer below
+    return np.array(found[::-1]).T
+
+
+def test_alignment_is_that_of_activities_by_hand():
+    """Three layers with biases: E|h_b|^2 from the activities, not from W and the update, whose product it also is."""
+    net = eqx.nn.MLP(4, 3, 5, 2, activation=jnp.tanh, key=jax.random.key(7))
+    hebbian = HebbianAlignment(Objective(loss, (X, Y)), X)
+    cosine, product, power = alignment_by_hand(net, X, Y)
+    print(f"\ncosine {cosine.round(4)}, product {product.round(4)}, power {power.round(4)}")
+    np.testing.assert_allclose(hebbian.cosine(net), cosine, rtol=1e-12)
+    np.testing.assert_allclose(hebbian.product(net), product, rtol=1e-12)
+    np.testing.assert_allclose(hebbian.power(net), power, rtol=1e-12)
+    for got, want in zip(layers(Hebb(X).gradient(net)), zip(*layers_by_hand(net, X), strict=True), strict=True):
+        np.testing.assert_allclose(got.weight, -want[1].T @ want[0] / len(X), rtol=1e-12, atol=1e-14)
+    # One layer: 0 where there is no Hebbian update, and weights of a vector.
+    w, targets = jnp.array([0.3, -0.2, 0.5, 0.1]), Y[:, 0]
+    one = HebbianAlignment(Objective(linear_loss, (X, targets)), X)
+    out = X @ np.asarray(w)
+    signal, update = (targets - out) @ X / len(X), out @ X / len(X)
+    right = signal @ update / np.linalg.norm(signal) / np.linalg.norm(update)
+    np.testing.assert_allclose(one.cosine(w), [right], rtol=1e-12)
+    np.testing.assert_allclose(one.power(w), [np.mean(out**2)], rtol=1e-12)
+    np.testing.assert_array_equal(one.cosine(jnp.zeros(4)), [0.0])
+
+
+def linear_loss(w, example):
+    return 0.5 * (jnp.dot(w, example[0]) - example[1]) ** 2
+
+
 @pytest.mark.parametrize("name", ["FA", "random error", pytest.param("gradient", marks=pytest.mark.slow)])
 def test_any_rule_at_rest_looks_hebbian(name):
     """<-E g, E h_b h_a^T> = gamma E|h_b|^2 in both layers, whatever the rule; not before, nor for half the decay."""
