@@ -14,6 +14,7 @@ from equations import AbstractDynamics, AbstractEquation, AbstractSignal
 from equations._checks import flag, nonnegative
 from equations._increment import Increment, at_infinity
 from equations._signal import is_parameter
+from equations._stream import AbstractStream
 
 from . import _linear_noise as linear_noise
 from ._ensemble import check_equation, check_params, dynamic_numbers
@@ -131,6 +132,11 @@ def stationary(
     noise changes by more than 5 % within a standard deviation, unless `multiplicative`.
     """
     check_equation(equation, AbstractDynamics)
+    if isinstance(objective, AbstractStream):
+        raise TypeError(
+            "Argument `objective` must not be a stream of stimuli, under which nothing is stationary from one moment to "
+            f"the next, but {objective!r} was given."
+        )
     equation, params = dynamic_numbers(equation), check_params(params)
     equation.check(params, objective)
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)

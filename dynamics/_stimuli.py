@@ -110,5 +110,11 @@ def stimuli(
             )
         if not isinstance(order, jax.core.Tracer) and not jnp.all((order >= 0) & (order < x.shape[0])):
             raise ValueError(f"Argument `order` must lie from 0 up to, not including, N = {x.shape[0]}, but does not.")
+        for name, value, default in (("key", key, key is None), ("sampling", sampling, sampling == SAMPLINGS[0])):
+            if not default:
+                raise ValueError(
+                    f"Argument `{name}` must be left out where `order` is given, since nothing is drawn, but {value!r} was "
+                    "given."
+                )
     key = None if key is None else check_key(key, True)
     return Stimuli(x, y, order, key, seconds("duration", duration), sampling)

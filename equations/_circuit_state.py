@@ -45,14 +45,20 @@ def plus(total: Array | None, term: Array) -> Array:
     return term if total is None else total + term
 
 
-def random_weights(circuit: Any, key: Array) -> Weights:
-    """Normal weights, of variance one over the size of what a matrix is applied to."""
+def matrix_shapes(circuit: Any) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The shapes of a circuit's matrices, forward and backward."""
     sizes, last = circuit.layers, circuit.layers[-1]
     forward = [(sizes[j], sizes[i]) for i, j in circuit.connections]
-    backward = {
-        "SGD": [],
-        "DFA": [(sizes[i], last) for i in circuit.hidden],
-    }.get(circuit.feedback, [(sizes[i], sizes[j]) for i, j in circuit.connections if i])
+    if circuit.feedback == "SGD":
+        return forward, []
+    if circuit.feedback == "DFA":
+        return forward, [(sizes[i], last) for i in circuit.hidden]
+    return forward, [(sizes[i], sizes[j]) for i, j in circuit.connections if i]
+
+
+def random_weights(circuit: Any, key: Array) -> Weights:
+    """Normal weights, of variance one over the size of what a matrix is applied to."""
+    forward, backward = matrix_shapes(circuit)
     keys = jax.random.split(key, len(forward) + len(backward))
     matrices = tuple(
         jax.random.normal(key, shape) / shape[1] ** 0.5 for key, shape in zip(keys, forward + backward, strict=True)

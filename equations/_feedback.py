@@ -227,6 +227,11 @@ class AbstractFeedback(AbstractSignal):
 
     def feedback_angles(self, params: PyTree) -> Array:
         """Angles between V_l and W_l^T, in degrees, one for each layer but the first; of layerwise feedback only."""
+        if self.direct:
+            raise ValueError(
+                f"Argument `params`: `feedback_angles` must be asked of layerwise feedback, but {type(self).__name__} is "
+                "direct; `angles` are between its learning signal and the gradient."
+            )
         weights = [layer.weight for layer in layers(self.network(params))[1:]]
         return jnp.stack([angle(v, w.T) for v, w in zip(self.backward(params), weights, strict=True)])
 

@@ -12,6 +12,8 @@ from jaxtyping import Array
 from ._base import AbstractDynamics
 from ._checks import choice, flag, positive
 from ._circuit_checks import (
+    check_activation,
+    check_examples,
     check_stimuli,
     check_weights,
     connections,
@@ -20,14 +22,16 @@ from ._circuit_checks import (
     layer_sizes,
     optional_noise,
     optional_time,
+    typed_key,
     warn_of_times,
 )
 from ._circuit_observables import Accuracy, alignment
 from ._circuit_rest import rest
-from ._circuit_state import CircuitState, Weights, noise_operator, plus, random_weights
+from ._circuit_state import CircuitState, Weights, matrix_shapes, noise_operator, plus, random_weights
 from ._stream import Stimulus
 
 FEEDBACK = ("SGD", "FA", "DFA", "KP")
+FILTERS = ("tau_presynaptic", "tau_error", "tau_eligibility")
 
 
 class Circuit(AbstractDynamics):
@@ -80,8 +84,7 @@ class Circuit(AbstractDynamics):
 
     def __check_init__(self):
         connections(self.layers, self.skip)
-        if not callable(self.activation):
-            raise TypeError(f"Argument `activation` must be a function of arrays, but {self.activation!r} was given.")
+        check_activation(self.activation, sorted({self.layers[layer] for layer in self.hidden}))
 
     @property
     def connections(self) -> tuple[tuple[int, int], ...]:
@@ -98,7 +101,8 @@ class Circuit(AbstractDynamics):
     def init(self, start: Array | Weights) -> Weights | CircuitState:
         """From a typed key random weights, of variance one over what a neuron receives; from weights a circuit at rest."""
         if not isinstance(start, Weights):
-            return random_weights(self, start)
+            return random_weights(self, typed_key(start))
+        check_weights(start, matrix_shapes(self), "start")
 
         def zeros(sizes):
             return tuple(jnp.zeros(size, start.forward[0].dtype) for size in sizes)
@@ -225,6 +229,7 @@ class Circuit(AbstractDynamics):
 
     def rest(self, weights: Weights, stimulus: Stimulus) -> CircuitState:
         """The state that all but the weights goes to under a stimulus that stays, if the weights do not move."""
+        check_weights(weights, matrix_shapes(self), "weights")
         return rest(self, weights, stimulus)
 
     def output(self, weights: Weights, x: Array) -> Array:
@@ -234,6 +239,7 @@ class Circuit(AbstractDynamics):
 
     def discrete(self, weights: Weights, stimulus: Stimulus, duration: Array | float) -> Weights:
         """One step of the discrete rule: W + (T/tau_w) (e z^T - (tau_w/tau_d) W) with all at rest, T = `duration`."""
+        duration = positive("duration")(duration)
         now = Stimulus(stimulus.x, stimulus.y)
         rates = self.drift(jnp.zeros(()), self.rest(weights, now), now).weights
         return jax.tree.map(lambda w, rate: w + duration * rate, weights, rates)
@@ -245,9 +251,13 @@ class Circuit(AbstractDynamics):
     # -- observables ---------------------------------------------------------------------------------------------------
 
     def accuracy(self, X: Array | np.ndarray, Y: Array | np.ndarray) -> Accuracy:
-        """The fraction of examples put right at rest, as a function of the weights; `X`, `Y` as for `stimuli`."""
-        x, y = jnp.asarray(X), jnp.asarray(Y)
-        return Accuracy(self, x, y[:, None] if y.ndim == 1 else y)
+        """The fraction of examples put right at rest, as a function of the weights.
+
+        **Arguments:** `X`, shape `(N, n_in)`, and `Y`, shape `(N, n_out)`, or `(N,)` for a single output, as for `stimuli`.
+
+        **Raises:** TypeError or ValueError, naming the argument.
+        """
+        return Accuracy(self, *check_examples(X, Y, self.layers))
 
     def alignment(self, weights: Weights) -> Array:
         """The cosines between what carries errors back and what backpropagation would have there.
@@ -255,19 +265,29 @@ class Circuit(AbstractDynamics):
         Layerwise: V_ij and W_ij^T, for each connection that does not start at the input. Direct: V_i and the transpose of
         the product of all weights from hidden layer i on (of their sum over paths where connections skip).
         """
+        check_weights(weights, matrix_shapes(self), "weights")
+        if not self.hidden:
+            raise ValueError(
+                f"Argument `layers` must have a hidden layer where feedback is to be aligned, but {self.layers} was given."
+            )
         return alignment(self, weights)
 
     def check(self, params, signal):
-        right = jax.eval_shape(self.init, jax.random.key(0))
-        check_weights(params, right)
+        check_weights(params, matrix_shapes(self), "params")
         check_stimuli(signal, self.layers, params)
         warn_of_times(
             "a circuit follows its discrete rule where this is much below 1",
             ("tau_propagation", self.tau_propagation, "duration", signal.duration),
             ("duration", signal.duration, "tau_plasticity", self.tau_plasticity),
             ("tau_plasticity", self.tau_plasticity, "tau_decay", self.tau_decay),
+            *((name, getattr(self, name), "duration", signal.duration) for name in FILTERS),
+        )
+        warn_of_times(
+            "an error arrives when its own stimulus is over, and nothing is learned from it",
+            ("delay", self.delay, "duration", signal.duration),
+            reach=1.0,
         )
 
     def check_step(self, dt):
-        fast = ("tau_propagation", "tau_presynaptic", "tau_error", "tau_eligibility")
+        fast = ("tau_propagation", *FILTERS)
         warn_of_times("an explicit step does not resolve it", *(("dt", dt, name, getattr(self, name)) for name in fast))

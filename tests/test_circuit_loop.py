@@ -1,6 +1,4 @@
-"""Circuits with everything in them against a loop in plain NumPy, the accuracy of a circuit, and the keys of its paths."""
-
-import warnings
+"""Circuits with everything in them against a loop in plain NumPy, their accuracy, and the keys of paths."""
 
 import jax
 import jax.numpy as jnp
@@ -91,13 +89,12 @@ class Loop:
         pytest.param("SGD", 16, {"presynaptic": 0.11, "eligibility": 0.17}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.filterwarnings("ignore:delay / duration")
 def test_a_circuit_is_its_loop(rule, delay, filters):
     times = {f"tau_{name}": tau for name, tau in filters.items()}
     circuit = Circuit(LAYERS, rule, TAU_P, TAU_W, TAU_D, delay=delay * T / STEPS, skip=SKIP, **times)
     start = circuit.init(jax.random.key(6))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a delay longer than a stimulus
-        run = solve(circuit, STREAM, start, steps=COUNT, dt=T / STEPS, save_every=COUNT)
+    run = solve(circuit, STREAM, start, steps=COUNT, dt=T / STEPS, save_every=COUNT)
     loop = Loop(rule, start, delay, **filters)
     for example in STREAM.indices(COUNT):
         for _ in range(STEPS):

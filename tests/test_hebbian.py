@@ -99,7 +99,7 @@ def rules():
 
 
 def layers_by_hand(net, x):
-    """h_a and h_b = W h_a of each layer for all inputs, in plain NumPy; the layers have biases, a synapse does not see them."""
+    """h_a and h_b = W h_a of each layer for all inputs, in plain NumPy; a synapse does not see the biases."""
     received, sent, h = [], [], np.asarray(x)
     for layer in net.layers:
         weight, bias = np.asarray(layer.weight), np.asarray(layer.bias)

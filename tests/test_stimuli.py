@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import dynamics._solve
-from dynamics import Strang, solve, stimuli
-from equations import SGD, AbstractDynamics, Circuit, Objective
+from dynamics import Strang, solve, stationary, stimuli
+from equations import SGD, AbstractDynamics, Circuit, DirectFeedbackAlignment, Objective, Stimulus, random_feedback
 from equations._circuit_state import Weights
 
 KEY = jax.random.key(0)
@@ -243,8 +243,10 @@ def test_fields_of_a_circuit_refused(fields, words, unchecked):
         ({"X": X.astype(int)}, ("`X`", "floating-point")),
         ({"duration": 0.0}, ("`duration`", "positive", "0.0")),
         ({"sampling": "sorted"}, ("`sampling`", "'with_replacement', 'shuffled'", "'sorted'")),
-        ({"order": np.array([0, 7])}, ("`order`", "N = 7")),
-        ({"order": np.array([0.5])}, ("`order`", "integers")),
+        ({"order": np.array([0, 7]), "key": None}, ("`order`", "N = 7")),
+        ({"order": np.array([0.5]), "key": None}, ("`order`", "integers")),
+        ({"order": np.array([0, 1])}, ("`key`", "left out where `order` is given")),
+        ({"order": np.array([0, 1]), "key": None, "sampling": "shuffled"}, ("`sampling`", "`order`", "'shuffled'")),
         ({"key": 3}, ("`key`", "3")),
     ],
 )
@@ -262,9 +264,73 @@ def test_stimuli_refused(arguments, words, unchecked):
         ({"tau_plasticity": 2.0, "tau_decay": 0.5}, "tau_plasticity / tau_decay is 4"),
         ({"tau_propagation": 4e-4}, "dt / tau_propagation is 2.5"),
         ({"tau_error": 5e-4}, "dt / tau_error is 2"),
+        ({"delay": 0.05}, "delay / duration is 1: an error arrives when its own stimulus is over"),
+        ({"delay": 0.07}, "delay / duration is 1.4"),
+        ({"tau_error": 0.1}, "tau_error / duration is 2"),
+        ({"tau_presynaptic": 0.15}, "tau_presynaptic / duration is 3"),
+        ({"tau_eligibility": 0.2}, "tau_eligibility / duration is 4"),
     ],
 )
 def test_times_in_the_wrong_order_are_warned_of(fields, words, nothing_compiled):
     circuit = Circuit((2, 3, 1), "KP", **fields)
     with pytest.warns(UserWarning, match=words), pytest.raises(TypeError):
         solve(circuit, STREAM, circuit.init(KEY), time=0.5, dt=1e-3)
+
+
+def test_times_in_the_right_order_are_not_warned_of():
+    times = {"tau_error": 0.02, "tau_presynaptic": 0.02, "tau_eligibility": 0.02, "delay": 0.049}
+    circuit = Circuit((2, 3, 1), "KP", tau_decay=500.0, **times)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        circuit.check(circuit.init(KEY), STREAM)
+        circuit.check_step(1e-3)
+
+
+HELD = Stimulus(jnp.ones(2), jnp.ones(1))
+FOUR = Circuit((2, 3, 4), "FA")
+NET = eqx.nn.MLP(2, 1, 3, 2, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: GOOD.init(3), ("`start`", "typed key", "3")),
+        (lambda: GOOD.init(None), ("`start`", "typed key", "None")),
+        (lambda: GOOD.init(jax.random.PRNGKey(0)), ("`start`", "typed key", "uint32")),
+        (lambda: GOOD.init(FOUR.init(KEY)), ("`start`", "`forward`", "(1, 3)", "(4, 3)")),
+        (lambda: GOOD.alignment(FOUR.init(KEY)), ("`weights`", "`forward`", "(1, 3)", "(4, 3)")),
+        (lambda: GOOD.output(FOUR.init(KEY), HELD.x), ("`weights`", "`forward`")),
+        (lambda: Circuit((2, 1)).alignment(Circuit((2, 1)).init(KEY)), ("`layers`", "a hidden layer", "(2, 1)")),
+        (lambda: GOOD.discrete(GOOD.init(KEY), HELD, duration=-1.0), ("`duration`", "positive", "-1.0")),
+        (lambda: Circuit((2, 3, 1), activation=np.tanh), ("`activation`", "JAX differentiates", "tanh")),
+        (lambda: Circuit((2, 3, 1), activation=jnp.sum), ("`activation`", "shape", "(3,)", "()")),
+        (lambda: Circuit((2, 3, 1), activation=3), ("`activation`", "function", "3")),
+        (lambda: Circuit(np.ones((2, 2), int)), ("`layers`", "two or more layers")),
+        (lambda: Circuit(np.array([2.0, 1.0])), ("`layers[0]`", "integer", "2.0")),
+        (lambda: stationary(GOOD, STREAM, GOOD.init(KEY)), ("`objective`", "must not be a stream of stimuli")),
+        (lambda: GOOD.accuracy(np.ones((7, 3)), Y), ("`X`", "(N, 2)", "(7, 3)")),
+        (lambda: GOOD.accuracy(np.ones((1, 1)), Y), ("`X`", "(N, 2)", "(1, 1)")),
+        (lambda: GOOD.accuracy(X[:0], Y[:0]), ("`X`", "(N, 2)", "(0, 2)")),
+        (lambda: GOOD.accuracy(X.astype(int), Y), ("`X`", "floating-point", "int64")),
+        (lambda: GOOD.accuracy(X, np.ones((1, 1))), ("`Y`", "(7, 1) or (7,)", "(1, 1)")),
+        (lambda: GOOD.accuracy(X, np.array(["a"] * 7)), ("`Y`", "numbers")),
+        (lambda: FOUR.accuracy(X, np.arange(7) % 4), ("`Y`", "(7, 4)", "(7,)")),
+        (lambda: FOUR.accuracy(X, np.ones((7, 1))), ("`Y`", "(7, 4)", "(7, 1)")),
+        (
+            lambda: DirectFeedbackAlignment(error, (X, Y), random_feedback(NET, KEY, direct=True)).feedback_angles(NET),
+            ("`params`", "layerwise feedback", "DirectFeedbackAlignment"),
+        ),
+    ],
+)
+def test_what_is_asked_of_a_circuit_refused(call, words, unchecked):
+    with pytest.raises((ValueError, TypeError)) as found:
+        call()
+    assert all(word in str(found.value) for word in words), found.value
+
+
+def error(net, example):
+    return jnp.sum((net(example[0]) - example[1]) ** 2)
+
+
+def test_layers_may_be_an_array():
+    assert Circuit(np.array([2, 3, 1])).layers == Circuit(jnp.array([2, 3, 1])).layers == (2, 3, 1)

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
@@ -156,7 +157,9 @@ def run_circuit(options: CircuitOptions) -> None:
         # XLA runs a small circuit on one core: two at a time fill two.
         pool = ThreadPoolExecutor(2)
         try:
-            results = dict(zip(jobs, pool.map(done, jobs.values()), strict=True))
+            with warnings.catch_warnings():  # the sweep is there to show what such a delay does
+                warnings.filterwarnings("ignore", "delay / duration")
+                results = dict(zip(jobs, pool.map(done, jobs.values()), strict=True))
         finally:
             pool.shutdown(cancel_futures=True)
     runs = {
