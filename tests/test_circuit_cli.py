@@ -63,6 +63,7 @@ def test_report(tmp_path):
     assert np.shape(document["runs"]["curve"][0]["alignment"])[2] == 1
     assert abs(document["delay_law"]["rate"][0] - 0.5) < 0.02
     page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<dd>FA</dd>" in page and "<dd>0.5</dd>" in page and "&#39;" not in page
     assert page.count("<svg") == 3 and "<script" not in page and "src=" not in page and "<style>" in page
 
 

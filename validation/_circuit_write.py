@@ -87,7 +87,7 @@ def _delay_figure(curves: list[Run], runs: list[Run], law: Law, chance: float):
     right.axhline(0, color="0.6", lw=0.8)
     finish(
         right,
-        "learning rate of a linear neuron, over that without delay",
+        "learning rate / that without delay",
         "delay of the error / duration of a stimulus",
         "",
     )
@@ -125,6 +125,13 @@ def summary(runs: dict[str, list[Run]], law: Law | None) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
 
 
+def _plain(value) -> str | float | int:
+    """A setting as the page shows it: a sequence without Python's brackets and quotes."""
+    if not isinstance(value, tuple):
+        return value
+    return ", ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value) or "none"
+
+
 def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law | None, configuration: dict) -> dict:
     """Writes `report.html` and `results.json`, each whole or not at all.
 
@@ -148,6 +155,6 @@ def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law
     }
     return write_page(
         folder, "circuit.html.jinja", document,
-        configuration=configuration, versions=document["versions"], figures=figures, summary=summary(runs, law),
+        configuration={name: _plain(value) for name, value in configuration.items()}, versions=document["versions"], figures=figures, summary=summary(runs, law),
         sweep_delay=configuration["sweep delay"],
     )  # fmt: skip
