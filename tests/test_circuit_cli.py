@@ -1,15 +1,19 @@
 """The command `traindyn circuit`: what it writes, what it says to a wrong argument, and what circuits learn of MNIST."""
 
 import json
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_cli import traindyn
 
+import validation._circuit_run
+from equations._circuit_state import Weights
 from validation._circuit_cli import CircuitOptions, _check_rules, _completed, _times, run_circuit
 from validation._circuit_data import circles, mnist
-from validation._circuit_run import learn, step_length
+from validation._circuit_run import Times, delay_law, learn, step_length
 
 SHORT = ("--time", 4, "--paths", 2, "--hidden", 5, "--delays", 0.5, "--ratios", 50, "--rules", "FA")
 
@@ -49,6 +53,51 @@ def test_data():
     assert np.abs(radii - np.where(np.asarray(task.y)[:, 0] > 0, 1.0, 0.5)).max() < 0.3
     assert task.x.shape == task.x_test.shape == (400, 3) and np.all(np.asarray(task.x[:, 2]) == 0.5)
     assert not np.any(np.asarray(task.x) == np.asarray(task.x_test)[:, :1])
+
+
+TINY = Times(duration=0.1, propagation=0.01, plasticity=1.0, decay=500.0, count=6)
+
+
+def test_circuits_that_learn(monkeypatch):
+    """What is recorded of a run, which a delay of half a stimulus reaches as seconds."""
+    used, solve = [], validation._circuit_run.solve
+
+    def watched(circuit, stream, weights, **arguments):
+        used.append((circuit, weights))
+        return solve(circuit, stream, weights, **arguments)
+
+    monkeypatch.setattr(validation._circuit_run, "solve", watched)
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):  # as the command has it
+        run = learn(circles(jax.random.key(0), 30), TINY, "FA", (4,), 2, jax.random.key(1), delay=0.5)
+        ((circuit, weights),) = used
+        first = np.asarray(circuit.alignment(weights))
+    assert circuit.layers == (3, 4, 1) and circuit.feedback == "FA" and run.ok.all()
+    np.testing.assert_allclose(circuit.delay, 0.05, rtol=1e-12)
+    np.testing.assert_allclose(run.times, np.arange(7) * 0.1)
+    assert run.accuracy.shape == run.test.shape == (2, 7) and run.alignment.shape == (2, 7, 1)
+    np.testing.assert_allclose(run.alignment[:, 0], np.tile(first, (2, 1)), rtol=1e-6)
+    assert np.all(run.alignment[:, -1] != run.alignment[:, 0]) and abs(run.ratio - 10) < 1e-9
+    assert np.all((run.accuracy >= 0) & (run.accuracy <= 1)) and run.surface is None
+
+
+def test_the_law_of_delay_from_neurons_that_follow_it(monkeypatch):
+    """Given neurons that learn at (1 - delay/T)/tau_plasticity, with some scatter, the law has their rates."""
+    durations, scatter = 80, 0.02 * np.random.default_rng(0).normal(size=200)
+
+    def by_law(neuron, stream, start, *, steps, paths, **arguments):
+        assert steps == durations and paths == 200
+        pace = stream.duration / float(neuron.tau_plasticity) * max(0.0, 1 - neuron.delay / stream.duration)
+        learned = 1 - np.exp(-pace * steps) + scatter - scatter.mean()
+        teacher = np.full(5, 5**-0.5)
+        return SimpleNamespace(final=Weights((jnp.asarray(learned[:, None, None] * teacher, jnp.float32),), None))
+
+    monkeypatch.setattr(validation._circuit_run, "solve", by_law)
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):  # as the command has it
+        law = delay_law(TINY, (0.2, 0.6, 1.0, 1.4), jax.random.key(0), paths=200, count=durations)
+    np.testing.assert_allclose(law.rate, [0.8, 0.4, 0, 0], atol=1e-5)
+    left, whole = np.exp(-0.4 * np.array([0.8, 0.4, 0, 0])), scatter.std() / 200**0.5 / np.exp(-0.4) / 0.4
+    own = scatter.std() / 200**0.5 / left / 0.4
+    np.testing.assert_allclose(law.error, np.hypot(own, law.rate * whole), rtol=1e-3)
 
 
 @pytest.mark.slow
