@@ -155,6 +155,7 @@ def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law
     }
     return write_page(
         folder, "circuit.html.jinja", document,
-        configuration={name: _plain(value) for name, value in configuration.items()}, versions=document["versions"], figures=figures, summary=summary(runs, law),
+        configuration={name: _plain(value) for name, value in configuration.items()},
+        versions=document["versions"], figures=figures, summary=summary(runs, law),
         sweep_delay=configuration["sweep delay"],
     )  # fmt: skip
