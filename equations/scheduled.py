@@ -49,9 +49,12 @@ class Scheduled(AbstractWrapped):
     stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"))
 
     def factor(self, step: Array) -> Array:
-        """s at a training step, a real number."""
+        """s at a training step, a real number; at a whole one, Optax's count, what the schedule gives there."""
         with jax.numpy_dtype_promotion("standard"):
-            return jnp.asarray(self.schedule(step * self.stretch))
+            factor = jnp.asarray(self.schedule(step * self.stretch))
+            if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
+                return factor
+            return jnp.where(self.stretch == 1, jnp.asarray(self.schedule(step)), factor)
 
     def linear(self, t, rates):
         factor = self.factor(t / self.learning_rate)
@@ -79,7 +82,9 @@ def scheduled(equation: AbstractEquation, schedule: Callable) -> Scheduled:
         afresh on every call recompiles on every call.
 
     **Returns:** a `Scheduled`. The memory of the optimizer is not scheduled: for momentum and Adam the schedule acts on how
-    far the parameters move, as `optax.chain(optimizer, optax.scale_by_schedule(schedule))` does.
+    far the parameters move, as `optax.chain(optimizer, optax.scale_by_schedule(schedule))` does, to the last bit. Optax
+    computes many schedules in float32, as it counts in int32: `optimizer(lambda step: rate * schedule(step))` rounds that
+    product too, to some 1e-8 of the learning rate.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """

@@ -85,6 +85,20 @@ def test_warm_up_on_a_quadratic_is_exact():
     assert abs(discrete / continuous - 1).max() > 1e-3  # the two are told apart
 
 
+def test_a_whole_step_has_the_factor_that_optax_takes():
+    """To the last bit, in Optax's own arithmetic, which at a count is that of float32; at a real step it is another."""
+    counts = jnp.arange(60, dtype=jnp.int32)
+    for schedule in (WARM, optax.linear_schedule(1.0, 0.1, 30), optax.polynomial_schedule(1.0, 0.1, 2, 30),
+                     optax.warmup_exponential_decay_schedule(0.1, 1.0, 5, 10, 0.7)):  # fmt: skip
+        rule = scheduled(SGD(ETA), schedule)
+        with jax.numpy_dtype_promotion("standard"):
+            wanted = np.asarray(jax.vmap(schedule)(counts), float)
+        np.testing.assert_array_equal(jax.vmap(rule.factor)(counts), wanted)
+        assert np.abs(jax.vmap(rule.factor)(counts.astype(float)) - wanted).max() > 1e-9
+        half = np.asarray(jax.vmap(rule.rescaled(0.5).factor)(2 * counts))
+        np.testing.assert_allclose(half, wanted, atol=1e-6)
+
+
 def test_the_noise_has_the_factor_of_the_schedule():
     """V' = (1 - eta s h)^2 V + (eta s)^2 sigma^2 for the algorithm, dV/dt = -2 s h V + eta s^2 sigma^2 for the equation."""
     noisy, paths = at_rest()[1], 4000
@@ -491,6 +505,7 @@ def test_bad_input(unchecked):
         (ValueError, "kappa", lambda: Spred(laws.OBJECTIVE, -0.1)),
         (ValueError, "imbalance", lambda: Factors.of(laws.PARAMS, 0.0)),
         (TypeError, "params", lambda: train(sgd, Spred(laws.OBJECTIVE, 0.1), laws.PARAMS, steps=2)),
+        (TypeError, "params", lambda: Spred(laws.OBJECTIVE, 0.1).value(jnp.ones(2))),
         (ValueError, "strength", lambda: syre(laws.PARAMS, key, strength=-1.0)),
         (TypeError, "key", lambda: syre(laws.PARAMS, 0)),
         (TypeError, "params", lambda: syre({}, key)),
