@@ -202,13 +202,19 @@ class StudentT(AbstractInjected):
             super().check_sign(noisy_batches)
 
     def expected_sign(self, batches, params, gradient):
-        """2 F(x) - 1 = sign(x) I_{x^2/(df + x^2)}(1/2, df/2), x = gradient/scale, F the Student-t distribution function."""
+        """2 F(x) - 1 = sign(x) I_{x^2/(df + x^2)}(1/2, df/2), x = gradient/scale, F the Student-t distribution function.
+
+        The sign itself at scale 0.
+        """
         self.check_sign(batches.noisy)
 
         def leaf(g):
-            x = g / self.scale.astype(g.dtype)
-            df = jnp.broadcast_to(self.df.astype(g.dtype), g.shape)
-            return jnp.sign(x) * jax.scipy.special.betainc(jnp.full_like(x, 0.5), df / 2, x**2 / (df + x**2))
+            scale, df = (jnp.broadcast_to(number.astype(g.dtype), g.shape) for number in (self.scale, self.df))
+            larger = jnp.maximum(jnp.abs(g), scale)  # the ratio is that of both in units of the larger one
+            unit = jnp.where(larger > 0, larger, 1.0)
+            square = (g / unit) ** 2
+            ratio = square / jnp.where(larger > 0, df * (scale / unit) ** 2 + square, 1.0)
+            return jnp.sign(g) * jax.scipy.special.betainc(jnp.full_like(g, 0.5), df / 2, ratio)
 
         return jax.tree.map(leaf, gradient)
 

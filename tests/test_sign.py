@@ -4,6 +4,7 @@ SignSGD is a random walk on the lattice theta_0 + eta Z, and the means under its
 u_t = b u' + (D/2) u'', which Chebyshev collocation solves to ten digits.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -96,6 +97,21 @@ def test_mutants_have_no_order(name):
     found, last = slopes(*MUTANTS[name])
     print(f"\n{name}: slopes {found[0]:.2f} of the mean, {found[1]:.2f} of variance/eta; errors {last}")
     assert np.all(np.abs(np.subtract(found, 1)) > 0.5)
+
+
+def test_no_scale_is_no_noise():
+    """The mean sign is the sign, at zero too, and the limit of small scales; a run is that without noise."""
+    signs, loss = jnp.array([1.0, -1e-3, 0.0, 1e-9]), Objective(lambda w, e: 0.5 * e * jnp.sum(w**2), jnp.ones(1))
+    for noise in NOISE.values():
+        for scale, atol in ((0.0, 0.0), (1e-200, 0.0), (1e-13, 1e-3)):
+            equation = SignSGD(0.05, noise_model=dataclasses.replace(noise, scale=scale))
+            found = equation.gradient_noise.expected_sign(equation.batches(loss), signs, signs)
+            np.testing.assert_allclose(found, [1.0, -1.0, 0.0, 1.0], rtol=0, atol=atol)
+    away = jnp.array([1.0, -2.0])  # from the discontinuity
+    for kind in (SignSGD, Lion):
+        run = solve(kind(0.05, noise_model=StudentT(3.0, 0.0)), loss, away, steps=3, key=jax.random.key(0))
+        still = solve(kind(0.05), loss, away, steps=3)
+        np.testing.assert_allclose(run.final, still.final, rtol=0, atol=1e-12)
 
 
 def test_collocation_has_converged():
