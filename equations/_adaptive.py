@@ -12,6 +12,8 @@ from jaxtyping import Array, ArrayLike, PyTree
 from ._base import AbstractEquation, kept_positive
 from ._checks import choice, decay, nonnegative, number
 
+_ABSENT = object()
+
 
 class Moments(eqx.Module):
     """Parameters, first moment and second moment (Optax's names), alike in structure."""
@@ -50,7 +52,13 @@ class AbstractAdaptive(AbstractEquation):
         """The state from which the equation goes on where its twin has these parameters and this memory."""
         state = self.init(params)
         names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
-        return dataclasses.replace(state, **{name: optax.tree_utils.tree_get(memory, name) for name in names})
+        found = {name: optax.tree_utils.tree_get(memory, name, _ABSENT) for name in names}
+        if any(value is _ABSENT for value in found.values()):
+            raise ValueError(
+                f"Argument `memory` must have Optax's names for what {type(self).__name__} remembers, {', '.join(names)}, "
+                f"but {', '.join(name for name in names if found[name] is _ABSENT)} is not among them; give `resumed`."
+            )
+        return dataclasses.replace(state, **found)
 
     def start(self, state, signal, noise):
         """The first step is taken as the algorithm takes it: a bias correction is 0/0 at t = 0, an empty root is zero."""

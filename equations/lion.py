@@ -41,6 +41,8 @@ class Lion(AbstractSignEquation):
     b2: Array = eqx.field(default=0.99, converter=decay("b2"))
     weight_decay: Array = eqx.field(default=1e-3, converter=nonnegative("weight_decay"))
 
+    decays = ("b2",)
+
     def init(self, params):
         return LionState(params, jax.tree.map(jnp.zeros_like, params))
 

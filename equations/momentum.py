@@ -43,6 +43,8 @@ class Momentum(AbstractEquation):
         converter=lambda value: choice("scaling", value, ("square_root", "fixed")),
     )
 
+    decays = ("momentum",)
+
     def init(self, params):
         return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
 

@@ -18,6 +18,7 @@ from registry import fields
 from dynamics import minibatches, train
 from dynamics._ensemble import dynamic_numbers
 from equations import SGD, Objective
+from equations._adaptive import AbstractAveraging
 from equations._sign import AbstractSignEquation
 from validation import orders
 
@@ -135,7 +136,10 @@ def jit_and_vmap(entry, equation):
 # ---------------------------------------------------------------------------------------------------------------------
 # Scaling
 
-RATES = {"momentum", "b1", "b2", "decay", "alpha"}  # what is forgotten in a step is 1 minus these
+
+def rates_of(entry, equation):
+    """The names of an equation's fields of which 1 minus the value is what a step forgets."""
+    return {*getattr(equation, "decays", ()), *entry.forgets} & set(fields(equation))
 
 
 def scaling(entry, equation):
@@ -143,8 +147,8 @@ def scaling(entry, equation):
     for factor in (0.25, 1.0, 2.0):
         scaled = equation.rescaled(factor)
         close("learning rate", scaled.learning_rate, factor * equation.learning_rate, 1e-15)
-        rates = RATES - set(entry.stays)
-        for rate in rates & set(fields(equation)):
+        rates = rates_of(entry, equation)
+        for rate in rates:
             before, after = ((1 - fields(e)[rate]) / e.time_per_step() for e in (equation, scaled))
             close(f"(1 - {rate})/(natural time of a step)", after, before, 1e-12)
         if "equation" in fields(equation):  # around another one
@@ -164,7 +168,7 @@ def slow_rates(entry, equation):
     if "equation" in fields(equation):
         inner, remembers = slow_rates(entry, equation.equation)
         return dataclasses.replace(equation, equation=inner), remembers
-    rates = dict.fromkeys((RATES - set(entry.stays)) & set(fields(equation)), SLOW)
+    rates = dict.fromkeys(rates_of(entry, equation), SLOW)
     return dataclasses.replace(equation, **rates), bool(rates)
 
 
@@ -174,9 +178,8 @@ def natural_limit(entry, equation):
     A part of the memory that grows as eta^-degree (`entry.degrees`) has a rate that does. In the batch-equivalent scaling
     the gradient has degree 1, and then the parameters too: their steps are what the gradients are, in units of the noise.
     """
-    averages = "scaling" in fields(equation) and hasattr(equation, "decays")
     same_velocity(entry, equation, entry.degrees, "the equation's scaling")
-    if averages:
+    if isinstance(equation, AbstractAveraging):
         degrees = {"gradient": 1, "params": 1, "mu": 1, "nu": 2, "nu_max": 2} | entry.degrees
         equivalent = dataclasses.replace(equation, scaling="batch_equivalent", batch_size=16)
         same_velocity(entry, equivalent, degrees, "the batch-equivalent scaling")

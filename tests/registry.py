@@ -37,7 +37,7 @@ class Entry:
     - `plain`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
     - `orders`: what the order law takes in place of its defaults (see `laws.order`).
     - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
-    - `stays`: what is no memory in spite of its name and keeps its value.
+    - `forgets`: decay rates that are not in the equation's `decays`, by name.
     - `degrees`: the powers of 1/eta with which parts of its memory grow (see `laws.natural_limit`).
     - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
     - `spared`: laws that cannot hold for it, with the reason.
@@ -47,7 +47,7 @@ class Entry:
     plain: optax.GradientTransformation
     orders: dict = dataclasses.field(default_factory=dict)
     moves: tuple[str, ...] = ()
-    stays: tuple[str, ...] = ()
+    forgets: tuple[str, ...] = ()
     degrees: dict[str, float] = dataclasses.field(default_factory=dict)
     along: str = "new"
     spared: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -105,7 +105,7 @@ NO_FLOW = {"order": "without noise its flow is discontinuous: tests/test_sign.py
 HEAT = {"order": "its heat stays without batches: tests/test_langevin.py"}
 EQUATIONS |= {
     "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
-    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), stays=("b1",), along="old", spared=NO_FLOW),
+    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), along="old", spared=NO_FLOW),
     "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
     "underdamped_langevin": Entry(
         UnderdampedLangevin(0.05, 2, temperature=0.3),
@@ -117,14 +117,15 @@ EQUATIONS |= {
 
 # Around others.
 COSINE = optax.cosine_decay_schedule(1.0, 40, 0.2)
+WARM = optax.warmup_cosine_decay_schedule(0.1, 1.0, 4, 40, 0.2)
 DECAY = optax.add_decayed_weights(-0.05 * 0.1)
 EQUATIONS |= {
     "scheduled": Entry(
         scheduled(SGD(0.05, 2), COSINE), optax.sgd(lambda step: 0.05 * COSINE(step)), moves=("stretch",)
     ),
     "scheduled_adam": Entry(
-        scheduled(Adam(0.05, 2), COSINE),
-        optax.adam(lambda step: 0.05 * COSINE(step)),
+        scheduled(Adam(0.05, 2), WARM),
+        optax.chain(optax.adam(0.05), optax.scale_by_schedule(WARM)),
         orders=EQUATIONS["adam"].orders,
         moves=("stretch",),
         spared={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
@@ -138,6 +139,7 @@ EQUATIONS |= {
     "volumized": Entry(
         volumized(Adam(0.05, 2), volume=0.3, alpha=0.9),
         volumized_adam(0.05, 0.3, 0.9),
+        forgets=("alpha",),
         orders=EQUATIONS["adam"].orders,
         spared={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
     ),
