@@ -16,7 +16,8 @@ class NAdam(AbstractAdam):
     1 - b1 ~ eta the look-ahead is of order eta: the limit is Adam's, and the term is kept for what it does at finite eta
     (derived), as Nesterov's in `Momentum`.
 
-    Scalings as in Adam. Weak order 1 in the clock. Order 2, with the new second moment: `modified`.
+    Scalings as in Adam. Weak order 1 in the clock for means (measured, 1.09), while of variances over eta one cannot
+    tell (1.16 +- .09, over twice the time). Order 2, with the new second moment: `modified`.
 
     **Arguments:** as `Adam`.
     """
