@@ -1,5 +1,7 @@
 """The scalings by name, and the rules for the learning rate across batch sizes."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,15 +15,19 @@ from equations import (
     AdamW,
     Isotropic,
     LaProp,
+    Lion,
     Momentum,
     Objective,
     RMSProp,
     decayed,
+    from_optax,
+    modified,
     scheduled,
     volumized,
 )  # fmt: skip
 from validation import orders, scaling_rule
-from validation._scaling_rule import at_batch_size
+from validation._scaling_rule import _deviations, _verdict, at_batch_size
+from validation._statistics import Estimate
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(32, 2))
@@ -72,6 +78,21 @@ def test_fixed_moves_nothing_but_the_learning_rate(equation):
         (lambda: RMSProp(0.1, centered=True, bias_correction=True), ValueError, "Argument `bias_correction`"),
         (lambda: rule(Adam(0.1), "linear"), ValueError, "Argument `equation` must have a batch size"),
         (lambda: rule(Adam(0.1, 2), "cubic"), ValueError, "Argument `rule` must be one of 'linear', 'square_root'"),
+        (
+            lambda: rule(Adam(0.1, 2, "shuffled"), "square_root"),
+            ValueError,
+            "Argument `equation` must have .*'shuffled' was given",
+        ),
+        (
+            lambda: rule(Adam(0.1, 2, noise_model=Isotropic(1.0)), "square_root"),
+            ValueError,
+            "Argument `equation` must have .*Isotropic.* was given",
+        ),
+        (
+            lambda: rule(from_optax(optax.adam, 0.1, 2), "square_root"),
+            ValueError,
+            "Argument `equation` must not be one of",
+        ),
         (lambda: rule(Adam(0.1, 2), "linear", batch_sizes=8), TypeError, "Argument `batch_sizes`"),
         (lambda: rule(Adam(0.1, 2), "linear", batch_sizes=[7]), ValueError, "Argument `steps`"),
         (lambda: rule(Adam(0.1, 2), "linear", tolerance=-1), ValueError, "Argument `tolerance`"),
@@ -126,6 +147,46 @@ def test_the_rules_move_what_is_around_an_optimizer():
         assert {e.batch_size for e in (moved, box, decay, inner)} == {8} and inner.scaling == "ballistic"
     bare = at_batch_size(adam, "square_root", 8)
     assert eqx.tree_equal(at_batch_size(scheduled(adam, one), "square_root", 8).equation, bare)
+
+
+def test_what_is_forgotten_moves_by_kappa_in_both_rules():
+    """1 - beta by four at four times the batch, in any rule with such a memory and in the series of one."""
+    adam = Adam(0.01, 2, b1=0.98, b2=0.99)
+    for name, rate in (("square_root", 0.02), ("linear", 0.04)):
+        lion = at_batch_size(Lion(0.01, 2, b1=0.7, b2=0.99), name, 8)
+        np.testing.assert_allclose([lion.learning_rate, lion.b1, lion.b2], [rate, 0.7, 0.96], rtol=1e-12)
+        for memory in ("dynamic", "slaved"):
+            series = at_batch_size(modified(adam, memory=memory), name, 8)
+            again = modified(at_batch_size(adam, name, 8), memory=memory)
+            assert eqx.tree_equal(series, again) and series.batch_size == 8
+            np.testing.assert_allclose(at_batch_size(adam, name, 8).b1, 0.92, rtol=1e-12)
+    one_by_one = {
+        optax.adam: ({"b1": 0.98}, {"b1": 0.92, "b2": 0.996}),
+        optax.sgd: ({"momentum": 0.8}, {"momentum": 0.8}),
+    }
+    for factory, (before, after) in one_by_one.items():
+        moved = at_batch_size(from_optax(factory, 0.01, 2, **before), "linear", 8)
+        assert eqx.tree_equal(moved.hyperparameters, {k: jnp.asarray(v) for k, v in after.items()}, rtol=1e-12)
+        assert eqx.tree_equal(moved.rescaled(0.25).learning_rate, jnp.asarray(0.01), rtol=1e-12)
+
+
+def test_an_observable_that_stays():
+    """Nothing has no deviation; and of what moves in the other run alone one cannot tell, without a warning."""
+    still, moving = np.zeros((8, 2)), np.stack([np.zeros(8), np.arange(8.0)], axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for records, value, verdict in (([still, still], 0.0, "holds"), ([still, moving], np.nan, "cannot tell")):
+            found = _deviations(records)
+            for estimate in found.values():
+                np.testing.assert_array_equal(estimate.value, [value])
+                assert _verdict(estimate, 0.1) == verdict
+
+
+def test_a_deviation_must_be_sure():
+    """Within by four standard errors, beyond by four, or neither."""
+    for value, error, verdict in ((0.05, 0.01, "holds"), (0.05, 0.02, "cannot tell"), (0.15, 0.02, "cannot tell"),
+                                  (-0.15, 0.01, "fails"), (-0.05, 0.02, "cannot tell")):  # fmt: skip
+        assert _verdict(Estimate(np.array([value]), np.array([error])), 0.1) == verdict
 
 
 @pytest.mark.slow

@@ -10,10 +10,13 @@ from jaxtyping import Array, PyTree
 from dynamics import train
 from dynamics._ensemble import check_equation, check_key, check_params
 from dynamics._trajectory import title as words
-from equations import AbstractEquation, AbstractSignal, Momentum
+from equations import AbstractEquation, AbstractSignal, Modified, Momentum, modified
 from equations._adaptive import AbstractAveraging
-from equations._checks import choice, integer, number
+from equations._checks import choice, decay, integer, number
+from equations._increment import Increment
+from equations._slaved import Slaved
 from equations._wrapped import AbstractWrapped
+from equations.from_optax import OptaxEquation
 
 from ._observables import observables
 from ._order_table import _lines
@@ -34,7 +37,8 @@ class ScalingRule:
     - `steps`: training steps of each.
     - `deviations`: `deviations[observable]["mean" | "variance"]`, an `Estimate` with entries of shape `(batch sizes - 1,)`:
         how far the final mean (or variance) at another batch size is from that of the equation given, with standard
-        error. Of several components the largest. In units of the way that the mean has gone (or of the variance).
+        error. Of several components the largest. In units of the way that the mean has gone (or of the variance); NaN
+        where there is none.
     - `verdicts`: by observable and statistic: "holds", "fails" or "cannot tell".
     - `failed`: the fraction of paths that diverged, of each; they are left out.
     """
@@ -112,7 +116,8 @@ def scaling_rule(
         eta^2 * step where noise dominates their moments (Malladi et al. 2022, NeurIPS).
 
     What an adaptive rule forgets moves along in both, 1 - beta by kappa, so that the memory spans the same examples; in the
-    square-root rule eps too, by 1/sqrt(kappa) (the scaling `"batch_equivalent"`). Momentum's stays. What is around an
+    square-root rule eps too, by 1/sqrt(kappa) (the scaling `"batch_equivalent"`). Momentum's stays. A `modified` equation
+    moves as its algorithm, one of `from_optax` by the linear rule only. What is around an
     optimizer moves as its scaling says, in the clock of the examples: a schedule runs kappa times as fast, 1 - alpha of a
     box and eta lambda of a decay grow by kappa.
 
@@ -174,15 +179,66 @@ def at_batch_size(equation: AbstractEquation, rule: str, batch_size: int) -> Abs
     kappa = batch_size / equation.batch_size
     if isinstance(equation, AbstractWrapped):  # the natural clock of both rules counts examples
         return equation.around_moved(at_batch_size(equation.inner, rule, batch_size), kappa)
+    if isinstance(equation, Modified):
+        return _modified_at(equation, rule, batch_size)
+    if isinstance(equation, OptaxEquation):
+        return _optax_at(equation, rule, batch_size)
     factor = kappa if rule == "linear" else kappa**0.5
     if isinstance(equation, AbstractAveraging):
+        if rule == "square_root":
+            _check_noise(equation)
         scaling = "ballistic" if rule == "linear" else "batch_equivalent"
         moved = dataclasses.replace(equation, scaling=scaling).rescaled(factor)
         return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
     if isinstance(equation, Momentum):
         moved = dataclasses.replace(equation, scaling="fixed").rescaled(factor)
         return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
-    return dataclasses.replace(equation.rescaled(factor), batch_size=batch_size)
+    moved = {name: decay(name)(1 - (1 - getattr(equation, name)) * kappa) for name in getattr(equation, "decays", ())}
+    return dataclasses.replace(equation.rescaled(factor), batch_size=batch_size, **moved)
+
+
+def _check_noise(equation: AbstractAveraging) -> None:
+    """The square-root rule is one for the noise of minibatches."""
+    if not equation.random:
+        given = f"sampling={equation.sampling!r}"
+    elif equation.gradient_noise.injects:
+        given = f"noise_model={equation.gradient_noise!r}"
+    else:
+        return
+    raise ValueError(
+        "Argument `equation` must have the noise of independent minibatches and no other for rule='square_root', but "
+        f"{given} was given."
+    )
+
+
+def _modified_at(equation: Modified, rule: str, batch_size: int) -> Modified:
+    """The series of the algorithm at another batch size, under the same options."""
+    leading = equation.leading
+    slaved = isinstance(leading, Slaved)
+    increment = leading.source if slaved else leading
+    if not isinstance(increment, Increment | OptaxEquation):
+        raise ValueError(
+            "Argument `equation` must be an algorithm with a twin for a scaling rule, but the series of "
+            f"{words(leading)} was given."
+        )
+    algorithm = increment.source if isinstance(increment, Increment) else increment
+    return modified(
+        at_batch_size(algorithm, rule, batch_size), equation.order, fluctuations=equation.fluctuations,
+        route=equation.route, memory="slaved" if slaved else "dynamic",
+    )  # fmt: skip
+
+
+def _optax_at(equation: OptaxEquation, rule: str, batch_size: int) -> OptaxEquation:
+    """By the linear rule, where 1 - rate ~ eta moves by kappa and any other memory stays, as momentum's does."""
+    if rule == "square_root":
+        raise ValueError(
+            "Argument `equation` must not be one of `from_optax` for rule='square_root', in which eps and decay rates move "
+            f"in ways that its `scaling` does not say, but {words(equation)} was given: take one by its name, such as "
+            "equations.Adam."
+        )
+    kept = tuple((name, how) for name, how in equation.scaling if callable(how) or how == 1)
+    moved = dataclasses.replace(equation, scaling=kept).rescaled(batch_size / equation.batch_size)
+    return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
 
 
 def _deviations(records: list[np.ndarray]) -> dict[str, Estimate]:
@@ -197,9 +253,14 @@ def _deviations(records: list[np.ndarray]) -> dict[str, Estimate]:
         for estimate in estimates[1:]:
             off = _subtract(estimate, estimates[0])
             worst = np.argmax(np.abs(off.value))
-            columns.append((off.value[worst] / scale, off.error[worst] / scale))
+            columns.append([_in_units(number, scale) for number in (off.value[worst], off.error[worst])])
         found[statistic] = Estimate(*np.array(columns).T)
     return found
+
+
+def _in_units(number: float, scale: float) -> float:
+    """number/scale; of nothing at all zero, and NaN, which tells nothing, where something else has no unit."""
+    return number / scale if scale != 0 else 0.0 if number == 0 else np.nan
 
 
 def _verdict(deviation: Estimate, tolerance: float) -> str:
