@@ -46,6 +46,13 @@ class Factors(eqx.Module):
         return jax.tree.map(lambda u, w: u * w if is_parameter(u) else u, self.u, self.w)
 
 
+def _check_factors(params):
+    if not isinstance(params, Factors):
+        raise TypeError(
+            f"Argument `params` must be equations.Factors, such as Factors.of(params), but {params!r} was given."
+        )
+
+
 class Spred(AbstractSignal):
     r"""A signal in the factors u, w of its parameters, with weight decay: L(u * w) + kappa (|u|^2 + |w|^2).
 
@@ -86,6 +93,7 @@ class Spred(AbstractSignal):
 
     def value(self, factors: Factors) -> Array:
         """The mean loss at the product and the decay, where the signal is that of a loss."""
+        _check_factors(factors)
         return self.signal.value(factors.product()) + self._decay(factors)
 
     @property
@@ -96,6 +104,5 @@ class Spred(AbstractSignal):
         return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
 
     def check(self, params):
-        if not isinstance(params, Factors):
-            raise TypeError(f"Argument `params` must be equations.Factors, but {params!r} was given.")
+        _check_factors(params)
         super().check(params)

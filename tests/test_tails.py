@@ -25,6 +25,9 @@ def test_the_root_for_gaussian_inputs(rate, batch_size, index):
 def test_the_root_in_closed_form():
     assert abs(tail_index([2.0, 0.5], [1 / 3, 2 / 3]) - 1) < 1e-12  # 2/3 + 1/3
     assert abs(tail_index([-3.0, 0.0], [1 / 9, 8 / 9]) - 2) < 1e-12
+    # Roots below one: E|A|^(1/2) = 1 at 4 with 1/3 and 1/4 with 2/3, E|A|^(1/4) = 1 at 16 and 1/16.
+    assert abs(tail_index([4.0, 0.25], [1 / 3, 2 / 3]) - 0.5) < 1e-12
+    assert abs(tail_index([16.0, 1 / 16], [1 / 3, 2 / 3]) - 0.25) < 1e-12
     assert tail_index([0.9, -0.5]) == float("inf")
     for wrong in ([2.0, 0.6], [np.nan], [], [[0.5]]):
         with pytest.raises(ValueError, match="Argument `multipliers`"):
@@ -37,7 +40,8 @@ def test_hill_on_a_pareto_distribution():
     samples = np.random.default_rng(0).pareto(3.0, size=20_000) + 1
     estimate = hill(samples, 500)
     assert abs(estimate.value - 3) < 4 * estimate.error and 0.1 < estimate.error < 0.2
-    for name, call in (("largest", lambda: hill(samples, 1)), ("samples", lambda: hill(np.zeros(9), 3))):
+    for name, call in (("largest", lambda: hill(samples, 1)), ("samples", lambda: hill(np.zeros(9), 3)),
+                       ("samples", lambda: hill(np.ones(9), 3))):  # fmt: skip
         with pytest.raises(ValueError, match=f"Argument `{name}`"):
             call()
 

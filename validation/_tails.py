@@ -63,7 +63,7 @@ def tail_index(multipliers: Any, weights: Any = None) -> float:
 def hill(samples: Any, largest: int) -> Estimate:
     """Hill's estimate of a tail index from the `largest` largest of |samples|, with its standard error beta/sqrt(largest).
 
-    The samples must be independent. (Hill 1975, Annals of Statistics 3)
+    The samples must be independent, and of a distribution without atoms. (Hill 1975, Annals of Statistics 3)
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
@@ -71,5 +71,9 @@ def hill(samples: Any, largest: int) -> Estimate:
     largest = integer("largest", largest, minimum=2, maximum=max(2, sizes.size - 1))
     if sizes.size <= largest or not (np.all(np.isfinite(sizes)) and sizes[largest] > 0):
         raise ValueError("Argument `samples` must hold more than `largest` finite numbers beside zero, but does not.")
+    if sizes[0] == sizes[largest]:
+        raise ValueError(
+            f"Argument `samples` must differ in their {largest + 1} largest sizes, but all of these are {sizes[0]:g}."
+        )
     value = 1 / np.mean(np.log(sizes[:largest] / sizes[largest]))
     return Estimate(value, value / largest**0.5)
