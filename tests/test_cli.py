@@ -97,6 +97,9 @@ def test_list_says_what_every_equation_says_of_itself(capsys):
     assert adam.formula.startswith("    d theta = -mu_hat") and adam.order.startswith("1")
     assert "Compagnoni et al. 2025, ICLR" in adam.sources
     assert "da Silva and Gazeau 2020, JMLR 21" in describe(exported()["adagrad"]).sources
+    assert {"isotropic", "labelnoise", "minibatch", "studentt"} <= set(blocks)
+    assert "Oja 1982, J. Math. Biol. 15" in blocks["oja"] and "1992, Neural Networks 5" in blocks["bcm"]
+    assert "while of the parameters one cannot" in blocks["amsgrad"] and "cannot tell" in blocks["nadam"]
     assert {"oja", "spred", "syre", "regularised"} <= set(blocks) and "C w - (w^T C w) w" in blocks["oja"]
     assert describe(exported()["sgd"]).sources == ("Li, Tai and E 2019, JMLR 20(40)", "Smith et al. 2021, ICLR")
 
@@ -133,6 +136,8 @@ def test_a_docstring_without_its_parts_is_refused():
     [
         (("--equation", "adm"), "Did you mean 'adam'?"),
         (("--equation", "xyzzy"), "but 'xyzzy' was given.\n"),
+        (("--equation", "volumized"), "but 'volumized' was given, which goes around one"),
+        (("--equation", "spred"), "the options --weight-decay and --schedule, all else is for Python"),
         (("--paths", "0"), "Argument `paths` must be an integer of at least 1"),
         (("--equation", "modified"), "must be one of adagrad, adam, "),
         (("--learning-rate", "-1"), "Argument `learning_rate` must be a positive finite number, but -1.0 was given"),

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import equations
 from equations import AbstractEquation, AbstractSignal, Modified, Objective, Regularised
+from equations._noise import AbstractGradientNoise
 from equations._wrapped import AbstractWrapped
 
-# Li, Tai and E 2019, JMLR 20(40); Compagnoni et al. 2025, ICLR
+# Li, Tai and E 2019, JMLR 20(40); Compagnoni et al. 2025, ICLR; Oja 1982, J. Math. Biol. 15
 _NAME = r"(?:(?:da|de|van|von) )?[A-Z]\w*"
 _NAMES = rf"{_NAME}(?:(?:, {_NAME})* and {_NAME}| et al\.)?"
-_VENUE = r"[A-Za-z]+(?::[\w.]*\w)?(?: \d[\w()]*| workshop)?"
+_VENUE = r"(?:(?:[A-Z][a-z]*\.? )+\d|[A-Za-z]+(?::[\w.]*\w| \d| workshop)?)(?:(?<= \d)\w*(?:\(\w+\))?)?"
 _CITATION = re.compile(rf"{_NAMES} (?:19|20)\d\d, {_VENUE}")
 
 
@@ -77,6 +78,13 @@ def signals() -> dict[str, Any]:
     kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and issubclass(kind, AbstractSignal)]
     functions = (equations.regularised, equations.syre)
     return {kind.__name__.lower(): kind for kind in (*kinds, *functions) if kind not in plain}
+
+
+def noise_models() -> dict[str, Any]:
+    """The noise models, by their names in lower case."""
+    kinds = [kind for kind in vars(equations).values() if isinstance(kind, type)]
+    return {kind.__name__.lower(): kind for kind in kinds
+            if issubclass(kind, AbstractGradientNoise) and not inspect.isabstract(kind)}  # fmt: skip
 
 
 def algorithms() -> dict[str, type[AbstractEquation]]:

@@ -24,7 +24,8 @@ class Compare:
     """
 
     equation: tuple[str, ...] = ("sgd", "momentum", "adam")
-    """Names of the algorithms, compared one after the other."""
+    """Names of the algorithms, compared one after the other; what goes around them, but for decay and schedule, is for
+    Python."""
     learning_rate: float | None = None
     """Learning rate; by default 0.1 for sgd, 0.01 for momentum and adagrad, 0.001 for all others."""
     batch_size: int = 32
@@ -54,11 +55,17 @@ class Compare:
 
 
 def _lookup(name: str) -> type:
-    from ._catalogue import algorithms
+    from ._catalogue import algorithms, exported, signals
 
     known, plain = algorithms(), name.lower().replace("_", "").replace("-", "")
     if plain in known:
         return known[plain]
+    if plain in exported() or plain in signals():
+        raise ValueError(
+            f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given, which goes around one "
+            "or is descended by one: decay and schedules are the options --weight-decay and --schedule, all else is for "
+            "Python."
+        )
     near = difflib.get_close_matches(plain, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
@@ -87,7 +94,7 @@ def _composed(equation, options: Compare):
 
 def run_list() -> None:
     """The command `traindyn list`."""
-    from ._catalogue import algorithms, describe, exported, signals
+    from ._catalogue import algorithms, describe, exported, noise_models, signals
 
     around = {name: kind for name, kind in exported().items() if name not in algorithms()}
     for kinds, title in ((algorithms(), ""), (around, "Around any of these:\n")):
@@ -96,6 +103,9 @@ def run_list() -> None:
             print(f"{name}\n{describe(kind)}\n")
     print("What any of these descends, in place of the gradient of a loss or beside it:\n")
     for name, kind in sorted(signals().items()):
+        print(f"{name}\n{describe(kind, ('summary',))}\n")
+    print("The noise of its gradient, as `noise_model`:\n")
+    for name, kind in sorted(noise_models().items()):
         print(f"{name}\n{describe(kind, ('summary',))}\n")
 
 
