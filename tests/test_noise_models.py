@@ -457,6 +457,22 @@ def test_mean_square_is_that_of_the_examples(layers):
     assert ("f64[11,8,16]" in str(whole)) == (layers == "shared")  # no per-example gradient of a dense layer
 
 
+@pytest.mark.parametrize(
+    "layer, shape",
+    [(lambda w, x: x @ w, (4, 3)), (lambda w, x: w.T @ x, (4, 3)), (lambda w, x: w @ x, (3, 4)),
+     (lambda w, x: x @ w.T, (3, 4))],
+    ids=["x @ W", "W.T @ x", "W @ x", "x @ W.T"],
+)  # fmt: skip
+def test_mean_square_of_products_either_way(layer, shape):
+    """The outer product of the gradient in the order of the weights' axes, as products of squares."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    w, data = jax.random.normal(keys[0], shape), jax.random.normal(keys[1], (7, 4))
+    objective = Objective(lambda w, x: jnp.sum(jnp.tanh(layer(w, x)) * jnp.arange(1.0, 4.0)), data)
+    each = np.stack([np.asarray(jax.grad(lambda w, x=x: objective.loss(w, x))(w)) for x in data])
+    np.testing.assert_allclose(mean_square(objective, w), np.mean(each**2, axis=0), rtol=1e-12)
+    assert "f64[7,3,4]" not in str(jax.make_jaxpr(lambda w: mean_square(objective, w))(w))
+
+
 def test_label_noise_needs_labels_of_their_own():
     bare = Objective(lambda w, x: jnp.dot(w, x) ** 2, jnp.ones((5, 2)))
     with pytest.raises(ValueError, match="`labels` must find the labels, .* as one of its arrays"):
