@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 from mutants.decayed import SameDecay
 
 from dynamics import train
@@ -26,6 +28,7 @@ from equations import (
     modified,
     scheduled,
 )
+from equations._adaptive import AbstractAdaptive
 from equations._increment import Increment
 from validation import orders
 
@@ -356,3 +359,61 @@ def test_with_momentum_it_is_not_monotone():
     # E u^2 differs from its limit by a relative 1/steps, for the second moment is itself an average of as many numbers.
     assert abs(found[-1] - last) < 4 * error[-1] + 3 * last / steps
     assert found[1] > 4 * found[-1]
+
+
+class NotCentral(RMSProp):
+    """Goes on from the twin's second moment as it is, m^2 included."""
+
+    def resumed(self, params, memory):
+        return AbstractAdaptive.resumed(self, params, memory)
+
+
+def resumed_and_stepped(equation):
+    """The state after three steps of the algorithm: from the memory of its twin, and by the equation's own `step`."""
+    params, twin = START, equation.twin()
+    memory, state = twin.init(params), equation.init(params)
+    for k, gradient in enumerate(([1.0, -2.0], [0.5, 3.0], [-0.3, 0.7])):
+        gradient = jnp.asarray(gradient)
+        state = equation.step(k * equation.learning_rate, state, gradient)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory = twin.update(gradient, memory, params)
+        params = params + updates
+    return [ravel_pytree(found)[0] for found in (equation.resumed(params, memory), state)]
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_state_of_the_twin_is_one_of_the_equation(name):
+    np.testing.assert_allclose(*resumed_and_stepped(FAMILY[name]), rtol=1e-12)
+
+
+def test_a_state_that_is_not_the_own_is_seen():
+    central = FAMILY["rmsprop_centered"]
+    mutant = NotCentral(**{f.name: getattr(central, f.name) for f in dataclasses.fields(central)})
+    assert np.max(np.abs(np.subtract(*resumed_and_stepped(mutant)))) > 0.01
+
+
+class OtherNames(Adam):
+    """Its memory goes by a name that is not Optax's."""
+
+    def init(self, params):
+        state = super().init(params)
+        return Renamed(params, state.mu, state.nu)
+
+
+class Renamed(eqx.Module):
+    params: PyTree
+    average: PyTree
+    nu: PyTree
+
+
+def test_a_memory_by_another_name_is_refused():
+    adam = OtherNames(0.1)
+    with pytest.raises(ValueError, match="Argument `memory` must have .* remembers, average, nu, but average is not"):
+        adam.resumed(START, adam.twin().init(START))
+
+
+def test_the_order_that_amsgrad_claims():
+    """1/2 of variances where there is noise, as measured above, and not 1; without any it has order 1 of all."""
+    noisy, still = AMSGrad(0.1, 2), AMSGrad(0.1)
+    measures = ("mean", "second moment", "variance/eta")
+    assert [noisy.claim(m) for m in measures] == [1.0, 1.0, 0.5] and [still.claim(m) for m in measures] == [1.0] * 3

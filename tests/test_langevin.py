@@ -166,3 +166,19 @@ def test_too_much_friction(unchecked):
         UnderdampedLangevin(0.2, friction=2.0).rescaled(2.0)
     with pytest.raises(ValueError, match="Argument `temperature` must be"):
         Langevin(0.1, temperature=-1.0)
+
+
+class Vanishing(Langevin):
+    """Variances that vanish with the learning rate, as without heat."""
+
+    def variance_scale(self):
+        return self.learning_rate
+
+
+@pytest.mark.parametrize("kind, stays", [(Langevin, True), (UnderdampedLangevin, True), (Vanishing, False)])
+def test_the_scale_of_variances_is_that_of_the_exact_ones(kind, stays):
+    """In a bowl Var is T/h but for the learning rate, T/(h (1 - eta h/2)), so that it stays as eta -> 0."""
+    exact = [T / (1 - eta / 2) for eta in (0.1, 0.01)]
+    scales = [float(kind(eta, temperature=T).variance_scale()) for eta in (0.1, 0.01)]
+    ratio = exact[0] / exact[1] * scales[1] / scales[0]
+    assert (abs(ratio - 1) < 0.06) == stays, ratio
