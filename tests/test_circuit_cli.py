@@ -59,6 +59,7 @@ TINY = Times(duration=0.1, propagation=0.01, plasticity=1.0, decay=500.0, count=
 
 
 @pytest.mark.filterwarnings("ignore:delay / duration")  # of a wrong one, which the numbers reject
+@pytest.mark.slow
 def test_circuits_that_learn(monkeypatch):
     """What is recorded of a run, which a delay of half a stimulus reaches as seconds."""
     used, solve = [], validation._circuit_run.solve

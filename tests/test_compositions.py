@@ -68,20 +68,28 @@ def factors():
 # Schedules
 
 
+def counted():
+    """The factor of each step as Optax has it at a count, in float32."""
+    with jax.numpy_dtype_promotion("standard"):
+        return np.asarray(jax.vmap(WARM)(jnp.arange(STEPS, dtype=jnp.int32)), float)
+
+
 def test_warm_up_on_a_quadratic_is_exact():
-    """The algorithm: a product over steps; the equation: the exponential of the integral; their times: sums of rates."""
+    """The algorithm: a product over steps; the equation: the exponential of the integral; their times: sums of rates.
+
+    To float32, in which Optax computes a warm-up."""
     still, start = at_rest()[0], jnp.array([1.0, -2.0])
-    each, inside = factors()
+    each, inside = counted(), factors()[1]
     rule = scheduled(SGD(ETA), WARM)
     run, flow = (side(rule, still, start, steps=STEPS, save_every=10) for side in (train, solve))
     discrete = start * np.prod(1 - ETA * each[:, None] * CURVATURES, axis=0)
     continuous = start * np.exp(-ETA * inside.mean(1).sum() * CURVATURES)
-    np.testing.assert_allclose(run.final[0], discrete, rtol=1e-13)
+    np.testing.assert_allclose(run.final[0], discrete, rtol=1e-7)
     np.testing.assert_allclose(flow.final[0], continuous, rtol=1e-6)
     times = ETA * np.concatenate([[0], np.cumsum(each)])[::10]
-    np.testing.assert_allclose(run.times, times, rtol=1e-13)
-    np.testing.assert_allclose(flow.times, times, rtol=1e-13)
-    np.testing.assert_allclose(flow.to_xarray()["time"], times, rtol=1e-13)
+    np.testing.assert_allclose(run.times, times, rtol=1e-7)
+    np.testing.assert_allclose(flow.times, times, rtol=1e-7)
+    np.testing.assert_allclose(flow.to_xarray()["time"], times, rtol=1e-7)
     assert abs(discrete / continuous - 1).max() > 1e-3  # the two are told apart
 
 
@@ -294,6 +302,8 @@ def said(equation, without=SCANS):
         "velocity": lambda: equation.velocity(t, state, params),
         "bounded": lambda: None,  # in the kick
         "check_noise": lambda: None,  # in the check
+        "delayed": lambda: None,  # of streams of stimuli, which need a dynamics in time
+        "check_step": lambda: None,
     }
     contract = {
         name for kind in (AbstractEquation, AbstractDynamics) for name in [*vars(kind), *kind.__dataclass_fields__]
@@ -541,5 +551,5 @@ def test_a_schedule_that_was_asked_for_is_kept_under_jit():
         changed = eqx.tree_at(lambda e: e.learning_rate, rule, rate)
         return train(changed, still, jnp.ones(2), steps=STEPS, save_every=STEPS).final[0]
 
-    each, _ = factors()
-    np.testing.assert_allclose(final(0.05), np.prod(1 - 0.05 * each[:, None] * CURVATURES, axis=0), rtol=1e-12)
+    each = counted()
+    np.testing.assert_allclose(final(0.05), np.prod(1 - 0.05 * each[:, None] * CURVATURES, axis=0), rtol=1e-7)  # float32

@@ -544,6 +544,7 @@ def by_densities(log_density, states):
     return np.array([one(path) for path in states])
 
 
+@pytest.mark.slow
 def test_stationary_adam_and_schedules():
     """Adam at its frozen second moment, by the commuting formula for the momentum b1; schedules at their end."""
     eta, b1, c = 0.01, 0.9, 0.25

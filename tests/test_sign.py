@@ -99,6 +99,7 @@ def test_mutants_have_no_order(name):
     assert np.all(np.abs(np.subtract(found, 1)) > 0.5)
 
 
+@pytest.mark.slow
 def test_no_scale_is_no_noise():
     """The mean sign is the sign, at zero too, and the limit of small scales; a run is that without noise."""
     signs, loss = jnp.array([1.0, -1e-3, 0.0, 1e-9]), Objective(lambda w, e: 0.5 * e * jnp.sum(w**2), jnp.ones(1))
