@@ -552,4 +552,6 @@ def test_a_schedule_that_was_asked_for_is_kept_under_jit():
         return train(changed, still, jnp.ones(2), steps=STEPS, save_every=STEPS).final[0]
 
     each = counted()
-    np.testing.assert_allclose(final(0.05), np.prod(1 - 0.05 * each[:, None] * CURVATURES, axis=0), rtol=1e-7)  # float32
+    np.testing.assert_allclose(
+        final(0.05), np.prod(1 - 0.05 * each[:, None] * CURVATURES, axis=0), rtol=1e-7
+    )  # float32
