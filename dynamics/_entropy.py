@@ -191,19 +191,27 @@ def _ensemble_change(equation, states, ok) -> Array:
     """The change of ln p in each step, p the Gaussian of the paths that are ok, `(paths, steps)`."""
     flat = np.asarray(jax.vmap(jax.vmap(lambda s: ravel_pytree(coordinates(equation, s)[0])[0]))(states))
     good, size = flat[ok], flat.shape[-1]
-    densities = np.empty(flat.shape[:2])
-    for save in range(flat.shape[1]):
-        mean, covariance = good[:, save].mean(axis=0), np.cov(good[:, save].T, ddof=1).reshape(size, size)
-        spread = np.sqrt(np.diagonal(covariance))
-        values = np.linalg.eigvalsh(covariance / np.outer(spread, spread)) if np.all(spread > 0) else np.zeros(1)
-        if len(good) <= 2 * size or not values.min() > 1e2 * size * np.finfo(flat.dtype).eps:
-            raise ValueError(
-                "Argument `density` must not be 'ensemble' where the paths have no density, as at their common start "
-                f"(`burn_in` leaves steps out): {len(good)} paths in {size} dimensions, {save} steps after the burn-in."
-            )
-        rest = np.linalg.solve(np.linalg.cholesky(covariance), (flat[:, save] - mean).T)
-        densities[:, save] = -0.5 * np.sum(rest**2, axis=0) - np.linalg.slogdet(covariance)[1] / 2
-    return jnp.asarray(np.diff(densities, axis=1))
+
+    def without_density(save):
+        return ValueError(
+            "Argument `density` must not be 'ensemble' where the paths have no density, as at their common start "
+            f"(`burn_in` leaves steps out): {len(good)} paths in {size} dimensions, {save} steps after the burn-in."
+        )
+
+    if len(good) <= 2 * size:
+        raise without_density(0)
+    centred = np.moveaxis(flat - good.mean(axis=0), 0, -1)  # (saves, size, paths)
+    some = centred[..., ok]
+    covariance = some @ np.swapaxes(some, 1, 2) / (len(good) - 1)
+    spread = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    unit = np.where(spread > 0, spread, 1)
+    values = np.linalg.eigvalsh(covariance / (unit[:, :, None] * unit[:, None, :]))
+    thin = ~(values.min(axis=1) > 1e2 * size * np.finfo(flat.dtype).eps)
+    if np.any(thin):
+        raise without_density(np.argmax(thin))
+    rest = np.linalg.solve(np.linalg.cholesky(covariance), centred)
+    densities = -0.5 * np.sum(rest**2, axis=1) - np.linalg.slogdet(covariance)[1][:, None] / 2
+    return jnp.asarray(np.diff(densities, axis=0).T)
 
 
 def stochastic_step(local: Local, t, before, after, dt, regularization) -> Array:

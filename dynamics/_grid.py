@@ -3,23 +3,11 @@
 import math
 from typing import NamedTuple
 
-import jax
-
 from equations import AbstractDynamics
-from equations._checks import positive
+from equations._checks import seconds
 from equations._stream import AbstractStream
 
 _ROUNDING = 1e-6  # relative; 0.05/0.001 is no integer in floating point
-
-
-def seconds(name: str, value) -> float:
-    """A positive time as a plain number, since numbers of steps follow from it before anything is traced."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"Argument `{name}` must be known before tracing, since it fixes numbers of steps, but {value!r} was given."
-        )
-    positive(name)(value)
-    return float(value)
 
 
 def whole(ratio: float) -> int | None:

@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from equations._checks import LARGEST, choice, integer
+from equations._checks import LARGEST, choice, integer, seconds
 from equations._signal import _examples
 from equations._stream import AbstractStream, Stimulus
 
 from ._ensemble import check_key
-from ._grid import seconds
 from ._sampling import Sampler
 
 SAMPLINGS = ("with_replacement", "shuffled")

@@ -2,6 +2,7 @@
 
 import numbers
 import operator
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -52,6 +53,16 @@ def positive(name: str):
 def nonnegative(name: str):
     """A field converter: a finite number, zero or more."""
     return lambda value: number(name, value, allowed="a finite number, zero or more", test=lambda x: x >= 0)
+
+
+def seconds(name: str, value, allowed: Callable = positive) -> float:
+    """A time as a plain number that `allowed` lets pass: numbers of steps follow from it before anything is traced."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"Argument `{name}` must be known before tracing, since it fixes numbers of steps, but {value!r} was given."
+        )
+    allowed(name)(value)
+    return float(value)  # not the array, which may be of single precision
 
 
 def decay(name: str):

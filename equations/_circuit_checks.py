@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from ._checks import integer, nonnegative, positive
+from ._checks import integer, nonnegative, positive, seconds
 from ._circuit_state import Weights
 from ._stream import AbstractStream
 
@@ -33,12 +33,7 @@ def optional_time(name: str):
 
 def delay_time(value) -> float:
     """A field converter: a plain number of seconds, zero or more, known before tracing."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"Argument `delay` must be known before tracing, since it fixes a number of steps, but {value!r} was given."
-        )
-    nonnegative("delay")(value)
-    return float(value)
+    return seconds("delay", value, nonnegative)
 
 
 def optional_noise(value) -> Array | None:

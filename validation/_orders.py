@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from dynamics._ensemble import check_equation, check_key, check_params, dynamic_numbers, guard_traced
 from dynamics._solve import check_solver
 from equations import AbstractEquation, AbstractSignal
-from equations._checks import choice, integer, number
+from equations._checks import choice, integer, nonnegative, positive
 from equations._increment import Increment
 from equations._signal import is_parameter
 
@@ -100,8 +100,8 @@ def orders(
     rates = _check_rates(learning_rates)
     paths, substeps = integer("paths", paths, minimum=2), integer("substeps", substeps, maximum=64)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
-    time = float(number("time", time, allowed="a positive finite number", test=lambda x: x > 0))
-    transient = float(number("transient", transient, allowed="a finite number, zero or more", test=lambda x: x >= 0))
+    time = float(positive("time")(time))
+    transient = float(nonnegative("transient")(transient))
     quiet = equation.batch_size is None and not equation.random
     if quiet and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
         raise ValueError(

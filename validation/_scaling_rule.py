@@ -12,7 +12,7 @@ from dynamics._ensemble import check_equation, check_key, check_params
 from dynamics._trajectory import title as words
 from equations import AbstractEquation, AbstractSignal, Modified, Momentum, modified
 from equations._adaptive import AbstractAveraging
-from equations._checks import choice, decay, integer, number
+from equations._checks import choice, decay, integer, positive
 from equations._increment import Increment
 from equations._slaved import Slaved
 from equations._wrapped import AbstractWrapped
@@ -141,7 +141,7 @@ def scaling_rule(
     if not isinstance(batch_sizes, list | tuple | np.ndarray) or len(batch_sizes) == 0:
         raise TypeError(f"Argument `batch_sizes` must hold at least one integer, but {batch_sizes!r} was given.")
     steps, paths = integer("steps", steps), integer("paths", paths, minimum=2)
-    tolerance = float(number("tolerance", tolerance, allowed="a positive finite number", test=lambda x: x > 0))
+    tolerance = float(positive("tolerance")(tolerance))
     params = check_params(params)
     observe = observables(observe, objective, params)
     key = check_key(key, True)
