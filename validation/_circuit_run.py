@@ -11,6 +11,7 @@ from dynamics import solve, stimuli
 from equations import Circuit
 
 from ._circuit_data import Task
+from ._plain import plain
 
 _RECORDS = 24
 
@@ -48,19 +49,8 @@ class Run:
     surface: np.ndarray | None = None
 
     def to_dict(self) -> dict:
-        """Plain numbers and lists; of a cosine that does not exist None."""
-        plain = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "surface"
-        }  # fmt: skip
-        return {
-            name: _plain(value.tolist() if isinstance(value, np.ndarray) else value) for name, value in plain.items()
-        }
-
-
-def _plain(value):
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        """Plain numbers and lists, without the surface; of a cosine that does not exist None."""
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "surface"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +62,7 @@ class Law:
     error: np.ndarray
 
     def to_dict(self) -> dict:
-        return {name: value.tolist() for name, value in dataclasses.asdict(self).items()}
+        return plain(dataclasses.asdict(self))
 
 
 EDGE = 1.5
@@ -80,7 +70,7 @@ _GRID = 61
 
 
 def learn(task: Task, times: Times, rule: str, hidden: tuple[int, ...], paths: int, key, delay=0.0, draw=False) -> Run:
-    """Circuits of one rule from random weights of their own: `paths` runs, all with the same first weights."""
+    """Circuits of one rule: `paths` runs from the same random weights, each with stimuli of its own."""
     circuit = Circuit(
         layers=(task.x.shape[1], *hidden, task.y.shape[1]), feedback=rule, tau_propagation=times.propagation,
         tau_plasticity=times.plasticity, tau_decay=times.decay, delay=delay * times.duration,
@@ -110,7 +100,7 @@ def learn(task: Task, times: Times, rule: str, hidden: tuple[int, ...], paths: i
 
 
 def step_length(times: Times) -> float:
-    """The largest step of at most half the propagation time that divides a stimulus into an even number of steps."""
+    """The largest step of at most half the propagation time that divides a stimulus, and so a tenth of it, evenly."""
     return times.duration / (10 * math.ceil(times.duration / (5 * times.propagation)))
 
 

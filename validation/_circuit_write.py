@@ -7,7 +7,8 @@ import numpy as np
 
 from ._circuit_data import Task
 from ._circuit_run import EDGE, Law, Run
-from ._page import finish, svg, versions, write_page
+from ._page import finish, svg, write_page
+from ._plain import versions
 
 _COLOURS = {"SGD": "0.35", "FA": "#0072b2", "DFA": "#009e73", "KP": "#d55e00"}
 
@@ -125,7 +126,7 @@ def summary(runs: dict[str, list[Run]], law: Law | None) -> str:
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
 
 
-def _plain(value) -> str | float | int:
+def _words(value) -> str | float | int:
     """A setting as the page shows it: a sequence without Python's brackets and quotes."""
     if not isinstance(value, tuple):
         return value
@@ -155,7 +156,7 @@ def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law
     }
     return write_page(
         folder, "circuit.html.jinja", document,
-        configuration={name: _plain(value) for name, value in configuration.items()},
+        configuration={name: _words(value) for name, value in configuration.items()},
         versions=document["versions"], figures=figures, summary=summary(runs, law),
         sweep_delay=configuration["sweep delay"],
     )  # fmt: skip

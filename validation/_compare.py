@@ -19,12 +19,13 @@ from dynamics._ensemble import (
 )
 from dynamics._solve import check_solver, check_velocity
 from dynamics._train import draws
-from dynamics._trajectory import hyperparameters, title, version
+from dynamics._trajectory import hyperparameters, title
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer
 from equations._signal import is_parameter
 
 from ._observables import observables
+from ._plain import plain, versions
 from ._statistics import Moment, moments
 from ._table import table
 
@@ -79,21 +80,13 @@ class Comparison:
             "times": self.times.tolist(),
             "observables": {
                 name: {
-                    statistic: {
-                        part: {"value": _plain(estimate.value), "standard_error": _plain(estimate.error)}
-                        for part, estimate in moment._asdict().items()
-                    }
+                    statistic: {part: plain(estimate) for part, estimate in moment._asdict().items()}
                     for statistic, moment in statistics.items()
                 }
                 for name, statistics in self.moments.items()
             },
-            "versions": {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__},
+            "versions": versions(),
         }
-
-
-def _plain(values: np.ndarray) -> list:
-    finite = np.isfinite(values)
-    return values.tolist() if finite.all() else np.where(finite, values, None).tolist()
 
 
 def compare(

@@ -8,6 +8,8 @@ from jaxtyping import PyTree
 from dynamics._trajectory import hyperparameters
 from equations import AbstractEquation
 
+from ._plain import plain
+
 LARGEST_CORRECTION = 1.0  # of a slow manifold, over the memory: beyond it there is none
 VECTORS = ("backward_error", "time_renormalized", "time_asymmetry")
 
@@ -95,12 +97,6 @@ class Irreversibility:
 
     def to_dict(self) -> dict:
         """Plain dicts, numbers and strings, without the vectors; NaN (at a point where phi does not change) is None."""
-
-        def plain(value):
-            if isinstance(value, dict):
-                return {name: plain(part) for name, part in value.items()}
-            return None if isinstance(value, float) and not math.isfinite(value) else value
-
         fields = ("phi", "values", "standard_errors", "distances", "distance_errors", "curl", "batches", "enumerated")
         return {
             "equation": type(self.equation).__name__,

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ._irreversibility_report import VECTORS
-from ._page import finish, svg, versions, write_page
+from ._page import finish, svg, write_page
+from ._plain import versions
 
 _NAMES = (*VECTORS, "entropy_production")
 _STYLE = dict(zip(_NAMES, (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"), ("#cc79a7", "D")), strict=True))

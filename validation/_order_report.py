@@ -3,17 +3,15 @@
 import dataclasses
 from typing import Any
 
-import diffrax as dfx
-import jax
 import numpy as np
 
-from dynamics._trajectory import hyperparameters, title, version
+from dynamics._trajectory import hyperparameters, title
 from equations import AbstractEquation
 from equations._wrapped import AbstractWrapped
 
-from ._compare import _plain
 from ._order_fit import Sweep
 from ._order_table import table
+from ._plain import plain, versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +81,6 @@ class Orders:
 
     def to_dict(self) -> dict:
         """Plain dicts, lists, numbers and strings; NaN and infinity are None."""
-
-        def plain(value):
-            if isinstance(value, tuple):  # an Estimate
-                return {"value": _plain(value.value), "standard_error": _plain(value.error)}
-            if isinstance(value, np.ndarray):
-                return _plain(value)
-            return value if isinstance(value, int | str) or np.isfinite(value) else None
-
         return {
             "equation": self.name,
             "hyperparameters": hyperparameters(self.equation),
@@ -99,7 +89,7 @@ class Orders:
             "transient": self.transient,
             "remainder": self.remainder,
             **{
-                field: getattr(self, field).tolist() if field == "steps" else _plain(getattr(self, field))
+                field: getattr(self, field).tolist() if field == "steps" else plain(getattr(self, field))
                 for field in ("learning_rates", "steps", "step_lengths", "sharpness", "failed")
             },
             "observables": {
@@ -112,5 +102,5 @@ class Orders:
                 }
                 for name, measures in self.sweeps.items()
             },
-            "versions": {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__},
+            "versions": versions(),
         }

@@ -31,16 +31,6 @@ def finish(ax, title: str, x: str, y: str, legend: bool = True) -> None:
         ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
 
 
-def versions() -> dict[str, str]:
-    """What made the numbers."""
-    import diffrax as dfx
-    import jax
-
-    from dynamics._trajectory import version
-
-    return {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__}
-
-
 def write_page(folder: Path, template: str, document: dict, **context) -> dict[str, Path]:
     """Writes `report.html` and `results.json` into a folder that exists, each whole or not at all.
 

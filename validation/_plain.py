@@ -1,0 +1,29 @@
+"""Results as plain values, which JSON can hold."""
+
+import math
+
+import diffrax as dfx
+import jax
+import numpy as np
+
+from dynamics._trajectory import version
+
+from ._statistics import Estimate
+
+
+def plain(value):
+    """Dicts, lists, numbers and strings: an array as lists, an `Estimate` as a dict; NaN and infinity are None."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, Estimate):
+        return {"value": plain(value.value), "standard_error": plain(value.error)}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def versions() -> dict[str, str]:
+    """What made the numbers."""
+    return {"traindyn": version(), "jax": jax.__version__, "diffrax": dfx.__version__}
