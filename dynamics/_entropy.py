@@ -126,7 +126,13 @@ def entropy_production(
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
     medium = _medium(equation, signal, states, times, dt, route, regularization)
     ok = np.asarray(trajectory.ok)
-    if not np.all(np.isfinite(np.asarray(medium)[ok])):
+    lost = np.flatnonzero(~np.isfinite(np.asarray(medium)[ok]).all(axis=0))
+    if 0 < lost.size < medium.shape[1] and lost[-1] < lost.size:
+        raise ValueError(
+            f"Argument `burn_in` must be at least {burn_in + lost.size} for these paths, since before the drift is not "
+            f"finite or the noise singular, as where a second moment is empty, but {burn_in} was given."
+        )
+    if lost.size:
         raise ValueError(
             "Argument `regularization` must be positive where the noise does not reach every direction of the state, but "
             f"{float(regularization):g} was given."

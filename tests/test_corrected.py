@@ -12,7 +12,7 @@ import scipy.linalg
 from oracles import LinearRegression
 
 from dynamics import solve
-from equations import SGD, Momentum, Objective, scheduled
+from equations import SGD, Diagonal, Momentum, Objective, modified, scheduled
 from equations._signal import is_parameter
 from validation import corrected, orders
 from validation._digits import cross_entropy, digits_problem
@@ -79,6 +79,7 @@ def test_each_force_makes_the_full_batch_run_second_order(force):
 def test_ito_and_stratonovich():
     """Independent batches. Mutant: -eta grad phi in the Itô drift."""
     sgd, force = SGD(0.1, 2), "time_asymmetry"
+    assert corrected(sgd, force).claim("mean") == 2  # what `orders` judges by
     slopes = {
         "the equation alone": slope(sgd),
         "Itô, full-batch force": slope(corrected(sgd, force)),
@@ -114,6 +115,15 @@ def test_the_minibatch_force_on_linear_regression():
     assert np.linalg.norm(mutant - right) > 1e-3 * np.linalg.norm(right)
 
 
+@pytest.mark.slow
+def test_orders_knows_the_claim():
+    """Order 2 of the mean; `orders` rejects the mutant, -eta grad phi in the Itô drift, which has order 1."""
+    mutant = corrected(SGD(0.1, 2), "time_asymmetry", batches="minibatch")
+    report = orders(mutant, PROBLEM.objective, PROBLEM.start, time=1.2, learning_rates=[0.1, 0.05, 0.025])
+    print(f"\n{report}")
+    assert report.verdict["parameters"]["mean"] == "fails"
+
+
 def test_shuffled_epochs():
     """At epoch ends the minibatch force is the drift. Mutant: that of the full batch."""
     sgd, force, epoch = SGD(0.1, 2, "shuffled"), "time_asymmetry", lambda eta: (epoch_matrix(eta), 3)
@@ -138,6 +148,13 @@ def test_wrong_arguments(unchecked):
         corrected(Momentum(0.1))
     with pytest.raises(ValueError, match="Argument `equation` must be without memory"):
         corrected(scheduled(SGD(0.1), lambda step: 1.0 / (1.0 + step)))
+    for equation in (corrected(SGD(0.1)), modified(SGD(0.1))):
+        with pytest.raises(ValueError, match="Argument `equation` must be a leading equation, of order 1"):
+            corrected(equation)
+    with pytest.raises(
+        ValueError, match="Argument `reading` must be 'ito' unless the noise has the columns of minibatches"
+    ):
+        corrected(SGD(0.1, 2, noise_model=Diagonal()), reading="stratonovich")
     with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
         solve(corrected(SGD(0.1)), None, PROBLEM.start, steps=1)
     with pytest.raises(ValueError, match="Argument `batch_size` must be at most the number of examples, 6"):

@@ -125,6 +125,10 @@ def test_the_clock_and_paths_that_failed(chain):
     failed = eqx.tree_at(lambda t: t.ok, run, run.ok.at[1].set(False))
     entropies = entropy_production(driven, None, failed).medium
     assert np.all(np.isnan(entropies[1])) and np.all(entropies[0] == whole[0])
+    # As Adam's equation where it starts: no regularisation mends an empty second moment.
+    empty = eqx.tree_at(lambda t: t.states, run, run.states.at[:, :2].set(np.nan))
+    with pytest.raises(ValueError, match="Argument `burn_in` must be at least 2 for these paths"):
+        entropy_production(driven, None, empty)
 
 
 def test_the_ensemble_is_that_of_the_paths_that_are_well(chain):

@@ -114,6 +114,17 @@ def test_identities_of_gradient_and_hessian():
     assert abs(ROTATION.check(DATA, LINEAR).symmetric) < 1e-12 and abs(LAYERS.check(DATA, RELU).symmetric - 1) < 1e-12
 
 
+def test_channels_of_convolutions():
+    """Their kernels have further axes, here as long as the width, and their biases too."""
+    net = [eqx.nn.Conv1d(*width, 3, dtype=jnp.float64, key=KEY) for width in ((1, 3), (3, 2))]
+    convolved = Objective(lambda net, x: jnp.sum(net[1](jax.nn.relu(net[0](x))) ** 2), draw(12, 4, 1, 8))
+    kernel, outgoing = (lambda net: net[0].weight), (lambda net: [net[1].weight])
+    channels = Symmetry.between(lambda net: [kernel(net), net[0].bias], outgoing, jnp.eye(3))
+    assert channels.check(convolved, net).holds
+    with pytest.raises(ValueError, match="Arguments `incoming` and `outgoing` must give every array once"):
+        Symmetry.between(lambda net: [kernel(net), kernel(net)], outgoing, jnp.eye(3)).charge(net)
+
+
 def test_orbits_of_phi():
     """An orthogonal symmetry keeps phi; another breaks it at the rate -E[g_B . A g_B]/2, and one point has the least."""
     sgd = SGD(0.1, 2)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from dynamics._ensemble import check_equation, dynamic_numbers
-from equations import AbstractDynamics, AbstractEquation
+from equations import AbstractDynamics, AbstractEquation, Minibatch
 from equations._checks import choice
 from equations._increment import Increment
 from equations._series import moved
@@ -57,11 +57,21 @@ def corrected(
             "Argument `equation` must be without memory and affine in the gradient, as SGD is, but "
             f"{type(equation).__name__} was given; modified(equation) knows the others."
         )
+    if equation.claim("mean") > 1:
+        raise ValueError(
+            "Argument `equation` must be a leading equation, of order 1, but one that is corrected already, "
+            f"{type(equation).__name__}, was given."
+        )
     check_batches_only(equation)
+    reading = choice("reading", reading, ("ito", "stratonovich"))
+    if reading == "stratonovich" and equation.random and not isinstance(equation.gradient_noise, Minibatch):
+        raise ValueError(
+            "Argument `reading` must be 'ito' unless the noise has the columns of minibatches, for which 'stratonovich' is "
+            f"derived, but {equation.gradient_noise!r} was given."
+        )
     return Corrected(
         equation.learning_rate, equation.batch_size, equation.sampling, equation=equation,
-        force=choice("force", force, VECTORS), over=choice("batches", batches, ("full", "minibatch")),
-        reading=choice("reading", reading, ("ito", "stratonovich")),
+        force=choice("force", force, VECTORS), over=choice("batches", batches, ("full", "minibatch")), reading=reading,
     )  # fmt: skip
 
 
@@ -72,8 +82,6 @@ class Corrected(AbstractEquation):
     force: str = eqx.field(kw_only=True, static=True)
     over: str = eqx.field(kw_only=True, static=True)
     reading: str = eqx.field(kw_only=True, static=True)
-
-    order = 2  # of the mean
 
     @property
     def leading(self) -> AbstractEquation:
@@ -103,6 +111,9 @@ class Corrected(AbstractEquation):
 
     def time_per_step(self):
         return self.leading.time_per_step()
+
+    def claim(self, measure):
+        return 2.0 if measure == "mean" else self.leading.claim(measure)
 
     def diffusion(self, t, state, signal):
         return self.leading.diffusion(t, state, signal)

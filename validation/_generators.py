@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 
 class Between(eqx.Module):
-    """K W on the arrays that come into a hidden layer, -W K on those that go out."""
+    """K W on the arrays that come into a hidden layer, -W K on those that go out; kernels of convolutions alike."""
 
     incoming: Callable = eqx.field(static=True)
     outgoing: Callable = eqx.field(static=True)
@@ -17,17 +17,25 @@ class Between(eqx.Module):
 
     def __call__(self, vector):
         coming, going = selected("incoming", self.incoming, vector), selected("outgoing", self.outgoing, vector)
-        width = len(self.matrix)
-        for name, arrays, axis in (("incoming", coming, 0), ("outgoing", going, -1)):
-            for array in arrays:
-                if array.ndim == 0 or array.shape[axis] != width:
-                    raise ValueError(
-                        f"Argument `{name}` must give arrays of the width {width} of `matrix` along their "
-                        f"{'first' if axis == 0 else 'last'} axis, but one of shape {array.shape} was given."
-                    )
-        new = [self.matrix.astype(w.dtype) @ w for w in coming] + [-(w @ self.matrix.astype(w.dtype)) for w in going]
+        places = [("incoming", array, 0) for array in coming]
+        places += [("outgoing", array, min(1, array.ndim - 1)) for array in going]
+        for name, array, axis in places:
+            if array.ndim == 0 or array.shape[axis] != len(self.matrix):
+                raise ValueError(
+                    f"Argument `{name}` must give arrays of the width {len(self.matrix)} of `matrix` along their "
+                    f"{'second' if axis else 'first'} axis, but one of shape {array.shape} was given."
+                )
+        distinct("Arguments `incoming` and `outgoing`", [*coming, *going])
+        new = [
+            along(array, self.matrix if name == "incoming" else -self.matrix.T, axis) for name, array, axis in places
+        ]
         zeros = jax.tree.map(jnp.zeros_like, vector)
         return eqx.tree_at(lambda tree: [*self.incoming(tree), *self.outgoing(tree)], zeros, new)
+
+
+def along(array: Array, matrix: Array, axis: int) -> Array:
+    """A matrix times an array along one of its axes."""
+    return jnp.moveaxis(jnp.tensordot(matrix.astype(array.dtype), array, axes=(1, axis)), 0, axis)
 
 
 class Scaling(eqx.Module):
@@ -37,6 +45,7 @@ class Scaling(eqx.Module):
 
     def __call__(self, vector):
         arrays = selected("where", self.where, vector)
+        distinct("Argument `where`", arrays)
         return eqx.tree_at(self.where, jax.tree.map(jnp.zeros_like, vector), arrays)
 
 
@@ -46,3 +55,12 @@ def selected(name: str, where: Callable, vector) -> list[Array]:
     if not isinstance(arrays, list | tuple) or not all(eqx.is_inexact_array(array) for array in arrays):
         raise TypeError(f"Argument `{name}` must give a list of the parameters' arrays, but it gives {arrays!r}.")
     return list(arrays)
+
+
+def distinct(name: str, arrays: list[Array]) -> None:
+    """A ValueError where an array is picked twice, as a weight that two layers share is."""
+    if len({id(array) for array in arrays}) < len(arrays):
+        raise ValueError(
+            f"{name} must give every array once, but some are given twice; where layers share a weight, give a "
+            "`generator` of your own."
+        )

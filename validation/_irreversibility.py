@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics._ensemble import check_equation, check_key, check_params, dynamic_numbers, guard_traced
-from equations import AbstractEquation, AbstractSignal, Objective
+from equations import AbstractEquation, AbstractSignal, Objective, Regularised, Spred
 from equations._checks import choice, integer
 from equations._series import moved
 from equations._signal import is_parameter
@@ -101,7 +101,7 @@ def irreversibility(
     curls = _curls(step, signal, dynamic, jnp.asarray(indices)[few], jnp.asarray(weights)[few], key, probes)
     groups = 1 if whole else min(len(indices), _GROUPS)
     averages = _averages(step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)
-    plain = isinstance(objective, Objective) and bool(_is_plain(step, signal, dynamic))
+    plain = _is_loss(objective) and bool(_is_plain(step, signal, dynamic))
     return _result(step, *averages, len(indices), whole, curls, plain)
 
 
@@ -151,6 +151,13 @@ def _averages(step, signal, params, indices, weights, groups=1):
     ])  # fmt: skip
     products = products / (shares[:, None] * shares).astype(products.dtype)
     return phi, gradient, mean, lengths, products, scalars, squares
+
+
+def _is_loss(signal: AbstractSignal) -> bool:
+    """Whether a signal is the gradient of a loss, with or without a penalty."""
+    while isinstance(signal, Regularised | Spred):
+        signal = signal.signal
+    return isinstance(signal, Objective)
 
 
 @eqx.filter_jit

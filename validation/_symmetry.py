@@ -58,7 +58,8 @@ class Symmetry(eqx.Module):
 
         - `incoming`, `outgoing`: functions from the parameters to a list of arrays, such as
             `lambda net: [net.layers[0].weight, net.layers[0].bias]`; those that come in have the width of the hidden layer
-            as their first axis, those that go out as their last.
+            as their first axis, those that go out as their second (a vector as its only one), as the layers of Equinox
+            have, `Linear` and `Conv` alike.
         - `matrix`: K, `(width, width)`. For homogeneous activations (ReLU) the identity rescales the layers, e_j e_j^T the
             neuron j alone; for linear layers any matrix is a symmetry, and an antisymmetric one rotates.
         """
