@@ -179,7 +179,7 @@ class AbstractAdam(AbstractAveraging):
             self.forget(self.b2, squares, state.nu),
         )
 
-    def direction(self, steps: Array, state: Moments, gradient: PyTree) -> PyTree:
+    def direction(self, steps: Array, state: PyTree, gradient: PyTree) -> PyTree:
         """d params/dt after `steps` training steps, a real number."""
         mu_hat, nu_hat = unbiased(state.mu, self.b1, steps), unbiased(state.nu, self.b2, steps)
         return jax.tree.map(lambda m, v: -m / self.root(v), mu_hat, nu_hat)

@@ -268,14 +268,19 @@ def kick_moments_of(equation, state, share):
     return mean, (kicks - mean).T @ ((kicks - mean) * weights[:, None]), kicks
 
 
-def expected(equation, state, share):
-    """Mean (drift - flow) dt and covariance D D^T dt, that a kick must have."""
-    t, dt = some_time(equation), equation.learning_rate / share
-    mean = flat(equation.drift(t, state, OBJECTIVE)) - flat(equation.flow(t, state, OBJECTIVE))
+def moments_of_equation(equation, state, t):
+    """The drift and the covariance D D^T of the diffusion, as arrays."""
     operator = equation.diffusion(t, state, OBJECTIVE)
     flat_zeros, unravel = ravel_pytree(zeros(operator.in_structure()))
     root = jax.vmap(lambda unit: flat(operator.mv(unravel(unit))))(jnp.eye(flat_zeros.size)).T
-    return dt * mean, dt * root @ root.T
+    return flat(equation.drift(t, state, OBJECTIVE)), root @ root.T
+
+
+def expected(equation, state, share):
+    """Mean (drift - flow) dt and covariance D D^T dt, that a kick must have."""
+    t, dt = some_time(equation), equation.learning_rate / share
+    drift, covariance = moments_of_equation(equation, state, t)
+    return dt * (drift - flat(equation.flow(t, state, OBJECTIVE))), dt * covariance
 
 
 # Over a whole training step, and over halves and quarters, where Adam takes a pair of draws.
@@ -333,8 +338,8 @@ def sampled_kicks(entry, equation):
         sampled(f"covariance of the kick over 1/{share} step", away[:, :, None] * away[:, None, :], covariance)
 
 
-def mean_velocity(entry, equation):
-    """The drift is the mean velocity over the noisy gradient itself: a third route to the mean."""
+def velocity_moments(entry, equation):
+    """Drift and diffusion are mean and covariance of the velocity over the noisy gradient itself: a third route to them."""
     polynomial = not isinstance(equation, AbstractSignEquation)
     state, t = some_state(equation, 1.0 if polynomial else 0.1), some_time(equation)
     flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
@@ -349,13 +354,17 @@ def mean_velocity(entry, equation):
             gradient = equation.gradient(equation.params(state), OBJECTIVE, unravel(normals))
             return flat(equation.velocity(t, state, gradient))
 
-        return flat(equation.drift(t, state, OBJECTIVE)), jax.vmap(velocity)(points)
+        return moments_of_equation(equation, state, t), jax.vmap(velocity)(points)
 
-    drift, velocities = both(equation, jnp.asarray(points))
+    (drift, covariance), velocities = both(equation, jnp.asarray(points))
+    away = np.asarray(velocities) - np.asarray(drift)
+    products = equation.learning_rate * away[:, :, None] * away[:, None, :]
     if polynomial:
         close("drift", drift, weights @ velocities, 1e-11, 1e-14)
+        close("covariance", covariance, np.tensordot(weights, products, 1), 1e-11, 1e-13 * np.max(covariance))
     else:
-        sampled("drift", velocities, np.asarray(drift))
+        sampled("drift", away, 0.0)
+        sampled("covariance", products, np.asarray(covariance))
 
 
 def without_noise(entry, equation):
@@ -424,15 +433,32 @@ def euler_is_the_twin(entry, equation):
             remembered = in_turn(equation, t + eta, state, euler, gradient) if along else state
             velocity = equation.params(equation.velocity(t + eta, remembered, gradient))
             implicit = jax.tree.map(lambda p, v: p + eta * v, params, velocity)
-        started = equation.start(state, OBJECTIVE, xi)
-        return optax.apply_updates(params, updates), memory, remembered, implicit, started
+        return optax.apply_updates(params, updates), memory, remembered, implicit
 
     for step, xi in enumerate(normals):
-        params, memory, remembered, implicit, started = both(step * eta, state, memory, xi)
+        params, memory, remembered, implicit = both(step * eta, state, memory, xi)
         close(f"parameters after step {step + 1}", flat(implicit), flat(params), 1e-12, 1e-15)
         state = with_params(equation, remembered, params)
-        if step == 0 and started is not None:  # a first step taken as the algorithm takes it
-            close("state after the first step", flat(started), flat(state), 1e-12, 1e-15)
+
+
+def first_step(entry, equation):
+    """A first step that the equation takes as its algorithm takes it is that of the twin, on the same Gaussian gradient."""
+    state, twin = equation.init(PARAMS), equation.twin()
+    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+
+    @jax.jit
+    def both(xi):
+        started = equation.start(state, OBJECTIVE, unravel(xi))
+        if started is None:
+            return None
+        gradient = equation.gradient(PARAMS, OBJECTIVE, unravel(xi))
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory = twin.update(gradient, twin.init(PARAMS), PARAMS)
+        return flat(started), flat(equation.resumed(optax.apply_updates(PARAMS, updates), memory))
+
+    found = both(np.random.default_rng(2).normal(size=flat_zeros.size))
+    if found is not None:
+        close("state after the first step", *found, 1e-12, 1e-15)
 
 
 @functools.cache
@@ -532,7 +558,7 @@ VECTOR = {"params": flat}
 LAWS = {
     law.__name__: law
     for law in (
-        scaling, natural_limit, construction, no_recompilation, structure, float32, euler_is_the_twin, kick_moments,
-        without_noise, mean_velocity, jit_and_vmap, order, twin_is_plain_optax,
+        scaling, natural_limit, construction, no_recompilation, structure, float32, euler_is_the_twin, first_step,
+        kick_moments, without_noise, velocity_moments, jit_and_vmap, order, twin_is_plain_optax,
     )
 }  # fmt: skip

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import pkgutil
 
+import jax.numpy as jnp
 import mutants
 import optax
 from oracles import laprop, volumized_adam
@@ -117,7 +118,8 @@ EQUATIONS |= {
 
 # Around others.
 COSINE = optax.cosine_decay_schedule(1.0, 40, 0.2)
-WARM = optax.warmup_cosine_decay_schedule(0.1, 1.0, 4, 40, 0.2)
+_WARM = optax.warmup_cosine_decay_schedule(0.1, 1.0, 4, 40, 0.2)
+WARM = lambda step: _WARM(jnp.asarray(step, float))  # noqa: E731  (at a count Optax computes in float32)
 DECAY = optax.add_decayed_weights(-0.05 * 0.1)
 EQUATIONS |= {
     "scheduled": Entry(

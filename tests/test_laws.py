@@ -31,16 +31,15 @@ def test_law(law, name):
 def rejections(mutant, every):
     """Who rejected a mutant and with what words: the first law that does, or every one."""
     found = []
-    for name, entry in entries_of(mutant).items():
-        for law in laws.LAWS:
-            if law in entry.spared:
-                continue
-            try:
-                laws.LAWS[law](entry, mutant(**fields(entry.equation)))
-            except AssertionError as error:
-                found.append((name, law, str(error)))
-                if not every:
-                    return found
+    for law, (name, entry) in itertools.product(laws.LAWS, entries_of(mutant).items()):
+        if law in entry.spared:
+            continue
+        try:
+            laws.LAWS[law](entry, mutant(**fields(entry.equation)))
+        except AssertionError as error:
+            found.append((name, law, str(error)))
+            if not every:
+                return found
     return found
 
 

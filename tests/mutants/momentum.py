@@ -44,3 +44,16 @@ class TimeOfGradientDescent(Momentum):
 
     def time_per_step(self):
         return jnp.asarray(self.learning_rate)
+
+
+class TwiceTheNoise(Momentum):
+    """The noise of the memory doubled, in kick and diffusion alike."""
+
+    def kick(self, t, state, signal, noise, dt):
+        response = super().kick(t, state, signal, noise, dt)
+        drift = super().kick(t, state, signal, jax.tree.map(jnp.zeros_like, noise), dt)
+        return jax.tree.map(lambda k, d: 2 * k - d, response, drift)
+
+    def diffusion(self, t, state, signal):
+        root = super().diffusion(t, state, signal)
+        return None if root is None else 2 * root

@@ -36,3 +36,10 @@ class OneStepLate(Scheduled):
         return optax.chain(
             self.inner.twin(), optax.scale_by_schedule(lambda step: self.factor(jnp.maximum(step - 1, 0)))
         )
+
+
+class FirstStepWhole(Scheduled):
+    """A first step of the whole learning rate."""
+
+    def start(self, state, signal, noise):
+        return self.inner.start(state, signal, noise)

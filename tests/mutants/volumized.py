@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from equations import Volumized
+from equations._wrapped import AbstractWrapped
 
 
 class MomentKept(Volumized):
@@ -26,3 +27,10 @@ class FixedAlpha(Volumized):
 
     def rescaled(self, factor):
         return type(self)(**vars(super().rescaled(factor)) | {"alpha": self.alpha})
+
+
+class FirstStepUnbounded(Volumized):
+    """What the first step carries out of the box stays there."""
+
+    def start(self, state, signal, noise):
+        return AbstractWrapped.start(self, state, signal, noise)
