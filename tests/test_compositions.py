@@ -373,6 +373,23 @@ def test_volumization_at_its_ends():
         assert np.all(np.abs(np.asarray(run.final)) <= 1 + slack) and np.all(np.abs(np.asarray(run.final)) > 0.9)
 
 
+def test_volumization_scales_a_trace_back_too():
+    """Momentum's, as Adam's first moment: a loop written out, of two weights that meet the wall and one that does not."""
+    force, eta, beta, volume, alpha = np.array([3.0, -3.0, 0.02]), 0.1, 0.5, 1.0, 0.6
+    objective = Objective(lambda w, pull: jnp.dot(w, pull), -force[None])
+    run = train(
+        volumized(Momentum(eta, momentum=beta), volume, alpha), objective, jnp.zeros(3), steps=12, save_every=12
+    )
+    w, m = np.zeros(3), np.zeros(3)
+    for _ in range(12):
+        m = beta * m - force
+        w = w - eta * m
+        out = np.abs(w) > volume
+        w = np.where(out, np.sign(w) * (alpha * np.abs(w) + (1 - alpha) * volume), w)
+        m = np.where(out, alpha * m, m)
+    np.testing.assert_allclose(run.final[0], w, rtol=1e-13)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Spred
 

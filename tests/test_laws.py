@@ -1,6 +1,7 @@
 """Every registered equation obeys every law, and every mutant breaks one. `-s` shows which."""
 
 import dataclasses
+import inspect
 import itertools
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import laws
 import numpy as np
+import optax
 import pytest
 from oracles import mlp
 from registry import EQUATIONS, all_mutants, entries_of, fields
@@ -70,6 +72,23 @@ def test_the_registry_is_complete():
     assert all(count >= 2 for count in counts.values()), counts
     assert all(entries_of(mutant) and mutant.__doc__ for mutant in MUTANTS.values())
     assert all(set(entry.spared) <= set(laws.LAWS) for entry in EQUATIONS.values())
+
+
+def test_the_defaults_are_those_of_optax():
+    """By name; LaProp's those of its authors, for Optax has none."""
+    for kind in {type(entry.equation) for entry in EQUATIONS.values()}:
+        plain = getattr(optax, OPTAX.get(kind, kind.__name__.lower()), None)
+        known = inspect.signature(plain).parameters if plain else {}
+        for field in dataclasses.fields(kind):
+            if kind is equations.LaProp and field.name in AUTHORS:
+                assert field.default == AUTHORS[field.name]
+            elif field.name in known and field.name not in ("learning_rate", *LEFT.get(kind, ())):
+                assert field.default == known[field.name].default, f"{kind.__name__}: {field.name}"
+
+
+OPTAX = {equations.SignSGD: "sign_sgd", equations.Momentum: "sgd"}
+LEFT = {equations.Momentum: ("momentum",)}  # by default Optax has none
+AUTHORS = {"b1": 0.9, "b2": 0.999, "eps": 1e-15}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

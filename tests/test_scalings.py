@@ -11,6 +11,7 @@ import pytest
 
 from equations import (
     SGD,
+    AdaGrad,
     Adam,
     AdamW,
     Isotropic,
@@ -48,6 +49,9 @@ def test_batch_equivalent_moves_what_the_noise_moves():
         RMSProp(0.1, 16, eps=1e-3, eps_in_sqrt=root, scaling="batch_equivalent").rescaled(0.5) for root in (True, False)
     )
     np.testing.assert_allclose([inside.eps, outside.eps], [4e-3, 2e-3], rtol=1e-12)
+    full = RMSProp(0.1, 16, initial_scale=0.5, scaling="batch_equivalent").rescaled(0.5)
+    sums = AdaGrad(0.1, initial_accumulator_value=0.5, eps=1e-3).rescaled(0.5)  # in its only scaling
+    np.testing.assert_allclose([full.initial_scale, sums.initial_accumulator_value, sums.eps], [2, 2, 4e-3], rtol=1e-12)
 
 
 @pytest.mark.parametrize("equation", [Adam(0.1, 4, scaling="fixed"), Momentum(0.1, 4, scaling="fixed")])
@@ -155,6 +159,8 @@ def test_what_is_forgotten_moves_by_kappa_in_both_rules():
     for name, rate in (("square_root", 0.02), ("linear", 0.04)):
         lion = at_batch_size(Lion(0.01, 2, b1=0.7, b2=0.99), name, 8)
         np.testing.assert_allclose([lion.learning_rate, lion.b1, lion.b2], [rate, 0.7, 0.96], rtol=1e-12)
+        ball = at_batch_size(Momentum(0.01, 2, momentum=0.8), name, 8)  # but momentum's, which stays
+        np.testing.assert_allclose([ball.learning_rate, ball.momentum], [rate, 0.8], rtol=1e-12)
         for memory in ("dynamic", "slaved"):
             series = at_batch_size(modified(adam, memory=memory), name, 8)
             again = modified(at_batch_size(adam, name, 8), memory=memory)
