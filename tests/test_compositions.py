@@ -23,6 +23,7 @@ from equations import (
     AdamW,
     Decayed,
     Factors,
+    Isotropic,
     LabelNoise,
     LaProp,
     Momentum,
@@ -225,6 +226,8 @@ def test_other_batches_reach_the_inner_equation():
     rule = scheduled(decayed(SGD(0.1, 2), 0.1), WARM)
     still = dataclasses.replace(rule, batch_size=None)
     assert rule.random and not still.random and still.equation.equation.batch_size is None
+    heated = dataclasses.replace(still, noise_model=Isotropic(0.3))
+    assert heated.random and isinstance(heated.equation.equation.gradient_noise, Isotropic)
     assert float(rule.rescaled(0.5).inner.inner.learning_rate) == 0.05
     series = dataclasses.replace(modified(Momentum(0.1, 2)), batch_size=4, sampling="without_replacement")
     assert series.equation.equation.batch_size == 4 and series.equation.equation.sampling == "without_replacement"

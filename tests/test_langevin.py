@@ -1,5 +1,6 @@
 """The heat bath: stationary densities of the equations, exact covariances of the discrete runs, orders, mutants."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -164,6 +165,9 @@ def test_too_much_friction(unchecked):
         UnderdampedLangevin(0.25, friction=2.5)
     with pytest.raises(ValueError, match="Argument `friction` must be at most"):
         UnderdampedLangevin(0.2, friction=2.0).rescaled(2.0)
+    with pytest.raises(ValueError, match="Argument `friction` must be at most"):
+        faster = eqx.tree_at(lambda e: e.learning_rate, UnderdampedLangevin(0.2, friction=2.0), jnp.asarray(0.4))
+        train(faster, OBJECTIVE, START, steps=1, key=jax.random.key(0))
     with pytest.raises(ValueError, match="Argument `temperature` must be"):
         Langevin(0.1, temperature=-1.0)
 
