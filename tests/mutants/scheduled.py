@@ -12,7 +12,7 @@ class RootOfTheFactor(Scheduled):
 
     def kick(self, t, state, signal, noise, dt):
         root = jnp.sqrt(self.factor(t / self.learning_rate))
-        return jax.tree.map(lambda k: k / root, super().kick(t, state, signal, noise, dt))
+        return jax.tree.map(lambda k: k / root.astype(k.dtype), super().kick(t, state, signal, noise, dt))
 
 
 class MemoryToo(Scheduled):
