@@ -193,8 +193,8 @@ class StudentT(AbstractInjected):
         super().check_covariance()
         if not isinstance(self.df, jax.core.Tracer) and not float(self.df) > 2:
             raise ValueError(
-                "Argument `df` must exceed 2, for the noise to have a covariance, unless the rule takes the sign of the "
-                f"gradient, but {float(self.df):g} was given."
+                "Argument `df` must exceed 2, for the noise to have a covariance, unless the rule takes only the sign of "
+                f"the gradient, but {float(self.df):g} was given."
             )
 
     def check_sign(self, noisy_batches):
