@@ -205,7 +205,10 @@ def _ensemble(path, params, key, controller, paths):
     check_velocity(path.dynamics, path.signal, params)  # here it is traced once, not on every call
     if controller is not None:
         return jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
-    return jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
+    keys = path_keys(key, paths)
+    if paths == 1:  # the axis of a vmap would cost kernels of their own
+        return jax.tree.map(lambda leaf: leaf[None], path(params, keys[0]))
+    return jax.vmap(lambda key: path(params, key))(keys)
 
 
 def _step_length(equation, dt) -> Array:
