@@ -232,8 +232,8 @@ def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
         raise ValueError(
             f"Argument `stepsize_controller` must be None under a stream of stimuli, but {controller!r} was given."
         )
-    solver = check_solver(dfx.Euler() if solver is None else solver, None, noisy)
-    if isinstance(solver, Strang):
+    solver = check_solver(dfx.Euler() if solver is None else solver, None, False)
+    if isinstance(solver, Strang) or (noisy and not isinstance(solver, dfx.Euler)):
         raise ValueError(
             f"Argument `solver` must be diffrax.Euler() under a stream of stimuli with noise, but {solver!r} was given."
         )

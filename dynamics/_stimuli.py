@@ -88,7 +88,7 @@ def stimuli(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    x, y = (_examples(value) for value in (X, Y))
+    x, y = _examples(X, "X"), _examples(Y, "Y")
     for name, value in (("X", x), ("Y", y)):
         if not (eqx.is_array(value) and jnp.issubdtype(value.dtype, jnp.floating)):
             raise TypeError(f"Argument `{name}` must be an array of floating-point numbers, but {value!r} was given.")

@@ -76,6 +76,11 @@ def check_feedback(model: eqx.nn.MLP, feedback: Sequence[Array], direct: bool) -
         raise ValueError(
             f"Argument `feedback` must hold a matrix for {which}, of shapes {expected}, but {given} was given."
         )
+    dtype, found = layers(model)[0].weight.dtype, {jnp.result_type(matrix) for matrix in feedback}
+    if found - {dtype}:
+        raise TypeError(
+            f"Argument `feedback` must have the dtype of the network, {dtype}, but {', '.join(map(str, found))} was given."
+        )
 
 
 def matrices(feedback: Sequence[Array]) -> tuple[Array, ...]:

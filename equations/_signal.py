@@ -23,37 +23,37 @@ def parameter_dtype(params: PyTree):
     return jnp.result_type(*filter(is_parameter, jax.tree.leaves(params)))
 
 
-def _examples(data: PyTree) -> PyTree:
-    """The data as arrays with a common leading axis, checked."""
+def _examples(data: PyTree, argument: str = "data") -> PyTree:
+    """The data as arrays with a common leading axis, checked; `argument` is what the user calls it."""
     leaves = jax.tree_util.tree_leaves_with_path(data)
     if not leaves:
-        raise ValueError(f"Argument `data` must hold at least one array, but {data!r} was given.")
+        raise ValueError(f"Argument `{argument}` must hold at least one array, but {data!r} was given.")
     sizes = {}
     for path, leaf in leaves:
-        name = leaf_name("data", path)
+        name = leaf_name(argument, path)
         if not (eqx.is_array_like(leaf) and np.ndim(leaf) >= 1):
             raise TypeError(
-                f"Argument `data` must hold arrays whose leading axis counts the examples, but {name} is {leaf!r}."
+                f"Argument `{argument}` must hold arrays whose leading axis counts the examples, but {name} is {leaf!r}."
             )
         sizes[name] = np.shape(leaf)[0]
     if len(set(sizes.values())) > 1:
         given = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise ValueError(f"Argument `data` must have the same number of examples in every leaf, but {given}.")
+        raise ValueError(f"Argument `{argument}` must have the same number of examples in every leaf, but {given}.")
     if not all(sizes.values()):
-        raise ValueError("Argument `data` must hold at least one example, but its leading axis has length 0.")
+        raise ValueError(f"Argument `{argument}` must hold at least one example, but its leading axis has length 0.")
 
     def convert(path, leaf):
-        name = leaf_name("data", path)
-        wording = f"Argument `data` must be finite, but {name} holds NaN or infinity."
+        name = leaf_name(argument, path)
+        wording = f"Argument `{argument}` must be finite, but {name} holds NaN or infinity."
         if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) or isinstance(leaf, np.ma.MaskedArray):
             kind = "is a masked array" if isinstance(leaf, np.ma.MaskedArray) else f"has dtype {leaf.dtype}"
-            raise TypeError(f"Argument `data` must hold plain arrays of numbers, but {name} {kind}.")
+            raise TypeError(f"Argument `{argument}` must hold plain arrays of numbers, but {name} {kind}.")
         if isinstance(leaf, jax.core.Tracer):
             if not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 return leaf
             return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), wording)
         if not (np.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.inexact)):
-            raise TypeError(f"Argument `data` must hold numbers, but {name} has dtype {leaf.dtype}.")
+            raise TypeError(f"Argument `{argument}` must hold numbers, but {name} has dtype {leaf.dtype}.")
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf)):
             raise ValueError(wording)
         try:
@@ -61,7 +61,7 @@ def _examples(data: PyTree) -> PyTree:
                 array = jnp.asarray(leaf)
         except TypeError:  # a time span, a quadruple
             raise TypeError(
-                f"Argument `data` must hold numbers of a type that JAX knows, but {name} has dtype {leaf.dtype}."
+                f"Argument `{argument}` must hold numbers of a type that JAX knows, but {name} has dtype {leaf.dtype}."
             ) from None
         if array.dtype == leaf.dtype:
             return array
@@ -70,7 +70,7 @@ def _examples(data: PyTree) -> PyTree:
         kept = np.isfinite(array) if inexact else np.equal(array, leaf)
         if not np.all(kept):
             lost = np.asarray(leaf)[~np.asarray(kept)][0]
-            raise ValueError(f"Argument `data` must fit {array.dtype}, but {name} holds {lost}.")
+            raise ValueError(f"Argument `{argument}` must fit {array.dtype}, but {name} holds {lost}.")
         return array
 
     return jax.tree_util.tree_map_with_path(convert, data)

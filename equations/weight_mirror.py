@@ -40,6 +40,8 @@ class WeightMirror(AbstractFeedbackParameters):
     decay: Array = eqx.field(converter=nonnegative("decay"))
 
     def __init__(self, loss: Callable, data: PyTree, noise: PyTree, decay: float):
+        if not eqx.is_array_like(noise):
+            raise TypeError(f"Argument `noise` must be an array, but {noise!r} was given.")
         self.loss, self.decay = loss, decay
         self.data = _examples((data, noise))
 

@@ -418,6 +418,13 @@ def test_compositions(key):
             r"`noise` must have the shape \(N, 2, 4\)",
         ),
         (lambda: FeedbackAlignment(None, (X, Y), FEEDBACK), NET, TypeError, "`loss` must be callable"),
+        (
+            lambda: FeedbackAlignment(loss, (X, Y), tuple(v.astype(jnp.float32) for v in FEEDBACK)),
+            NET,
+            TypeError,
+            "`feedback` must have the dtype of the network, float64, but float32",
+        ),
+        (lambda: WeightMirror(loss, (X, Y), {"xi": NOISE}, 0.1), PAIR, TypeError, "`noise` must be an array"),
         (lambda: random_feedback(NET, jax.random.key(0), scale=0.0), NET, ValueError, "`scale` must be a positive"),
     ],
 )

@@ -210,8 +210,10 @@ def test_anti_hebbian_under_noise():
         (lambda: noisy_alignment(np.ones(2), -0.1, 0.1), "`decay` must be a finite number, zero or more"),
         (lambda: anti_hebbian_noise([jnp.nan, 1.0], 0.1), "`teacher` must be a vector of finite numbers"),
         (lambda: BCM(np.ones((2, 2)), 0.0), "`rate` must be a positive finite number"),
+        (lambda: HebbianAlignment(loss, X), "`signal` must be a signal"),
+        (lambda: HebbianAlignment(Hebb(X), X).cosine((jnp.ones(4), 0.5)), "`params` must be an equinox.nn.MLP"),
     ],
 )
 def test_bad_input(unchecked, call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         call()

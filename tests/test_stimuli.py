@@ -186,6 +186,8 @@ def test_steps_and_times_refused(nothing_compiled):
     )
     refused(ValueError, "`stepsize_controller`", "stream", stepsize_controller=dfx.PIDController(1e-3, 1e-3))
     refused(ValueError, "`solver`", "Euler", "Strang", solver=Strang())
+    noisy = Circuit((2, 3, 1), "KP", integration_noise=0.1)
+    refused(ValueError, "`solver`", "must be diffrax.Euler()", "Heun", solver=dfx.Heun(), circuit=noisy)
     refused(ValueError, "`key`", stream=stimuli(X, Y, duration=0.05))
     with pytest.raises(ValueError, match="`time` must be None for SGD"):
         solve(SGD(0.1), Objective(lambda w, example: jnp.sum(w), X), np.zeros(2), time=1.0)
@@ -241,6 +243,8 @@ def test_fields_of_a_circuit_refused(fields, words, unchecked):
         ({"X": X[:, 0]}, ("`X`", "(N, n_in)", "(7,)")),
         ({"Y": Y[:5]}, ("`Y`", "N = 7", "(5,)")),
         ({"X": X.astype(int)}, ("`X`", "floating-point")),
+        ({"X": np.nan * X}, ("`X`", "finite")),
+        ({"Y": [1.0] * 7}, ("`Y`", "arrays")),
         ({"duration": 0.0}, ("`duration`", "positive", "0.0")),
         ({"sampling": "sorted"}, ("`sampling`", "'with_replacement', 'shuffled'", "'sorted'")),
         ({"order": np.array([0, 7]), "key": None}, ("`order`", "N = 7")),

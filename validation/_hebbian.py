@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
@@ -34,6 +35,12 @@ class HebbianAlignment(eqx.Module):
     signal: AbstractSignal
     inputs: PyTree = eqx.field(converter=_examples)
 
+    def __check_init__(self):
+        if not isinstance(self.signal, AbstractSignal):
+            raise TypeError(
+                f"Argument `signal` must be a signal such as equations.Objective, but {self.signal!r} was given."
+            )
+
     def cosine(self, params: PyTree) -> Array:
         """The cosine between -E g and E h_b h_a^T for the weights of each layer, `(layers,)`; 0 where one is zero."""
 
@@ -58,13 +65,19 @@ class HebbianAlignment(eqx.Module):
         return [-b for b in _weights(Hebb(self.inputs).gradient(network))]
 
     def _pairs(self, params):
-        feedback = isinstance(self.signal, AbstractFeedback)
+        network, feedback = _network(params), isinstance(self.signal, AbstractFeedback)
         signal = (self.signal.learning_signal if feedback else self.signal.gradient)(params)
-        return [(-a, b) for a, b in zip(_weights(_network(signal)), self._hebbian(_network(params)), strict=True)]
+        return [(-a, b) for a, b in zip(_weights(_network(signal)), self._hebbian(network), strict=True)]
 
 
 def _network(params):
-    return params.model if isinstance(params, WithFeedback) else params
+    network = params.model if isinstance(params, WithFeedback) else params
+    if not isinstance(network, eqx.nn.MLP | jax.Array | np.ndarray):
+        raise TypeError(
+            "Argument `params` must be an equinox.nn.MLP, equations.WithFeedback or the weights of a linear layer, but "
+            f"{params!r} was given."
+        )
+    return network
 
 
 def _weights(network) -> list[Array]:
