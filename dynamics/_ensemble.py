@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations._checks import LARGEST, integer, leaf_name
+from equations._checks import LARGEST, integer, leaf_name, typed_key
 from equations._signal import is_parameter
 
 Observables = dict[str, Callable]
@@ -92,9 +92,7 @@ def check_key(key, needed: bool) -> Array:
                 "Argument `key` must be a key such as jax.random.key(0), because the run is random, but None was given."
             )
         return jax.random.key(0)
-    if not (eqx.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
-        raise TypeError(f"Argument `key` must be a single typed key such as jax.random.key(0), but {key!r} was given.")
-    return key
+    return typed_key("key", key)
 
 
 def check_observe(observe, params: PyTree) -> Observables:

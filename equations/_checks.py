@@ -114,6 +114,13 @@ def integer(name: str, value, *, minimum: int = 1, maximum: int | None = None, o
     return value
 
 
+def typed_key(name: str, value, allowed: str = "a single typed key such as jax.random.key(0)") -> jax.Array:
+    """`value`, if it is a typed key."""
+    if not (eqx.is_array(value) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.shape == ()):
+        raise TypeError(f"Argument `{name}` must be {allowed}, but {value!r} was given.")
+    return value
+
+
 def choice(name: str, value, allowed: tuple[str, ...]) -> str:
     """`value`, one of the strings that are allowed."""
     if not (isinstance(value, str) and value in allowed):

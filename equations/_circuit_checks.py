@@ -76,16 +76,6 @@ def check_weights(given: Weights, shapes: tuple[list, list], name: str) -> None:
             )
 
 
-def typed_key(key) -> Array:
-    """The key, if it is one."""
-    if not (eqx.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
-        raise TypeError(
-            "Argument `start` must be a typed key such as jax.random.key(0), or the weights that `init(key)` makes, but "
-            f"{key!r} was given."
-        )
-    return key
-
-
 def check_activation(value, sizes: Sequence[int]) -> None:
     """Raises a TypeError or ValueError unless JAX can differentiate a function of the potentials of so many neurons."""
     if not callable(value):

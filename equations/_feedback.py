@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ._checks import flag, leaf_name, positive
+from ._checks import flag, leaf_name, positive, typed_key
 from ._signal import AbstractSignal
 
 
@@ -41,7 +41,7 @@ def random_feedback(model: eqx.nn.MLP, key: Array, *, direct: bool = False, scal
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    scale = positive("scale")(scale)
+    key, scale = typed_key("key", key), positive("scale")(scale)
 
     def draw(key, shape, dtype):
         return scale.astype(dtype) * jax.random.uniform(key, shape, dtype, -1.0, 1.0) / math.sqrt(shape[0])

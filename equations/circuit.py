@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ._base import AbstractDynamics
-from ._checks import choice, flag, positive
+from ._checks import choice, flag, positive, typed_key
 from ._circuit_checks import (
     check_activation,
     check_examples,
@@ -22,7 +22,6 @@ from ._circuit_checks import (
     layer_sizes,
     optional_noise,
     optional_time,
-    typed_key,
     warn_of_times,
 )
 from ._circuit_observables import Accuracy, alignment
@@ -101,7 +100,8 @@ class Circuit(AbstractDynamics):
     def init(self, start: Array | Weights) -> Weights | CircuitState:
         """From a typed key random weights, of variance one over what a neuron receives; from weights a circuit at rest."""
         if not isinstance(start, Weights):
-            return random_weights(self, typed_key(start))
+            allowed = "a typed key such as jax.random.key(0), or the weights that `init(key)` makes"
+            return random_weights(self, typed_key("start", start, allowed))
         check_weights(start, matrix_shapes(self), "start")
 
         def zeros(sizes):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ._checks import flag, nonnegative
+from ._checks import flag, nonnegative, typed_key
 from ._signal import is_parameter
 
 
@@ -49,8 +49,7 @@ def syre(params: PyTree, key: Array, strength=1e-3, spread=0.01, diagonal: bool 
     **Raises:** TypeError or ValueError, naming the argument.
     """
     strength, spread = nonnegative("strength")(strength), nonnegative("spread")(spread)
-    if not (eqx.is_array(key) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
-        raise TypeError(f"Argument `key` must be a single typed key such as jax.random.key(0), but {key!r} was given.")
+    key = typed_key("key", key)
     leaves, treedef = jax.tree.flatten(eqx.filter(params, is_parameter))
     if not leaves:
         raise TypeError(f"Argument `params` must hold at least one floating-point array, but {params!r} was given.")

@@ -426,6 +426,8 @@ def test_compositions(key):
         ),
         (lambda: WeightMirror(loss, (X, Y), {"xi": NOISE}, 0.1), PAIR, TypeError, "`noise` must be an array"),
         (lambda: random_feedback(NET, jax.random.key(0), scale=0.0), NET, ValueError, "`scale` must be a positive"),
+        (lambda: random_feedback(NET, 0), NET, TypeError, "`key` must be a single typed key .* but 0 was given"),
+        (lambda: random_feedback(NET, jax.random.PRNGKey(0)), NET, TypeError, "`key` must be a single typed key"),
     ],
 )
 def test_bad_input(unchecked, make, params, error, words):
