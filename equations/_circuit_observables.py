@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ._circuit_state import Weights, plus
+from ._feedback import cosine
 
 
 class Accuracy(eqx.Module):
@@ -29,11 +30,6 @@ class Accuracy(eqx.Module):
         else:
             right = jnp.argmax(output, axis=1) == jnp.argmax(self.y, axis=1)
         return jnp.mean(right.astype(output.dtype))
-
-
-def cosine(a: Array, b: Array) -> Array:
-    """Of the angle between two matrices."""
-    return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a**2) * jnp.sum(b**2))
 
 
 def alignment(circuit: Any, weights: Weights) -> Array:

@@ -282,6 +282,12 @@ def decay(rate: Array, weights: Sequence[Array]) -> Array:
     return sum(0.5 * rate.astype(w.dtype) * jnp.sum(w**2) for w in weights)
 
 
+def cosine(a: Array, b: Array) -> Array:
+    """Of the angle between two arrays; 0 where one of them is zero."""
+    norm = jnp.linalg.norm(a) * jnp.linalg.norm(b)
+    return jnp.vdot(a, b) / jnp.where(norm == 0, 1, norm)
+
+
 def angle(a: PyTree, b: PyTree) -> Array:
     """The angle between two PyTrees of arrays in degrees; 90 where one of them is zero."""
     a, b = (jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (a, b))

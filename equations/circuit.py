@@ -260,7 +260,7 @@ class Circuit(AbstractDynamics):
         return Accuracy(self, *check_examples(X, Y, self.layers))
 
     def alignment(self, weights: Weights) -> Array:
-        """The cosines between what carries errors back and what backpropagation would have there.
+        """The cosines between what carries errors back and what backpropagation would have there; 0 where one is zero.
 
         Layerwise: V_ij and W_ij^T, for each connection that does not start at the input. Direct: V_i and the transpose of
         the product of all weights from hidden layer i on (of their sum over paths where connections skip).

@@ -88,6 +88,8 @@ def test_alignment_of_direct_feedback_follows_all_paths():
     np.testing.assert_allclose(circuit.alignment(weights), right, rtol=1e-12)
     plain = Circuit((3, 5, 4, 2), "SGD")
     np.testing.assert_allclose(plain.alignment(plain.init(jax.random.key(3))), 1.0)
+    for one in (circuit, plain):  # nothing points anywhere
+        np.testing.assert_array_equal(one.alignment(jax.tree.map(jnp.zeros_like, one.init(jax.random.key(3)))), 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Run:
     surface: np.ndarray | None = None
 
     def to_dict(self) -> dict:
-        """Plain numbers and lists, without the surface; of a cosine that does not exist None."""
+        """Plain numbers and lists, without the surface."""
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "surface"}
 
 

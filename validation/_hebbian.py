@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from equations import AbstractSignal, Hebb, WithFeedback
 from equations._checks import nonnegative
-from equations._feedback import AbstractFeedback, layers
+from equations._feedback import AbstractFeedback, cosine, layers
 from equations._signal import _examples
 
 
@@ -43,11 +43,6 @@ class HebbianAlignment(eqx.Module):
 
     def cosine(self, params: PyTree) -> Array:
         """The cosine between -E g and E h_b h_a^T for the weights of each layer, `(layers,)`; 0 where one is zero."""
-
-        def cosine(a, b):
-            norm = jnp.linalg.norm(a) * jnp.linalg.norm(b)
-            return jnp.vdot(a, b) / jnp.where(norm == 0, 1, norm)
-
         return jnp.stack([cosine(a, b) for a, b in self._pairs(params)])
 
     def product(self, params: PyTree) -> Array:
@@ -62,6 +57,15 @@ class HebbianAlignment(eqx.Module):
         ])  # fmt: skip
 
     def _hebbian(self, network):
+        if isinstance(network, eqx.nn.MLP):
+            shape = () if network.in_size == "scalar" else (network.in_size,)
+        else:
+            shape = network.shape[-1:]
+        given = jax.tree.map(lambda leaf: leaf.shape[1:], self.inputs)
+        if given != shape:
+            raise ValueError(
+                f"Argument `inputs` must hold examples of shape {shape}, which `params` receive, but {given} was given."
+            )
         return [-b for b in _weights(Hebb(self.inputs).gradient(network))]
 
     def _pairs(self, params):
