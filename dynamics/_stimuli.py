@@ -79,7 +79,7 @@ def stimuli(
     **Arguments:**
 
     - `X`: the inputs, shape `(N, n_in)`.
-    - `Y`: the targets, shape `(N, n_out)`, or `(N,)` for a single output.
+    - `Y`: the targets, shape `(N, n_out)`, or `(N,)` for a single output; integers become numbers of the dtype of `X`.
     - `duration`: of a stimulus, in seconds. (It fixes the number of solver steps: a new value recompiles.)
     - `key`: a typed key; all paths of a `solve` then see the same sequence. None: each path draws its own from its own key.
     - `sampling`: `"with_replacement"`, independent draws, or `"shuffled"`, epochs without repetition.
@@ -89,9 +89,11 @@ def stimuli(
     **Raises:** TypeError or ValueError, naming the argument.
     """
     x, y = _examples(X, "X"), _examples(Y, "Y")
-    for name, value in (("X", x), ("Y", y)):
-        if not (eqx.is_array(value) and jnp.issubdtype(value.dtype, jnp.floating)):
-            raise TypeError(f"Argument `{name}` must be an array of floating-point numbers, but {value!r} was given.")
+    if not (eqx.is_array(x) and jnp.issubdtype(x.dtype, jnp.floating)):
+        raise TypeError(f"Argument `X` must be an array of floating-point numbers, but {x!r} was given.")
+    if not (eqx.is_array(y) and not jnp.issubdtype(y.dtype, jnp.complexfloating)):
+        raise TypeError(f"Argument `Y` must be an array of real numbers, but {y!r} was given.")
+    y = y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(x.dtype)
     if x.ndim != 2:
         raise ValueError(f"Argument `X` must have shape (N, n_in), but shape {x.shape} was given.")
     y = y[:, None] if y.ndim == 1 else y

@@ -245,6 +245,8 @@ def test_fields_of_a_circuit_refused(fields, words, unchecked):
         ({"X": X.astype(int)}, ("`X`", "floating-point")),
         ({"X": np.nan * X}, ("`X`", "finite")),
         ({"Y": [1.0] * 7}, ("`Y`", "arrays")),
+        ({"Y": 1j * Y}, ("`Y`", "real numbers", "complex128")),
+        ({"Y": np.array(["a"] * 7)}, ("`Y`", "numbers")),
         ({"duration": 0.0}, ("`duration`", "positive", "0.0")),
         ({"sampling": "sorted"}, ("`sampling`", "'with_replacement', 'shuffled'", "'sorted'")),
         ({"order": np.array([0, 7]), "key": None}, ("`order`", "N = 7")),
@@ -258,6 +260,18 @@ def test_stimuli_refused(arguments, words, unchecked):
     with pytest.raises((ValueError, TypeError)) as found:
         stimuli(**{"X": X, "Y": Y, "duration": 0.05, "key": KEY} | arguments)
     assert all(word in str(found.value) for word in words), found.value
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_integer_targets_are_numbers_of_the_dtype_of_the_inputs(dtype):
+    x, labels = X.astype(dtype), np.arange(7) % 2
+    for targets in (labels, labels.astype(np.uint8), labels == 1, jnp.asarray(labels)):
+        stream, right = stimuli(x, targets, duration=0.05, key=KEY), GOOD.accuracy(x, targets)
+        for y in (stream.y, right.y):
+            assert y.dtype == dtype
+            np.testing.assert_array_equal(y[:, 0], labels)
+    weights = jax.tree.map(lambda w: w.astype(dtype), GOOD.init(KEY))
+    GOOD.check(weights, stream)
 
 
 @pytest.mark.parametrize(
