@@ -116,10 +116,10 @@ def scaling_rule(
         eta^2 * step where noise dominates their moments (Malladi et al. 2022, NeurIPS).
 
     What an adaptive rule forgets moves along in both, 1 - beta by kappa, so that the memory spans the same examples; in the
-    square-root rule eps too, by 1/sqrt(kappa) (the scaling `"batch_equivalent"`). Momentum's stays. A `modified` equation
-    moves as its algorithm, one of `from_optax` by the linear rule only. What is around an
-    optimizer moves as its scaling says, in the clock of the examples: a schedule runs kappa times as fast, 1 - alpha of a
-    box and eta lambda of a decay grow by kappa.
+    square-root rule eps too, by 1/sqrt(kappa) (the scaling `"batch_equivalent"`). Momentum's stays. Of AdaGrad,
+    whose accumulator never forgets, neither rule is claimed. A `modified` equation moves as its algorithm, one of
+    `from_optax` by the linear rule only. What is around an optimizer moves as its scaling says, in the clock of the
+    examples: a schedule runs kappa times as fast, 1 - alpha of a box and eta lambda of a decay grow by kappa.
 
     **Arguments:** as for `train`, except
 
