@@ -338,6 +338,18 @@ def test_wrong_arguments(unchecked):
     for generator in (lambda p: (p[0] + 1, -p[1]), lambda p: (p[0] ** 2, p[1])):
         with pytest.raises(ValueError, match="Argument `generator` must be linear"):
             Symmetry(generator).slope(sgd, MODEL, p)
+    for generator in (lambda p: (0 * p[0], 0 * p[1]), Symmetry.scaling(lambda p: []).generator):
+        for call in (
+            lambda s: s.check(MODEL, p),
+            lambda s: s.least(sgd, MODEL, p),
+            lambda s: s.steps(sgd, MODEL, p, [None]),
+        ):
+            with pytest.raises(ValueError, match="Argument `generator` must move some parameter"):
+                call(Symmetry(generator))
+    with pytest.raises(ValueError, match="Argument `generator` must be finite"):
+        Symmetry(lambda p: (p[0], jnp.nan * p[1])).check(MODEL, p)
+    with pytest.raises(ValueError, match="Argument `matrix` must be finite, but"):
+        Symmetry.between(coming, going, np.diag([1.0, np.nan]))
     with pytest.raises(ValueError, match="Argument `generator` must give arrays like the parameters"):
         Symmetry(lambda p: (jnp.ones(2) * p[0], p[1])).check(MODEL, p)
     for batch in (np.array([0, 400]), np.array([-1]), np.array([0.5]), np.array([[1, 2]]), np.array([], int)):

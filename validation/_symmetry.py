@@ -5,6 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
@@ -69,7 +70,9 @@ class Symmetry(eqx.Module):
                 f"{outgoing!r} were given."
             )
         if not isinstance(matrix, jax.core.Tracer):
-            real_array("matrix", matrix, "the real numbers of K, (width, width)")
+            known = real_array("matrix", matrix, "the real numbers of K, (width, width)")
+            if not np.all(np.isfinite(known)):
+                raise ValueError(f"Argument `matrix` must be finite, but {matrix!r} was given.")
         matrix = jnp.asarray(matrix)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"Argument `matrix` must be square, but it has shape {matrix.shape}.")
@@ -101,12 +104,17 @@ class Symmetry(eqx.Module):
         return image
 
     def check_linear(self, theta: PyTree) -> None:
-        """Raises a ValueError unless the generator is linear, as tried on random vectors."""
+        """Raises a ValueError unless the generator is linear, finite and not zero, as tried on random vectors."""
         flat, unravel = ravel_pytree(theta)
         u, v = (unravel(jax.random.normal(jax.random.key(k), flat.shape, flat.dtype)) for k in (1, 2))
         au, av = self.apply(u), self.apply(v)
+        length = square(au) + square(av)
+        if not jnp.isfinite(length):
+            raise ValueError("Argument `generator` must be finite, but A v of a random v holds NaN or infinity.")
+        if length == 0:
+            raise ValueError("Argument `generator` must move some parameter, but A v of a random v is zero.")
         off = moved(self.apply(moved(u, (2.0, v))), (-1.0, au), (-2.0, av))
-        if not square(off) <= (1e3 * _precision(theta)) ** 2 * (square(au) + square(av)):
+        if not square(off) <= (1e3 * _precision(theta)) ** 2 * length:
             raise ValueError(
                 f"Argument `generator` must be linear, A(u + 2 v) = A u + 2 A v, but {self.generator!r} was given."
             )
