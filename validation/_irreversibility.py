@@ -20,6 +20,7 @@ from ._curl import curl
 from ._irreversibility_report import LARGEST_CORRECTION, VECTORS, Irreversibility
 from ._one_batch import Measures, Step, dot, square
 
+_LARGEST_DISTANCE = 1.0  # of a force from -grad phi, over |grad phi|: beyond it they have nothing in common
 _GROUPS = 16  # of batches, whose means give the error of a distance
 
 
@@ -72,7 +73,8 @@ def irreversibility(
     Second-order differences need precision: use float64 below eta * lambda_max of about 0.01.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument; a ValueError where a slow manifold
-    leads to numbers that are not finite, and a warning where its correction is as large as the memory.
+    leads to numbers that are not finite, and a warning where its correction is as large as the memory, or where plain
+    steps are so large (or lost in rounding) that a force is as far from -grad phi as that is long.
     """
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
@@ -247,6 +249,13 @@ def _result(
         errors = np.sqrt(np.maximum(squares - scalars**2, 0) / (number - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         distances, uncertainties = np.array(lengths).T / np.sqrt(norm)
+    if plain and norm > 0 and not distances.max() < _LARGEST_DISTANCE:
+        warnings.warn(
+            f"Argument `equation`: a force is {distances.max():.3g} times |grad phi| off -grad phi, to which it tends "
+            f"as the learning rate falls; a step of {float(step.increment.learning_rate):g} is too large for the leading "
+            "order, or so small that rounding shows, and the measures mean little.",
+            stacklevel=3,
+        )
     names = (*VECTORS, "entropy_production")
     forces = [moved(jax.tree.map(jnp.negative, gradient), (1.0, vector)) for vector in mean]
     return Irreversibility(
