@@ -11,6 +11,7 @@ from circuits import WIDTH, circles, orthogonal, overlaps, triangle
 
 from dynamics import solve, stimuli
 from equations import Circuit, Stimulus
+from equations._circuit_checks import delay_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:delay / duration")
 
@@ -48,6 +49,12 @@ class DelayedInput(Circuit):
         return signal.y - state.activities[-1]
 
 
+class PreviousError(Circuit):
+    """The error of the stimulus before, of duration 1, is used: it comes a stimulus later than `delay` says."""
+
+    delay: float = eqx.field(static=True, converter=lambda value: delay_time(value) + 1.0, default=0.0)
+
+
 def check_delay(delay):
     """A stimulus learns from its own error for T - delay, and from the error of the one before for the delay."""
     circuit = linear(1, delay=delay)
@@ -77,10 +84,11 @@ def test_a_delayed_input_is_seen_in_a_correlated_sequence():
     assert abs(before - 0.4) > 0.3
 
 
-def test_the_error_of_the_previous_stimulus_teaches_nothing():
-    (own,) = overlaps(linear(1, delay=1.0), NOTHING, 500)
-    print(f"error of the previous stimulus: own error {own:.1e}, not 1")
+def test_the_error_of_the_previous_stimulus_is_seen():
+    own, before = (overlaps(linear(1, PreviousError), NOTHING, 500, shift)[0] for shift in (0, 1))
+    print(f"PreviousError: own error {own:.1e}, not 1; the last error {before:.4f}, not 0")
     assert abs(own) < 1e-5
+    assert abs(before - 1) < 0.02
 
 
 # ---------------------------------------------------------------------------------------------------------------------
