@@ -213,6 +213,8 @@ def test_online_read_out_of_frozen_weights():
     for new, old in zip(jax.tree.leaves(run.final), jax.tree.leaves(weights), strict=True):
         np.testing.assert_array_equal(new[0], old)
     assert not any(np.any(e) for e in run.states.errors)
+    late = Stimulus(FEW.x[0], FEW.y[0], past=jnp.ones(2))
+    assert not np.any(circuit.readout().output_error(circuit.init(weights), late))  # nor one that comes with a delay
     right = jax.vmap(lambda x: circuit.output(weights, x))(FEW.x[FEW.indices(10)])
     np.testing.assert_allclose(run.states.activities[-1][0, 1:], right, atol=1e-12)
 

@@ -1,5 +1,6 @@
 """Circuits with everything in them against a loop in plain NumPy, their accuracy, and the keys of paths."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -189,3 +190,38 @@ def test_noise_is_independent_of_stimuli_paths_and_what_was_before():
         correlation, error = np.mean(a * b), a.size**-0.5
         print(f"correlation with {name}: {correlation:.3f} +- {error:.3f}")
         assert abs(correlation) < 4 * error
+
+
+class Cut(Driven):
+    """dX = t dt + dW, in pieces between which a delay ends that nothing follows from."""
+
+    delay: float = eqx.field(static=True)
+
+    def drift(self, t, state, signal):
+        return t + jnp.zeros_like(state)
+
+    def delayed(self, state, signal):
+        return state
+
+
+def test_time_and_noise_go_on_from_piece_to_piece():
+    """In pieces of 2, 2 and 1 of the 5 steps of a stimulus the noise is that of a whole stimulus, and t dt adds up."""
+    stream = stimuli(np.zeros((1, 2)), np.zeros(1), duration=1.0, order=np.zeros(1, int))
+    noise, found = (
+        np.asarray(solve(kind, stream, np.zeros(2), steps=6, dt=0.2, key=jax.random.key(2), keep_states=True).states[0])
+        for kind in (Driven(), Cut(0.4))
+    )
+    step = 5 * np.arange(7)[:, None]
+    np.testing.assert_allclose(found - noise, 0.2**2 * step * (step - 1) / 2 + np.zeros(2), rtol=0, atol=1e-12)
+    assert np.all(np.abs(np.diff(noise, axis=0)) > 1e-3)
+
+
+def test_initial_weights_are_independent_and_of_unit_gain():
+    """Each matrix has variance one over what it is applied to, and none is drawn with the numbers of another."""
+    circuit = Circuit((60, 40, 40, 40, 10), "KP", skip=((0, 3),))
+    matrices = jax.tree.leaves(circuit.init(jax.random.key(4)))
+    for matrix in matrices:
+        assert abs(np.mean(np.square(matrix)) * matrix.shape[1] - 1) < 4 * (2 / matrix.size) ** 0.5
+    for place, a in enumerate(matrices):
+        for b in matrices[:place]:
+            assert a.shape != b.shape or abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 * a.size**-0.5

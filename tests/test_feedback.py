@@ -107,6 +107,16 @@ def test_single_layers_and_scalar_outputs():
         assert far(kind(loss, data, feedback).gradient(scalar), Objective(loss, data).gradient(scalar)) < 1e-12
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_random_feedback_is_uniform_and_independent(direct):
+    """Within 3/sqrt(in), and up to there; no matrix is drawn with the numbers of another."""
+    net = eqx.nn.MLP(2, 4, 50, 2, key=jax.random.key(0))
+    drawn = random_feedback(net, jax.random.key(1), direct=direct, scale=3.0)
+    for v in drawn:
+        assert 0.95 < np.max(np.abs(v)) / (3 / 50**0.5) <= 1 and abs(np.mean(v)) < 4 * np.std(v) / v.size**0.5
+    assert drawn[0].shape != drawn[1].shape or abs(np.corrcoef(*map(np.ravel, drawn))[0, 1]) < 4 * drawn[0].size ** -0.5
+
+
 def by_hand(errors_of):
     """The rule written out with NumPy; `errors_of(errors above, W, V, place)` gives what comes down to a hidden layer."""
     w, b = ([np.asarray(getattr(layer, name)) for layer in layers(NET)] for name in ("weight", "bias"))
@@ -260,8 +270,15 @@ def test_feedback_alignment_turns_the_signal_to_the_gradient():
     print(f"\nFA: angle of the first layer {angles[[0, 2, -1], 0].round(1)}, loss {losses[0]:.1f} -> {losses[-1]:.1e}")
     assert abs(angles[0, 0] - 90) < 10 and angles[-1, 0] < 45 and losses[-1] < 1e-2 * losses[0]
     assert np.all(angles[:, 1] < 1e-5)  # nothing comes down to the last layer
-    feedback = np.asarray(run.observables["feedback"][0, :, 0])
+    feedback, whole = np.asarray(run.observables["feedback"][0, :, 0]), np.asarray(run.observables["angle"][0])
     assert feedback[-1] < 45 < feedback[0]
+    vectors = [
+        np.concatenate([np.ravel(layer.weight) for layer in layers(g)])
+        for g in (rule.learning_signal(net), Objective(loss, data).gradient(net))
+    ]
+    cosine = vectors[0] @ vectors[1] / np.prod(np.linalg.norm(vectors, axis=1))
+    np.testing.assert_allclose(whole[0], np.degrees(np.arccos(cosine)), rtol=1e-9)
+    assert whole[-1] < 45
 
 
 @pytest.mark.parametrize("rate, decays", [(1.0, (0.1, 0.1)), (1.0, (0.1, 0.25)), (-1.0, (0.1, 0.1))])
