@@ -236,10 +236,10 @@ def test_noise_has_the_standard_deviation_that_it_is_given():
         assert abs(squares.mean() - right) < 4 * error and error < 0.2 * right
 
 
-def test_eligibility_traces_bridge_a_delay():
-    """At rest a trace is the factor it stands for, and with a delayed error it keeps what the input no longer holds."""
+def test_filters_do_not_change_the_discrete_rule():
+    """At rest each is at what it follows, and a trace is the factor it stands for."""
     fields = {"tau_propagation": 0.01, "tau_plasticity": 1e4}
-    circuit = Circuit((3, 6, 5, 2), "SGD", tau_eligibility=0.4, **fields)
+    circuit = Circuit((3, 6, 5, 2), "SGD", tau_presynaptic=0.3, tau_error=0.2, tau_eligibility=0.4, **fields)
     weights = circuit.init(jax.random.key(3))
     stimulus = Stimulus(FEW.x[0], FEW.y[0])
     without = Circuit((3, 6, 5, 2), "SGD", **fields)

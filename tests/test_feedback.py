@@ -23,7 +23,7 @@ from equations import (
     random_feedback,
     regularised,
 )
-from equations._feedback import Routed, block, decay, layers
+from equations._feedback import Routed, angle, block, decay, layers
 from validation import compare, irreversibility, orders
 from validation._curl import curl
 
@@ -253,6 +253,13 @@ def test_kolen_pollack_forgets_the_feedback_it_started_with(key):
     discrete, continuous, angle = errors(FeedbackKeeps)
     print(f"FeedbackKeeps: rejected at {discrete:.1f} and {continuous:.1f}; V at {angle:.0f} degrees")
     assert discrete > 1 and continuous > 1 and angle > 10
+
+
+def test_angles_are_exact_near_none_and_the_straight_one():
+    a, b = np.array([3.0, 4.0]), 1e-9 * np.array([-4.0, 3.0])
+    small = np.degrees(1e-9)
+    np.testing.assert_allclose([angle(a, 2 * (a + b)), 180 - angle(a, b - a)], small, rtol=1e-4)
+    np.testing.assert_allclose([angle(a, b), angle(a, 0 * a), angle(0 * a, 0 * a)], 90.0, rtol=1e-12)
 
 
 def test_feedback_alignment_turns_the_signal_to_the_gradient():
