@@ -125,8 +125,10 @@ def test_accuracy_of_several_outputs_is_that_of_the_largest():
 def test_accuracy_of_one_output_is_about_the_middle_of_the_targets():
     circuit = Circuit((1, 1), "SGD")
     weights = Weights((jnp.eye(1),), None)
-    x = np.array([[1.2], [1.8], [2.6], [3.4], [1.9]])
-    y = np.array([1.0, 1.0, 3.0, 3.0, 3.0])  # the middle is 2: the last is wrong, and all would be above 0
+    x = np.array([[1.2], [1.8], [2.1], [3.4], [1.9]])
+    y = np.array(
+        [1.0, 1.0, 3.0, 3.0, 3.0]
+    )  # the middle is 2, the mean 2.2: the last is wrong, and all would be above 0
     np.testing.assert_allclose(circuit.accuracy(x, y)(weights), 0.8, rtol=1e-12)
     np.testing.assert_allclose(circuit.accuracy(x - 2.5, y - 2.5)(weights), 0.8, rtol=1e-12)
 

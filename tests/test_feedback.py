@@ -173,7 +173,7 @@ def test_the_rules_are_the_textbook_ones():
 def test_plastic_feedback_learns_what_the_weights_learn():
     """g(V) = h delta^T + decay V of Kolen and Pollack; times the rate for HSP; the mirror -xi (W xi)^T + decay V."""
     weights = jnp.abs(WEIGHTS) / jnp.sum(jnp.abs(WEIGHTS))
-    below = [layer.weight for layer in layers(FA.gradient(NET, weights))[1:]]
+    first, *below = [layer.weight for layer in layers(FA.gradient(NET, weights))]
     w = [layer.weight for layer in layers(NET)[1:]]
     kp = KolenPollack(loss, (X, Y), 0.3).gradient(PAIR, weights)
     assert far(kp.feedback, [g.T + 0.3 * v for g, v in zip(below, FEEDBACK, strict=True)]) < 1e-12
@@ -181,6 +181,7 @@ def test_plastic_feedback_learns_what_the_weights_learn():
         far([layer.weight for layer in layers(kp.model)[1:]], [g + 0.3 * v for g, v in zip(below, w, strict=True)])
         < 1e-12
     )
+    assert far(layers(kp.model)[0].weight, first + 0.3 * layers(NET)[0].weight) < 1e-12
     hsp = Heterosynaptic(loss, (X, Y), 0.3, 0.2, rate=-0.7).gradient(PAIR, weights)
     assert far(hsp.feedback, [-0.7 * g.T + 0.2 * v for g, v in zip(below, FEEDBACK, strict=True)]) < 1e-12
     mirror = WeightMirror(loss, (X, Y), NOISE, 0.4).gradient(PAIR, weights)

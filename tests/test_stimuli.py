@@ -11,6 +11,7 @@ import pytest
 
 import dynamics._solve
 from dynamics import Strang, solve, stationary, stimuli
+from dynamics._stream import _Arriving
 from equations import SGD, AbstractDynamics, Circuit, DirectFeedbackAlignment, Objective, Stimulus, random_feedback
 from equations._circuit_state import Weights
 
@@ -134,6 +135,14 @@ def test_a_solver_of_second_order_keeps_its_order_with_a_delay():
     errors = [np.linalg.norm(end - ends[-1]) for end in ends[:-1]]
     print(f"errors of Heun {errors}, ratio {errors[0] / errors[1]:.2f}")
     assert 3.6 < errors[0] / errors[1] < 4.5
+
+
+def test_what_is_late_is_interpolated_within_a_step():
+    """Between both ends of a step, which a jump tears from those of its neighbours; a stage at the very end is in it."""
+    left, right = jnp.array([0.0, 2.0, 5.0]), jnp.array([2.0, 4.0, 7.0])
+    late = _Arriving(Stimulus(jnp.zeros(2), jnp.zeros(1)), jnp.array(4), jnp.array(3), left, right)
+    found = [float(late(jnp.asarray(tau)).past) for tau in (4.0, 4.5, 5.75, 6.0, 6.25, 7.0)]
+    np.testing.assert_allclose(found, [0.0, 1.0, 3.5, 5.0, 5.5, 7.0])
 
 
 def test_a_path_that_diverges_is_flagged_alone():
