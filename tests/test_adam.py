@@ -99,7 +99,8 @@ def test_mutants_are_rejected_by_the_variance(mutant):
     assert verdict(deviation, error) is False
 
 
-@pytest.mark.parametrize("substeps", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("substeps", [2, 4])
 def test_variance_does_not_depend_on_the_solver(substeps):
     eta = RATES[1]
     deviation, error = gap(equation(Adam, eta, substeps), gaussian(eta))

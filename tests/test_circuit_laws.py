@@ -192,7 +192,8 @@ def over_routes(circuit, tau):
     return np.array(result)
 
 
-@pytest.mark.parametrize("rule", ["SGD", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("FA", "DFA", "KP"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["SGD", "FA", "DFA", "KP"])
 def test_skip_connections_shorten_the_lag_of_depth(rule):
     """The first of five layers learns .55 of what it should; with connections that skip one layer each, .66."""
     depth, tau = 5, 0.05

@@ -45,7 +45,17 @@ def rejections(mutant, every):
     return found
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
+# Those that only the last laws reject; the slow table has them all.
+DEAR = {
+    "rmsprop.SameEpsilon",
+    "rmsprop.WithoutNoise",
+    "rmsprop.WithoutShift",
+    "scheduled.MemoryToo",
+    "scheduled.OneStepLate",
+}
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m not in DEAR])
 def test_mutant_is_rejected(mutant, every=False):
     found = rejections(MUTANTS[mutant], every)
     for name, law, words in found:

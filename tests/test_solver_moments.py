@@ -203,6 +203,7 @@ def test_second_order(table):
     assert np.all(factors[..., 0] > 3.5)  # the mean sees the flow alone, whose order is three
 
 
+@pytest.mark.slow
 def test_one_kick_is_of_first_order_only(table):
     """Mutant: one evaluation of the noise per kick. Only refinement shows it, where the noise is multiplicative."""
     factors = refinement(table, (1, 2), Strang(kicks=1), kicks=1)

@@ -226,6 +226,7 @@ def flow_over_a_step(equation, state):
     return jax.lax.fori_loop(0, 32, step, state)
 
 
+@pytest.mark.slow
 def test_order_of_the_remainder():
     """The flow of order n over a step differs from the step by O(h^(n+1)), n = 1 to 6."""
     start, rates = jnp.array([0.8, -0.6]), (0.04, 0.02)
