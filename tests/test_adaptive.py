@@ -206,6 +206,7 @@ def test_first_order_with_noise():
 HIDDEN = {("nadam", "variance/eta")}
 
 
+@pytest.mark.filterwarnings("ignore:eta .* lambda_max is:UserWarning")  # AdaGrad: its steps are shorter than eta
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NOISY if name != "amsgrad"])
 def test_orders_with_noise(name):
