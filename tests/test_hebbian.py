@@ -211,6 +211,7 @@ def test_anti_hebbian_under_noise():
         (lambda: anti_hebbian_noise([jnp.nan, 1.0], 0.1), "`teacher` must be a vector of finite numbers"),
         (lambda: BCM(np.ones((2, 2)), 0.0), "`rate` must be a positive finite number"),
         (lambda: HebbianAlignment(loss, X), "`signal` must be a signal"),
+        (lambda: HebbianAlignment(Hebb(X), jnp.nan * X), "`inputs` must be finite"),
         (lambda: HebbianAlignment(Hebb(X), X).cosine((jnp.ones(4), 0.5)), "`params` must be an equinox.nn.MLP"),
         (lambda: HebbianAlignment(Hebb(X), X[:, 1:]).cosine(NET), r"`inputs` must .* shape \(4,\), .* but \(3,\) was"),
         (lambda: HebbianAlignment(Hebb(X), X[:, 1:]).power(jnp.ones((2, 4))), r"`inputs` must .* but \(3,\) was"),

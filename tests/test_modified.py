@@ -317,17 +317,7 @@ ADAPTIVE = {
         [0.02, 0.01, 0.005], 1.6, 0.0,
     ),
 }  # fmt: skip
-SLOW = [
-    ("adam", 1),
-    ("adam", 2),
-    ("adamw", 1),
-    ("adamw", 2),
-    ("rmsprop", 1),
-    ("rmsprop", 2),
-    ("cosine", 1),
-    ("cosine", 2),
-    ("cosine", 3),
-]
+SLOW = [(name, order) for name in ADAPTIVE for order in (1, 2)] + [("cosine", 3)]
 
 
 @pytest.mark.parametrize(

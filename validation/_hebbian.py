@@ -33,7 +33,7 @@ class HebbianAlignment(eqx.Module):
     """
 
     signal: AbstractSignal
-    inputs: PyTree = eqx.field(converter=_examples)
+    inputs: PyTree = eqx.field(converter=lambda value: _examples(value, "inputs"))
 
     def __check_init__(self):
         if not isinstance(self.signal, AbstractSignal):
