@@ -1,0 +1,74 @@
+"""Checks that need values: made once for a structure and an objective, silent under a trace, told to whoever called."""
+
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import equinox as eqx
+import jax
+from jaxtyping import PyTree
+
+_PACKAGES = tuple(str(Path(__file__).parents[1] / name) for name in ("equations", "dynamics", "validation"))
+_unchecked = False
+
+
+def once(check: Callable, *args: PyTree):
+    """What `check(*args)` returns, None under a trace; remembered, so that a warm call pays for a look-up only.
+
+    Remembered by the check, the shapes and dtypes of the arrays in `args` and the values of everything else, never by the
+    values of the arrays: a check must be one whose answer these hardly change. Give a function defined once, not a closure
+    made for the call. What cannot be hashed is checked anew.
+    """
+    arrays, rest = eqx.partition(args, eqx.is_array)
+    leaves, treedef = jax.tree.flatten(arrays)
+    if _unchecked or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return None
+    rest_leaves, rest_treedef = jax.tree.flatten(rest)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    key = _Key((check, shapes, treedef, tuple(map(type, rest_leaves)), tuple(rest_leaves), rest_treedef), args)
+    try:
+        hash(key)
+    except TypeError:
+        return check(*args)
+    return _remembered(check, key)
+
+
+class _Key:
+    """What an answer is remembered by; the arguments ride along for the one call that they are needed in."""
+
+    def __init__(self, identity: tuple, args: tuple):
+        self.identity, self.args = identity, args
+
+    def __hash__(self):
+        return hash(self.identity)
+
+    def __eq__(self, other):
+        return self.identity == other.identity
+
+
+@functools.lru_cache(maxsize=512)
+def _remembered(check, key):
+    args, key.args = key.args, None
+    return check(*args)
+
+
+@contextlib.contextmanager
+def unchecked():
+    """Without the checks of `once`, to measure what they cost."""
+    global _unchecked
+    _unchecked, before = True, _unchecked
+    try:
+        yield
+    finally:
+        _unchecked = before
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning that points at the line of the user's which called into the packages."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGES):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level - 1)

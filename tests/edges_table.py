@@ -1,0 +1,43 @@
+"""What is tested at the edges, by kind: `python tests/edges_table.py` prints the table.
+
+Every module in tests/edges is a list of faults of one kind or a few. Its `CASES` says what each test is about: the kind,
+whether it is an instance that was reported or a brother of one, and the input in words.
+"""
+
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parent / "edges"
+ROLES = ("instance", "brother")
+
+
+class Case(NamedTuple):
+    """A row: `test` is the name of a test function, with the identifier of a parameter where it has one."""
+
+    kind: str
+    role: str
+    given: str
+    test: str
+
+
+def modules() -> dict[str, ast.Module]:
+    return {path.name: ast.parse(path.read_text()) for path in sorted(FOLDER.glob("test_*.py"))}
+
+
+def cases(tree: ast.Module) -> list[Case]:
+    """The rows of `CASES`, a literal list of quadruples of strings."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "CASES" for t in node.targets):
+            return [Case(*row) for row in ast.literal_eval(node.value)]
+    return []
+
+
+def tests(tree: ast.Module) -> set[str]:
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+if __name__ == "__main__":
+    for name, tree in modules().items():
+        for case in cases(tree):
+            print(f"{case.kind} | {case.role} | {case.given} | {name}::{case.test}")

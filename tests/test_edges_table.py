@@ -1,0 +1,21 @@
+"""The table of what is tested at the edges says what there is, and has brothers for every instance."""
+
+from collections import Counter
+
+from edges_table import ROLES, cases, modules, tests
+
+
+def test_every_row_has_its_test_and_every_test_its_row():
+    for name, tree in modules().items():
+        rows, functions = cases(tree), tests(tree)
+        assert rows, f"tests/edges/{name} has no CASES"
+        assert {row.role for row in rows} <= set(ROLES)
+        named = {row.test.split("[")[0] for row in rows}
+        assert named == functions, f"tests/edges/{name}: {named ^ functions}"
+
+
+def test_every_kind_has_two_brothers():
+    rows = [row for tree in modules().values() for row in cases(tree)]
+    instances = {row.kind for row in rows if row.role == "instance"}
+    brothers = Counter(row.kind for row in rows if row.role == "brother")
+    assert not {kind for kind in instances if brothers[kind] < 2}
