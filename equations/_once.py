@@ -69,6 +69,11 @@ def unchecked():
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """A warning that points at the line of the user's which called into the packages."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGES):
+    while frame.f_back is not None and _is_machinery(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_machinery(filename: str) -> bool:
+    """Whether a frame is of the packages or of the libraries around them, no line of a user's."""
+    return filename.startswith((*_PACKAGES, "<@beartype")) or "site-packages" in filename
