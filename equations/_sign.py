@@ -79,20 +79,22 @@ def _nodes() -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(48)
 
 
+@jax.jit
 def sign_covariance(h: Array, correlation: Array) -> Array:
     """Cov(sign(h_i + z_i), sign(h_j + z_j)) for standard normals z of this correlation, shape `(P, P)`.
 
     (2/pi) int_0^{asin rho} exp(-(h^2 + k^2 - 2 h k sin a)/(2 cos^2 a)) da (Plackett 1954, Biometrika 41, in Drezner's
     variable), by Gauss-Legendre quadrature; for rho = 1 it is 1 - erf(h/sqrt(2))^2.
     """
-    points, weights = _nodes()
-    size = h.shape[0]
-    rho = jnp.clip(jnp.where(jnp.eye(size, dtype=bool), 1.0, correlation), -1.0, 1.0)
+    rho = jnp.clip(jnp.where(jnp.eye(h.shape[0], dtype=bool), 1.0, correlation), -1.0, 1.0)
     top = jnp.arcsin(rho)
-    squares = h[:, None] ** 2 + h[None, :] ** 2
-    total = jnp.zeros((size, size), h.dtype)
-    for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
+    squares, product = h[:, None] ** 2 + h[None, :] ** 2, jnp.outer(h, h)
+
+    def add(total, node):
+        point, weight = node
         angle = top * (point + 1) / 2
-        exponent = (squares - 2 * jnp.outer(h, h) * jnp.sin(angle)) / (2 * jnp.cos(angle) ** 2)
-        total = total + weight * jnp.exp(-exponent)
-    return total * top / jnp.pi
+        exponent = (squares - 2 * product * jnp.sin(angle)) / (2 * jnp.cos(angle) ** 2)
+        return total + weight * jnp.exp(-exponent), None
+
+    nodes = tuple(jnp.asarray(x, h.dtype) for x in _nodes())
+    return jax.lax.scan(add, jnp.zeros_like(squares), nodes)[0] * top / jnp.pi

@@ -103,8 +103,12 @@ def structure(entry, equation, dtype=np.float64):
         keeps("kick", equation.kick, t, state, objective, zeros(normals), equation.learning_rate / kicks)
     whole = zeros(equation.noise(state, objective, 1))
     keeps("euler", equation.euler, t, state, objective, whole, equation.learning_rate)
-    operator = equation.diffusion(t, state, objective)
-    assert types(operator.out_structure()) == wanted, "diffusion: its structure"
+
+    def diffused(t, state, objective):
+        operator = equation.diffusion(t, state, objective)
+        return operator.mv(zeros(operator.in_structure()))
+
+    keeps("diffusion", diffused, t, state, objective)
     keeps("start", equation.start, state, objective, whole)
     quiet_now = still.noise(state, objective, 1) is None and still.diffusion(t, state, objective) is None
     assert quiet_now or still.random, "full batch: noise"
@@ -125,8 +129,7 @@ def jit_and_vmap(entry, equation):
     states = [some_state(equation, size) for size in (0.5, 2.0)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     drift = lambda e, state: flat(e.drift(t, state, OBJECTIVE))  # noqa: E731
-    compiled = eqx.filter_jit(drift)
-    one_by_one = np.stack([compiled(equation, state) for state in states])
+    one_by_one = np.stack([moments_of_equation(equation, state, t)[0] for state in states])
     close("drift, eagerly", drift(equation, states[0]), one_by_one[0], 1e-13, 1e-15)
     close(
         "drift, under vmap", jax.jit(jax.vmap(lambda state: drift(equation, state)))(stacked), one_by_one, 1e-13, 1e-15
@@ -247,59 +250,82 @@ def grid(size):
     return points, np.prod(np.where(points == 0, 2 / 3, 1 / 6), axis=1)
 
 
+@eqx.filter_jit
+def kicks_of(equation, state, points, dt):
+    """The kick over `dt` at every row of normals: those of one draw, or of a pair where there are more of them."""
+    one, some = (equation.noise(state, OBJECTIVE, kicks) for kicks in (1, 2))
+    unravel = next(u for z, u in (ravel_pytree(zeros(n)) for n in (one, some)) if z.size == points.shape[1])
+    t = some_time(equation)
+    return jax.vmap(lambda x: flat(equation.kick(t, state, OBJECTIVE, unravel(x), dt)))(points)
+
+
+def size_of_normals(equation, state, share):
+    """How many normals a kick over a `share` of a training step takes, and whether they are two draws."""
+    normals = equation.noise(state, OBJECTIVE, share)
+    return sum(leaf.size for leaf in jax.tree.leaves(normals)), isinstance(normals, tuple)
+
+
 def kick_moments_of(equation, state, share):
     """Exact mean and covariance of the kick over a `share` of a training step, its normals summed out, and all kicks.
 
     The covariance of a kick of second degree is of fourth, and the grid is exact to fifth.
     """
-    t, dt = some_time(equation), equation.learning_rate / share
-    normals = equation.noise(state, OBJECTIVE, share)
-    flat_zeros, unravel = ravel_pytree(zeros(normals))
-    points, weights = grid(flat_zeros.size)
-    if isinstance(normals, tuple):
+    size, pair = size_of_normals(equation, state, share)
+    points, weights = grid(size)
+    if pair:
         # The points stand for the two draws of a pair, so that they are symmetric under their exchange, as the cut is; the
         # kick takes an orthogonal combination of them.
         ratio = (2 * share - 1) ** 0.5
         first, second = np.split(points, 2, axis=1)
         along, across = (1 + ratio) * first + (1 - ratio) * second, (1 - ratio) * first - (1 + ratio) * second
         points = np.concatenate([along, across], axis=1) / (2 * (1 + ratio**2)) ** 0.5
-    kicks = jax.vmap(lambda x: flat(equation.kick(t, state, OBJECTIVE, unravel(x), dt)))(jnp.asarray(points))
+    kicks = np.asarray(kicks_of(equation, state, jnp.asarray(points), equation.learning_rate / share))
     mean = weights @ kicks
     return mean, (kicks - mean).T @ ((kicks - mean) * weights[:, None]), kicks
 
 
+@eqx.filter_jit
 def moments_of_equation(equation, state, t):
-    """The drift and the covariance D D^T of the diffusion, as arrays."""
+    """The drift, the covariance D D^T of the diffusion and the flow, as arrays."""
     operator = equation.diffusion(t, state, OBJECTIVE)
     flat_zeros, unravel = ravel_pytree(zeros(operator.in_structure()))
     root = jax.vmap(lambda unit: flat(operator.mv(unravel(unit))))(jnp.eye(flat_zeros.size)).T
-    return flat(equation.drift(t, state, OBJECTIVE)), root @ root.T
+    return flat(equation.drift(t, state, OBJECTIVE)), root @ root.T, flat(equation.flow(t, state, OBJECTIVE))
 
 
 def expected(equation, state, share):
     """Mean (drift - flow) dt and covariance D D^T dt, that a kick must have."""
-    t, dt = some_time(equation), equation.learning_rate / share
-    drift, covariance = moments_of_equation(equation, state, t)
-    return dt * (drift - flat(equation.flow(t, state, OBJECTIVE))), dt * covariance
+    drift, covariance, flow = moments_of_equation(equation, state, some_time(equation))
+    dt = float(equation.learning_rate) / share
+    return dt * np.asarray(drift - flow), dt * np.asarray(covariance)
 
 
 # Over a whole training step, and over halves and quarters, where Adam takes a pair of draws.
-SHARES = ((1, "with_replacement"), (2, "without_replacement"), (4, "with_replacement"))
+SHARES = (1, 2, 4)
+
+
+def noise_factors(equation):
+    """What of all noise depends on how batches are drawn is one number: the gradient's covariance over C."""
+    size, batch = EXAMPLES, equation.batch_size
+    for sampling, factor in (("with_replacement", 1.0), ("without_replacement", (size - batch) / (size - 1))):
+        found = dataclasses.replace(equation, sampling=sampling).batches(OBJECTIVE).factor
+        close(f"factor of the noise {sampling}", found, factor / batch, 1e-15)
 
 
 def kick_moments(entry, equation):
-    """The kick has mean (drift - flow) dt and the covariance of the diffusion, exactly; a sign's, by sampling."""
+    """The kick has mean (drift - flow) dt and the covariance of the diffusion, exactly; a sign's, by sampling.
+
+    Here batches are drawn without replacement, with replacement in the law `velocity_moments`.
+    """
+    noise_factors(equation)
     if isinstance(equation, AbstractSignEquation):
         return sampled_kicks(entry, equation)
-
-    @eqx.filter_jit
-    def moments(state):
-        members = [(dataclasses.replace(equation, sampling=sampling), share) for share, sampling in SHARES]
-        return [(kick_moments_of(e, state, share)[:2], expected(e, state, share)) for e, share in members]
-
-    for (share, _), ((mean, covariance), (true_mean, true_covariance)) in zip(
-        SHARES, moments(some_state(equation)), strict=True
-    ):
+    equation = dataclasses.replace(equation, sampling="without_replacement")
+    state = some_state(equation)
+    for share in SHARES:
+        (mean, covariance, _), (true_mean, true_covariance) = (
+            moments(equation, state, share) for moments in (kick_moments_of, expected)
+        )
         scale = np.sqrt(np.diag(true_covariance))
         assert scale.max() > 1e-4, "no noise"
         scale = np.where(scale == 0, 1e-2 * scale.max(), scale)  # what has no noise has rounding
@@ -322,18 +348,12 @@ def sampled(what, samples, truth):
 
 def sampled_kicks(entry, equation):
     """Mean and covariance of kicks that are no polynomials."""
-    state, t = some_state(equation, 0.1), some_time(equation)
-
-    @eqx.filter_jit
-    def kicks(equation, share):
-        dt = equation.learning_rate / share
-        flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, share)))
-        normals = jax.random.normal(jax.random.key(share), (SAMPLES, flat_zeros.size))
-        return jax.vmap(lambda x: flat(equation.kick(t, state, OBJECTIVE, unravel(x), dt)))(normals)
-
+    state = some_state(equation, 0.1)
     for share in (1, 2):
-        mean, covariance = (np.asarray(x) for x in expected(equation, state, share))
-        away = np.asarray(kicks(equation, share)) - mean
+        mean, covariance = expected(equation, state, share)
+        size, _ = size_of_normals(equation, state, share)
+        normals = jax.random.normal(jax.random.key(share), (SAMPLES, size))
+        away = np.asarray(kicks_of(equation, state, normals, equation.learning_rate / share)) - mean
         sampled(f"mean of the kick over 1/{share} step", away, 0.0)
         sampled(f"covariance of the kick over 1/{share} step", away[:, :, None] * away[:, None, :], covariance)
 
@@ -349,14 +369,15 @@ def velocity_moments(entry, equation):
         points = np.random.default_rng(3).normal(size=(SAMPLES, flat_zeros.size))
 
     @eqx.filter_jit
-    def both(equation, points):
+    def velocities_of(equation, points):
         def velocity(normals):
             gradient = equation.gradient(equation.params(state), OBJECTIVE, unravel(normals))
             return flat(equation.velocity(t, state, gradient))
 
-        return moments_of_equation(equation, state, t), jax.vmap(velocity)(points)
+        return jax.vmap(velocity)(points)
 
-    (drift, covariance), velocities = both(equation, jnp.asarray(points))
+    drift, covariance, _ = moments_of_equation(equation, state, t)
+    velocities = velocities_of(equation, jnp.asarray(points))
     away = np.asarray(velocities) - np.asarray(drift)
     products = equation.learning_rate * away[:, :, None] * away[:, None, :]
     if polynomial:

@@ -105,6 +105,7 @@ def test_a_whole_step_has_the_factor_that_optax_takes():
         np.testing.assert_allclose(half, wanted, atol=1e-6)
 
 
+@pytest.mark.slow  # the law kick_moments sums this noise exactly, and rejects the mutant
 def test_the_noise_has_the_factor_of_the_schedule():
     """V' = (1 - eta s h)^2 V + (eta s)^2 sigma^2 for the algorithm, dV/dt = -2 s h V + eta s^2 sigma^2 for the equation."""
     noisy, paths = at_rest()[1], 4000

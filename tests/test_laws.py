@@ -21,8 +21,9 @@ from equations import AbstractEquation, Adam, Objective
 MUTANTS = all_mutants()
 
 
-@pytest.mark.parametrize("name", EQUATIONS)
+# All laws of an equation in turn, for they share what is compiled of it.
 @pytest.mark.parametrize("law", laws.LAWS)
+@pytest.mark.parametrize("name", EQUATIONS)
 def test_law(law, name):
     entry = EQUATIONS[name]
     if law in entry.spared:
@@ -147,7 +148,7 @@ def test_a_cut_second_moment_keeps_its_mean_and_its_sign(share):
     state = eqx.tree_at(lambda s: s.nu, laws.some_state(equation), small)
     nu = np.asarray(laws.flat(state.nu))
     own, uncut = (
-        jax.jit(lambda e=e: (laws.kick_moments_of(e, state, share), laws.expected(e, state, share)))()
+        (laws.kick_moments_of(e, state, share), laws.expected(e, state, share))
         for e in (equation, Uncut(**fields(equation)))
     )
     (mean, _, kicks), (true_mean, _) = own
