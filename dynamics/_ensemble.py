@@ -12,16 +12,18 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
 from equations._checks import LARGEST, integer, leaf_name, typed_key
+from equations._overrides import check_class
 from equations._signal import is_parameter
 
 Observables = dict[str, Callable]
 
 
-def check_equation(equation: Any, kind: type, name: str = "equation") -> None:
-    """Raises a TypeError unless `equation` is an instance of the contract `kind`."""
+def check_equation(equation: Any, kind: type, reads: str = "twin", name: str = "equation") -> None:
+    """Raises a TypeError unless `equation` is an instance of the contract `kind`, of a class whose overrides all act."""
     if not isinstance(equation, kind):
         hint = " (an instance, not the class)" if isinstance(equation, type) and issubclass(equation, kind) else ""
         raise TypeError(f"Argument `{name}` must be an equations.{kind.__name__}{hint}, but {equation!r} was given.")
+    check_class(equation, reads)
 
 
 def dynamic_numbers(equation: AbstractDynamics) -> AbstractDynamics:

@@ -27,6 +27,7 @@ from ._ensemble import (
     record,
     with_start,
 )
+from ._hooks import check_twin
 from ._noise import Brownian
 from ._sampling import Sampler
 from ._trajectory import Trajectory, learning_rates, recorded
@@ -81,6 +82,7 @@ def train(
 
     rates = learning_rates(equation, steps)
     dynamic, static = eqx.partition(params, is_parameter)
+    check_twin(equation, dynamic)
     (saves, states), final, failed_at = _ensemble(
         equation,
         objective.bind(static),

@@ -11,6 +11,7 @@ from jaxtyping import Array, PyTree
 
 from ._abstract import abstract_value
 from ._checks import leaf_name
+from ._overrides import check_class
 
 
 def is_parameter(leaf) -> bool:
@@ -165,6 +166,7 @@ def surrogate_value(signal: AbstractSignal, params: PyTree) -> Array:
 
 def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: PyTree) -> None:
     """Raises a ValueError unless `function(signal, params)` is one real floating-point number."""
+    check_class(signal)
     try:
         value = abstract_value(function, signal, params)
     except Exception as error:
