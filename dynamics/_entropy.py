@@ -16,7 +16,7 @@ from equations._increment import Increment
 from equations._overrides import check_class
 from equations._signal import is_parameter
 
-from ._ensemble import check_equation, dynamic_numbers
+from ._ensemble import check_concrete, check_equation, dynamic_numbers
 from ._hooks import check_hooks
 from ._local import Local, coordinates, flat_size
 from ._stationary import Stationary
@@ -91,6 +91,7 @@ def entropy_production(
     regularization = nonnegative("regularization")(regularization)
     if not isinstance(trajectory, Trajectory):
         raise TypeError(f"Argument `trajectory` must come from solve or train, but {trajectory!r} was given.")
+    check_concrete("entropy_production", equation=equation, objective=objective, trajectory=trajectory)
     if trajectory.states is None or trajectory.steps.shape[0] < 2 or int(trajectory.steps[1]) != 1:
         raise ValueError(
             "Argument `trajectory` must be recorded with keep_states=True and save_every=1, but it holds "

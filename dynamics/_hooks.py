@@ -53,14 +53,12 @@ def _check(dynamics, signal, params, hooks):
 
 
 def _check_one(dynamics, signal, state, hook: str):
-    value = _value(dynamics, signal, state, hook)
-    if hook in ("noise", "diffusion"):
-        return
-    if hook == "start" and value is None:
-        return
     try:
+        value = _value(dynamics, signal, state, hook)
+        if hook in ("noise", "diffusion") or (hook == "start" and value is None):
+            return
         _same(dynamics, hook, value, state)
-    except (TypeError, ValueError):
+    except Exception:  # also what a method of ours makes of a wrong part: that is looked for first
         for inside in ("inner", "leading", "source"):  # of a wrapper or a series
             if isinstance(getattr(dynamics, inside, None), AbstractDynamics):
                 _check_one(getattr(dynamics, inside), signal, state, hook)
@@ -145,7 +143,7 @@ def _number(leaf) -> bool:
     return not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
 
 
-def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: Callable = _floating) -> None:
+def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: Callable | None = None) -> None:
     """Raises unless `value`, which the method `hook` gave, has structure, shapes and kind of dtype of `model`."""
     value = jax.tree.map(_struct, value)
     place = f"{type(dynamics).__name__}.{hook}"
@@ -166,7 +164,7 @@ def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: C
                     f"{wording}, of shape {wanted.shape}{_at(path)}, but {place} gives an array of shape {given.shape}."
                 )
     for path, given in jax.tree_util.tree_leaves_with_path(value):
-        if not allowed(given):
+        if not (allowed or _floating)(given):
             raise TypeError(f"{wording}, but {place} gives {given.dtype}{_at(path)}.")
 
 

@@ -18,6 +18,7 @@ from equations._stream import AbstractStream
 from ._ensemble import (
     check_equation,
     check_key,
+    check_mesh,
     check_observe,
     check_params,
     check_schedule,
@@ -27,6 +28,7 @@ from ._ensemble import (
     path_keys,
 )
 from ._grid import check_time, stream_grid
+from ._handed_out import check_axis, hand_out
 from ._hooks import check_hooks
 from ._noise import block_rows
 from ._path import Path
@@ -94,6 +96,8 @@ def solve(
     check_equation(equation, AbstractDynamics, "equation")
     equation = dynamic_numbers(equation)
     params = check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     stream = objective if isinstance(objective, AbstractStream) else None
     substeps = integer("substeps", substeps, maximum=128)
@@ -159,6 +163,7 @@ def solve(
     )
     if stream is not None:
         details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
+    hand_out(objective, params, state, states)
     recorded_steps, times = recorded(rates, steps, save_every, dt)
     return Trajectory(
         steps=recorded_steps,

@@ -18,7 +18,8 @@ from equations._signal import is_parameter
 from equations._stream import AbstractStream
 
 from . import _linear_noise as linear_noise
-from ._ensemble import check_equation, check_params, dynamic_numbers
+from ._ensemble import check_concrete, check_equation, check_mesh, check_params, dynamic_numbers
+from ._handed_out import check_axis
 from ._hooks import check_hooks
 from ._local import Local, coordinates, flat_size, parity_vector
 
@@ -139,7 +140,10 @@ def stationary(
             "Argument `objective` must not be a stream of stimuli, under which nothing is stationary from one moment to "
             f"the next, but {objective!r} was given."
         )
+    check_concrete("stationary", equation=equation, objective=objective, params=params)
     equation, params = dynamic_numbers(equation), check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)
     r = float(nonnegative("regularization")(regularization))

@@ -11,12 +11,15 @@ from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory, solve, train
 from dynamics._ensemble import (
+    check_concrete,
     check_equation,
     check_key,
+    check_mesh,
     check_params,
     check_schedule,
     dynamic_numbers,
 )
+from dynamics._handed_out import check_axis
 from dynamics._hooks import check_hooks
 from dynamics._solve import check_solver, hooks_of
 from dynamics._train import draws
@@ -121,7 +124,10 @@ def compare(
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
     check_equation(equation, AbstractEquation, "equation")
+    check_concrete("compare", equation=equation, objective=objective, params=params, key=key)
     params = check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     observe = observables(observe, objective, params)
     choice("noise", noise, ("minibatch", "gaussian"))

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics._ensemble import check_equation, check_key, check_params, dynamic_numbers, guard_traced
+from dynamics._ensemble import (
+    check_concrete,
+    check_equation,
+    check_key,
+    check_mesh,
+    check_params,
+    dynamic_numbers,
+    guard_traced,
+)
+from dynamics._handed_out import check_axis
 from dynamics._hooks import check_hooks
 from dynamics._solve import check_solver
 from equations import AbstractEquation, AbstractSignal
@@ -94,7 +103,10 @@ def orders(
     increment = getattr(equation, "increment", Increment)
     if increment is None:
         raise TypeError("Argument `equation` must have a discrete twin, but the dynamics that was modified has none.")
+    check_concrete("orders", equation=equation, objective=objective, params=params, key=key)
     params = check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
     observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
