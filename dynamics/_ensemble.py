@@ -11,17 +11,21 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations._checks import LARGEST, integer, leaf_name, typed_key
+from equations._checks import LARGEST, explicit_axes, integer, leaf_name, typed_key
+from equations._overrides import check_class
 from equations._signal import is_parameter
+
+from ._handed_out import check_one_model
 
 Observables = dict[str, Callable]
 
 
-def check_equation(equation: Any, kind: type, name: str = "equation") -> None:
-    """Raises a TypeError unless `equation` is an instance of the contract `kind`."""
+def check_equation(equation: Any, kind: type, reads: str = "twin", name: str = "equation") -> None:
+    """Raises a TypeError unless `equation` is an instance of the contract `kind`, of a class whose overrides all act."""
     if not isinstance(equation, kind):
         hint = " (an instance, not the class)" if isinstance(equation, type) and issubclass(equation, kind) else ""
         raise TypeError(f"Argument `{name}` must be an equations.{kind.__name__}{hint}, but {equation!r} was given.")
+    check_class(equation, reads)
 
 
 def dynamic_numbers(equation: AbstractDynamics) -> AbstractDynamics:
@@ -58,10 +62,31 @@ def check_params(params: PyTree) -> PyTree:
         dtypes.setdefault(leaf.dtype, name)
     if not dtypes:
         raise TypeError(f"Argument `params` must hold at least one floating-point array, but {params!r} was given.")
+    check_one_model(params)
     if len(dtypes) > 1:
         given = ", ".join(f"{name} has dtype {dtype}" for dtype, name in dtypes.items())
         raise TypeError(f"Argument `params` must have one dtype in all its arrays, but {given}.")
     return params
+
+
+def check_mesh(params: PyTree) -> None:
+    """Raises a ValueError for parameters laid out along explicit axes of a mesh, where Diffrax's updates have none."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if eqx.is_array(leaf) and (axes := explicit_axes(leaf)):
+            raise ValueError(
+                f"Argument `params` must be laid out along axes of the type jax.sharding.AxisType.Auto, but "
+                f"{leaf_name('params', path)} lies along {', '.join(map(repr, axes))} of the type Explicit."
+            )
+
+
+def check_concrete(where: str, **arguments: PyTree) -> None:
+    """Raises a TypeError for traced arguments of a function that works on numbers."""
+    for name, value in arguments.items():
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            raise TypeError(
+                f"Argument `{name}` must hold numbers, since `{where}` works on these and cannot be inside of jit, vmap or "
+                f"grad, as `solve` and `train` can, but a traced one was given."
+            )
 
 
 def guard_traced(params: PyTree) -> PyTree:

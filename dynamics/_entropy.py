@@ -13,9 +13,11 @@ from jaxtyping import Array
 from equations import AbstractDynamics, AbstractSignal
 from equations._checks import choice, integer, nonnegative
 from equations._increment import Increment
+from equations._overrides import check_class
 from equations._signal import is_parameter
 
-from ._ensemble import check_equation, dynamic_numbers
+from ._ensemble import check_concrete, check_equation, dynamic_numbers
+from ._hooks import check_hooks
 from ._local import Local, coordinates, flat_size
 from ._stationary import Stationary
 from ._trajectory import Trajectory, hyperparameters, title
@@ -89,6 +91,7 @@ def entropy_production(
     regularization = nonnegative("regularization")(regularization)
     if not isinstance(trajectory, Trajectory):
         raise TypeError(f"Argument `trajectory` must come from solve or train, but {trajectory!r} was given.")
+    check_concrete("entropy_production", equation=equation, objective=objective, trajectory=trajectory)
     if trajectory.states is None or trajectory.steps.shape[0] < 2 or int(trajectory.steps[1]) != 1:
         raise ValueError(
             "Argument `trajectory` must be recorded with keep_states=True and save_every=1, but it holds "
@@ -104,10 +107,13 @@ def entropy_production(
             f"{hyperparameters(trajectory.equation)}, but {title(equation)}{hyperparameters(equation)} was given."
         )
     varying, static = eqx.partition(trajectory.final, is_parameter)
-    equation.check(eqx.combine(jax.tree.map(lambda leaf: leaf[0], varying), static), objective)
+    first = jax.tree.map(lambda leaf: leaf[0], varying)
+    equation.check(eqx.combine(first, static), objective)
     if trajectory.kind == "discrete":
         equation = Increment.of(equation)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
+    check_class(equation, "field")
+    check_hooks(equation, signal, first, ("drift", "diffusion"))
     states = jax.tree.map(lambda leaf: leaf[:, burn_in:], trajectory.states)
     size = flat_size(coordinates(equation, jax.tree.map(lambda leaf: leaf[0, 0], states))[0])
     if isinstance(reference, Stationary) and reference.mean.shape != (size,):

@@ -18,6 +18,7 @@ from equations._stream import AbstractStream
 from ._ensemble import (
     check_equation,
     check_key,
+    check_mesh,
     check_observe,
     check_params,
     check_schedule,
@@ -27,6 +28,8 @@ from ._ensemble import (
     path_keys,
 )
 from ._grid import check_time, stream_grid
+from ._handed_out import check_axis, hand_out
+from ._hooks import check_hooks
 from ._noise import block_rows
 from ._path import Path
 from ._strang import Strang
@@ -90,9 +93,11 @@ def solve(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    check_equation(equation, AbstractDynamics)
+    check_equation(equation, AbstractDynamics, "equation")
     equation = dynamic_numbers(equation)
     params = check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     stream = objective if isinstance(objective, AbstractStream) else None
     substeps = integer("substeps", substeps, maximum=128)
@@ -107,6 +112,7 @@ def solve(
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     if stream is not None:
         signal = first_stimulus(equation, stream, grid.delay, dynamic)
+    check_hooks(equation, signal, dynamic, ("noise",))
     noise = abstract_value(_noise, equation, signal, dynamic, 1)
     random = noise is not None or (stream is not None and stream.random)
     if stream is None:
@@ -134,6 +140,7 @@ def solve(
         eqx.filter_eval_shape(
             lambda y, n: equation.euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure
         )
+    check_hooks(equation, signal, dynamic, hooks_of(solver, noise is not None))
     adjoint = adjoint or _default_adjoint(noise)
 
     rates = learning_rates(equation, steps)
@@ -156,6 +163,7 @@ def solve(
     )
     if stream is not None:
         details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
+    hand_out(objective, params, state, states)
     recorded_steps, times = recorded(rates, steps, save_every, dt)
     return Trajectory(
         steps=recorded_steps,
@@ -202,7 +210,6 @@ def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) ->
 
 @eqx.filter_jit
 def _ensemble(path, params, key, controller, paths):
-    check_velocity(path.dynamics, path.signal, params)  # here it is traced once, not on every call
     if controller is not None:
         return jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
     keys = path_keys(key, paths)
@@ -245,20 +252,11 @@ def _noise(equation, signal, dynamic, kicks_per_step):
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
 
 
-def check_velocity(equation, signal, dynamic) -> None:
-    """A ValueError unless the state's rate of change is like the state; another shape would broadcast silently."""
-
-    def rates(params):
-        state = equation.init(params)
-        return state, equation.flow(jnp.ones(()).astype(jax.tree.leaves(params)[0].dtype), state, signal)
-
-    state, rate = eqx.filter_eval_shape(rates, dynamic)
-    shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (state, rate)]
-    if jax.tree.structure(state) != jax.tree.structure(rate) or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"Argument `equation` must have a velocity or drift like its state, of shapes {shapes[0]}, but "
-            f"{type(equation).__name__} gives {shapes[1]}."
-        )
+def hooks_of(solver: dfx.AbstractSolver, noisy: bool) -> tuple[str, ...]:
+    """The methods of a dynamics that a solver calls."""
+    if isinstance(solver, Strang):
+        return ("start", "flow", "kick") if noisy else ("start", "flow")
+    return ("start", "euler" if isinstance(solver, dfx.Euler) else "drift")
 
 
 def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:

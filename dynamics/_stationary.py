@@ -13,11 +13,14 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics, AbstractEquation, AbstractSignal
 from equations._checks import flag, nonnegative
 from equations._increment import Increment, at_infinity
+from equations._overrides import check_class
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
 
 from . import _linear_noise as linear_noise
-from ._ensemble import check_equation, check_params, dynamic_numbers
+from ._ensemble import check_concrete, check_equation, check_mesh, check_params, dynamic_numbers
+from ._handed_out import check_axis
+from ._hooks import check_hooks
 from ._local import Local, coordinates, flat_size, parity_vector
 
 LARGEST = 64  # dimensions: the Lyapunov equation is solved as a linear system in d^2 unknowns
@@ -137,7 +140,10 @@ def stationary(
             "Argument `objective` must not be a stream of stimuli, under which nothing is stationary from one moment to "
             f"the next, but {objective!r} was given."
         )
+    check_concrete("stationary", equation=equation, objective=objective, params=params)
     equation, params = dynamic_numbers(equation), check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)
     r = float(nonnegative("regularization")(regularization))
@@ -152,6 +158,8 @@ def stationary(
         )
     if discrete and isinstance(equation, AbstractEquation):
         equation = Increment.of(equation)
+    check_class(equation, "field")
+    check_hooks(equation, signal, dynamic, ("drift", "diffusion"))
     state = equation.init(dynamic)
     moving, counts = coordinates(equation, state)
     size = flat_size(moving)

@@ -27,6 +27,8 @@ from ._ensemble import (
     record,
     with_start,
 )
+from ._handed_out import check_axis, hand_out
+from ._hooks import check_twin
 from ._noise import Brownian
 from ._sampling import Sampler
 from ._trajectory import Trajectory, learning_rates, recorded
@@ -65,6 +67,7 @@ def train(
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
     params = check_params(params)
+    check_axis(objective, params)
     equation.check(params, objective)
     steps, paths, save_every = check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)
@@ -81,6 +84,7 @@ def train(
 
     rates = learning_rates(equation, steps)
     dynamic, static = eqx.partition(params, is_parameter)
+    check_twin(equation, dynamic)
     (saves, states), final, failed_at = _ensemble(
         equation,
         objective.bind(static),
@@ -96,6 +100,7 @@ def train(
     )
     if not random:
         saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
+    hand_out(objective, params, final, states)
     recorded_steps, times = recorded(rates, steps, save_every, equation.learning_rate)
     return Trajectory(
         steps=recorded_steps,

@@ -49,23 +49,34 @@ class Trajectory(eqx.Module):
     )
 
     def to_xarray(self):
-        """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs."""
+        """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs.
+
+        What a vmap put in front of the paths are dims `vmap_0`, ...
+
+        **Raises:** TypeError under jit, vmap or grad.
+        """
         import xarray as xr  # not at the top: only those who leave JAX pay for it
 
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
+            raise TypeError("`Trajectory.to_xarray` must be called outside of jit, vmap and grad, on numbers.")
         host = jax.device_get((self.observables, self.steps, self.times, self.ok, self.failed_at))
         observables, steps, times, ok, failed_at = host
+        ahead = tuple(f"vmap_{axis}" for axis in range(ok.ndim - 1))
         variables = {
-            name: (("path", "step", *(f"{name}_axis_{axis}" for axis in range(values.ndim - 2))), values)
+            name: (
+                (*ahead, "path", "step", *(f"{name}_axis_{axis}" for axis in range(values.ndim - ok.ndim - 1))),
+                values,
+            )
             for name, values in observables.items()
         }
-        variables["ok"] = ("path", ok)
-        variables["failed_at"] = ("path", failed_at, {"units": self.units[0], "long_name": "-1: never"})
+        variables["ok"] = ((*ahead, "path"), ok)
+        variables["failed_at"] = ((*ahead, "path"), failed_at, {"units": self.units[0], "long_name": "-1: never"})
         return xr.Dataset(
             variables,
             coords={
-                "path": np.arange(ok.shape[0]),
-                "step": ("step", steps, {"units": self.units[0]}),
-                "time": ("step", times, {"units": self.units[1]}),
+                "path": np.arange(ok.shape[-1]),
+                "step": ("step", steps.reshape(-1, steps.shape[-1])[0], {"units": self.units[0]}),  # the same in all
+                "time": ((*ahead[: times.ndim - 1], "step"), times, {"units": self.units[1]}),
             },
             attrs={
                 "kind": self.kind,

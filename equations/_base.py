@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._checks import LARGEST, choice, integer, number, positive
+from ._lineage import newer
 from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
 from ._series import moved
 from ._signal import AbstractSignal
@@ -169,7 +170,7 @@ class AbstractEquation(AbstractDynamics):
 
     @property
     def kicks(self) -> int:
-        return 1 if self.leapfrog else 2
+        return 1 if self.leapfrog and not self._new("diffusion", "kick") else 2
 
     @property
     def has_series(self) -> bool:
@@ -271,13 +272,34 @@ class AbstractEquation(AbstractDynamics):
         return lx.FunctionLinearOperator(mv, (normals, square))
 
     def flow(self, t, state, signal):
-        """The velocity at the mean gradient; at no gradient where the kick carries all of it (`leapfrog`)."""
+        """The velocity at the mean gradient; at no gradient where the kick carries all of it (`leapfrog`).
+
+        Where a subclass gives another `drift` it is that drift, without what is the mean of the kick.
+        """
+        if self._new("diffusion", "kick"):  # whose kick has no mean
+            return self.drift(t, state, signal)
+        if not self._new("drift", "flow"):
+            return self._flow(t, state, signal)
+        drift = self.drift(t, state, signal)
+        if not self.leapfrog and (not self.random or self.is_affine(state)):
+            return drift
+        mean = AbstractEquation.drift(self, t, state, signal)
+        return _scaled_sum((1.0, drift), (-1.0, mean), (1.0, self._flow(t, state, signal)))
+
+    def _flow(self, t, state, signal) -> State:
+        """The flow that goes with the velocity."""
         params = self.params(state)
         gradient = jax.tree.map(jnp.zeros_like, params) if self.leapfrog else signal.gradient(params)
         return self.velocity(t, state, gradient)
 
+    def _new(self, name: str, than: str) -> bool:
+        """Whether a user's class overrides `name` and not `than`."""
+        return newer(type(self), name, than)
+
     def noise(self, state, signal, kicks_per_step):
         """One draw for each kick, for minibatches `(N,)`; two where a nonlinear rule is kicked more than once a step."""
+        if self._new("diffusion", "kick"):
+            return AbstractDynamics.noise(self, state, signal, kicks_per_step)
         if not self.random:
             return None
         normals = self.gradient_noise.structure(self.batches(signal), self.params(state))
@@ -289,7 +311,11 @@ class AbstractEquation(AbstractDynamics):
         An affine rule needs its linear response to delta, scaled by sqrt(learning_rate dt). Any other rule takes one draw
         if dt is a training step. Over a part of it one draw cannot have both moments; two independent ones can, as
         dt [(u1 + u2)/2 + r (u1 - u2)/2 - flow] with r^2 = 2 learning_rate/dt - 1.
+
+        Where a subclass gives another `diffusion` it is the increment of that, without a mean.
         """
+        if self._new("diffusion", "kick"):
+            return AbstractDynamics.kick(self, t, state, signal, noise, dt)
         params = self.params(state)
         if self.is_affine(state):
             if self.leapfrog:
@@ -300,7 +326,7 @@ class AbstractEquation(AbstractDynamics):
             delta = self.gradient_noise.delta(self.batches(signal), params, noise)
             return _scaled_sum((jnp.sqrt(self.learning_rate * dt), self._response(t, state, delta)))
 
-        base = self.flow(t, state, signal)
+        base = (self._flow if self._new("drift", "flow") else self.flow)(t, state, signal)
 
         def velocity(normals):
             return self.velocity(t, state, self.gradient(params, signal, normals))
@@ -338,6 +364,8 @@ class AbstractEquation(AbstractDynamics):
                 f"Argument `substeps` must be 1 for diffrax.Euler() with {type(self).__name__}, whose velocity is not "
                 "affine in the gradient; the default solver takes any number."
             )
+        if any(self._new(name, "euler") for name in ("drift", "diffusion", "flow", "kick")):
+            return AbstractDynamics.euler(self, t, state, signal, noise, dt)
         params = self.params(state)
         if self.is_affine(state):
             gradient = self._gaussian(params, signal, noise, dt)

@@ -131,3 +131,8 @@ def choice(name: str, value, allowed: tuple[str, ...]) -> str:
 def leaf_name(root: str, path) -> str:
     """`params` and the path to a leaf as one reads it in code: `params['w'][0]`."""
     return f"`{root}{jax.tree_util.keystr(path)}`"
+
+
+def explicit_axes(array: jax.Array) -> tuple[str, ...]:
+    """The explicit axes of a mesh along which an array, traced or not, is laid out."""
+    return tuple(axis for axis in jax.typeof(array).sharding.spec if axis is not None)

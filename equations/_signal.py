@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ._abstract import abstract_value
-from ._checks import leaf_name
+from ._checks import explicit_axes, leaf_name
+from ._overrides import check_class
 
 
 def is_parameter(leaf) -> bool:
@@ -165,6 +166,13 @@ def surrogate_value(signal: AbstractSignal, params: PyTree) -> Array:
 
 def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: PyTree) -> None:
     """Raises a ValueError unless `function(signal, params)` is one real floating-point number."""
+    check_class(signal)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(signal.data):
+        if axes := explicit_axes(leaf):
+            raise ValueError(
+                "Argument `data` must be laid out along axes of the type jax.sharding.AxisType.Auto, but "
+                f"{leaf_name('data', path)} lies along {', '.join(map(repr, axes))} of the type Explicit."
+            )
     try:
         value = abstract_value(function, signal, params)
     except Exception as error:

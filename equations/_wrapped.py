@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, PyTree
 
-from ._base import AbstractEquation
+from ._base import AbstractDynamics, AbstractEquation
 from ._series import moved
 
 
@@ -80,6 +80,8 @@ class AbstractWrapped(AbstractEquation):
         return self.linear(t, self.inner.kick(t, state, signal, noise, dt))
 
     def euler(self, t, state, signal, noise, dt):
+        if self._new("kick", "euler"):
+            return AbstractDynamics.euler(self, t, state, signal, noise, dt)
         return self._changed(t, state, self.inner.euler(t, state, signal, noise, dt), dt)
 
     def diffusion(self, t, state, signal):

@@ -11,6 +11,7 @@ from ._base import AbstractDynamics, AbstractEquation, with_batches_of
 from ._checks import choice, flag, integer
 from ._increment import AbstractIncrement, Increment
 from ._noise import noise_factor
+from ._overrides import check_class
 from ._series import by_derivatives, by_map, moved
 from ._slaved import Slaved
 
@@ -54,8 +55,9 @@ def modified(
 
     **Arguments:**
 
-    - `equation`: an equation with a twin; or any other dynamics with a `learning_rate`, whose Euler step is then the
-        discrete algorithm; or what `symbolic` gave.
+    - `equation`: an equation with a twin, which alone is what the series is of: a subclass that gives another `velocity` or
+        `drift` to the same twin has the same modified equation; or any other dynamics with a `learning_rate`, whose Euler
+        step is then the discrete algorithm; or what `symbolic` gave.
     - `order`: 1 to 3 by derivatives, to 6 by the map and in symbols; with noise at most 2.
     - `fluctuations`: corrects the diffusion as well; order 2, with noise.
     - `route`: `"derivatives"`, nested Jacobian-vector products (about 2 and 4 gradients at orders 2 and 3), or `"map"`, the
@@ -73,6 +75,7 @@ def modified(
         raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
     if isinstance(equation, Modified):
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
+    check_class(equation, "twin" if isinstance(equation, AbstractEquation) else "equation")
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = choice("memory", memory, ("dynamic", "slaved"))
@@ -255,7 +258,7 @@ class Modified(AbstractEquation):
         return self._corrected(t, state, signal)
 
     def flow(self, t, state, signal):
-        drift, mean = self._corrected(t, state, signal), self._mean_of_kick(t, state, signal)
+        drift, mean = self.drift(t, state, signal), self._mean_of_kick(t, state, signal)
         return drift if mean is None else moved(drift, (-1.0, mean))
 
     @property

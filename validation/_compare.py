@@ -11,13 +11,17 @@ from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory, solve, train
 from dynamics._ensemble import (
+    check_concrete,
     check_equation,
     check_key,
+    check_mesh,
     check_params,
     check_schedule,
     dynamic_numbers,
 )
-from dynamics._solve import check_solver, check_velocity
+from dynamics._handed_out import check_axis
+from dynamics._hooks import check_hooks
+from dynamics._solve import check_solver, hooks_of
 from dynamics._train import draws
 from dynamics._trajectory import hyperparameters, title
 from equations import AbstractEquation, AbstractSignal
@@ -119,8 +123,11 @@ def compare(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    check_equation(equation, AbstractEquation)
+    check_equation(equation, AbstractEquation, "equation")
+    check_concrete("compare", equation=equation, objective=objective, params=params, key=key)
     params = check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     observe = observables(observe, objective, params)
     choice("noise", noise, ("minibatch", "gaussian"))
@@ -130,7 +137,8 @@ def compare(
     check_schedule(steps, paths, save_every)
     order = _weak_order(equation, params, solver)
     dynamic, static = eqx.partition(params, is_parameter)
-    check_velocity(dynamic_numbers(equation), objective.bind(static), dynamic)
+    hooks = hooks_of(check_solver(solver, None, equation.random), equation.random)
+    check_hooks(dynamic_numbers(equation), objective.bind(static), dynamic, hooks)
     key = check_key(key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")

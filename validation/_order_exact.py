@@ -7,6 +7,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from equations import AbstractEquation, AbstractSignal
+from equations._overrides import has_field
 
 from ._moment_equations import Linear, Polynomial, discrete, linear, polynomial, propagate
 from ._order_sides import MEASURES, Error, Outcome, Sides, gather
@@ -18,7 +19,7 @@ def closing(sides: Sides) -> Closed | None:
     """The observables as polynomials, and at every learning rate algorithm and equation as matrices; None unless their
     moments close."""
     first = sides.family[0]
-    if first.sampling == "shuffled":
+    if first.sampling == "shuffled" or not has_field(first):
         return None
     observables = {name: polynomial(function, sides.static, sides.dynamic) for name, function in sides.observe.items()}
     if None in observables.values():

@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics._ensemble import check_equation, check_key, check_params, dynamic_numbers, guard_traced
+from dynamics._ensemble import (
+    check_concrete,
+    check_equation,
+    check_key,
+    check_mesh,
+    check_params,
+    dynamic_numbers,
+    guard_traced,
+)
+from dynamics._handed_out import check_axis
+from dynamics._hooks import check_hooks
 from dynamics._solve import check_solver
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer, nonnegative, positive
@@ -88,12 +98,15 @@ def orders(
     **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
     moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
     """
-    check_equation(equation, AbstractEquation)
+    check_equation(equation, AbstractEquation, "equation")
     equation = dynamic_numbers(equation)
     increment = getattr(equation, "increment", Increment)
     if increment is None:
         raise TypeError("Argument `equation` must have a discrete twin, but the dynamics that was modified has none.")
+    check_concrete("orders", equation=equation, objective=objective, params=params, key=key)
     params = check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
     equation.check(params, objective)
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
     observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
@@ -121,6 +134,8 @@ def orders(
         raise ValueError("Argument `learning_rates` must have a decreasing natural time of a step, but it does not.")
 
     dynamic, static = eqx.partition(params, is_parameter)
+    hooks = ("start", "drift") if quiet else ("noise", "start", "flow", "kick", "drift")
+    check_hooks(equation, objective.bind(static), dynamic, hooks)
     sides = Sides(family, objective.bind(static), guard_traced(dynamic), static, observe, steps, skips, lengths)
     sides.check_transient()
     with np.errstate(over="ignore", invalid="ignore"):  # a side that diverges gives a NaN, not a warning

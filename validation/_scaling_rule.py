@@ -134,7 +134,7 @@ def scaling_rule(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    check_equation(equation, AbstractEquation)
+    check_equation(equation, AbstractEquation, "equation")
     rule = choice("rule", rule, RULES)
     if equation.batch_size is None:
         raise ValueError("Argument `equation` must have a batch size, but None was given.")

@@ -1,0 +1,74 @@
+"""What a run gave back for all its paths is not the parameters of one model."""
+
+import weakref
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from equations._checks import leaf_name
+from equations._signal import is_parameter
+
+_leaves: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity
+_seen: weakref.WeakKeyDictionary = (
+    weakref.WeakKeyDictionary()
+)  # by loss: shapes of parameters with an axis of paths ahead
+
+
+_WORDING = "Argument `params` must be the parameters of one model, but "
+_DO = (
+    "a leading axis `paths`: take one path, as in jax.tree.map(lambda leaf: leaf[0], trajectory.final), or vmap over "
+    "them."
+)
+
+
+def hand_out(objective: Any, params: PyTree, *results: PyTree) -> None:
+    """Remembers the arrays of a trajectory, whose leading axis counts the paths, as long as they live.
+
+    **Arguments:** `objective` and `params`, the parameters that the run began with; `results`, arrays `(paths, ...)`.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves(results) if is_parameter(leaf)]
+    for leaf in arrays:
+        _leaves[id(leaf)] = leaf
+    loss, paths = _loss(objective), arrays[0].shape[0]
+    if loss is not None and paths > 1:
+        _seen.setdefault(loss, set()).add(tuple((paths, *shape) for shape in _shapes(params)))
+
+
+def check_one_model(params: PyTree) -> None:
+    """Raises a ValueError where an array among the parameters is one that a trajectory handed out for all its paths."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if _leaves.get(id(leaf)) is leaf:
+            raise ValueError(
+                f"{_WORDING}{leaf_name('params', path)}, of shape {leaf.shape}, is what a run gave for all its paths, with "
+                + _DO
+            )
+
+
+def check_axis(objective: Any, params: PyTree) -> None:
+    """Raises a ValueError where all parameters have an axis ahead that those of an earlier run of the very loss had not,
+    as long as there were paths: copies of what a trajectory handed out."""
+    loss = _loss(objective)
+    if loss is not None and (shapes := tuple(_shapes(params))) in _seen.get(loss, ()):
+        raise ValueError(
+            f"{_WORDING}the same loss was run before on parameters of shapes {[shape[1:] for shape in shapes]} and "
+            f"{shapes[0][0]} paths, and these have shapes {list(shapes)}, as if with {_DO} If they are meant so, give the "
+            "loss in a function of its own."
+        )
+
+
+def _shapes(params: PyTree) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in jax.tree.leaves(params) if is_parameter(leaf)]
+
+
+def _loss(objective: Any) -> Any:
+    """The loss at the bottom of a signal; None where there is none that can be remembered."""
+    while hasattr(objective, "signal"):
+        objective = objective.signal
+    loss = getattr(objective, "loss", None)
+    try:
+        hash(loss)
+        weakref.ref(loss)
+    except TypeError:
+        return None
+    return loss

@@ -1,0 +1,183 @@
+"""What a user's class overrides, and a refusal where that would be ignored or taken for something else."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from ._lineage import definer, is_ours, newer
+
+# What else to override, by the class of ours whose methods would not follow.
+_INSTEAD = {
+    "AbstractWrapped": "`linear` or `added`",
+    "AbstractSignEquation": "`velocity` and `drift` together",
+    "Lion": "`velocity` and `drift` together",
+    "SignSGD": "`velocity` and `drift` together",
+    "AbstractAdaptive": "`velocity`",
+    "AbstractIncrement": "`velocity`",
+    "Modified": "`drift`",
+}
+_FOLLOW_DRIFT = (
+    "AbstractEquation",
+    "AbstractDynamics",
+    "Modified",
+)  # whose flow is made of `self.drift` where it is new
+_FOLLOW_DIFFUSION = ("AbstractEquation", "AbstractDynamics")  # whose kick is made of `self.diffusion` where it is new
+
+# Names that are looked for on the objects of a user, and what may stand under them: nothing, a method, or more.
+_NAMES = {
+    "AbstractDynamics": {
+        **dict.fromkeys(("increment", "modified", "remainder", "order", "fluctuations", "equation"), None),
+        "resumed": "a method from parameters and memory to the state",
+        "learning_rate_at": "a method from the training step to its learning rate",
+        "decays": "a tuple of the names of decay rates",
+        "delay": "a number of seconds",
+    },
+    "AbstractSignal": {"value": "a method from the parameters to the loss"},
+}
+
+
+def check_class(thing: Any, reads: str = "equation") -> None:
+    """Raises a TypeError unless all that the class of an equation or a signal overrides acts, and its attributes are not
+    taken for ours; and so for all equations and signals inside.
+
+    `reads` is what of an equation is needed: the `"equation"` as a solver steps it, the `"field"` of drift and diffusion,
+    or the `"twin"`, in whose increment field the equation has no part.
+    """
+    message = _refusal(type(thing), reads)
+    if message is not None:
+        raise TypeError(message)
+    inside = "twin" if _is(type(thing), "AbstractIncrement") else reads
+    for field in dataclasses.fields(thing):
+        inner = getattr(thing, field.name, None)
+        if _contract(type(inner)) is not None:
+            check_class(inner, inside)
+
+
+def has_field(equation: Any) -> bool:
+    """Whether drift and diffusion say all of an equation."""
+    try:
+        check_class(equation, "field")
+    except TypeError:
+        return False
+    return True
+
+
+def _is(kind: type, name: str) -> bool:
+    """Whether a class is of one of ours."""
+    return any(base.__name__ == name and is_ours(base) for base in kind.__mro__)
+
+
+def _contract(kind: type) -> str | None:
+    return next((name for name in _NAMES if _is(kind, name)), None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _refusal(kind: type, reads: str) -> str | None:
+    contract = _contract(kind)
+    if is_ours(kind) or contract is None:
+        return None
+    named = _name(kind, contract)
+    if named is not None:
+        return named
+    if contract == "AbstractSignal":
+        found = next((name for name in ("gradient", "size") if _users(kind, name)), None)
+        return found and _wording(
+            kind, found, "`surrogate`, from which gradients, noise and derivatives are taken,", "objective"
+        )
+    found = _ignored(kind, reads)
+    return found and _wording(kind, *found)
+
+
+def _wording(kind: type, name: str, instead: str, argument: str = "equation") -> str:
+    return (
+        f"Argument `{argument}` must override {instead} in place of `{name}` alone, which would be ignored in some runs, "
+        f"but {kind.__name__}.{name} was given."
+    )
+
+
+def _users(kind: type, name: str) -> bool:
+    """Whether a class of the user's defines a method."""
+    return name in dir(kind) and not is_ours(definer(kind, name))
+
+
+def _ignored(kind: type, reads: str) -> tuple[str, str] | None:
+    """A method whose override would not reach all that a run uses, and what to override in its place."""
+    new = functools.partial(newer, kind)
+    algorithm = _is(kind, "AbstractEquation")
+    if algorithm:
+        if _users(kind, "gradient"):
+            return "gradient", "`gradient_noise`, or `surrogate` of a signal,"
+        if _users(kind, "batches"):
+            return "batches", "`gradient_noise`"
+    if reads == "twin":
+        return None
+    if new("flow", "kick") and new("flow", "drift"):
+        return "flow", "`drift`"
+    if new("euler", "drift") and (new("euler", "flow") or new("euler", "kick")):
+        return "euler", "`drift` and `diffusion`, or `flow` and `kick`,"
+    if new("noise", "kick") and new("noise", "diffusion"):
+        return "noise", "`kick` with `noise`, or `diffusion`,"
+    if reads == "field" and new("kick", "diffusion"):
+        return "kick", "`diffusion` as well, which is read here,"
+    return _ignored_by_algorithm(kind, reads) if algorithm else None
+
+
+def _ignored_by_algorithm(kind: type, reads: str) -> tuple[str, str] | None:
+    """The same for what an equation derives of its velocity."""
+    new = functools.partial(newer, kind)
+    by = lambda name: definer(kind, name).__name__  # noqa: E731
+    if new("velocity", "drift") and is_ours(definer(kind, "drift")) and by("drift") != "AbstractEquation":
+        return "velocity", _INSTEAD.get(by("drift"), "`drift`")
+    closed = is_ours(definer(kind, "diffusion")) and by("diffusion") != "AbstractEquation"
+    if reads == "field" and new("velocity", "diffusion") and closed:
+        return "velocity", "`diffusion` as well, which is read here,"
+    sign = _is(kind, "AbstractSignEquation")
+    if sign and new("drift", "velocity"):
+        return "drift", _INSTEAD["AbstractSignEquation"]
+    if new("drift", "flow") and not sign and by("flow") not in _FOLLOW_DRIFT:
+        return "drift", _INSTEAD.get(by("flow"), "`flow` as well")
+    if new("diffusion", "kick"):
+        follow = by("kick") in _FOLLOW_DIFFUSION and (by("flow") in _FOLLOW_DIFFUSION or sign)
+        if not follow and not (_users(kind, "kick") and not _users(kind, "flow")):
+            wrapped = by("kick") == "AbstractWrapped"
+            return "diffusion", "`linear`" if wrapped else "`gradient_noise`, or `kick` as well,"
+    return None
+
+
+def _name(kind: type, contract: str) -> str | None:
+    """An attribute of the user's under a name that we look for, or a field in place of a method."""
+    argument = "equation" if contract == "AbstractDynamics" else "objective"
+    fields = {field.name for field in dataclasses.fields(kind)}
+    for base in kind.__mro__:
+        if is_ours(base):
+            continue
+        own = set(vars(base)) | set(vars(base).get("__annotations__", {}))
+        for name in sorted(own & (set(_NAMES[contract]) | fields)):
+            ours = next((c for c in base.__mro__ if is_ours(c) and name in {*vars(c), *_fields(c)}), None)
+            value = vars(base).get(name)
+            if name in fields and ours is not None and callable(vars(ours).get(name)):
+                return (
+                    f"Argument `{argument}` must not have a field `{name}`, which is a method of every "
+                    f"{contract}, but {kind.__name__} has one: give the field another name."
+                )
+            if ours is None and name in _NAMES[contract] and not _allowed(kind, name, value, name in fields):
+                meant = _NAMES[contract][name]
+                return (
+                    f"Argument `{argument}` must not have {'a field' if name in fields else 'an attribute'} `{name}`, "
+                    + (f"unless it is {meant}" if meant else "a name that is looked for on equations of this package")
+                    + f", but {kind.__name__} has one: give it another name."
+                )
+    return None
+
+
+def _fields(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
+
+
+def _allowed(kind: type, name: str, value, field: bool) -> bool:
+    """Whether what stands under a name that we look for is what we look for."""
+    if name in ("resumed", "learning_rate_at", "value"):
+        return callable(value) and not field
+    if name == "decays":
+        return not field and isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    return name == "delay" and not _is(kind, "AbstractEquation")

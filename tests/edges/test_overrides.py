@@ -1,0 +1,289 @@
+"""An override acts under every solver, with noise and without, or its class is refused with what to override instead."""
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optax
+import pytest
+from registry import EQUATIONS
+
+from dynamics import solve, stationary, train
+from equations import (
+    SGD,
+    AbstractDynamics,
+    AbstractEquation,
+    Adam,
+    Decayed,
+    Isotropic,
+    Lion,
+    Objective,
+    SignSGD,
+    StudentT,
+    _base,
+    modified,
+    scheduled,
+)
+from equations._overrides import check_class
+from validation import compare, orders
+
+CASES = [
+    ("ignored overrides", "instance", "drift of a subclass of SGD, with noise", "test_a_drift"),
+    (
+        "ignored overrides",
+        "brother",
+        "the same by diffrax.Euler, in a schedule",
+        "test_a_drift_by_euler_and_in_a_schedule",
+    ),
+    ("ignored overrides", "brother", "diffusion of a subclass of SGD", "test_a_diffusion"),
+    ("ignored overrides", "brother", "kick of a subclass of SGD, by diffrax.Euler", "test_a_kick_by_euler"),
+    ("ignored overrides", "brother", "drift of a nonlinear rule and of a leapfrog", "test_a_drift_and_its_kick"),
+    ("ignored overrides", "brother", "drift of a modified equation", "test_a_drift_of_a_series"),
+    (
+        "ignored overrides",
+        "brother",
+        "flow, euler, noise, gradient, batches, and those of other classes",
+        "test_refused",
+    ),
+    ("ignored overrides", "brother", "a kick where drift and diffusion are read", "test_where_the_field_is_read"),
+    ("ignored overrides", "brother", "gradient or size of a signal", "test_signals"),
+    ("ignored overrides", "brother", "the library's own classes pass", "test_the_library_passes"),
+    ("ignored overrides", "brother", "a modified equation is that of the twin", "test_a_series_is_the_twins"),
+    ("ignored overrides", "brother", "a mutant whose flow forgets the drift", "test_mutant"),
+]
+
+KEY, ETA, STEPS, PATHS = jax.random.key(0), 0.1, 10, 2000
+DATA = np.array([[-1.0], [1.0]])
+OBJECTIVE, W = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), DATA), jnp.ones(1)
+NOISE = Isotropic(0.3)
+HALF = optax.constant_schedule(0.5)
+
+
+class Thrice(SGD):
+    """d theta = -3 theta dt + the noise of SGD."""
+
+    def drift(self, t, state, signal):
+        return 3 * super().drift(t, state, signal)
+
+
+class Hot(SGD):
+    """d theta = -theta dt + 0.2 dW, whatever the batches."""
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(jnp.full(1, 0.2))
+
+
+def ensemble(equation, **options):
+    paths = PATHS if equation.random else 1
+    return np.asarray(solve(equation, OBJECTIVE, W, steps=STEPS, key=KEY, paths=paths, **options).final)[:, 0]
+
+
+def errors_from(values, mean, variance):
+    """Distances of mean and variance from a normal distribution, in standard errors."""
+    error = (variance / values.size) ** 0.5
+    return abs(values.mean() - mean) / error, abs(values.var(ddof=1) - variance) / variance * (values.size / 2) ** 0.5
+
+
+def exact_moments(rate, noise):
+    """Of d w = -rate w dt + noise/sqrt(eta) dW, from 1, at time eta STEPS."""
+    decay = np.exp(-rate * ETA * STEPS)
+    return decay, noise**2 / ETA * (1 - decay**2) / (2 * rate)
+
+
+def test_a_drift():
+    """Without noise, and with it, where mean and variance are those of d w = -3 w dt + noise."""
+    np.testing.assert_allclose(ensemble(Thrice(ETA)), np.exp(-3.0), rtol=1e-4)
+    values = ensemble(Thrice(ETA, noise_model=NOISE))
+    assert max(errors_from(values, *exact_moments(3, 0.3 * ETA))) < 4
+
+
+def agree(equation, rate, noise=0.3):
+    """Whether flow, drift and the Euler step of an equation are those of d w = -rate w dt + noise sqrt(eta) dW."""
+    t, dt, xi = jnp.zeros(()), jnp.asarray(ETA / 2), 0.7
+    normals = jax.tree.map(lambda leaf: jnp.full(leaf.shape, xi), equation.noise(W, OBJECTIVE, 1))
+    expected = -rate * W
+    parts = equation.flow(t, W, OBJECTIVE), equation.drift(t, W, OBJECTIVE)
+    step = equation.euler(t, W, OBJECTIVE, normals, dt)
+    whole = dt * expected + jnp.sqrt(ETA * dt) * noise * xi
+    return all(np.allclose(part, expected, rtol=1e-12) for part in parts) and np.allclose(step, whole, rtol=1e-12)
+
+
+def test_a_drift_by_euler_and_in_a_schedule():
+    equation = Thrice(ETA, noise_model=NOISE)
+    assert agree(equation, 3, -0.3)
+    half = scheduled(equation, HALF)
+    assert agree(half, 1.5, -0.15)
+    assert agree(Thrice(ETA), 3, 0.0)
+
+
+def test_a_diffusion():
+    values = ensemble(Hot(ETA, 1))
+    assert max(errors_from(values, *exact_moments(1, 0.2 * ETA**0.5))) < 4
+    np.testing.assert_allclose(stationary(Hot(ETA, 1), OBJECTIVE, W).covariance, [[0.02]], rtol=1e-9)
+    for equation, factor in ((Hot(ETA, 1), 1.0), (scheduled(Hot(ETA, 1), HALF), 0.5)):
+        assert agree(equation, factor, factor * 0.2 / ETA**0.5)
+
+
+def test_a_kick_by_euler():
+    class Twice(SGD):
+        def kick(self, t, state, signal, noise, dt):
+            return 2 * super().kick(t, state, signal, noise, dt)
+
+    equation = Twice(ETA, noise_model=NOISE)
+    assert agree(equation, 1, -0.6) and agree(scheduled(equation, HALF), 0.5, -0.3)
+
+
+class Squares(AbstractEquation):
+    """Neither affine in the gradient nor a leapfrog."""
+
+    def velocity(self, t, state, gradient):
+        return -gradient - gradient**2
+
+    def twin(self):
+        return optax.sgd(self.learning_rate)
+
+
+class Leap(SGD):
+    leapfrog = True
+
+
+@pytest.mark.parametrize("base", [Squares, Leap])
+def test_a_drift_and_its_kick(base):
+    """The kick stays, to the last bit, and the flow is the drift without the mean of the kick."""
+
+    class Other(base):
+        def drift(self, t, state, signal):
+            return jnp.cos(state)
+
+    t, other, plain = jnp.zeros(()), Other(ETA, 1), base(ETA, 1)
+    normals = jnp.array([0.3, -1.2])
+    np.testing.assert_array_equal(
+        other.kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA)), plain.kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA))
+    )
+    mean = plain.drift(t, W, OBJECTIVE) - plain.flow(t, W, OBJECTIVE)
+    assert np.all(np.abs(mean) > 0.1)
+    np.testing.assert_allclose(other.flow(t, W, OBJECTIVE) + mean, jnp.cos(W), rtol=1e-12)
+    step = other.euler(t, W, OBJECTIVE, normals, jnp.asarray(ETA)) - plain.euler(
+        t, W, OBJECTIVE, normals, jnp.asarray(ETA)
+    )
+    np.testing.assert_allclose(step, ETA * (jnp.cos(W) - plain.drift(t, W, OBJECTIVE)), rtol=1e-12)
+
+
+def test_a_drift_of_a_series():
+    series = modified(Squares(ETA, 1))
+
+    class Other(type(series)):
+        def drift(self, t, state, signal):
+            return jax.tree.map(jnp.cos, super().drift(t, state, signal))
+
+    other = Other(**{name: getattr(series, name) for name in series.__dataclass_fields__})
+    t, state = jnp.zeros(()), series.init(W)
+    change = [e.drift(t, state, OBJECTIVE).params - e.flow(t, state, OBJECTIVE).params for e in (other, series)]
+    np.testing.assert_allclose(*change, rtol=1e-12)
+
+
+def same(self, t, state, signal):
+    return jax.tree.map(jnp.zeros_like, state)
+
+
+def of(base, **methods):
+    """A subclass that overrides these methods."""
+    return type("Mine", (base,), {name: method for name, method in methods.items()})
+
+
+def anything(self, *args):
+    return None
+
+
+REFUSED = {
+    "flow": (of(SGD, flow=same), "`drift` in place of `flow`"),
+    "flow of Adam": (of(Adam, flow=same), "`drift` in place of `flow`"),
+    "euler": (of(SGD, euler=anything), "`drift` and `diffusion`, or `flow` and `kick`, in place of `euler`"),
+    "noise": (of(SGD, noise=anything), "`kick` with `noise`, or `diffusion`, in place of `noise`"),
+    "gradient": (of(SGD, gradient=anything), "`gradient_noise`, or `surrogate` of a signal, in place of `gradient`"),
+    "batches": (of(SGD, batches=anything), "`gradient_noise` in place of `batches`"),
+    "drift of Adam": (of(Adam, drift=same), "`velocity` in place of `drift`"),
+    "diffusion of Adam": (of(Adam, diffusion=anything), "`gradient_noise`, or `kick` as well, in place of `diffusion`"),
+    "velocity of Lion": (of(Lion, velocity=same), "`velocity` and `drift` together in place of `velocity`"),
+    "drift of SignSGD": (of(SignSGD, drift=same), "`velocity` and `drift` together in place of `drift`"),
+    "velocity of a wrapper": (of(Decayed, velocity=same), "`linear` or `added` in place of `velocity`"),
+    "drift of a wrapper": (of(Decayed, drift=same), "`linear` or `added` in place of `drift`"),
+    "diffusion of a wrapper": (of(Decayed, diffusion=anything), "`linear` in place of `diffusion`"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name, unchecked):
+    kind, words = REFUSED[name]
+    equation = object.__new__(kind)  # a wrapper would ask for more, and only the class matters
+    for field in kind.__dataclass_fields__:
+        object.__setattr__(equation, field, None)
+    for door in (solve, compare):
+        with pytest.raises(TypeError, match="Argument `equation` must override") as found:
+            door(equation, OBJECTIVE, W, steps=2)
+        assert words in str(found.value)
+
+
+class Kicked(AbstractDynamics):
+    def drift(self, t, state, signal):
+        return -state
+
+    def noise(self, state, signal, kicks_per_step):
+        return jax.ShapeDtypeStruct(state.shape, state.dtype)
+
+    def kick(self, t, state, signal, noise, dt):
+        return jnp.sqrt(dt) * noise
+
+
+def test_where_the_field_is_read(unchecked):
+    """A kick alone is enough for `solve`, not where no path is made; `orders` then samples."""
+    kicked = of(SGD, kick=lambda self, t, state, signal, noise, dt: 0 * state)
+    for equation, objective in (
+        (Kicked(), None),
+        (kicked(ETA, 1), OBJECTIVE),
+        (scheduled(kicked(ETA), HALF), OBJECTIVE),
+    ):
+        check_class(equation)
+        with pytest.raises(TypeError, match="`diffusion` as well, which is read here, in place of `kick`"):
+            stationary(equation, objective, W)
+    with pytest.raises(ValueError, match="Argument `key`"):
+        orders(kicked(ETA, 1), OBJECTIVE, W, time=1.0, learning_rates=[0.1, 0.05, 0.025])
+
+
+@pytest.mark.parametrize("name", ["gradient", "size"])
+def test_signals(name, unchecked):
+    signal = of(Objective, **{name: property(lambda self: 1) if name == "size" else anything})
+    for door in (solve, train):
+        with pytest.raises(TypeError, match=f"Argument `objective` must override `surrogate`.*in place of `{name}`"):
+            door(SGD(ETA), signal(OBJECTIVE.loss, DATA), W, steps=2)
+
+
+def test_the_library_passes():
+    for entry in EQUATIONS.values():
+        for reads in ("equation", "field", "twin"):
+            check_class(entry.equation, reads)
+            if entry.equation.has_series:
+                check_class(modified(entry.equation), reads)
+    for kind in (
+        of(SGD, kick=anything, diffusion=anything),
+        of(Lion, velocity=same, drift=same),
+        of(Adam, kick=anything),
+    ):
+        check_class(kind(ETA))
+    check_class(of(Kicked, flow=same, kick=anything)())
+    check_class(Thrice(ETA, noise_model=StudentT(4.0, 1.0)), "field")
+
+
+def test_a_series_is_the_twins():
+    """As the docstring says: another drift beside the same twin has no part in it."""
+    t, (one, other) = jnp.zeros(()), (modified(kind(ETA)) for kind in (SGD, Thrice))
+    state = one.init(W)
+    np.testing.assert_array_equal(other.drift(t, state, OBJECTIVE).params, one.drift(t, state, OBJECTIVE).params)
+
+
+def test_mutant(monkeypatch):
+    """Where nothing asks whether there is another drift, the flow is SGD's."""
+    equation = Thrice(ETA, noise_model=NOISE)
+    assert agree(equation, 3, -0.3)
+    monkeypatch.setattr(_base, "newer", lambda *args: False)
+    assert not agree(equation, 3, -0.3)

@@ -1,0 +1,112 @@
+"""What a run gave for all its paths is no start for one model."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dynamics import _handed_out, solve, stationary, train
+from equations import SGD, Objective, regularised
+from validation import compare, orders
+
+CASES = [
+    ("params of all paths", "instance", "previous.final of solve", "test_final_in_every_door[solve]"),
+    ("params of all paths", "brother", "previous.final of train, in every door", "test_final_in_every_door[train]"),
+    ("params of all paths", "brother", "one path only; a network; its memory", "test_states_and_networks"),
+    ("params of all paths", "brother", "a copy, by the loss that saw no such axis", "test_copies"),
+    ("params of all paths", "brother", "under jit", "test_in_a_trace"),
+    ("params of all paths", "brother", "one path of them, or all under vmap, is right", "test_one_path_is_right"),
+    ("params of all paths", "brother", "a mutant that forgets what was handed out", "test_mutant"),
+]
+
+KEY, DATA = jax.random.key(0), np.arange(6.0).reshape(2, 3)
+EQUATION = SGD(0.1, 1)
+
+
+def problem():
+    """A loss of its own for every test, so that none knows of another's runs; it broadcasts an axis of paths."""
+    return Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), DATA), jnp.zeros(3)
+
+
+def refused(call, *words):
+    with pytest.raises(ValueError, match="Argument `params` must be the parameters of one model") as found:
+        call()
+    for word in ("leading axis `paths`", "leaf[0]", *words):
+        assert word in str(found.value)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    objective, w = problem()
+    options = dict(steps=2, key=KEY, paths=2, keep_states=True)
+    return objective, w, {run.__name__: run(EQUATION, objective, w, **options) for run in (solve, train)}
+
+
+@pytest.mark.parametrize("name", ["solve", "train"])
+def test_final_in_every_door(name, runs, unchecked):
+    objective, _, trajectories = runs
+    final = trajectories[name].final
+    rates = [0.1, 0.05, 0.025]
+    for call in (
+        lambda: solve(EQUATION, objective, final, steps=2, key=KEY),
+        lambda: train(EQUATION, objective, final, steps=2, key=KEY),
+        lambda: compare(EQUATION, objective, final, steps=2, key=KEY),
+        lambda: orders(EQUATION, objective, final, time=1.0, learning_rates=rates),
+        lambda: stationary(EQUATION, objective, final),
+        lambda: solve(EQUATION, problem()[0], {"w": final}, steps=2, key=KEY),
+    ):
+        refused(call, "(2, 3)")
+
+
+def test_states_and_networks(runs, unchecked):
+    objective, w, trajectories = runs
+    for states in (trajectories["solve"].states, trajectories["train"].states.params):
+        refused(lambda states=states: solve(EQUATION, objective, states, steps=2, key=KEY))
+    network = eqx.nn.MLP(3, 1, 2, 1, key=KEY)
+    handed = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, network)
+    fit = Objective(lambda network, x: jnp.sum(network(x) ** 2), DATA)
+    _handed_out.hand_out(fit, network, eqx.filter(handed, eqx.is_array))  # of one path
+    refused(lambda: train(EQUATION, fit, handed, steps=2, key=KEY), "layers[0].weight")
+
+
+def test_copies(runs, unchecked):
+    objective, w, trajectories = runs
+    final = trajectories["solve"].final
+    for copy in (np.asarray(final), jnp.array(final), 2 * final, jnp.asarray(np.asarray(final), jnp.float32)):
+        refused(lambda copy=copy: solve(EQUATION, objective, copy, steps=2, key=KEY), "same loss", "[(3,)]", "[(2, 3)]")
+    penalised = regularised(objective, lambda w: jnp.sum(w**2))
+    refused(lambda: train(EQUATION, penalised, np.asarray(final), steps=2, key=KEY), "same loss")
+
+
+def test_in_a_trace(runs, unchecked):
+    objective, w, _ = runs
+
+    def twice(key):
+        first = train(EQUATION, problem()[0], w, steps=2, key=key, paths=2)
+        return train(EQUATION, problem()[0], first.final, steps=2, key=key).final
+
+    refused(lambda: jax.eval_shape(twice, KEY))
+
+
+def test_one_path_is_right(runs):
+    objective, w, trajectories = runs
+    final = trajectories["train"].final
+
+    def onward(start):
+        return train(EQUATION, objective, start, steps=2, key=KEY).final
+
+    every = jax.jit(jax.vmap(onward))(final)
+    np.testing.assert_allclose(every[1], onward(final[1]), rtol=1e-12)
+    _handed_out.check_axis(objective, jnp.zeros((3, 3)))  # another number than that of the paths
+
+
+def test_mutant(runs, monkeypatch):
+    objective, w, trajectories = runs
+    final = trajectories["solve"].final
+    refused(lambda: _handed_out.check_one_model(final))
+    monkeypatch.setattr(_handed_out, "_leaves", {})
+    _handed_out.check_one_model(final)
+    refused(lambda: _handed_out.check_axis(objective, final))
+    monkeypatch.setattr(_handed_out, "_seen", {})
+    _handed_out.check_axis(objective, final)
