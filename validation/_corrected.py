@@ -133,6 +133,10 @@ class Corrected(AbstractEquation):
         return self.leading.random
 
     @property
+    def has_series(self):
+        return self.leading.has_series
+
+    @property
     def kicks(self):
         return self.leading.kicks
 
