@@ -130,7 +130,8 @@ def entropy_production(
     rate = getattr(equation, "learning_rate", None)
     dt = trajectory.times[1] - trajectory.times[0] if rate is None else jnp.asarray(rate)
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
-    medium = _medium(equation, signal, states, times, dt, route, regularization)
+    whole = trajectory.steps[burn_in:]
+    medium = _medium(equation, signal, states, (times, whole), dt, route, regularization)
     ok = np.asarray(trajectory.ok)
     lost = np.flatnonzero(~np.isfinite(np.asarray(medium)[ok]).all(axis=0))
     if 0 < lost.size < medium.shape[1] and lost[-1] < lost.size:
@@ -176,21 +177,22 @@ def _check_log_density(reference, state) -> None:
 
 @eqx.filter_jit
 def _medium(equation, signal, states, times, dt, route, regularization):
-    """The medium entropy, `(paths, steps)`."""
+    """The medium entropy, `(paths, steps)`; `times` are the equation's own and whole steps."""
     between = stochastic_step if route == "step" else midpoint
 
     def one(item):
-        before, after, t = item
+        before, after, (t, step) = item
+        held = equation.held(step)
 
         def path(before, after):
-            local, y = Local.at(equation, signal, before)
+            local, y = Local.at(held, signal, before)
             return between(local, t, y, local.flat(after), dt.astype(y.dtype), regularization)
 
         return jax.vmap(path)(before, after)
 
     steps = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), states)
     before, after = (jax.tree.map(lambda leaf, s=s: leaf[s], steps) for s in (slice(-1), slice(1, None)))
-    return jax.lax.map(one, (before, after, times[:-1])).T
+    return jax.lax.map(one, (before, after, jax.tree.map(lambda leaf: leaf[:-1], times))).T
 
 
 @eqx.filter_jit

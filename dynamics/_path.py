@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 
 from ._ensemble import first_failure, is_good, keep, record, with_start
+from ._held import counted, held, scales_all
 from ._noise import Brownian, Increments
 from ._strang import Merged, Strang
 from ._terms import Clock, EulerTerm, Field, KickTerm
@@ -98,11 +99,14 @@ class Path(AbstractPath):
         structure = self.dynamics.noise(state, self.signal, per_step)
         return None if structure is None else Brownian(key, structure, per_step)
 
+    def _counts(self, state) -> bool:
+        return counted(self.dynamics, self.signal, self.dynamics.params(state))
+
     def _start(self, state, key):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
         structure = self.dynamics.noise(state, self.signal, 1)
         noise = None if structure is None else Brownian(key, structure, 1).whole(jnp.zeros((), jnp.int32))
-        return self.dynamics.start(state, self.signal, noise)
+        return self.dynamics.held(jnp.zeros((), jnp.int32)).start(state, self.signal, noise)
 
     def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)
@@ -119,7 +123,9 @@ class Path(AbstractPath):
         if not self._merged:
             return state
         start, stop = (jnp.full((), self.substeps - owing, _clock_type(state)) for owing in (0.5, 0.0))
-        complete = self.solver.flow_step(self._terms(end - 1, None), start, stop, state, None)
+        terms = self._terms(end - 1, None)
+        terms = held(terms, start) if self._counts(state) else terms
+        complete = self.solver.flow_step(terms, start, stop, state, None)
         return keep(end == begin, state, complete)
 
     def _advance(self, state, failed_at, block, begin, offset, end, brownian):
@@ -149,12 +155,12 @@ class Path(AbstractPath):
     def _segment(self, state, offset, length, longest: int, first, increments):
         """`length` training steps by one call of Diffrax; `first`: the path begins with them."""
         count, clock_type = length * self.substeps, _clock_type(state)
-        solver = self.solver
+        solver, counts = self.solver, self._counts(state)
         if self._merged:
-            solver = Merged(solver, jnp.where(first, 0, -1))
+            solver = Merged(solver, jnp.where(first, 0, -1), counts, scales_all(self.dynamics, state))
         solution = dfx.diffeqsolve(
             self._terms(offset, increments),
-            Watched(solver, self._good, offset, self.substeps),
+            Watched(solver, self._good, offset, self.substeps, counts and not self._merged),
             t0=jnp.zeros((), clock_type),
             t1=count.astype(clock_type),
             dt0=jnp.ones((), clock_type),
@@ -169,7 +175,7 @@ class Path(AbstractPath):
     def adaptive(self, params: PyTree, controller: dfx.AbstractStepSizeController):
         """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""
         initial = state = self.dynamics.init(params)
-        started = self.dynamics.start(state, self.signal, None)
+        started = self._start(state, None)
         begin, state = (0, state) if started is None else (1, started)
         clock_type = _clock_type(state)
         clock = Clock(jnp.zeros((), jnp.int32), self.dt, 1)

@@ -29,6 +29,7 @@ from ._ensemble import (
 )
 from ._grid import check_time, stream_grid
 from ._handed_out import check_axis, hand_out
+from ._held import read
 from ._hooks import check_hooks
 from ._noise import block_rows
 from ._path import Path
@@ -84,7 +85,9 @@ def solve(
         noise-free equation any explicit Runge-Kutta method, and with a step-size controller any adaptive solver. Under a
         stream of stimuli `diffrax.Euler()` is the default; the stimulus is held over a step in every stage of a solver.
     - `stepsize_controller`: for noise-free equations; the solver then chooses its steps itself, ignoring `substeps`, and a
-        path that diverges ends in the last state that the controller accepted.
+        path that diverges ends in the last state that the controller accepted. What a dynamics counts, such as the steps of
+        a schedule, is held within a training step; with a controller it is read continuously, and steps end where the
+        learning rate jumps. The `details` of the result say which.
     - `adjoint`, `progress_meter`: passed on to Diffrax. The default adjoint is for reverse-mode differentiation.
 
     - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
@@ -144,22 +147,26 @@ def solve(
     adjoint = adjoint or _default_adjoint(noise)
 
     rates = learning_rates(equation, steps)
+    chosen, how = solver, ()
+    if stream is None:
+        chosen, controller, how = read(equation, signal, dynamic, steps, solver, stepsize_controller)
+    else:
+        controller = None
     substeps = substeps if stream is None else grid.stimulus
     common = (
         equation, signal, static, observe, dt if stream is None else positive("dt")(grid.dt),
-        _differentiable(solver, adjoint), adjoint, progress_meter or dfx.NoProgressMeter(),
+        _differentiable(chosen, adjoint), adjoint, progress_meter or dfx.NoProgressMeter(),
         steps, save_every, substeps, keep_states,
     )  # fmt: skip
     path = Path(*common) if stream is None else StreamPath(*common, stream, grid.delay)
-    (saves, states), state, failed_at = _ensemble(
-        path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1
-    )
+    (saves, states), state, failed_at = _ensemble(path, guard_traced(dynamic), key, controller, paths if random else 1)
     if not random:
         saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
     details = (
         ("solver", repr(solver)),
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(stepsize_controller)),
+        *how,
     )
     if stream is not None:
         details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))

@@ -4,10 +4,12 @@ from typing import ClassVar
 
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ._held import differ, held, mean
 from ._terms import add
 
 
@@ -95,10 +97,15 @@ class Merged(dfx.AbstractItoSolver):
     """Strang splitting with adjacent half flows merged: a step is the flow from the middle of the step before, and a kick.
 
     It leaves half a flow owing after the last kick. Only its step number `first`, if any, is entered with none owing.
+
+    Two half flows that belong to different training steps part where something that is counted changes between them; where
+    that is one factor of all rates (`scales`), the flow of both is that of the mean factor.
     """
 
     strang: Strang
     first: Array
+    counts: bool = eqx.field(static=True, default=False)
+    scales: bool = eqx.field(static=True, default=False)
 
     term_structure: ClassVar = Strang.term_structure
     interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
@@ -112,9 +119,24 @@ class Merged(dfx.AbstractItoSolver):
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         start = jnp.rint(t0)
         begin = jnp.where(start == self.first.astype(start.dtype), start, start - 0.5)
-        y = self.strang.flow_step(terms, begin, start + 0.5, y0, args)
+        if not self.counts:
+            y = self.strang.flow_step(terms, begin, start + 0.5, y0, args)
+        else:
+            before, terms = held(terms, begin), held(terms, start)
+            y = self._flow(before, terms, begin, start, y0, args)
         y = self.strang.kick_step(terms, start + 0.5, start, y, args)
         return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
+
+    def _flow(self, before, after, begin, start, y, args):
+        """From the middle of a step to that of the next, where these may belong to different training steps."""
+        end, flow = start + 0.5, self.strang.flow_step
+        if self.scales:
+            return flow(mean(before, after), begin, end, y, args)
+
+        def apart(y):
+            return flow(after, start, end, flow(before, begin, start, y, args), args)
+
+        return jax.lax.cond(differ(before, after), apart, lambda y: flow(after, begin, end, y, args), y)
 
     def func(self, terms, t0, y0, args):
         return terms.vf(t0, y0, args)

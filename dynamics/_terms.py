@@ -57,7 +57,7 @@ class Field(eqx.Module):
         return _cast(jax.tree.map(lambda v: self.clock.dt * v, velocity), state)
 
 
-class _IncrementTerm(dfx.AbstractTerm):
+class IncrementTerm(dfx.AbstractTerm):
     """A term given by its increment over one substep; `vf` and `prod` have no meaning of their own."""
 
     dynamics: AbstractDynamics
@@ -84,7 +84,7 @@ class _IncrementTerm(dfx.AbstractTerm):
         return [jax.tree.map(lambda leaf, j=j: leaf[place + j], rows) for j in range(kicks)]
 
 
-class EulerTerm(_IncrementTerm):
+class EulerTerm(IncrementTerm):
     """The whole Euler-Maruyama step: with `diffrax.Euler()` one weighted gradient."""
 
     def vf_prod(self, t, y, args, control):
@@ -93,7 +93,7 @@ class EulerTerm(_IncrementTerm):
         return _cast(self.dynamics.euler(self.clock.time(t), y, signal, noise, self.clock.dt), y)
 
 
-class KickTerm(_IncrementTerm):
+class KickTerm(IncrementTerm):
     """The kick in the middle of a substep, of `kicks` evaluations.
 
     Two evaluations, K1 = kick(y, xi1, dt/2) and K2 = kick(y + sqrt(2) K1, xi2, dt/2), have the covariance of a pure

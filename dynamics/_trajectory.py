@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation, AbstractGradientNoise
+from equations import AbstractDynamics, AbstractGradientNoise
+from equations._abstract import abstract_value
 
 
 class Trajectory(eqx.Module):
@@ -95,10 +96,9 @@ def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
 
     **Raises:** ValueError where a schedule gives no learning rate.
     """
-    rate = getattr(type(dynamics), "learning_rate_at", AbstractEquation.learning_rate_at)
-    if rate is AbstractEquation.learning_rate_at:
+    if not hasattr(dynamics, "learning_rate_at") or abstract_value(_changing, dynamics) is None:
         return None
-    rates = jax.vmap(dynamics.learning_rate_at)(jnp.arange(steps)) * jnp.ones(steps)
+    rates = rates_at(dynamics, jnp.arange(steps))
     if not isinstance(rates, jax.core.Tracer) and not np.all(good := np.isfinite(rates) & (np.asarray(rates) >= 0)):
         step = int(np.argmin(good))
         raise ValueError(
@@ -106,6 +106,20 @@ def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
             f"{float(rates[step]):g} in step {step}."
         )
     return rates
+
+
+@eqx.filter_jit
+def rates_at(dynamics: AbstractDynamics, steps: Array) -> Array:
+    """The learning rates at training steps, whole or real numbers, of shape `(n,)`."""
+    if not hasattr(dynamics, "learning_rate_at"):
+        return jnp.ones(steps.shape)
+    return jax.vmap(dynamics.learning_rate_at)(steps) * jnp.ones(steps.shape)
+
+
+def _changing(dynamics):
+    """A number where the learning rate of a step may be another than `learning_rate`; None where it is that."""
+    rate = dynamics.learning_rate_at(jnp.zeros((), jnp.int32))
+    return None if rate is dynamics.learning_rate else jnp.zeros(())
 
 
 def recorded(rates: Array | None, steps: int, save_every: int, dt: Array) -> tuple[Array, Array]:
@@ -142,6 +156,8 @@ def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
     fields = hyperparameters(inner) if isinstance(inner, AbstractDynamics) else {}
     for name in type(equation).__dataclass_fields__:
         value = getattr(equation, name)
+        if name.startswith("_"):
+            continue
         if isinstance(value, AbstractGradientNoise):
             fields[name] = words(value)
         elif value is None:

@@ -9,18 +9,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._ensemble import first_failure
+from ._held import differ, held
 
 
 class Watched(dfx.AbstractWrappedSolver):
     """Wraps a solver and keeps, beside its state, the training step in which the path first went bad, or -1.
 
-    It only takes note: a path goes on, so that an ensemble under vmap never waits for it.
+    It only takes note: a path goes on, so that an ensemble under vmap never waits for it. And it holds, in all stages of a
+    step, what the dynamics counts at the training step that the step belongs to.
     """
 
     solver: dfx.AbstractSolver
     good: Callable[[PyTree], Array]
     offset: Array
     substeps: int = eqx.field(static=True)
+    counts: bool = eqx.field(static=True, default=False)  # whether to hold what the dynamics counts
 
     # Diffrax takes a wrapped Runge-Kutta method for one and would set this; `solve` has set it inside where it matters.
     scan_kind: ClassVar = "inside"
@@ -48,6 +51,9 @@ class Watched(dfx.AbstractWrappedSolver):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         inner, failed_at = solver_state
+        if self.counts:  # backwards in time, as in an adjoint, Diffrax's times are negative
+            now, last = (held(terms, jnp.abs((t0 + t1) / 2 - back)) for back in (0, 1))
+            terms, made_jump = now, made_jump | differ(now, last)
         y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
         step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
         return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step)), result

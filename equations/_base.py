@@ -111,6 +111,22 @@ class AbstractDynamics(eqx.Module):
         """The state after the first training step, for equations that are singular at t = 0; None for all others."""
         return None
 
+    def held(self, step: Array) -> "AbstractDynamics":
+        """The same dynamics with all that it counts held at training step `step`, a whole number from 0.
+
+        A schedule and an optimizer's own count are functions of the training step: held, they have one value in every stage
+        of a solver, whatever the rounding of t/eta. Time is not counted. Itself, the same object, where nothing is.
+        """
+        return self
+
+    def between(self, low: Array, high: Array) -> "AbstractDynamics":
+        """The same dynamics, for a step of a solver that lies between the training steps `low` and `high`.
+
+        What it counts is read at real numbers of steps, but not beyond that interval, at whose ends it may jump. Itself
+        where nothing is counted.
+        """
+        return self
+
     def check(self, params: Params, signal: Any) -> None:
         """Raises a TypeError or ValueError unless the dynamics can run on these parameters and this signal."""
 

@@ -8,8 +8,10 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_even
 from ._base import AbstractEquation, kept_positive, with_batches_of
+from ._counts import inside, put
 from ._series import moved
 from ._signal import parameter_dtype
+from ._wrapped import AbstractWrapped
 
 
 class TwinState(eqx.Module):
@@ -31,8 +33,20 @@ class AbstractIncrement(AbstractEquation):
 
     One Euler step of length eta is the algorithm itself, to the last bit of its moments; whatever else an equation says of
     the algorithm is a series in this field (`modified`). A part of the memory that counts is cast to real, so that a
-    schedule or a bias correction is a function of time.
+    schedule or a bias correction is a function of time. Where it is held at a training step, the twin is given the whole
+    number that it counts there, whatever the state holds: in the stages of a solver and in the terms of a series alike.
     """
+
+    _step: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where counts are held
+    _window: tuple[Array, Array] | None = eqx.field(
+        default=None, kw_only=True, repr=False
+    )  # where they are read between
+
+    def held(self, step):
+        return put(self, _step=step)
+
+    def between(self, low, high):
+        return put(self, _window=(low, high))
 
     def init(self, params):
         with jax.numpy_dtype_promotion("standard"):
@@ -66,17 +80,38 @@ class AbstractIncrement(AbstractEquation):
         """The change of the state by one training step on this gradient, over the learning rate; t has no part in it."""
         # Several transformations of Optax mix counts with floats, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
-            updates, memory = self.twin().update(gradient, state.memory, state.params)
+            before = self._counted(state)
+            updates, memory = self.twin().update(gradient, before, state.params)
         if jax.tree.structure(memory) != jax.tree.structure(state.memory):
             raise TypeError("Argument `equation` must have a twin whose memory keeps its structure.")
 
         def rate(change, leaf):
+            if jnp.issubdtype(leaf.dtype, jnp.integer):  # a count that was given as one, whose change nobody asks for
+                return change
             return (change / self.learning_rate).astype(leaf.dtype)
 
         return TwinState(
             jax.tree.map(rate, updates, state.params),
-            jax.tree.map(lambda new, old: rate(new.astype(old.dtype) - old, old), memory, state.memory),
-        )
+            jax.tree.map(
+                lambda new, seen, old: rate(new.astype(old.dtype) - seen.astype(old.dtype), old),
+                memory, before, state.memory,
+            ),
+        )  # fmt: skip
+
+    def _counted(self, state: TwinState) -> PyTree:
+        """The memory as the twin is given it: with counts held, or kept in a window, where they are."""
+        if self._step is None and self._window is None:
+            return state.memory
+        begin = self.twin().init(state.params)
+
+        def count(begin, leaf):
+            if not jnp.issubdtype(jnp.result_type(begin), jnp.integer):
+                return leaf
+            if self._step is None:
+                return inside(leaf, self._window)
+            return begin + jnp.asarray(self._step).astype(jnp.result_type(begin))
+
+        return jax.tree.map(count, begin, state.memory)
 
     def _squares(self, state: TwinState) -> PyTree[bool]:
         """Which leaves of the state move with the gradient but do not see its sign, such as a second moment."""
@@ -102,6 +137,10 @@ class AbstractIncrement(AbstractEquation):
             return None
         gradient = self.gradient(self.params(state), signal, noise)
         return moved(state, (self.learning_rate, self.velocity(jnp.zeros(()), state, gradient)))
+
+    def at_fixed_memory(self, factor: Array) -> "AbstractIncrement":
+        """At `learning_rate * factor`, with the memory's hyperparameters as they are: natural clock eta * step."""
+        return eqx.tree_at(lambda e: e.learning_rate, self, self.learning_rate * factor)
 
     def bounded(self, state, even, odd, dt):
         """Keeps second moments positive over a part of a step, as Adam's equation does, and for its reasons."""
@@ -146,6 +185,17 @@ class Increment(AbstractIncrement):
     def gradient_noise(self):
         return self.source.gradient_noise
 
+    @property
+    def random(self):
+        return self.source.random
+
+    @property
+    def has_series(self):
+        return self.source.has_series
+
+    def check(self, params, signal):
+        self.source.check(params, signal)
+
     def twin(self):
         return self.source.twin()
 
@@ -160,6 +210,16 @@ class Increment(AbstractIncrement):
 
     def rescaled(self, factor):
         return Increment.of(self.source.rescaled(factor))
+
+    def at_fixed_memory(self, factor):
+        """What is around the optimizer, such as a schedule, moves with the clock."""
+
+        def moved_inside(equation):
+            if isinstance(equation, AbstractWrapped):
+                return equation.around_moved(moved_inside(equation.inner), factor)
+            return eqx.tree_at(lambda e: e.learning_rate, equation, equation.learning_rate * factor)
+
+        return Increment.of(moved_inside(self.source))
 
     def time_per_step(self):
         return self.source.time_per_step()

@@ -7,6 +7,7 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._base import AbstractEquation, with_batches_of
+from ._counts import put, schedule_counts
 from ._increment import AbstractIncrement, TwinState, at_infinity
 from ._series import moved
 
@@ -23,7 +24,9 @@ class Slaved(AbstractEquation):
         M(theta) = [c(theta) + M(theta) - M(theta')]/(1 - L)
 
     which is iterated `order - 1` times from c/(1 - L); each time adds an order in eta (derived; for heavy ball the result
-    is the series in tests/test_modified.py). Counts stand at infinity, after every bias correction and warm-up.
+    is the series in tests/test_modified.py). Counts of bias corrections stand at infinity. Those of schedules go on: step
+    and manifold are a_k and M_k of training step k, with M_{k+1}(theta') in the line above (derived). Where a schedule
+    jumps, the memory needs a few steps to the new manifold: the order there is at most 2.
 
     A run from an empty memory reaches the manifold along an initial layer, in which it moves by
     d_k = a(m_k, theta_k) - a(s_k, theta_k) beside the slow motion, F(theta) = a(M(theta), theta). The shadow s_k of the
@@ -40,6 +43,7 @@ class Slaved(AbstractEquation):
 
     increment: AbstractIncrement = eqx.field(kw_only=True)
     order: int = eqx.field(kw_only=True, static=True)
+    _step: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where counts are held
 
     def __post_init__(self):
         self.increment = with_batches_of(self, self.increment)
@@ -58,99 +62,145 @@ class Slaved(AbstractEquation):
     def gradient_noise(self):
         return self.source.gradient_noise
 
+    @property
+    def random(self):
+        return self.source.random
+
+    @property
+    def has_series(self):
+        return self.source.has_series
+
     def twin(self):
         return self.source.twin()
 
-    def _split(self, params) -> tuple[PyTree, PyTree]:
-        """The empty memory in two: its averages, and its counts at infinity."""
-        averages, counts = self.source.split(self.source.init(params))
-        return averages.memory, at_infinity(counts.memory)
+    def learning_rate_at(self, step):
+        return self.source.learning_rate_at(step)
 
-    def _step(self, params, averages, gradient) -> TwinState:
-        """The rates of parameters and averages in a step with this gradient."""
-        memory = eqx.combine(averages, self._split(params)[1])
+    def held(self, step):
+        return put(self, _step=step)
+
+    def between(self, low, high):
+        raise ValueError(
+            "Argument `stepsize_controller` must be None for memory='slaved' where the step depends on a count, as under a "
+            "schedule: the slow manifold is that of whole training steps."
+        )
+
+    def _count(self, t: Array) -> Array:
+        """The training step at time t, or the one that is held."""
+        return t / self.learning_rate if self._step is None else self._step
+
+    def split(self, params: PyTree, count: Array | None) -> tuple[PyTree, PyTree]:
+        """The empty memory in two, averages and counts: those of schedules after `count` steps, others at infinity."""
+        averages, counts = self.source.split(self.source.init(params))
+        far = at_infinity(counts.memory)
+        if count is None:
+            return averages.memory, far
+        with jax.numpy_dtype_promotion("standard"):
+            begin = self.source.twin().init(params)
+        count = jnp.asarray(count)
+
+        def at(scheduled, begin, leaf):
+            if leaf is None or not scheduled:
+                return leaf
+            dtype = jnp.result_type(begin) if jnp.issubdtype(count.dtype, jnp.integer) else leaf.dtype
+            return jnp.asarray(begin).astype(dtype) + count.astype(dtype)
+
+        return averages.memory, jax.tree.map(at, schedule_counts(begin), begin, far)
+
+    def rates(self, params: PyTree, averages: PyTree, gradient: PyTree, count: Array | None) -> TwinState:
+        """The rates of parameters and averages in a step with this gradient, at a count of schedules."""
+        memory = eqx.combine(averages, self.split(params, count)[1])
         rates = self.source.velocity(jnp.zeros(()), TwinState(params, memory), gradient)
         mask = jax.tree.map(lambda leaf: leaf is not None, averages, is_leaf=lambda leaf: leaf is None)
         return TwinState(rates.params, eqx.filter(rates.memory, mask))
 
-    def _after(self, params, averages, gradient) -> PyTree:
-        return moved(averages, (self.learning_rate, self._step(params, averages, gradient).memory))
+    def _after(self, params, averages, gradient, count) -> PyTree:
+        return moved(averages, (self.learning_rate, self.rates(params, averages, gradient, count).memory))
 
-    def _kept(self, params) -> PyTree:
+    def _kept(self, params, count=None) -> PyTree:
         """L: what a step keeps of each average."""
-        averages, gradient = self._split(params)[0], jax.tree.map(jnp.zeros_like, params)
+        averages, gradient = self.split(params, None)[0], jax.tree.map(jnp.zeros_like, params)
         ones = jax.tree.map(jnp.ones_like, averages)
-        return jax.jvp(lambda m: self._after(params, m, gradient), (averages,), (ones,))[1]
+        return jax.jvp(lambda m: self._after(params, m, gradient, count), (averages,), (ones,))[1]
 
     def memories(self) -> list[float]:
         """The part of each average that a step keeps; the hyperparameters must not be traced."""
         return [float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(jnp.zeros(1)))]
 
-    def _settled(self, params, gradient) -> PyTree:
+    def _settled(self, params, gradient, count) -> PyTree:
         """c/(1 - L): the averages under one gradient for ever."""
-        once = self._after(params, self._split(params)[0], gradient)
-        return jax.tree.map(lambda c, kept: c / (1 - kept), once, self._kept(params))
+        once = self._after(params, self.split(params, None)[0], gradient, count)
+        return jax.tree.map(lambda c, kept: c / (1 - kept), once, self._kept(params, count))
 
-    def manifold(self, params: PyTree, signal, order: int, gradient: PyTree = None) -> PyTree:
-        """M(theta), with an error of O(eta^order); `gradient` is that at `params`, if it is known."""
+    def manifold(
+        self, params: PyTree, signal, order: int, gradient: PyTree = None, count: Array | None = None
+    ) -> PyTree:
+        """M(theta), with an error of O(eta^order); `gradient` is that at `params`, if it is known.
+
+        `count` is the training step that schedules have come to; None: all of them are at their end.
+        """
         gradient = signal.gradient(params) if gradient is None else gradient
-        settled = self._settled(params, gradient)
+        settled = self._settled(params, gradient, count)
         if order == 1:
             return settled
-        here = self.manifold(params, signal, order - 1, gradient)
-        rate = self._step(params, here, gradient).params
-        there = self.manifold(moved(params, (self.learning_rate, rate)), signal, order - 1)
-        return jax.tree.map(lambda m, kept, a, b: m - (b - a) / (1 - kept), settled, self._kept(params), here, there)
+        here = self.manifold(params, signal, order - 1, gradient, count)
+        after = moved(params, (self.learning_rate, self.rates(params, here, gradient, count).params))
+        there = self.manifold(after, signal, order - 1, count=None if count is None else count + 1)
+        kept = self._kept(params, count)
+        return jax.tree.map(lambda m, kept, a, b: m - (b - a) / (1 - kept), settled, kept, here, there)
 
     def velocity(self, t: Array, state: PyTree, gradient: PyTree) -> PyTree:
         """The rate of the parameters under this gradient for ever."""
-        return self._step(state, self._settled(state, gradient), gradient).params
+        count = self._count(t)
+        return self.rates(state, self._settled(state, gradient, count), gradient, count).params
 
     def drift(self, t, state, signal):
         """The step on the manifold, over the learning rate, with an error of O(eta^order)."""
-        return self._step(state, self.manifold(state, signal, self.order), signal.gradient(state)).params
+        gradient, count = signal.gradient(state), self._count(t)
+        return self.rates(state, self.manifold(state, signal, self.order, gradient, count), gradient, count).params
 
     def flow(self, t, state, signal):
         return self.drift(t, state, signal)
 
     def start(self, state, signal, noise):
         """The slow path after its first step."""
-        start = self.slow_start(state, signal)
-        zero = jnp.zeros(())
-        first = moved(start, (self.learning_rate, self.drift(zero, start, signal)))
-        return moved(first, (1.0, self.kick(zero, start, signal, noise, self.learning_rate)))
+        start, zero, first = self.slow_start(state, signal), jnp.zeros(()), self.held(jnp.zeros((), jnp.int32))
+        after = moved(start, (self.learning_rate, first.drift(zero, start, signal)))
+        return moved(after, (1.0, first.kick(zero, start, signal, noise, self.learning_rate)))
 
     def slow_start(self, params: PyTree, signal) -> PyTree:
         """Where the slow path begins that a run from `params` with an empty memory ends on, up to O(eta^order)."""
         kept = jnp.max(jnp.stack([jnp.max(leaf) for leaf in jax.tree.leaves(self._kept(params))]))
-        steps = jnp.ceil(jnp.log(_LAYER) / jnp.log(jnp.maximum(kept, 1e-3))).astype(int)
+        steps = jnp.ceil(jnp.log(_LAYER) / jnp.log(jnp.maximum(kept, 1e-3))).astype(jnp.int32)
         rate, zero = self.learning_rate, jnp.zeros(())
 
         def follow(distances):
             """The next approximation to the distance at the start, from those before it."""
 
-            def body(_, carry):
+            def body(step, carry):
                 run, shadow, distances, total = carry
-                gradient = signal.gradient(run.params)
-                fast, slow = self.source.velocity(zero, run, gradient), self._step(run.params, shadow, gradient)
+                now, gradient = self.held(step), signal.gradient(run.params)
+                fast = self.source.held(step).velocity(zero, run, gradient)
+                slow = self.rates(run.params, shadow, gradient, step)
                 after = moved(run, (rate, fast))
                 # What the manifold holds more where the run has come to than where the slow motion would have.
-                there = self.manifold(moved(run.params, (rate, slow.params)), signal, self.order)
-                more = moved(self.manifold(after.params, signal, self.order), (-1.0, there))
+                there = self.manifold(moved(run.params, (rate, slow.params)), signal, self.order, count=step + 1)
+                more = moved(self.manifold(after.params, signal, self.order, count=step + 1), (-1.0, there))
                 shadow = moved(shadow, (rate, slow.memory), (1.0, more))
                 layer = moved(fast.params, (-1.0, slow.params))
                 changes = [layer]
                 for distance in distances:
                     here, there = (
-                        self.drift(zero, p, signal) for p in (run.params, moved(run.params, (-1.0, distance)))
+                        now.drift(zero, p, signal) for p in (run.params, moved(run.params, (-1.0, distance)))
                     )
                     changes.append(moved(layer, (1.0, here), (-1.0, there)))
                 distances = [moved(d, (rate, change)) for d, change in zip(distances, changes[:-1], strict=True)]
                 return after, shadow, distances, moved(total, (-rate, changes[-1]))
 
-            shadow = self.manifold(params, signal, self.order)
+            first = jnp.zeros((), jnp.int32)
+            shadow = self.manifold(params, signal, self.order, count=first)
             nothing = jax.tree.map(jnp.zeros_like, params)
-            return jax.lax.fori_loop(0, steps, body, (self.source.init(params), shadow, distances, nothing))[3]
+            return jax.lax.fori_loop(first, steps, body, (self.source.init(params), shadow, distances, nothing))[3]
 
         distances = []
         for _ in range(self.order - 1):
@@ -158,39 +208,50 @@ class Slaved(AbstractEquation):
         return moved(params, (-1.0, distances[-1])) if distances else params
 
     def rescaled(self, factor):
-        """Another learning rate; the hyperparameters stay."""
+        """Another learning rate; the hyperparameters stay, but for those of schedules, which span the same time."""
         scaled = AbstractEquation.rescaled(self, factor)
-        return eqx.tree_at(lambda e: e.increment.learning_rate, scaled, scaled.learning_rate)
+        return eqx.tree_at(lambda e: e.increment, scaled, self.source.at_fixed_memory(factor))
 
     def check(self, params, signal):
-        super().check(params, signal)
-        self.check_memory(params, "'dynamic'")
+        self.source.check(params, signal)
+        self.check_memory(params, "'dynamic'", running=True)
 
-    def check_memory(self, params: PyTree, otherwise: str) -> None:
-        """A ValueError that names what the argument `memory` must be if the memory cannot be slaved."""
-        reason = self._not_slaved(params)
+    def check_memory(self, params: PyTree, otherwise: str, running: bool = False) -> None:
+        """A ValueError that names what the argument `memory` must be if the memory cannot be slaved.
+
+        `running`: schedules run; else they stand at their end.
+        """
+        reason = self._not_slaved(params, running)
         if reason is not None:
             raise ValueError(f"Argument `memory` must be {otherwise} {reason}")
 
-    def _not_slaved(self, params) -> str | None:
+    def _not_slaved(self, params, running) -> str | None:
         if self.sampling == "shuffled" and self.batch_size is not None:
             return "for sampling='shuffled', but 'slaved' was given: across the batches of an epoch a memory is not slaved."
-        return self.unsettled(params)
+        return self.unsettled(params, running)
 
-    def unsettled(self, params: PyTree) -> str | None:
+    def unsettled(self, params: PyTree, running: bool = False) -> str | None:
         """Why the memory does not settle under one gradient for ever, as the end of a message; None where it does."""
         arrays = eqx.filter(params, eqx.is_inexact_array)
-        averages = jax.eval_shape(lambda p: self._split(p)[0], arrays)
+        averages = jax.eval_shape(lambda p: self.split(p, None)[0], arrays)
         if not jax.tree.leaves(averages):
             return "for an algorithm that remembers nothing, but 'slaved' was given."
-        if not isinstance(self.learning_rate, jax.core.Tracer):
+        memory = jax.eval_shape(lambda p: self.source.twin().init(p), arrays)
+        runs_on = running and any(jax.tree.leaves(schedule_counts(memory)))
+        if not runs_on and not isinstance(self.learning_rate, jax.core.Tracer):
             ones = jnp.ones(1)
-            if not jnp.any(self._step(ones, self._settled(ones, ones), ones).params):
+            if not jnp.any(self.rates(ones, self._settled(ones, ones, None), ones, None).params):
                 return (
                     "for an algorithm whose steps end, as with a schedule that decays to zero, but 'slaved' was given: "
                     "counts stand at infinity there."
                 )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
-        if not is_affine(lambda m: self._after(arrays, m, gradient), averages):
+        if not is_affine(lambda m: self._after(arrays, m, gradient, None), averages):
             return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'slaved' was given."
         return None
+
+
+def forgets_at_a_fixed_rate(leading: AbstractIncrement) -> bool:
+    """Whether a step at a smaller learning rate forgets nearly as much of some average: it is not near the identity."""
+    kept, later = (Slaved.of(e, 1).memories() for e in (leading, leading.rescaled(1 / 64)))
+    return any(0 < k < 1 and 1 - l > (1 - k) / 2 for k, l in zip(kept, later, strict=True))

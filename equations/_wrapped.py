@@ -10,6 +10,7 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, PyTree
 
 from ._base import AbstractDynamics, AbstractEquation
+from ._counts import around
 from ._series import moved
 
 
@@ -118,6 +119,12 @@ class AbstractWrapped(AbstractEquation):
 
     def is_affine(self, state):
         return self.inner.is_affine(state)
+
+    def held(self, step):
+        return around(self, "equation", self.equation.held(step))
+
+    def between(self, low, high):
+        return around(self, "equation", self.equation.between(low, high))
 
     def learning_rate_at(self, step):
         return self.inner.learning_rate_at(step)

@@ -1,5 +1,6 @@
 """Any Optax optimizer as an equation: its increment field."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Array
 from ._checks import decay, number
 from ._increment import AbstractIncrement
 from ._noise import AbstractGradientNoise, Minibatch
+from ._optax_rate import rate_at
 
 # How an optimizer's decay rates move with the learning rate unless the user says otherwise: 1 - rate ~ eta^exponent.
 _EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "momentum": 0.5}
@@ -42,6 +44,15 @@ class OptaxEquation(AbstractIncrement):
             else:
                 values[name] = decay(name)(1 - (1 - values[name]) * factor**rule)
         return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
+
+    def at_fixed_memory(self, factor):
+        """Decay rates stay; the rules that are functions hold for everything else, such as the length of a schedule."""
+        moving = tuple((name, rule) for name, rule in self.scaling if callable(rule) and name not in _EXPONENTS)
+        return dataclasses.replace(dataclasses.replace(self, scaling=moving).rescaled(factor), scaling=self.scaling)
+
+    def learning_rate_at(self, step):
+        """Where there is a schedule inside, what it makes of the learning rate: see `equations._optax_rate`."""
+        return rate_at(self, step)
 
     def time_per_step(self):
         """eta^(smallest exponent of the decay rates, at most 1)."""

@@ -9,11 +9,12 @@ import lineax as lx
 
 from ._base import AbstractDynamics, AbstractEquation, with_batches_of
 from ._checks import choice, flag, integer
+from ._counts import around
 from ._increment import AbstractIncrement, Increment
 from ._noise import noise_factor
 from ._overrides import check_class
 from ._series import by_derivatives, by_map, moved
-from ._slaved import Slaved
+from ._slaved import Slaved, forgets_at_a_fixed_rate
 
 _HIGHEST = {"derivatives": 3, "map": 6}
 
@@ -92,6 +93,10 @@ def modified(
         return equation.modified(integer("order", order, maximum=6), fluctuations=fluctuations)
     order = integer("order", order, maximum=_HIGHEST[route])
     if not isinstance(equation, AbstractEquation):
+        if getattr(equation, "delay", 0.0):
+            raise ValueError(
+                f"Argument `equation` must act without a delay to have a series, but {equation!r} was given."
+            )
         if memory == "slaved":
             raise ValueError(
                 "Argument `memory` must be 'dynamic' for a dynamics without a twin, but 'slaved' was given."
@@ -211,6 +216,12 @@ class Modified(AbstractEquation):
         leading = self.leading
         return leading.variance_scale() if isinstance(leading, AbstractEquation) else self.time_per_step()
 
+    def held(self, step):
+        return around(self, "equation", self.equation.held(step))
+
+    def between(self, low, high):
+        return around(self, "equation", self.equation.between(low, high))
+
     def learning_rate_at(self, step):
         leading = self.leading
         return leading.learning_rate_at(step) if isinstance(leading, AbstractEquation) else self.learning_rate
@@ -301,6 +312,9 @@ class Modified(AbstractEquation):
     def euler(self, t, state, signal, noise, dt):
         return AbstractDynamics.euler(self, t, state, signal, noise, dt)
 
+    def check_step(self, dt):
+        self.leading.check_step(dt)
+
     def check(self, params, signal):
         self.leading.check(params, signal)
         if self.batch_size is not None and self.sampling == "shuffled" and self.order == 2:
@@ -320,11 +334,9 @@ class Modified(AbstractEquation):
     def remainder(self) -> str:
         """What the truncated series leaves out, in words; not everything if a memory keeps a fixed part of itself."""
         leading = self.leading
-        if isinstance(leading, AbstractIncrement):
-            kept, later = (Slaved.of(e, 1).memories() for e in (leading, leading.rescaled(1 / 64)))
-            if any(0 < k < 1 and 1 - l > (1 - k) / 2 for k, l in zip(kept, later, strict=True)):
-                return (
-                    "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
-                    "memory='slaved' is for fixed hyperparameters"
-                )
+        if isinstance(leading, AbstractIncrement) and forgets_at_a_fixed_rate(leading):
+            return (
+                "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
+                "memory='slaved' is for fixed hyperparameters"
+            )
         return f"O(h^{self.order}), h = natural time of a step"

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from ._base import AbstractEquation
 from ._checks import positive
+from ._counts import inside, put
 from ._wrapped import AbstractWrapped
 
 
@@ -35,6 +36,9 @@ class Scheduled(AbstractWrapped):
         d theta = s(t/eta) d theta of the equation,    t = eta * step
         memory                                         as it is
 
+    s is counted: within a training step it has one value, in every stage of a solver (`held`), so that the integral of
+    the rate is the sum of the steps' rates. Solvers that choose their steps read it continuously.
+
     The noise of the parameters has the factor s too, in a step eta s delta (derived). The recorded times are
     sum_k eta s(k).
 
@@ -47,6 +51,8 @@ class Scheduled(AbstractWrapped):
 
     schedule: Callable = eqx.field(kw_only=True, static=True, converter=_schedule)
     stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"))
+    _factor: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is held
+    _window: tuple[Array, Array] | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is read between
 
     def factor(self, step: Array) -> Array:
         """s at a training step, a real number; at a whole one, Optax's count, what the schedule gives there."""
@@ -56,8 +62,18 @@ class Scheduled(AbstractWrapped):
                 return factor
             return jnp.where(self.stretch == 1, jnp.asarray(self.schedule(step)), factor)
 
+    def factor_at(self, t: Array) -> Array:
+        """s as it is read at time t."""
+        return self.factor(inside(t / self.learning_rate, self._window)) if self._factor is None else self._factor
+
+    def held(self, step):
+        return put(super().held(step), _factor=self.factor(step).astype(jnp.result_type(float)))
+
+    def between(self, low, high):
+        return put(super().between(low, high), _window=(low, high))
+
     def linear(self, t, rates):
-        factor = self.factor(t / self.learning_rate)
+        factor = self.factor_at(t)
         scaled = jax.tree.map(lambda rate: factor.astype(rate.dtype) * rate, self.inner.params(rates))
         return self.with_params(rates, scaled)
 

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from dynamics._ensemble import check_equation, dynamic_numbers
 from equations import AbstractDynamics, AbstractEquation, Minibatch
 from equations._checks import choice
+from equations._counts import around
 from equations._increment import Increment
 from equations._series import moved
 
@@ -115,17 +116,56 @@ class Corrected(AbstractEquation):
     def claim(self, measure):
         return 2.0 if measure == "mean" else self.leading.claim(measure)
 
+    def held(self, step):
+        return around(self, "equation", self.equation.held(step))
+
+    def between(self, low, high):
+        return around(self, "equation", self.equation.between(low, high))
+
+    def learning_rate_at(self, step):
+        return self.leading.learning_rate_at(step)
+
+    def variance_scale(self):
+        return self.leading.variance_scale()
+
+    @property
+    def random(self):
+        return self.leading.random
+
+    @property
+    def has_series(self):
+        return self.leading.has_series
+
+    @property
+    def kicks(self):
+        return self.leading.kicks
+
+    def is_affine(self, state):
+        return self.leading.is_affine(state)
+
+    def start(self, state, signal, noise):
+        return self.leading.start(state, signal, noise)
+
+    def noise(self, state, signal, kicks_per_step):
+        return self.leading.noise(state, signal, kicks_per_step)
+
+    def kick(self, t, state, signal, noise, dt):
+        return self.leading.kick(t, state, signal, noise, dt)
+
     def diffusion(self, t, state, signal):
         return self.leading.diffusion(t, state, signal)
 
-    def drift(self, t, state, signal):
-        drift = moved(self.leading.drift(t, state, signal), (self.learning_rate, self._force(state, signal)))
+    def _corrected(self, rates, t, state, signal):
+        rates = moved(rates, (self.learning_rate, self._force(state, signal)))
         if self.reading == "stratonovich" and self.random:
-            drift = moved(drift, (0.5, self._conversion(t, state, signal)))
-        return drift
+            rates = moved(rates, (0.5, self._conversion(t, state, signal)))
+        return rates
+
+    def drift(self, t, state, signal):
+        return self._corrected(self.leading.drift(t, state, signal), t, state, signal)
 
     def flow(self, t, state, signal):
-        return self.drift(t, state, signal)
+        return self._corrected(self.leading.flow(t, state, signal), t, state, signal)
 
     def euler(self, t, state, signal, noise, dt):
         return AbstractDynamics.euler(self, t, state, signal, noise, dt)  # the velocity alone has no force in it

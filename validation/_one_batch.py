@@ -81,7 +81,7 @@ class Step(eqx.Module):
         if self.memory != "slaved":
             return self.increment.init(params)
         slaved = Slaved.of(self.at(eta), 2)
-        averages, counts = slaved._split(params)
+        averages, counts = slaved.split(params, None)
         return TwinState(params, eqx.combine(slaved.manifold(params, signal, 2, gradient), counts))
 
     def manifold(self, state: TwinState, gradient: PyTree) -> Array:

@@ -45,13 +45,13 @@ class _Numerics(eqx.Module):
             whole = isinstance(normals, tuple) and not isinstance(self.structure(state), tuple)
             normals = normals[0] if whole else normals  # one draw for the step of a rule that takes a pair for parts
             drawn = Increments(brownian, jax.tree.map(lambda leaf: leaf[None], normals), k)
-        clock = Clock(k, self.equation.learning_rate / self.substeps, self.substeps)
+        clock, held = Clock(k, self.equation.learning_rate / self.substeps, self.substeps), self.equation.held(k)
         if isinstance(self.solver, Strang):
-            field = dfx.ODETerm(Field(self.equation, self.signal, clock, whole=False))
-            kick = KickTerm(self.equation, self.signal, clock, drawn, self.kicks // self.substeps)
+            field = dfx.ODETerm(Field(held, self.signal, clock, whole=False))
+            kick = KickTerm(held, self.signal, clock, drawn, self.kicks // self.substeps)
             terms = dfx.MultiTerm(field, kick)
         else:
-            terms = EulerTerm(self.equation, self.signal, clock, drawn)
+            terms = EulerTerm(held, self.signal, clock, drawn)
         dtype = jnp.result_type(*jax.tree.leaves(state))
 
         def substep(state, j):
@@ -146,7 +146,7 @@ def ensemble(equation, increment, signal, params, static, observe, steps, skip, 
 
         def algorithm(k, run, carried, normals):
             grads, carried = gradient(k, run, normals, carried)
-            return moved(run, (eta, increment.velocity(eta * k.astype(eta.dtype), run, grads))), carried
+            return moved(run, (eta, increment.held(k).velocity(eta * k.astype(eta.dtype), run, grads))), carried
 
         def alone(k, carry):
             return algorithm(k, *carry, None if structure is None else draw(k))
@@ -165,7 +165,9 @@ def ensemble(equation, increment, signal, params, static, observe, steps, skip, 
         first = None if structure is None else jax.tree.map(lambda leaf: leaf[0], _coarser(draw(0), 1))
         if isinstance(first, tuple) and not isinstance(equation.noise(origin, signal, 1), tuple):
             first = first[0]
-        started = equation.start(origin, signal, first)  # the state after step 0, where the equation is singular before
+        started = equation.held(jnp.zeros((), jnp.int32)).start(
+            origin, signal, first
+        )  # the state after step 0, where the equation is singular before
         run, carried = jax.lax.fori_loop(0, skip, alone, (memory, None if sampler is None else sampler.init()))
         begin = origin
         if over is not None:

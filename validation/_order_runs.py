@@ -48,15 +48,15 @@ def deterministic(equation, increment, signal, params, static, observe, steps, s
     eta = equation.learning_rate
 
     def algorithm(k, y):
-        t = eta * k.astype(eta.dtype)
-        return moved(y, (eta, increment.velocity(t, y, signal.gradient(increment.params(y)))))
+        t, gradient = eta * k.astype(eta.dtype), signal.gradient(increment.params(y))
+        return moved(y, (eta, increment.held(k).velocity(t, y, gradient)))
 
     origin = increment.init(params)
     middle = jax.lax.fori_loop(0, skip, algorithm, origin)
     end = jax.lax.fori_loop(skip, skip + steps, algorithm, middle)
 
     fresh, begin = equation.init(params), jnp.asarray(skip)
-    started = equation.start(fresh, signal, None)
+    started = equation.held(jnp.zeros((), jnp.int32)).start(fresh, signal, None)
     if started is not None:  # singular at t = 0: the first step is the algorithm's
         fresh, begin = started, jnp.maximum(begin, 1)
     over = handover(equation, increment, params)
@@ -65,11 +65,12 @@ def deterministic(equation, increment, signal, params, static, observe, steps, s
 
     clock = jnp.result_type(*jax.tree.leaves(fresh))  # a clock of another dtype would promote the state
     method = closed(solver)
-    term = dfx.ODETerm(lambda t, y, args: equation.drift(t, y, signal))
 
     def flow(parts):
         def step(j, y):
             t0, t1 = (((j + i).astype(eta.dtype) * (eta / parts)).astype(clock) for i in (0, 1))
+            held = equation.held(j // parts)
+            term = dfx.ODETerm(lambda t, y, args: held.drift(t, y, signal))
             state = method.init(term, t0, t1, y, None)
             new = method.step(term, t0, t1, y, None, state, made_jump=False)[0]
             return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), new, y)

@@ -11,7 +11,7 @@ class RootOfTheFactor(Scheduled):
     """The noise has the factor sqrt(s), as that of eta would be."""
 
     def kick(self, t, state, signal, noise, dt):
-        root = jnp.sqrt(self.factor(t / self.learning_rate))
+        root = jnp.sqrt(self.factor_at(t))
         return jax.tree.map(lambda k: k / root.astype(k.dtype), super().kick(t, state, signal, noise, dt))
 
 
@@ -19,7 +19,7 @@ class MemoryToo(Scheduled):
     """The memory is scheduled as well."""
 
     def linear(self, t, rates):
-        return jax.tree.map(lambda rate: self.factor(t / self.learning_rate).astype(rate.dtype) * rate, rates)
+        return jax.tree.map(lambda rate: self.factor_at(t).astype(rate.dtype) * rate, rates)
 
 
 class NotStretched(Scheduled):

@@ -1,0 +1,130 @@
+"""The learning rate of a training step of an Optax optimizer that has a schedule inside.
+
+Optax hides a schedule in a closure; what it makes of the count is a number in the jaxpr of an update. The one that
+multiplies what comes of the gradient is the learning rate of the step, or a factor of it where something else in the update
+has the learning rate: `scale_by_schedule(s)` beside `scale(-learning_rate)`.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ._affine import _AFFINE, _CALLS, _FREE, _OTHER, _dependence
+from ._counts import schedule_counts
+from ._once import warn
+
+
+class _Value(NamedTuple):
+    """What is known of a value in an update: itself where it comes of the count and the learning rate alone.
+
+    `data`: it comes of the parameters or the gradient, and `gradient`: of that; `mark`: how it depends on the factor that a
+    schedule gave the gradient; `rate`: the learning rate is in it otherwise.
+    """
+
+    value: Any = None
+    step: bool = False
+    rate: bool = False
+    data: bool = False
+    gradient: bool = False
+    mark: int = _FREE
+
+
+def rate_at(equation: Any, step: Array) -> Array:
+    """The learning rate of training step `step`, an integer or a real number, as the schedule inside gives it.
+
+    Where the update has none it is `learning_rate`, the same object. Where schedules do something else to the gradient than
+    to multiply the step, it is that too, with a warning.
+    """
+    probe = {"w": jnp.ones((2, 2))}
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            memory = jax.eval_shape(equation.twin().init, probe)
+    except Exception:  # a factory that takes trees like the user's parameters only
+        return equation.learning_rate
+    counts = schedule_counts(memory)
+    if not any(jax.tree.leaves(counts)):
+        return equation.learning_rate
+
+    def update(rate, step, gradient, params):
+        twin = eqx.tree_at(lambda e: e.learning_rate, equation, rate).twin()
+        begin = twin.init(params)
+        memory = jax.tree.map(lambda leaf, is_count: leaf + step if is_count else leaf, begin, counts)
+        return twin.update(gradient, memory, params)
+
+    with jax.numpy_dtype_promotion("standard"):
+        closed, (_, after) = jax.make_jaxpr(update, return_shape=True)(equation.learning_rate, step, probe, probe)
+        inputs = [
+            _Value(equation.learning_rate, rate=True),
+            _Value(step, step=True),
+            _Value(data=True, gradient=True),
+            _Value(data=True),
+        ]
+        factors: list = []
+        outputs = _follow(closed.jaxpr, closed.consts, inputs, factors)
+    updates, memory = outputs[0], outputs[1:]
+    remembered = [value for value, leaf in zip(memory, jax.tree.leaves(after), strict=True) if value.mark != _FREE]
+    if not factors and updates.mark == _FREE:
+        return equation.learning_rate
+    if len(factors) != 1 or updates.mark != _AFFINE or remembered:
+        warn(
+            "Argument `factory`: a schedule inside acts otherwise than by one factor of the step, so that the times of a "
+            "run are sums of `learning_rate`, whatever the schedule does."
+        )
+        return equation.learning_rate
+    factor = jnp.abs(jnp.ravel(factors[0])[0])
+    return (factor * equation.learning_rate if updates.rate else factor).astype(jnp.result_type(float))
+
+
+def _follow(jaxpr, constants, arguments: list[_Value], factors: list) -> list[_Value]:
+    """The outputs of a jaxpr; what schedules multiply gradients by is added to `factors`."""
+    known = dict(zip(jaxpr.constvars, map(_Value, constants), strict=True))
+    known |= dict(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(atom):
+        return _Value(atom.val) if isinstance(atom, jax.extend.core.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        values = [read(atom) for atom in eqn.invars]
+        if not any(value.data for value in values):
+            results = _computed(eqn, values)
+        elif eqn.primitive.name in _CALLS:
+            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+            results = _follow(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values, factors)
+        else:
+            results = [_met(eqn, values, factors)] * len(eqn.outvars)
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _computed(eqn, values: list[_Value]) -> list[_Value]:
+    """What an equation gives that has nothing to do with parameters and gradient."""
+    bound = eqn.primitive.get_bind_params(eqn.params)
+    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # JAX has had it both ways
+    results = eqn.primitive.bind(*functions, *(value.value for value in values), **parameters)
+    results = results if eqn.primitive.multiple_results else [results]
+    step, rate = (any(getattr(value, name) for value in values) for name in ("step", "rate"))
+    return [_Value(result, step, rate) for result in results]
+
+
+def _met(eqn, values: list[_Value], factors: list) -> _Value:
+    """What an equation gives with parameters or gradient in it."""
+    multiplies = eqn.primitive.name in {"mul", "div"}
+    gradient = any(value.gradient for value in values)
+    counted = [value for value in values if value.step and not value.data]
+    marks = [value.mark for value in values]
+    mark = _dependence(eqn, marks) if any(marks) else _FREE
+    if counted and gradient:
+        if multiplies and mark == _FREE and len(counted) == 1:
+            if not any(counted[0].value is factor for factor in factors):
+                factors.append(counted[0].value)
+            mark = _AFFINE
+        else:
+            mark = _OTHER
+    of = [value for value in values if not (value.step and not value.data)]
+    if any(marks) and not multiplies:  # what is added to it does not scale it
+        of = [value for value in of if value.mark != _FREE]
+    return _Value(rate=any(value.rate for value in of), data=True, gradient=gradient, mark=mark)

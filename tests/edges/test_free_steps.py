@@ -1,0 +1,141 @@
+"""Solvers whose steps are no training steps read what is counted continuously, and stop where it jumps."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from schedules import (
+    ETA,
+    PIECEWISE,
+    QUARTIC,
+    RULE,
+    SCHEDULES,
+    STEPS,
+    STILL,
+    cosine_of,
+    final,
+    rates_of,
+)
+
+from dynamics import _held as held_module
+from dynamics import solve, train
+from equations import SGD, Momentum, Objective, modified, scheduled
+from equations._increment import Increment
+
+CASES = [
+    ("free steps", "instance", "a step-size controller across jumps", "test_a_controller_stops_at_jumps"),
+    ("free steps", "instance", "the readings' orders, and those of mixtures", "test_two_readings_have_order_two"),
+    ("free steps", "brother", "jumps between whole steps, under a trace; kinks", "test_jumps_are_found"),
+    ("free steps", "brother", "implicit solvers, StepTo, slaved memory", "test_what_cannot_stop_is_refused"),
+]
+
+
+class HeldWithDerivative(Increment):
+    """Mutant: counts are held, but the series still differentiates the field along them."""
+
+    def _counted(self, state):
+        seen = super()._counted(state)
+        if self._step is None:
+            return seen
+
+        def both(seen, leaf):
+            real = seen.astype(leaf.dtype)
+            return leaf + jax.lax.stop_gradient(real - leaf) if jnp.issubdtype(seen.dtype, jnp.integer) else seen
+
+        return jax.tree.map(both, seen, state.memory)
+
+
+class ContinuousWithout(Increment):
+    """Mutant: counts are read continuously, but the series takes them for constants."""
+
+    def _counted(self, state):
+        return jax.lax.stop_gradient(super()._counted(state)) if self._step is None else super()._counted(state)
+
+
+def slope(controller, kind):
+    """log2 of the error's ratio between two learning rates, of the modified equation against the algorithm."""
+    errors = []
+    for halvings in (2, 3):
+        rule = RULE.rescaled(0.5**halvings)
+        series = modified(rule, order=2)
+        leading = kind(rule.learning_rate, rule.batch_size, rule.sampling, equation=rule)
+        series = eqx.tree_at(lambda e: e.equation, series, leading)
+        options = dict(steps=16 * 2**halvings, save_every=16 * 2**halvings)
+        ran = train(rule, QUARTIC, jnp.asarray(1.0), **options).final[0]
+        errors.append(
+            abs(
+                float(
+                    solve(series, QUARTIC, jnp.asarray(1.0), stepsize_controller=controller, **options).final[0] - ran
+                )
+            )
+        )
+    return np.log2(errors[0] / errors[1])
+
+
+def test_two_readings_have_order_two():
+    """And mixtures of them 1."""
+    free = dfx.PIDController(rtol=1e-10, atol=1e-10)
+    found = {
+        "held": slope(None, Increment),
+        "continuous": slope(free, Increment),
+        "held with df/dt": slope(None, HeldWithDerivative),
+        "continuous without df/dt": slope(free, ContinuousWithout),
+    }
+    print(f"\n{found}")
+    assert all(abs(found[name] - 2) < 0.25 for name in ("held", "continuous"))
+    assert all(found[name] < 1.4 for name in ("held with df/dt", "continuous without df/dt"))
+
+
+def test_a_controller_stops_at_jumps():
+    """The closed form at its tolerance, in both precisions; the details say how a run reads what it counts."""
+    controller = dfx.PIDController(rtol=1e-9, atol=1e-9)
+    for name, count in (("piecewise", 2), ("staircase", 3)):
+        rates = rates_of(SCHEDULES[name])
+        last, run = final(modified(scheduled(SGD(ETA), SCHEDULES[name])), stepsize_controller=controller)
+        np.testing.assert_allclose(last, np.exp(-np.sum(rates + rates**2 / 2)), rtol=1e-7)
+        assert ("counts", f"continuous, stopping at {count} jumps") in run.details
+    small = Objective(STILL.loss, STILL.data.astype(jnp.float32))
+    last, _ = final(scheduled(SGD(ETA), PIECEWISE), jnp.ones((), jnp.float32), small,
+                    stepsize_controller=dfx.PIDController(rtol=1e-5, atol=1e-6))  # fmt: skip
+    np.testing.assert_allclose(last, np.exp(-rates_of(PIECEWISE).sum()), rtol=1e-4)
+    _, run = final(scheduled(SGD(ETA), cosine_of(1.0, STEPS)), stepsize_controller=controller)
+    assert ("counts", "continuous, stopping at 0 jumps") in run.details
+
+
+def test_jumps_are_found():
+    """And kinks, steep slopes and float32 schedules are none."""
+    smooth = [
+        SCHEDULES["warm_up"],
+        cosine_of(1.0, 5),
+        optax.exponential_decay(1.0, 1, 0.3),
+        optax.polynomial_schedule(1.0, 0.0, 3, 9),
+        optax.piecewise_interpolate_schedule("cosine", 1.0, {3: 0.1, 6: 5.0}),
+        lambda k: 1.0 + jnp.sin(k) ** 2,
+    ]
+    for schedule in smooth:
+        assert held_module.jumps(scheduled(SGD(ETA), schedule), 20)[0].size == 0
+    wanted = {"piecewise": [4, 8], "staircase": [3, 6, 9, 12, 15, 18], "then_zero": [5], "restarts": [4, 8]}
+    for name, steps in wanted.items():
+        np.testing.assert_array_equal(held_module.jumps(scheduled(SGD(ETA), SCHEDULES[name]), 20)[0], steps)
+    stretched = scheduled(SGD(ETA), PIECEWISE).rescaled(0.7)  # jumps at 5.71 and 11.43
+    stops, tops = held_module.jumps(stretched, 20)
+    np.testing.assert_array_equal(stops, [6, 12])
+    assert np.all(tops[:2] < [5.7, 11.4]) and np.all(tops[:2] > stops - 1) and tops[2] == 20
+    traced = jax.jit(lambda rate: held_module.jumps(scheduled(SGD(rate), PIECEWISE), 20))(ETA)
+    np.testing.assert_array_equal(traced[0][:3], [4, 8, np.inf])
+    np.testing.assert_array_equal(traced[1][:3], [4, 8, 20])
+
+
+def test_what_cannot_stop_is_refused():
+    rule, controller = scheduled(SGD(ETA), PIECEWISE), dfx.PIDController(rtol=1e-6, atol=1e-6)
+    slaved = modified(scheduled(Momentum(ETA, momentum=0.5), PIECEWISE), memory="slaved")
+    for error, name, call in (
+        (ValueError, "solver", lambda: final(rule, solver=dfx.Kvaerno3(), stepsize_controller=controller)),
+        (TypeError, "stepsize_controller", lambda: final(rule, stepsize_controller=dfx.StepTo(jnp.arange(13.0)))),
+        (ValueError, "stepsize_controller", lambda: final(slaved, stepsize_controller=controller)),
+    ):
+        with pytest.raises(error, match=f"Argument `{name}`"):
+            call()
