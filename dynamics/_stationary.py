@@ -15,6 +15,7 @@ from equations._checks import flag, nonnegative
 from equations._increment import Increment, at_infinity
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
+from equations.from_optax import check_model
 
 from . import _linear_noise as linear_noise
 from ._ensemble import check_equation, check_params, dynamic_numbers
@@ -139,6 +140,7 @@ def stationary(
         )
     equation, params = dynamic_numbers(equation), check_params(params)
     equation.check(params, objective)
+    check_model(equation, params)
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)
     r = float(nonnegative("regularization")(regularization))
     if discrete and parity is not None:

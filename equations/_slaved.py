@@ -14,6 +14,11 @@ from ._series import moved
 _LAYER = 1e-12
 
 
+def like(params: PyTree, value: float) -> PyTree:
+    """Parameters of one value, where those given may be traced."""
+    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value, leaf.dtype), eqx.filter(params, eqx.is_inexact_array))
+
+
 class Slaved(AbstractEquation):
     r"""The step of an algorithm on its slow manifold, memory = M(theta), with its initial layer.
 
@@ -82,9 +87,9 @@ class Slaved(AbstractEquation):
         ones = jax.tree.map(jnp.ones_like, averages)
         return jax.jvp(lambda m: self._after(params, m, gradient), (averages,), (ones,))[1]
 
-    def memories(self) -> list[float]:
+    def memories(self, params: PyTree) -> list[float]:
         """The part of each average that a step keeps; the hyperparameters must not be traced."""
-        return [float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(jnp.zeros(1)))]
+        return [float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(like(params, 0.0)))]
 
     def _settled(self, params, gradient) -> PyTree:
         """c/(1 - L): the averages under one gradient for ever."""
@@ -184,8 +189,9 @@ class Slaved(AbstractEquation):
         if not jax.tree.leaves(averages):
             return "for an algorithm that remembers nothing, but 'slaved' was given."
         if not isinstance(self.learning_rate, jax.core.Tracer):
-            ones = jnp.ones(1)
-            if not jnp.any(self._step(ones, self._settled(ones, ones), ones).params):
+            ones = like(arrays, 1.0)
+            steps = self._step(ones, self._settled(ones, ones), ones).params
+            if not any(jnp.any(leaf) for leaf in jax.tree.leaves(steps)):
                 return (
                     "for an algorithm whose steps end, as with a schedule that decays to zero, but 'slaved' was given: "
                     "counts stand at infinity there."

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jaxtyping import PyTree
 
 from ._base import AbstractDynamics, AbstractEquation, with_batches_of
 from ._checks import choice, flag, integer
@@ -315,10 +316,14 @@ class Modified(AbstractEquation):
 
     @property
     def remainder(self) -> str:
+        """What the truncated series leaves out, in words, for an algorithm that takes any parameters."""
+        return self.remainder_on(jnp.zeros(1))
+
+    def remainder_on(self, params: PyTree) -> str:
         """What the truncated series leaves out, in words; not everything if a memory keeps a fixed part of itself."""
         leading = self.leading
         if isinstance(leading, AbstractIncrement):
-            kept, later = (Slaved.of(e, 1).memories() for e in (leading, leading.rescaled(1 / 64)))
+            kept, later = (Slaved.of(e, 1).memories(params) for e in (leading, leading.rescaled(1 / 64)))
             if any(0 < k < 1 and 1 - l > (1 - k) / 2 for k, l in zip(kept, later, strict=True)):
                 return (
                     "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
