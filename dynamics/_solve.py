@@ -14,6 +14,7 @@ from equations._abstract import abstract_value
 from equations._checks import flag, integer, positive
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
+from equations.from_optax import check_model
 
 from ._ensemble import (
     check_equation,
@@ -102,6 +103,7 @@ def solve(
     check_axis(objective, params)
     check_mesh(params)
     equation.check(params, objective)
+    check_model(equation, params)
     stream = objective if isinstance(objective, AbstractStream) else None
     substeps = integer("substeps", substeps, maximum=128)
     grid = None if stream is None else stream_grid(equation, stream, dt, substeps)

@@ -16,6 +16,7 @@ from equations._increment import Increment, at_infinity
 from equations._overrides import check_class
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
+from equations.from_optax import check_model
 
 from . import _linear_noise as linear_noise
 from ._ensemble import check_concrete, check_equation, check_mesh, check_params, dynamic_numbers
@@ -145,6 +146,7 @@ def stationary(
     check_axis(objective, params)
     check_mesh(params)
     equation.check(params, objective)
+    check_model(equation, params)
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)
     r = float(nonnegative("regularization")(regularization))
     if discrete and parity is not None:

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from ._base import AbstractEquation, kept_positive
 from ._checks import choice, decay, nonnegative, number
+from ._roots import root
 
 _ABSENT = object()
 
@@ -186,7 +187,7 @@ class AbstractAdam(AbstractAveraging):
 
     def root(self, nu: Array) -> Array:
         """What the first moment is divided by."""
-        return jnp.sqrt(nu + self.eps_root) + self.eps
+        return root(nu + self.eps_root) + self.eps
 
     def optax(self) -> dict[str, Array]:
         """The hyperparameters by Optax's names."""

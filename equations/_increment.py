@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 from ._affine import is_even
 from ._base import AbstractEquation, kept_positive, with_batches_of
 from ._counts import inside, put
+from ._roots import with_safe_roots
 from ._series import moved
 from ._signal import parameter_dtype
 from ._wrapped import AbstractWrapped
@@ -22,10 +23,9 @@ class TwinState(eqx.Module):
 
     @classmethod
     def of(cls, params: PyTree, memory: PyTree) -> "TwinState":
-        """With Optax's own memory, whose counts are cast to the dtype of the parameters."""
+        """With Optax's own memory, counts and what has another precision cast to the dtype of the parameters."""
         dtype = parameter_dtype(params)
-        real = lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)  # noqa: E731
-        return cls(params, jax.tree.map(real, memory))
+        return cls(params, jax.tree.map(lambda leaf: leaf.astype(dtype), memory))
 
 
 class AbstractIncrement(AbstractEquation):
@@ -81,7 +81,7 @@ class AbstractIncrement(AbstractEquation):
         # Several transformations of Optax mix counts with floats, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             before = self._counted(state)
-            updates, memory = self.twin().update(gradient, before, state.params)
+            updates, memory = with_safe_roots(self.twin().update, gradient, before, state.params)
         if jax.tree.structure(memory) != jax.tree.structure(state.memory):
             raise TypeError("Argument `equation` must have a twin whose memory keeps its structure.")
 

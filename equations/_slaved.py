@@ -15,6 +15,11 @@ from ._series import moved
 _LAYER = 1e-12
 
 
+def like(params: PyTree, value: float) -> PyTree:
+    """Parameters of one value, where those given may be traced."""
+    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value, leaf.dtype), eqx.filter(params, eqx.is_inexact_array))
+
+
 class Slaved(AbstractEquation):
     r"""The step of an algorithm on its slow manifold, memory = M(theta), with its initial layer.
 
@@ -123,9 +128,9 @@ class Slaved(AbstractEquation):
         ones = jax.tree.map(jnp.ones_like, averages)
         return jax.jvp(lambda m: self._after(params, m, gradient, count), (averages,), (ones,))[1]
 
-    def memories(self) -> list[float]:
+    def memories(self, params: PyTree) -> list[float]:
         """The part of each average that a step keeps; the hyperparameters must not be traced."""
-        return [float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(jnp.zeros(1)))]
+        return [float(jnp.max(leaf)) for leaf in jax.tree.leaves(self._kept(like(params, 0.0)))]
 
     def _settled(self, params, gradient, count) -> PyTree:
         """c/(1 - L): the averages under one gradient for ever."""
@@ -239,8 +244,9 @@ class Slaved(AbstractEquation):
         memory = jax.eval_shape(lambda p: self.source.twin().init(p), arrays)
         runs_on = running and any(jax.tree.leaves(schedule_counts(memory)))
         if not runs_on and not isinstance(self.learning_rate, jax.core.Tracer):
-            ones = jnp.ones(1)
-            if not jnp.any(self.rates(ones, self._settled(ones, ones, None), ones, None).params):
+            ones = like(arrays, 1.0)
+            steps = self.rates(ones, self._settled(ones, ones, None), ones, None).params
+            if not any(jnp.any(leaf) for leaf in jax.tree.leaves(steps)):
                 return (
                     "for an algorithm whose steps end, as with a schedule that decays to zero, but 'slaved' was given: "
                     "counts stand at infinity there."
@@ -251,7 +257,7 @@ class Slaved(AbstractEquation):
         return None
 
 
-def forgets_at_a_fixed_rate(leading: AbstractIncrement) -> bool:
+def forgets_at_a_fixed_rate(leading: AbstractIncrement, params: PyTree) -> bool:
     """Whether a step at a smaller learning rate forgets nearly as much of some average: it is not near the identity."""
-    kept, later = (Slaved.of(e, 1).memories() for e in (leading, leading.rescaled(1 / 64)))
+    kept, later = (Slaved.of(e, 1).memories(params) for e in (leading, leading.rescaled(1 / 64)))
     return any(0 < k < 1 and 1 - l > (1 - k) / 2 for k, l in zip(kept, later, strict=True))

@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 
 from ._adaptive import AbstractAdaptive, held
 from ._checks import nonnegative, positive
+from ._roots import root
 
 
 class AdaGradState(eqx.Module):
@@ -44,7 +45,7 @@ class AdaGrad(AbstractAdaptive):
 
     def velocity(self, t, state, gradient):
         return AdaGradState(
-            held(jax.tree.map(lambda g, v: -g / jnp.sqrt(v + self.eps), gradient, state.nu), jnp.ones(())),
+            held(jax.tree.map(lambda g, v: -g / root(v + self.eps), gradient, state.nu), jnp.ones(())),
             jax.tree.map(lambda g: g**2 / self.learning_rate, gradient),
         )
 

@@ -9,12 +9,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
+from ._base import AbstractDynamics
 from ._checks import decay, number
 from ._increment import AbstractIncrement
 from ._noise import AbstractGradientNoise, Minibatch
+from ._optax_checks import check_made, check_twin
 from ._optax_rate import rate_at
+from ._probe import check_nearness
+from ._signal import is_parameter
 
 # How an optimizer's decay rates move with the learning rate unless the user says otherwise: 1 - rate ~ eta^exponent.
 _EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "momentum": 0.5}
@@ -45,6 +49,10 @@ class OptaxEquation(AbstractIncrement):
                 values[name] = decay(name)(1 - (1 - values[name]) * factor**rule)
         return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
 
+    def check(self, params, signal):
+        super().check(params, signal)
+        check_twin(self, eqx.filter(params, is_parameter))
+
     def at_fixed_memory(self, factor):
         """Decay rates stay; the rules that are functions hold for everything else, such as the length of a schedule."""
         moving = tuple((name, rule) for name, rule in self.scaling if callable(rule) and name not in _EXPONENTS)
@@ -58,6 +66,13 @@ class OptaxEquation(AbstractIncrement):
         """eta^(smallest exponent of the decay rates, at most 1)."""
         exponents = [rule for _, rule in self.scaling if not callable(rule) and rule > 0]
         return self.learning_rate ** min([1.0, *exponents])
+
+
+def check_model(equation: AbstractDynamics, params: PyTree) -> None:
+    """Raises or warns where what `from_optax` gave, alone or inside `equation`, is no equation of its algorithm."""
+    for inner in jax.tree.leaves(equation, is_leaf=lambda node: isinstance(node, OptaxEquation)):
+        if isinstance(inner, OptaxEquation):
+            check_nearness(inner, eqx.filter(params, is_parameter))
 
 
 def from_optax(
@@ -91,8 +106,11 @@ def from_optax(
     - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile; whole numbers and
         everything else are handed on as they are.
 
-    Not every transformation is one: its memory must be real numbers (no random keys, no flags), and it must need nothing
-    but the gradient and the parameters (no line search). A schedule that asks for the value of its peak, as
+    Not every transformation is one: its memory must be real numbers (no random keys, no flags), it must need nothing but
+    the gradient and the parameters (no line search), and its step must be near the identity where the learning rate is
+    small. Gradients gathered over several steps and sharpness-aware ascent are refused, others such as Rprop warned of, by
+    what both sides do on a few parameters; `train` runs them all the same. Labels and masks are trees like the parameters,
+    and are checked where these are given. A schedule that asks for the value of its peak, as
     `warmup_cosine_decay_schedule` does, goes beside the learning rate: `optax.scale_by_schedule` with peak 1.
 
     **Raises:** TypeError or ValueError, naming the argument.
@@ -127,20 +145,9 @@ def from_optax(
         twin = equation.twin()
     except Exception as error:
         raise ValueError(
-            f"Argument `factory` must take learning_rate and {sorted(values)}: {type(error).__name__}: {error}"
+            f"Argument `factory` must take {', '.join(['learning_rate', *sorted(values)])}, but "
+            f"{type(error).__name__}: {error}"
         ) from error
-    if not isinstance(twin, optax.GradientTransformation):
-        raise TypeError(f"Argument `factory` must make an optax.GradientTransformation, but it made {twin!r}.")
-    try:
-        eqx.filter_eval_shape(_one_step, equation)
-    except Exception as error:
-        raise ValueError(
-            "Argument `factory` must make a transformation that can be traced in its learning rate, has real numbers as "
-            f"memory and needs no more than the gradient: {type(error).__name__}: {error}"
-        ) from error
+    check_made(twin)
+    check_twin(equation, {"w": jnp.ones((2, 2))}, invented=True)
     return equation
-
-
-def _one_step(equation):
-    params = {"w": jnp.ones((2, 2))}
-    return equation.velocity(jnp.zeros(()), equation.init(params), params)

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from ._adaptive import AbstractAveraging, held, unbiased
 from ._checks import decay, nonnegative
+from ._roots import root
 
 
 class LaPropState(eqx.Module):
@@ -51,7 +52,7 @@ class LaProp(AbstractAveraging):
     def velocity(self, t, state, gradient):
         steps = t / self.learning_rate
         nu_hat = unbiased(state.nu, self.b2, steps)
-        unit = jax.tree.map(lambda g, v: g / (jnp.sqrt(v) + self.eps), gradient, nu_hat)
+        unit = jax.tree.map(lambda g, v: g / (root(v) + self.eps), gradient, nu_hat)
         unit = held(unit, (1 - self.b2) / (1 - self.b2**steps))
         squares = jax.tree.map(jnp.square, gradient)
         return LaPropState(

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jaxtyping import PyTree
 
 from ._base import AbstractDynamics, AbstractEquation, with_batches_of
 from ._checks import choice, flag, integer
@@ -332,9 +333,13 @@ class Modified(AbstractEquation):
 
     @property
     def remainder(self) -> str:
+        """What the truncated series leaves out, in words, for an algorithm that takes any parameters."""
+        return self.remainder_on(jnp.zeros(1))
+
+    def remainder_on(self, params: PyTree) -> str:
         """What the truncated series leaves out, in words; not everything if a memory keeps a fixed part of itself."""
         leading = self.leading
-        if isinstance(leading, AbstractIncrement) and forgets_at_a_fixed_rate(leading):
+        if isinstance(leading, AbstractIncrement) and forgets_at_a_fixed_rate(leading, params):
             return (
                 "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
                 "memory='slaved' is for fixed hyperparameters"

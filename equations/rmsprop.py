@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 
 from ._adaptive import AbstractAveraging, held
 from ._checks import decay, flag, nonnegative
+from ._roots import root
 
 
 class RMSPropState(eqx.Module):
@@ -85,7 +86,7 @@ class RMSProp(AbstractAveraging):
         return RMSPropState(params, nu, mu)
 
     def _root(self, nu):
-        return jnp.sqrt(nu + self.eps) if self.eps_in_sqrt else jnp.sqrt(nu) + self.eps
+        return root(nu + self.eps) if self.eps_in_sqrt else root(nu) + self.eps
 
     def twin(self):
         return optax.rmsprop(

@@ -27,6 +27,7 @@ from dynamics._trajectory import hyperparameters, title
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer
 from equations._signal import is_parameter
+from equations.from_optax import check_model
 
 from ._observables import observables
 from ._plain import plain, versions
@@ -129,6 +130,7 @@ def compare(
     check_axis(objective, params)
     check_mesh(params)
     equation.check(params, objective)
+    check_model(equation, params)
     observe = observables(observe, objective, params)
     choice("noise", noise, ("minibatch", "gaussian"))
     random = draws(equation, noise)

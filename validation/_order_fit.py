@@ -12,6 +12,7 @@ _NORMAL = 1.96
 
 MARGIN = 0.15  # by which a slope may stay below the claim
 WIDEST = 0.25  # half-width beyond which an interval says nothing about an order
+GROWTH = 2.0  # times, by which an error that grows all along as the learning rate falls says that there is no order
 CLEAR = 3.0  # standard errors, or sizes of what else hides it, that an error must have to count
 
 
@@ -132,6 +133,8 @@ def sweep(steps: np.ndarray, errors: Estimate, solver_errors: Estimate, hidden: 
             np.where(pair, np.diff(logs) / np.diff(x), np.nan),
             np.where(pair, np.hypot(deviations[1:], deviations[:-1]) / np.abs(np.diff(x)), np.nan),
         )
+    if _grows(errors, usable):
+        return Sweep(errors, solver_errors, usable, *_slope_or_nan(x, errors, usable), local, claim, "fails")
     if usable.sum() < 3:
         return Sweep(errors, solver_errors, usable, np.nan, np.nan, local, claim, "cannot tell")
     value, half = slope(x[usable], Estimate(errors.value[usable], errors.error[usable]))
@@ -140,6 +143,21 @@ def sweep(steps: np.ndarray, errors: Estimate, solver_errors: Estimate, hidden: 
     final_error = np.hypot(*deviations[last[1:]]) / abs(x[last[2]] - x[last[1]])
     verdict = _verdict(value, half, final, final_error, claim - MARGIN)
     return Sweep(errors, solver_errors, usable, value, half, local, claim, verdict)
+
+
+def _grows(errors: Estimate, usable: np.ndarray) -> bool:
+    """Whether the errors only grow as the learning rate falls, in the end perhaps beyond all numbers."""
+    finite = np.isfinite(errors.value)
+    overflow = finite[0] and np.array_equal(finite, np.sort(finite)[::-1]) and not finite[-1]
+    values, deviations = errors.value[usable], errors.error[usable]
+    rises = np.diff(values) > CLEAR * np.hypot(deviations[1:], deviations[:-1])
+    return bool(overflow or (len(values) >= 3 and np.all(rises) and values[-1] > GROWTH * values[0]))
+
+
+def _slope_or_nan(x: np.ndarray, errors: Estimate, usable: np.ndarray) -> tuple[float, float]:
+    if usable.sum() < 3:
+        return np.nan, np.nan
+    return slope(x[usable], Estimate(errors.value[usable], errors.error[usable]))
 
 
 def _verdict(value: float, half: float, final: np.ndarray, final_error: float, least: float) -> str:

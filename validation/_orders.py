@@ -23,10 +23,11 @@ from dynamics._ensemble import (
 from dynamics._handed_out import check_axis
 from dynamics._hooks import check_hooks
 from dynamics._solve import check_solver
-from equations import AbstractEquation, AbstractSignal
+from equations import AbstractEquation, AbstractSignal, Modified
 from equations._checks import choice, integer, nonnegative, positive
 from equations._increment import Increment
 from equations._signal import is_parameter
+from equations.from_optax import check_model
 
 from ._observables import observables
 from ._order_exact import by_moments, closing
@@ -108,6 +109,7 @@ def orders(
     check_axis(objective, params)
     check_mesh(params)
     equation.check(params, objective)
+    check_model(equation, params)
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
     observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
     rates = _check_rates(learning_rates)
@@ -154,8 +156,15 @@ def orders(
         )
     return Orders(
         equation, method, time, transient, rates, steps, lengths, largest, outcome.failed,
-        outcome.sweeps, str(getattr(equation, "remainder", "")),
+        outcome.sweeps, _remainder(equation, params),
     )  # fmt: skip
+
+
+def _remainder(equation: AbstractEquation, params: PyTree) -> str:
+    """What the equation itself says that it leaves out; nothing, for most."""
+    if isinstance(equation, Modified):
+        return equation.remainder_on(params)
+    return str(getattr(equation, "remainder", ""))
 
 
 def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:
