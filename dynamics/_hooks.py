@@ -39,6 +39,11 @@ def check_hooks(
     abstract_value(_check, dynamics, signal, params, hooks)
 
 
+def checked_noise(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
+    """The structure of the normal numbers of a kick, checked, as are `init` and `params`."""
+    return abstract_value(_checked_noise, dynamics, signal, params)
+
+
 def check_twin(equation: AbstractEquation, params: PyTree) -> None:
     """The same for the updates of the parameters by an equation's twin, and for its memory."""
     abstract_value(_check_twin, equation, params)
@@ -50,6 +55,11 @@ def _check(dynamics, signal, params, hooks):
     _same(dynamics, "params", dynamics.params(state), params)
     for hook in hooks:
         _check_one(dynamics, signal, state, hook)
+
+
+def _checked_noise(dynamics, signal, params):
+    _check(dynamics, signal, params, ())
+    return _value(dynamics, signal, dynamics.init(params), "noise")
 
 
 def _check_one(dynamics, signal, state, hook: str):

@@ -31,7 +31,7 @@ from ._ensemble import (
 from ._grid import check_time, stream_grid
 from ._handed_out import check_axis, hand_out
 from ._held import read
-from ._hooks import check_hooks
+from ._hooks import check_hooks, checked_noise
 from ._noise import block_rows
 from ._path import Path
 from ._strang import Strang
@@ -117,8 +117,7 @@ def solve(
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     if stream is not None:
         signal = first_stimulus(equation, stream, grid.delay, dynamic)
-    check_hooks(equation, signal, dynamic, ("noise",))
-    noise = abstract_value(_noise, equation, signal, dynamic, 1)
+    noise = checked_noise(equation, signal, dynamic)
     random = noise is not None or (stream is not None and stream.random)
     if stream is None:
         solver = check_solver(solver, stepsize_controller, random)

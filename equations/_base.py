@@ -57,6 +57,10 @@ class AbstractDynamics(eqx.Module):
     and `params` say otherwise. The length of a training step in time is its attribute `learning_rate`, if it has one,
     or the argument `dt` of `solve`. Under a stream of stimuli the signal is a `Stimulus`; what acts late is given by
     `delayed` and reaches the drift after `delay`, an attribute in seconds known before tracing, as `signal.past`.
+
+    What the methods return has the structure and the shapes of the state, in floating-point numbers, which are cast to the
+    precision of the state; all else is refused by class and method before compilation, as is a class whose override of a
+    method would be ignored in some runs, or an attribute under a name that is looked for (`order`, `increment`, ...).
     """
 
     def init(self, params: Params) -> State:
@@ -144,6 +148,8 @@ class AbstractEquation(AbstractDynamics):
         dY = E[u(t, Y, \bar g + delta)] dt + sqrt(learning_rate) (u(t, Y, \bar g + delta) - E[u]) "dW/dt" dt,
 
     where the noise of all components comes from the same delta (Li, Tai and E 2019, JMLR 20(40), for the affine case).
+    A subclass of a rule without a closed form of its own may give another `drift` or `diffusion` to it: the flow, the kick
+    and the Euler step follow. The twin does not, nor does what is made of the twin alone, as by `modified`.
 
     **Arguments:**
 
