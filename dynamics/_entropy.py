@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from equations import AbstractDynamics, AbstractSignal
 from equations._checks import choice, integer, nonnegative
+from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._signal import is_parameter
 
@@ -104,7 +105,10 @@ def entropy_production(
             f"{hyperparameters(trajectory.equation)}, but {title(equation)}{hyperparameters(equation)} was given."
         )
     varying, static = eqx.partition(trajectory.final, is_parameter)
-    equation.check(eqx.combine(jax.tree.map(lambda leaf: leaf[0], varying), static), objective)
+    params = eqx.combine(jax.tree.map(lambda leaf: leaf[0], varying), static)
+    equation.check(params, objective)
+    if route == "path":  # div S is a derivative
+        check_derivatives(objective, params, "`entropy_production` by route='path'")
     if trajectory.kind == "discrete":
         equation = Increment.of(equation)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective

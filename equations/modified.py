@@ -9,6 +9,7 @@ import lineax as lx
 
 from ._base import AbstractDynamics, AbstractEquation, with_batches_of
 from ._checks import choice, flag, integer
+from ._derivatives import check_derivatives
 from ._increment import AbstractIncrement, Increment
 from ._noise import noise_factor
 from ._series import by_derivatives, by_map, moved
@@ -300,7 +301,10 @@ class Modified(AbstractEquation):
 
     def check(self, params, signal):
         self.leading.check(params, signal)
-        if self.batch_size is not None and self.sampling == "shuffled" and self.order == 2:
+        shuffled = self.batch_size is not None and self.sampling == "shuffled" and self.order == 2
+        if self.fluctuations or shuffled or (self.order > 1 and self.route == "derivatives"):
+            check_derivatives(signal, params, f"the series of order {self.order}")
+        if shuffled:
             if signal.size % self.batch_size:
                 raise ValueError(
                     f"Argument `batch_size` must divide the number of examples, {signal.size}, for the modified equation "

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from dynamics._ensemble import check_equation, dynamic_numbers
 from equations import AbstractDynamics, AbstractEquation, Minibatch
 from equations._checks import choice
+from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._series import moved
 
@@ -132,6 +133,8 @@ class Corrected(AbstractEquation):
 
     def check(self, params, signal):
         self.leading.check(params, signal)
+        if self.reading == "stratonovich" and self.random:
+            check_derivatives(signal, params, "reading='stratonovich'")
 
     def _force(self, state, signal) -> PyTree:
         """The force on the parameters, as an increment of the state."""

@@ -15,6 +15,7 @@ from dynamics._ensemble import check_equation, check_key, check_params, dynamic_
 from dynamics._solve import check_solver
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer, nonnegative, positive
+from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._signal import is_parameter
 
@@ -95,6 +96,7 @@ def orders(
         raise TypeError("Argument `equation` must have a discrete twin, but the dynamics that was modified has none.")
     params = check_params(params)
     equation.check(params, objective)
+    check_derivatives(objective, params, "eta * lambda_max in `orders`")
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
     observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
     rates = _check_rates(learning_rates)
