@@ -56,7 +56,7 @@ class Scheduled(AbstractWrapped):
                 return factor
             return jnp.where(self.stretch == 1, jnp.asarray(self.schedule(step)), factor)
 
-    def linear(self, t, rates):
+    def mapped(self, t, rates):
         factor = self.factor(t / self.learning_rate)
         scaled = jax.tree.map(lambda rate: factor.astype(rate.dtype) * rate, self.inner.params(rates))
         return self.with_params(rates, scaled)

@@ -96,6 +96,10 @@ class Corrected(AbstractEquation):
         return self.leading.params(state)
 
     @property
+    def linear(self):
+        return self.leading.linear
+
+    @property
     def gradient_noise(self):
         return self.leading.gradient_noise
 
