@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from equations import AbstractDynamics, AbstractSignal
 from equations._checks import choice, integer, nonnegative
+from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._overrides import check_class
 from equations._signal import is_parameter
@@ -109,6 +110,8 @@ def entropy_production(
     varying, static = eqx.partition(trajectory.final, is_parameter)
     first = jax.tree.map(lambda leaf: leaf[0], varying)
     equation.check(eqx.combine(first, static), objective)
+    if route == "path":  # div S is a derivative
+        check_derivatives(objective, eqx.combine(first, static), "`entropy_production` by route='path'")
     if trajectory.kind == "discrete":
         equation = Increment.of(equation)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective

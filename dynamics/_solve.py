@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics, AbstractSignal
 from equations._abstract import abstract_value
 from equations._checks import flag, integer, positive
+from equations._frozen import warn_frozen
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
 from equations.from_optax import check_model
@@ -104,6 +105,7 @@ def solve(
     check_mesh(params)
     equation.check(params, objective)
     check_model(equation, params)
+    warn_frozen(equation, objective, params)
     stream = objective if isinstance(objective, AbstractStream) else None
     substeps = integer("substeps", substeps, maximum=128)
     grid = None if stream is None else stream_grid(equation, stream, dt, substeps)

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation, AbstractSignal
 from equations._checks import flag, nonnegative
+from equations._derivatives import check_derivatives
 from equations._increment import Increment, at_infinity
 from equations._overrides import check_class
 from equations._signal import is_parameter
@@ -147,6 +148,7 @@ def stationary(
     check_mesh(params)
     equation.check(params, objective)
     check_model(equation, params)
+    check_derivatives(objective, params, "`stationary`")
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)
     r = float(nonnegative("regularization")(regularization))
     if discrete and parity is not None:

@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
 from equations._checks import LARGEST, choice, flag
+from equations._frozen import warn_frozen
 from equations._increment import TwinState
 from equations._signal import is_parameter
 
@@ -69,6 +70,7 @@ def train(
     params = check_params(params)
     check_axis(objective, params)
     equation.check(params, objective)
+    warn_frozen(equation, objective, params)
     steps, paths, save_every = check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)
     noise = choice("noise", noise, ("minibatch", "gaussian"))

@@ -1,20 +1,32 @@
-"""Whether a function is affine in its argument, does not depend on it, or is even in it, decided from its jaxpr."""
+"""Whether a function is affine in its argument, does not depend on it, or is even in it: from its jaxpr, and by trying."""
 
 from collections.abc import Callable
 
 import jax
 import jax.extend.core
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 _LINEAR = {
     "add", "sub", "neg", "add_any", "copy", "copy_p", "convert_element_type", "reshape", "broadcast_in_dim", "transpose",
     "squeeze", "expand_dims", "reduce_sum", "slice", "split", "concatenate", "pad", "rev", "cumsum", "real",
+    "imag", "conj", "complex", "fft", "sharding_constraint", "optimization_barrier",
 }  # fmt: skip
 _LINEAR_IN_FIRST = {"div", "dynamic_slice", "gather", "reduce_precision"}
-_BILINEAR = {"mul", "dot_general"}
+# Linear in all arguments but these, by place.
+_LINEAR_BUT = {"scatter-add": (1,), "scatter": (1,), "triangular_solve": (0,)}
+_BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
 _EVEN_OF_ODD = {"abs", "square"}
-_CALLS = {"jit", "pjit", "closed_call", "core_call"}
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+# What is not affine where its arguments depend on the gradient: nobody need try.
+_NONLINEAR = {
+    "abs", "acos", "acosh", "and", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
+    "clamp", "cond", "convert_element_type", "cos", "cosh", "cummax", "cummin", "cumprod", "digamma", "div",
+    "dot_general", "dynamic_slice", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "gather", "ge",
+    "gt", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne",
+    "nextafter", "not", "or", "pow", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "rem",
+    "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sort", "sqrt", "square", "tan", "tanh", "top_k",
+}  # fmt: skip
 
 
 # How a value depends on the argument: not at all, affinely, or otherwise as far as is known.
@@ -24,7 +36,8 @@ _EVEN, _ODD = 1, 3
 
 
 def _propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
-    """The marks of a jaxpr's outputs, given those of its inputs; `rule(eqn, marks)` is that of what one equation gives."""
+    """The marks of a jaxpr's outputs, given those of its inputs; `rule(eqn, marks)` are those of what one equation gives,
+    alike or one for each."""
     known = dict(zip(jaxpr.invars, inputs, strict=True))
 
     def of(atom):
@@ -38,13 +51,19 @@ def _propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             outputs = _propagate(rule, getattr(inner, "jaxpr", inner), marks)
         else:
-            outputs = [rule(eqn, marks)] * len(eqn.outvars)
+            found = rule(eqn, marks)
+            outputs = found if isinstance(found, list) else [found] * len(eqn.outvars)
         known.update(zip(eqn.outvars, outputs, strict=True))
     return [of(atom) for atom in jaxpr.outvars]
 
 
-def _dependence(eqn, marks: list[int]) -> int:
+def _dependence(eqn, marks: list[int]) -> int | list[int]:
     name = eqn.primitive.name
+    if name == "scan":
+        return _of_scan(eqn.params, marks)
+    if name == "cond" and not marks[0]:
+        branches = [_propagate(_dependence, branch.jaxpr, marks[1:]) for branch in eqn.params["branches"]]
+        return [max(marks) for marks in zip(*branches, strict=True)]
     if name in _LINEAR:
         # A cast to integers rounds.
         linear = all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars)
@@ -52,9 +71,27 @@ def _dependence(eqn, marks: list[int]) -> int:
         linear = not any(marks[1:])
     elif name == "select_n":
         linear = not marks[0]
+    elif name in _LINEAR_BUT:
+        linear = not any(marks[place] for place in _LINEAR_BUT[name])
+    elif name == "custom_linear_solve":  # linear in the right-hand sides, which follow the constants of the matrix
+        linear = not any(marks[: sum(eqn.params["const_lengths"])])
     else:
         linear = name in _BILINEAR and not all(marks)
     return max(marks) if linear else _OTHER
+
+
+def _of_scan(params, marks: list[int]) -> list[int]:
+    """A carry depends on all that it depends on in any pass."""
+    constants, carries = params["num_consts"], params["num_carry"]
+    carry = marks[constants : constants + carries]
+    while True:
+        found = _propagate(
+            _dependence, params["jaxpr"].jaxpr, [*marks[:constants], *carry, *marks[constants + carries :]]
+        )
+        joined = [max(pair) for pair in zip(carry, found[:carries], strict=True)]
+        if joined == carry:
+            return [*carry, *found[carries:]]
+        carry = joined
 
 
 def _parity(eqn, marks: list[int]) -> int:
@@ -73,10 +110,47 @@ def _parity(eqn, marks: list[int]) -> int:
 def is_affine(function: Callable, argument: PyTree) -> bool:
     """Whether `function` is provably affine in `argument`; only shapes and dtypes of the argument matter.
 
-    Conservative: primitives that are not known to be linear (a loop, a square root, a sign) count as not affine.
+    Conservative: primitives that are not known to be linear (a square root, a sign, a new one) count as not affine.
     """
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
     return _OTHER not in _propagate(_dependence, jaxpr, [_AFFINE] * len(jaxpr.invars))
+
+
+def obstacles(function: Callable, argument: PyTree) -> set[str]:
+    """The primitives at which `function` stops being provably affine, those apart that are known not to be."""
+    found = set()
+
+    def rule(eqn, marks):
+        outputs = _dependence(eqn, marks)
+        if _OTHER not in marks and _OTHER in (outputs if isinstance(outputs, list) else [outputs]):
+            found.add(eqn.primitive.name)
+        return outputs
+
+    jaxpr = jax.make_jaxpr(function)(argument).jaxpr
+    _propagate(rule, jaxpr, [_AFFINE] * len(jaxpr.invars))
+    return found - _NONLINEAR
+
+
+def departure(function: Callable, argument: PyTree) -> Array:
+    """How far `function` departs from its tangent at zero, over the sizes of both, at random arguments of sizes from 1e-6
+    to 1e6; NaN where there is no tangent. A clip that is reached beyond these sizes is not seen."""
+    leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.zeros_like, argument))
+    zero = jax.tree.unflatten(treedef, leaves)
+
+    def one(item):
+        key, size = item
+        keys = jax.random.split(key, len(leaves))
+        normals = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+        there = jax.tree.unflatten(treedef, [(size * z).astype(z.dtype) for z in normals])
+        base, along = jax.jvp(function, (zero,), (there,))
+        off = total = 0.0
+        for value, start, slope in zip(*map(jax.tree.leaves, (function(there), base, along)), strict=True):
+            off += jnp.sum((value - start - slope) ** 2)
+            total += jnp.sum(value**2 + start**2 + slope**2)
+        return jnp.sqrt(off / jnp.where(total > 0, total, 1.0))
+
+    sizes = jnp.logspace(-6, 6, 7)
+    return jnp.max(jax.lax.map(one, (jax.random.split(jax.random.key(0), len(sizes)), sizes)))
 
 
 def is_free(function: Callable, argument: PyTree) -> bool:

@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 
 from ._affine import is_affine
 from ._checks import LARGEST, choice, integer, number, positive
+from ._declared import check_linear
 from ._lineage import newer
 from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
 from ._series import moved
@@ -161,7 +162,11 @@ class AbstractEquation(AbstractDynamics):
         `Diagonal()`, `Isotropic(scale)`, `LabelNoise(scale)`, `StudentT(df, scale)`.
 
     **Raises:** TypeError or ValueError, naming the argument.
+    A rule may say that its velocity is affine in the gradient by a class attribute `linear = True`, which is tried on
+    numbers, or ask for the general path by `linear = False`; by default that is read off its jaxpr.
     """
+
+    linear = None
 
     learning_rate: Array = eqx.field(converter=positive("learning_rate"))
     batch_size: int | None = eqx.field(
@@ -236,7 +241,9 @@ class AbstractEquation(AbstractDynamics):
         return 1.0
 
     def is_affine(self, state: State) -> bool:
-        """Whether the velocity is affine in the gradient, read off its jaxpr."""
+        """Whether the velocity is affine in the gradient: as `linear` says, or else as read off its jaxpr."""
+        if self.linear is not None:
+            return self.linear
         return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))
 
     def drift(self, t, state, signal):
@@ -398,6 +405,7 @@ class AbstractEquation(AbstractDynamics):
     def check(self, params, signal):
         self.check_sampling(signal)
         signal.check(params)
+        check_linear(self, params)
         self.gradient_noise.check(signal)
         self.check_noise(signal)
 

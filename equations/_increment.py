@@ -182,6 +182,10 @@ class Increment(AbstractIncrement):
         return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
 
     @property
+    def linear(self):
+        return self.source.linear
+
+    @property
     def gradient_noise(self):
         return self.source.gradient_noise
 

@@ -8,7 +8,7 @@ from ._lineage import definer, is_ours, newer
 
 # What else to override, by the class of ours whose methods would not follow.
 _INSTEAD = {
-    "AbstractWrapped": "`linear` or `added`",
+    "AbstractWrapped": "`mapped` or `added`",
     "AbstractSignEquation": "`velocity` and `drift` together",
     "Lion": "`velocity` and `drift` together",
     "SignSGD": "`velocity` and `drift` together",
@@ -140,7 +140,7 @@ def _ignored_by_algorithm(kind: type, reads: str) -> tuple[str, str] | None:
         follow = by("kick") in _FOLLOW_DIFFUSION and (by("flow") in _FOLLOW_DIFFUSION or sign)
         if not follow and not (_users(kind, "kick") and not _users(kind, "flow")):
             wrapped = by("kick") == "AbstractWrapped"
-            return "diffusion", "`linear`" if wrapped else "`gradient_noise`, or `kick` as well,"
+            return "diffusion", "`mapped`" if wrapped else "`gradient_noise`, or `kick` as well,"
     return None
 
 

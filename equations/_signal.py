@@ -176,6 +176,12 @@ def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: 
     try:
         value = abstract_value(function, signal, params)
     except Exception as error:
+        beyond = _beyond_one_example(error)
+        if beyond is not None:
+            raise ValueError(
+                f"Argument `{name}` must be that of one example, {name}(params, example), since losses are per example, "
+                f"but {beyond} ({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from error
         raise ValueError(
             f"Argument `{name}` does not fit `params` and the examples of `data`: {type(error).__name__}: {error}"
         ) from error
@@ -185,4 +191,23 @@ def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: 
         raise ValueError(
             f"Argument `{name}` must return one real floating-point number per example, but with these "
             f"`params` it returns {value}."
+            + (" Losses are per example, and keep no state or other output." if isinstance(value, tuple) else "")
         )
+
+
+def _beyond_one_example(error: Exception) -> str | None:
+    """What a loss asks for beside its example, a key or the rest of a batch, as layers of Equinox say it; None: neither."""
+    text = str(error)
+    missing = isinstance(error, TypeError) and "missing" in text and "argument" in text
+    if "axis name" in text or "BatchNorm" in text or "old state" in text or (missing and "'state'" in text):
+        return (
+            "BatchNorm mixes the examples of a batch and keeps a state between steps: eqx.nn.inference_mode(model) with a "
+            "copy of the state made in the loss, jax.tree.map(lambda x: x, state), is a function of one example, as "
+            "LayerNorm and GroupNorm are."
+        )
+    if "requires a key" in text or "Dropout" in text or (missing and "'key'" in text):
+        return (
+            "dropout needs a key, which a loss does not get: eqx.nn.inference_mode(model) leaves dropout out; noise that "
+            "the algorithm adds to its gradients is a `noise_model`."
+        )
+    return None

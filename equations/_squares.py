@@ -2,7 +2,8 @@
 
 The gradient of one example with respect to a matrix W that enters as W x is an outer product delta x^T, so that the sum
 over examples of its squares is one matrix product of squares, (delta^2)^T (x^2), as dear as the gradient itself. Such
-products are found in the jaxpr of the gradient of one example; any other leaf is squared as it is, a few at a time.
+products are found in the jaxpr of the gradient of one example; any other leaf is squared as it is, a few at a time, and so
+are all where the jaxpr holds something that cannot be evaluated piece by piece.
 """
 
 import math
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._affine import _CALLS
+from ._once import warn
 from ._signal import AbstractSignal, is_parameter
 
 _HELD = 2**16  # numbers of a few examples that are held at once
@@ -77,6 +79,18 @@ def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
         orders[:] = [value.order if isinstance(value, _Outer) else None for value in found]
         return [(value.a, value.b) if isinstance(value, _Outer) else (value,) for value in found]
 
+    def leaves_alone(example):
+        orders[:] = [None] * len(jax.tree.leaves(shapes))
+        return [(leaf,) for leaf in jax.tree.leaves(gradient(active, example))]
+
+    try:
+        jax.eval_shape(pieces, first)
+    except Exception as error:  # a primitive of a kind that is new
+        pieces = leaves_alone
+        warn(
+            "The squares of gradients are computed example by example, which is slower, since a part of the loss cannot be "
+            f"evaluated by itself: {type(error).__name__}: {str(error)[:200]}"
+        )
     held = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(pieces, first)))
     chunk = min(signal.size, max(1, _HELD // held))
     count = -(-signal.size // chunk)

@@ -21,7 +21,7 @@ class AbstractWrapped(AbstractEquation):
 
     The state, the noise and the clock are the inner equation's. What it knows better than the defaults of the base (a mean
     in closed form, noise that it injects) stays exact, since the map acts on its drift, flow and kick and not on its
-    velocity. A subclass gives `linear` or `added`, and `twin`.
+    velocity. A subclass gives `mapped` or `added`, and `twin`.
     """
 
     equation: AbstractEquation = eqx.field(kw_only=True)
@@ -45,7 +45,7 @@ class AbstractWrapped(AbstractEquation):
         """The inner equation at the learning rate of this one."""
         return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
 
-    def linear(self, t: Array, rates: PyTree) -> PyTree:
+    def mapped(self, t: Array, rates: PyTree) -> PyTree:
         """A(t) applied to rates of the state; by default the identity."""
         return rates
 
@@ -54,7 +54,7 @@ class AbstractWrapped(AbstractEquation):
         return None
 
     def _changed(self, t, state, rates, dt=1.0):
-        rates, more = self.linear(t, rates), self.added(t, state)
+        rates, more = self.mapped(t, rates), self.added(t, state)
         return rates if more is None else moved(rates, (dt, more))
 
     def init(self, params):
@@ -78,7 +78,7 @@ class AbstractWrapped(AbstractEquation):
         return self._changed(t, state, self.inner.flow(t, state, signal))
 
     def kick(self, t, state, signal, noise, dt):
-        return self.linear(t, self.inner.kick(t, state, signal, noise, dt))
+        return self.mapped(t, self.inner.kick(t, state, signal, noise, dt))
 
     def euler(self, t, state, signal, noise, dt):
         if self._new("kick", "euler"):
@@ -89,7 +89,7 @@ class AbstractWrapped(AbstractEquation):
         root = self.inner.diffusion(t, state, signal)
         if root is None:
             return None
-        return lx.FunctionLinearOperator(lambda normals: self.linear(t, root.mv(normals)), root.in_structure())
+        return lx.FunctionLinearOperator(lambda normals: self.mapped(t, root.mv(normals)), root.in_structure())
 
     def start(self, state, signal, noise):
         started = self.inner.start(state, signal, noise)
@@ -116,6 +116,10 @@ class AbstractWrapped(AbstractEquation):
     @property
     def random(self):
         return self.inner.random
+
+    @property
+    def linear(self):
+        return self.inner.linear
 
     def is_affine(self, state):
         return self.inner.is_affine(state)

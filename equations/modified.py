@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from ._base import AbstractDynamics, AbstractEquation, with_batches_of
 from ._checks import choice, flag, integer
 from ._counts import around
+from ._derivatives import check_derivatives
 from ._increment import AbstractIncrement, Increment
 from ._noise import noise_factor
 from ._overrides import check_class
@@ -318,7 +319,10 @@ class Modified(AbstractEquation):
 
     def check(self, params, signal):
         self.leading.check(params, signal)
-        if self.batch_size is not None and self.sampling == "shuffled" and self.order == 2:
+        shuffled = self.batch_size is not None and self.sampling == "shuffled" and self.order == 2
+        if self.fluctuations or shuffled or (self.order > 1 and self.route == "derivatives"):
+            check_derivatives(signal, params, f"the series of order {self.order}")
+        if shuffled:
             if signal.size % self.batch_size:
                 raise ValueError(
                     f"Argument `batch_size` must divide the number of examples, {signal.size}, for the modified equation "

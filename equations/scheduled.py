@@ -72,7 +72,7 @@ class Scheduled(AbstractWrapped):
     def between(self, low, high):
         return put(super().between(low, high), _window=(low, high))
 
-    def linear(self, t, rates):
+    def mapped(self, t, rates):
         factor = self.factor_at(t)
         scaled = jax.tree.map(lambda rate: factor.astype(rate.dtype) * rate, self.inner.params(rates))
         return self.with_params(rates, scaled)

@@ -9,6 +9,7 @@ from dynamics._ensemble import check_equation, dynamic_numbers
 from equations import AbstractDynamics, AbstractEquation, Minibatch
 from equations._checks import choice
 from equations._counts import around
+from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._series import moved
 
@@ -96,6 +97,10 @@ class Corrected(AbstractEquation):
         return self.leading.params(state)
 
     @property
+    def linear(self):
+        return self.leading.linear
+
+    @property
     def gradient_noise(self):
         return self.leading.gradient_noise
 
@@ -172,6 +177,8 @@ class Corrected(AbstractEquation):
 
     def check(self, params, signal):
         self.leading.check(params, signal)
+        if self.reading == "stratonovich" and self.random:
+            check_derivatives(signal, params, "reading='stratonovich'")
 
     def _force(self, state, signal) -> PyTree:
         """The force on the parameters, as an increment of the state."""

@@ -11,6 +11,7 @@ from jaxtyping import Array, PyTree
 from dynamics._ensemble import check_equation, check_key, check_params, dynamic_numbers, guard_traced
 from equations import AbstractEquation, AbstractSignal, Objective, Regularised, Spred
 from equations._checks import choice, integer
+from equations._derivatives import check_derivatives
 from equations._series import moved
 from equations._signal import is_parameter
 from equations._slaved import Slaved
@@ -80,6 +81,7 @@ def irreversibility(
     equation = dynamic_numbers(equation)
     params = check_params(params)
     equation.check(params, objective)
+    check_derivatives(objective, params, "`irreversibility`")
     check_batches_only(equation)
     batches, substeps = integer("batches", batches, minimum=2), integer("substeps", substeps, minimum=2, maximum=64)
     memory = choice("memory", memory, ("slaved", "empty"))

@@ -25,6 +25,7 @@ from dynamics._hooks import check_hooks
 from dynamics._solve import check_solver
 from equations import AbstractEquation, AbstractSignal, Modified
 from equations._checks import choice, integer, nonnegative, positive
+from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._signal import is_parameter
 from equations.from_optax import check_model
@@ -110,6 +111,7 @@ def orders(
     check_mesh(params)
     equation.check(params, objective)
     check_model(equation, params)
+    check_derivatives(objective, params, "eta * lambda_max in `orders`")
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
     observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
     rates = _check_rates(learning_rates)

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from dynamics._ensemble import check_equation, check_params, dynamic_numbers
 from equations import SGD, AbstractEquation, AbstractSignal
 from equations._checks import leaf_name, nonnegative, number, real_array
+from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._series import moved
 from equations._signal import is_parameter
@@ -162,6 +163,7 @@ class Symmetry(eqx.Module):
         if equation is not None:
             check_plain(equation)
         (equation or SGD(1.0)).check(params, objective)
+        check_derivatives(objective, params, "`Symmetry`")
         theta, static = eqx.partition(params, is_parameter)
         self.check_linear(theta)
         return theta, objective.bind(static), static

@@ -18,7 +18,7 @@ class RootOfTheFactor(Scheduled):
 class MemoryToo(Scheduled):
     """The memory is scheduled as well."""
 
-    def linear(self, t, rates):
+    def mapped(self, t, rates):
         return jax.tree.map(lambda rate: self.factor_at(t).astype(rate.dtype) * rate, rates)
 
 

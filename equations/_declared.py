@@ -1,0 +1,62 @@
+"""What an equation declares of its affinity, tried on numbers; and a word where a slower path is taken for want of it."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ._affine import departure, is_affine, obstacles
+from ._once import once, warn
+from ._signal import is_parameter, parameter_dtype
+
+
+def check_linear(equation: Any, params: PyTree) -> None:
+    """Raises a TypeError or ValueError where `linear` is not what it says, and warns where True could be said.
+
+    Silent under a trace.
+    """
+    declared = equation.linear
+    if not (declared is None or isinstance(declared, bool)):
+        raise TypeError(
+            f"Attribute `linear` of {type(equation).__name__} must be True, False or None, whether its velocity is affine "
+            f"in the gradient, but {declared!r} was given."
+        )
+    if declared is not False:
+        once(_tried, equation, params)
+
+
+def _tried(equation, params) -> None:
+    name, declared = type(equation).__name__, equation.linear
+    if not declared and not equation.random:
+        return
+    dynamic = eqx.filter(params, is_parameter)
+    shapes = jax.eval_shape(equation.init, dynamic)
+    state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
+    velocity = lambda gradient: equation.velocity(equation.learning_rate, state, gradient)  # noqa: E731
+    if is_affine(velocity, dynamic):
+        return
+    unknown = obstacles(velocity, dynamic)
+    if not declared and not unknown:
+        return
+    off = float(_departure(equation, dynamic))
+    affine = off < 1e4 * float(jnp.finfo(parameter_dtype(dynamic)).eps)
+    if declared and not affine:
+        raise ValueError(
+            f"Attribute `linear` of {name} must be True only where the velocity is affine in the gradient, but its "
+            f"velocity is off its tangent at no gradient by {off:.2g} of its size."
+        )
+    if affine and not declared:
+        warn(
+            f"{name} looks affine in the gradient, but cannot be proven to be so, for {', '.join(sorted(unknown))}, and is "
+            "solved as a nonlinear rule, at several times the cost: `linear = True` in its class says that it is, "
+            "`linear = False` that it is not."
+        )
+
+
+@eqx.filter_jit
+def _departure(equation, params) -> Array:
+    state, rate = equation.init(params), equation.learning_rate
+    time = rate.astype(parameter_dtype(params))
+    return departure(lambda gradient: equation.velocity(time, state, gradient), params)
