@@ -28,7 +28,7 @@ class Irreversibility:
     - `forces`: of the three that are vectors, PyTrees like the parameters (None where a leaf is no parameter).
     - `distances`, `distance_errors`: |F + grad phi|/|grad phi| of each force, the noise of drawn batches taken out of it,
         and its standard error (of the square by a jackknife over up to 16 groups of batches, widened likewise; where
-        three of them reach down to 0, the report prints the upper bound alone).
+        three of them reach down to 0, the report prints the upper bound beside it).
     - `curl`: of the leading `velocity` and of each force (extrapolated to eta = 0 from eta and eta/2): 0 if it has a
         potential, 1 if it is a pure rotation; from random probes.
     - `batches`, `enumerated`: how many there were, and whether these are all.
@@ -61,9 +61,10 @@ class Irreversibility:
     entropy_production = property(lambda self: self.values["entropy_production"])
 
     def _distance(self, name: str) -> str:
-        """A distance, or where it is not resolved what it is less than."""
+        """A distance, with what it is less than where it is not resolved."""
         value, reach = self.distances[name], 3 * self.distance_errors[name]
-        return f"{value:.2e}" if reach == 0 or not value <= reach * (1 + 1e-9) else f"< {value + reach:.2e}"
+        bound = "" if reach == 0 or not value <= reach * (1 + 1e-9) else f" < {value + reach:.1e}"
+        return f"{value:.2e}{bound}"
 
     def __str__(self):
         rows = [("measure", "value", "ratio to phi", "standard error", "distance of force", "curl")]
