@@ -20,6 +20,7 @@ from equations._signal import is_parameter
 from ._ensemble import check_concrete, check_equation, dynamic_numbers
 from ._hooks import check_hooks
 from ._local import Local, coordinates, flat_size
+from ._routes import ROUTES, check_route, chosen, noise_varies, warn_of_few_paths, warn_of_steps
 from ._stationary import Stationary
 from ._trajectory import Trajectory, hyperparameters, title
 
@@ -50,7 +51,7 @@ def entropy_production(
     objective: Any,
     trajectory: Trajectory,
     *,
-    route: str = "step",
+    route: str | None = None,
     reference: Stationary | Callable | None = None,
     density: str = "reference",
     regularization: float = 0.0,
@@ -65,10 +66,12 @@ def entropy_production(
     - `route="step"`: ln P(y'|y)/P(y|y') with the Gaussian step P(y'|y) = N(y + b dt, S dt + r^2 I), r the
         `regularization`. Exact for paths that make such steps (`train` with Gaussian noise, `solve` with diffrax.Euler()
         and one substep), at any dt; for other paths of an equation with state-dependent noise it is not even in the limit
-        dt -> 0, since it sees their third cumulants.
+        dt -> 0, since it sees their third cumulants. Nor is a chain of Euler steps under such noise as reversible as its
+        equation, at any dt (Katsoulakis, Pantazis and Rey-Bellet 2014, ESAIM: M2AN 48, 1351).
     - `route="path"`: 2 S^{-1} (b - div S/2) at the midpoint, times the increment: the Stratonovich integral
         that the limit dt -> 0 gives for the equation (Seifert 2005, Phys. Rev. Lett. 95, 040602), with an error O(dt); it
         asks for no cumulant beyond the second. Here r^2/dt is added to S. For trajectories of `solve` only.
+    - `route=None`: by path for a trajectory of `solve` along which S varies with the state, by steps for all others.
 
     **Arguments:**
 
@@ -77,17 +80,20 @@ def entropy_production(
     - `reference`: the stationary density where it is known: a `Stationary` of the same state, or a function from a state
         to ln p, one real number. It gives housekeeping and excess.
     - `density`: p of the system entropy: `"reference"`, for stationary paths; or `"ensemble"`, at every step the Gaussian
-        with mean and covariance of the paths, for linear processes on their way.
+        with mean and covariance of the paths, for linear processes on their way; with few paths ln p is off by
+        sqrt(d (d + 3)/(2 n)) from path to path.
     - `regularization`: r, standard deviation per step of isotropic noise thought on top of the equation's. Needed where S
         is singular: the medium entropy then grows as 1/r^2 if the motion is irreversible in a direction without noise.
     - `burn_in`: steps left out at the start.
 
     **Returns:** an `EntropyProduction`. Holds d x d matrices, d the size of the state, at most 512.
 
-    **Raises:** TypeError or ValueError, naming the argument.
+    **Raises:** TypeError or ValueError, naming the argument. Warns where the number is not that of the paths: real
+    minibatches and noise that is not Gaussian, whose steps have another density or none; `route="step"` for paths of
+    `solve` whose noise varies, with the size of the effect; and an ensemble too small for its Gaussian.
     """
     check_equation(equation, AbstractDynamics)
-    route = choice("route", route, ("step", "path"))
+    route = None if route is None else choice("route", route, ROUTES)
     density = choice("density", density, ("reference", "ensemble"))
     regularization = nonnegative("regularization")(regularization)
     if not isinstance(trajectory, Trajectory):
@@ -110,8 +116,6 @@ def entropy_production(
     varying, static = eqx.partition(trajectory.final, is_parameter)
     first = jax.tree.map(lambda leaf: leaf[0], varying)
     equation.check(eqx.combine(first, static), objective)
-    if route == "path":  # div S is a derivative
-        check_derivatives(objective, eqx.combine(first, static), "`entropy_production` by route='path'")
     if trajectory.kind == "discrete":
         equation = Increment.of(equation)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
@@ -125,17 +129,17 @@ def entropy_production(
         )
     if callable(reference) and not isinstance(reference, Stationary):
         _check_log_density(reference, jax.tree.map(lambda leaf: leaf[0, 0], states))
-    if route == "path" and trajectory.kind == "discrete":
-        raise ValueError(
-            "Argument `route` must be 'step' for a trajectory of `train`, whose steps have no limit dt -> 0, but 'path' "
-            "was given."
-        )
+    route = check_route(route, trajectory)
     rate = getattr(equation, "learning_rate", None)
     dt = trajectory.times[1] - trajectory.times[0] if rate is None else jnp.asarray(rate)
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
     whole = trajectory.steps[burn_in:]
-    medium = _medium(equation, signal, states, (times, whole), dt, route, regularization)
     ok = np.asarray(trajectory.ok)
+    varies = trajectory.kind == "equation" and noise_varies(equation, signal, states, times[0])
+    route, wrong = chosen(route, trajectory.kind, dict(trajectory.details), varies)
+    if route == "path" or wrong:  # div S is a derivative
+        check_derivatives(objective, eqx.combine(first, static), "`entropy_production` by route='path'")
+    medium = _medium(equation, signal, states, (times, whole), dt, route, regularization)
     lost = np.flatnonzero(~np.isfinite(np.asarray(medium)[ok]).all(axis=0))
     if 0 < lost.size < medium.shape[1] and lost[-1] < lost.size:
         raise ValueError(
@@ -146,6 +150,10 @@ def entropy_production(
         raise ValueError(
             "Argument `regularization` must be positive where the noise does not reach every direction of the state, but "
             f"{float(regularization):g} was given."
+        )
+    if wrong:
+        warn_of_steps(
+            medium, _medium(equation, signal, states, (times, whole), dt, "path", regularization), ok, float(dt)
         )
     excess = (
         None
@@ -226,6 +234,7 @@ def _ensemble_change(equation, states, ok) -> Array:
     thin = ~(values.min(axis=1) > 1e2 * size * np.finfo(flat.dtype).eps)
     if np.any(thin):
         raise without_density(np.argmax(thin))
+    warn_of_few_paths(len(good), size)
     rest = np.linalg.solve(np.linalg.cholesky(covariance), centred)
     densities = -0.5 * np.sum(rest**2, axis=1) - np.linalg.slogdet(covariance)[1][:, None] / 2
     return jnp.asarray(np.diff(densities, axis=0).T)

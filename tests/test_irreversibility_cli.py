@@ -34,7 +34,7 @@ def test_report(tmp_path):
         "--points",
         2,
         "--batches",
-        2,
+        32,
         "--hidden",
         4,
         "--learning-rate",

@@ -25,7 +25,7 @@ class Irreversible:
     points: int = 10
     """Points along the training where irreversibility is measured; a divisor of the steps."""
     batches: int = 32
-    """Minibatches that are drawn for each measurement."""
+    """Minibatches that are drawn for each measurement, at least 32."""
     decay: float = 1e-4
     """Weight decay gamma of the ReLU network, gradient 2 gamma theta."""
     hidden: int = 32
@@ -74,7 +74,7 @@ def _run(options: Irreversible) -> None:
             progress.update(task, description=what, advance=1)
 
         every = steps // points
-        batches, hidden = integer("batches", options.batches, minimum=2), integer("hidden", options.hidden)
+        batches, hidden = integer("batches", options.batches, minimum=32), integer("hidden", options.hidden)
         along, sweep = measurements(sgd, key, steps, every, batches, hidden, stage)
         record = charges(sgd, jax.random.fold_in(key, 7), steps, every, gamma, hidden, stage)
         progress.update(task, description="report")

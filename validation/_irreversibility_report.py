@@ -22,10 +22,13 @@ class Irreversibility:
 
     - `phi`, `phi_gradient`: E|g_B|^2/4 and its gradient, exact.
     - `backward_error`, `time_renormalized`, `time_asymmetry`, `entropy_production`: the measures as scalars, in `values`.
-    - `standard_errors`: of the scalars, by name; 0 where all batches were enumerated.
+    - `standard_errors`: of the scalars over the draws of batches, by name, widened by Student's quantile so that three of
+        them hold as often as three of a normal variable; 0 where all batches were enumerated and nothing is drawn: they are
+        no measure of how far the learning rate is from 0.
     - `forces`: of the three that are vectors, PyTrees like the parameters (None where a leaf is no parameter).
     - `distances`, `distance_errors`: |F + grad phi|/|grad phi| of each force, the noise of drawn batches taken out of it,
-        and its standard error (jackknife over up to 16 groups of batches; NaN for two batches).
+        and its standard error (of the square by a jackknife over up to 16 groups of batches, widened likewise; where
+        three of them reach down to 0, the report prints the upper bound beside it).
     - `curl`: of the leading `velocity` and of each force (extrapolated to eta = 0 from eta and eta/2): 0 if it has a
         potential, 1 if it is a pure rotation; from random probes.
     - `batches`, `enumerated`: how many there were, and whether these are all.
@@ -57,13 +60,19 @@ class Irreversibility:
     time_asymmetry = property(lambda self: self.values["time_asymmetry"])
     entropy_production = property(lambda self: self.values["entropy_production"])
 
+    def _distance(self, name: str) -> str:
+        """A distance, with what it is less than where it is not resolved."""
+        value, reach = self.distances[name], 3 * self.distance_errors[name]
+        bound = "" if reach == 0 or not value <= reach * (1 + 1e-9) else f" < {value + reach:.1e}"
+        return f"{value:.2e}{bound}"
+
     def __str__(self):
         rows = [("measure", "value", "ratio to phi", "standard error", "distance of force", "curl")]
         for name, value in self.values.items():
             vector = name in VECTORS
             rows.append((
                 name.replace("_", " "), f"{value:.5e}", f"{value / self.phi:.5f}" if self.phi else "-",
-                f"{self.standard_errors[name]:.1e}", f"{self.distances[name]:.2e}" if vector else "",
+                "none" if self.enumerated else f"{self.standard_errors[name]:.1e}", self._distance(name) if vector else "",
                 f"{self.curl[name]:.2e}" if name in self.curl else "",
             ))  # fmt: skip
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -76,6 +85,10 @@ class Irreversibility:
         notes = [
             "distance of force: |F + grad phi|/|grad phi|; curl: 0 if there is a potential, 1 for a pure rotation."
         ]
+        if self.enumerated:
+            notes.append(
+                "No standard errors: nothing was drawn. What the measures are off phi is the doing of the learning rate."
+            )
         if self.curl:
             notes.append(f"Curl of the velocity: {self.curl['velocity']:.2e}.")
             if not all(map(math.isfinite, self.curl.values())):

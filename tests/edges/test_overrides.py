@@ -206,9 +206,9 @@ REFUSED = {
     "diffusion of Adam": (of(Adam, diffusion=anything), "`gradient_noise`, or `kick` as well, in place of `diffusion`"),
     "velocity of Lion": (of(Lion, velocity=same), "`velocity` and `drift` together in place of `velocity`"),
     "drift of SignSGD": (of(SignSGD, drift=same), "`velocity` and `drift` together in place of `drift`"),
-    "velocity of a wrapper": (of(Decayed, velocity=same), "`linear` or `added` in place of `velocity`"),
-    "drift of a wrapper": (of(Decayed, drift=same), "`linear` or `added` in place of `drift`"),
-    "diffusion of a wrapper": (of(Decayed, diffusion=anything), "`linear` in place of `diffusion`"),
+    "velocity of a wrapper": (of(Decayed, velocity=same), "`mapped` or `added` in place of `velocity`"),
+    "drift of a wrapper": (of(Decayed, drift=same), "`mapped` or `added` in place of `drift`"),
+    "diffusion of a wrapper": (of(Decayed, diffusion=anything), "`mapped` in place of `diffusion`"),
 }
 
 

@@ -1,0 +1,217 @@
+"""`irreversibility` from few batches and at large steps: error bars that hold, and a word beyond the leading order."""
+
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import validation._irreversibility as front
+from equations import SGD, Momentum, Objective, decayed, scheduled
+from validation import irreversibility
+from validation._leading_order import of_others
+from validation._one_batch import Step
+from validation._student import root_with_error, widening
+
+CASES = [
+    ("error bars from few batches", "instance", "scalars, 32 to 128 batches", "test_coverage_of_the_scalars"),
+    ("error bars from few batches", "instance", "distances, 32 to 128 batches", "test_coverage_of_the_distances"),
+    ("error bars from few batches", "brother", "the error of before: normal, clipped", "test_mutant_errors"),
+    ("error bars from few batches", "brother", "a square below 0", "test_the_root_of_a_square"),
+    ("error bars from few batches", "brother", "4 and 16 batches", "test_too_few_batches"),
+    ("error bars from few batches", "brother", "a distance that is not resolved", "test_the_bound_is_one_sided"),
+    ("steps beyond the leading order", "instance", "SGD, eta at the edge", "test_beyond_the_leading_order[SGD]"),
+    ("steps beyond the leading order", "brother", "scheduled SGD", "test_beyond_the_leading_order[scheduled]"),
+    ("steps beyond the leading order", "brother", "decayed SGD", "test_beyond_the_leading_order[decayed]"),
+    ("steps beyond the leading order", "brother", "heavy ball", "test_beyond_the_leading_order[momentum]"),
+    ("steps beyond the leading order", "brother", "drawn batches, far off", "test_noise_does_not_warn"),
+    ("a standard error of 0", "instance", "one deterministic start", "test_nothing_drawn"),
+    ("a standard error of 0", "brother", "all batches enumerated", "test_nothing_drawn"),
+    ("a standard error of 0", "brother", "drawn batches have one", "test_the_bound_is_one_sided"),
+]
+KEY = jax.random.key(0)
+START = jnp.array([1.3, 0.4])
+
+
+def rescaling(params, y):
+    u, w = params
+    return 0.5 * (u * w - y) ** 2 + 0.1 * jnp.sin(u) * w**2
+
+
+MANY = Objective(rescaling, 1 + jax.random.normal(KEY, (3000,)))
+FEW = Objective(rescaling, jnp.array([1.0, 0.5, 2.0]))
+
+
+def neuron(w, example):
+    return 0.5 * (jnp.tanh(example[0] @ w) - example[1]) ** 2
+
+
+@pytest.fixture(scope="module")
+def residuals():
+    """What 3000 batches of eight leave of a tanh neuron's three forces, `(3000, 3, 4)`, and of the four scalars,
+    `(3000, 4)`: their kurtosis is 20."""
+    x = jax.random.normal(KEY, (3000, 4))
+    y = jnp.tanh(x @ jnp.array([1.0, -1.0, 0.5, 0.0])) + 0.3 * jax.random.normal(jax.random.key(1), (3000,))
+    objective, start = Objective(neuron, (x, y)), jnp.array([0.3, 0.2, -0.5, 0.1])
+    step = Step.of(SGD(0.1, 8), start, "slaved", 3)
+    phi, g = front.potential(step.equation, objective, start)
+
+    def residual(index):
+        measures, own, own_phi = front._one(step, objective, start, index)
+        vectors = jnp.stack([getattr(measures, name) + own for name in front.VECTORS])
+        return vectors, jnp.append(-phi * vectors @ g / (g @ g), measures.entropy_production - own_phi)
+
+    batches = jax.random.randint(KEY, (3000, 8), 0, 3000)
+    vectors, scalars = eqx.filter_jit(lambda: jax.lax.map(residual, batches))()
+    return np.asarray(vectors), np.asarray(scalars)
+
+
+def drawn(values, batches, keys=400):
+    rng = np.random.default_rng(batches)
+    return values[rng.integers(0, len(values), (keys, batches))]
+
+
+def test_coverage_of_the_scalars(residuals):
+    """|z| > 3 in at most 3 % of 400 keys."""
+    scalars = residuals[1]
+    for batches in (32, 64, 128):
+        sample = drawn(scalars, batches)
+        means, squares = sample.mean(axis=1), np.mean(sample**2, axis=1)
+        errors = front._mean_errors(means, squares, batches)
+        off = np.mean(np.abs(means - scalars.mean(axis=0)) > 3 * errors, axis=0)
+        print(f"\n{batches} batches: {off}")
+        assert np.all(errors > 0) and off.max() <= 0.03
+
+
+def lengths(sample):
+    """By the code of `irreversibility`, of `(keys, batches, 4)`."""
+    batches = sample.shape[1]
+    groups = min(16, batches)
+    means = np.stack([sample[:, place::groups].mean(axis=1) for place in range(groups)], axis=1)
+    return np.array([front._length(one @ one.T, batches) for one in means]).T
+
+
+def small(vectors):
+    """The same with a mean that is a tenth of the spread over 32 batches, hard to tell from 0."""
+    centred = vectors - vectors.mean(axis=0)
+    return centred + 0.1 * centred.std(axis=0) / 32**0.5
+
+
+def test_coverage_of_the_distances(residuals):
+    """Also where the true one is small or 0; the distance and its error are never both 0."""
+    whole = residuals[0][:, 0]
+    for vectors in (whole, small(whole), whole - whole.mean(axis=0)):
+        truth = np.linalg.norm(vectors.mean(axis=0))
+        for batches in (32, 64, 128):
+            values, errors = lengths(drawn(vectors, batches))
+            off = np.mean(np.abs(values - truth) > 3 * errors)
+            print(f"\n{batches} batches, {truth:.2e}: {off}, {np.mean(values == 0):.2f} are 0")
+            assert np.all(errors > 0) and off <= 0.03
+
+
+def clipped(products, batches):
+    """Mutant: the error of before, the jackknife of a root that is cut off at 0, without Student's quantile."""
+    number = len(products)
+    off = products - np.diag(np.diagonal(products))
+    total, rows = off.sum(), off.sum(axis=1)
+    value = max(total / (number * (number - 1)), 0.0) ** 0.5
+    left = np.sqrt(np.maximum((total - 2 * rows) / ((number - 1) * (number - 2)), 0))
+    return value, float(np.sqrt((number - 1) / number * np.sum((left - left.mean()) ** 2)))
+
+
+def test_mutant_errors(residuals, monkeypatch):
+    """Rejected by the coverage: normal error bars, the root of a clipped square, Student's quantile of as many groups."""
+    vectors, scalars = residuals
+    sample = drawn(scalars, 4)
+    means, squares = sample.mean(axis=1), np.mean(sample**2, axis=1)
+    normal = front._mean_errors(means, squares, 4) / widening(3)
+    off = np.mean(np.abs(means - scalars.mean(axis=0)) > 3 * normal, axis=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(front, "_length", clipped)
+        values, errors = lengths(drawn(small(vectors[:, 0]), 32))
+        both = np.mean((values == 0) & (errors == 0))
+    monkeypatch.setattr(front, "widening", lambda freedom: widening(15))
+    values, errors = lengths(drawn(vectors[:, 0], 32))
+    groups = np.mean(np.abs(values - np.linalg.norm(vectors[:, 0].mean(axis=0))) > 3 * errors)
+    print(f"\nscalars {off}; distances: both exactly 0 in {both:.2f}, off in {groups:.2f} of all")
+    assert off.max() > 0.03 and both > 0.05 and groups > 0.05
+
+
+def test_the_root_of_a_square():
+    """Three errors of the root span three of the square's: by hand."""
+    for square, error in ((4.0, 0.1), (1.0, 1.0), (0.0, 1.0), (-2.0, 1.0)):
+        value, bar = root_with_error(square, error)
+        assert value == max(square, 0) ** 0.5 and bar > 0
+        assert (value + 3 * bar) ** 2 >= max(square, 0) + 3 * error - 1e-12
+        assert max(value - 3 * bar, 0) ** 2 <= max(square - 3 * error, 0) + 1e-12
+    assert root_with_error(4.0, 0.0) == (2.0, 0.0)
+    assert abs(widening(7) - 1.51) < 0.01 and abs(widening(10**6) - 1) < 1e-4  # Student's tables: 4.53 and 3.00
+
+
+def test_too_few_batches():
+    for batches in (4, 16):
+        with pytest.raises(
+            ValueError, match=f"Argument `batches` must be an integer of at least 32.*{batches} was given"
+        ):
+            irreversibility(SGD(0.02, 2), MANY, START, key=KEY, batches=batches)
+
+
+def test_the_bound_is_one_sided():
+    """Where three errors reach 0 the table gives an upper bound."""
+    r = irreversibility(SGD(1e-4, 2), MANY, START, key=KEY, batches=32, probes=0)
+    print(f"\n{r}")
+    unresolved = [n for n in r.distances if r.distances[n] <= 3 * r.distance_errors[n]]
+    assert all(error > 0 for error in (*r.standard_errors.values(), *r.distance_errors.values()))
+    assert str(r).count("< ") == len(unresolved)
+    for name in unresolved:
+        assert f"{r.distances[name]:.2e} < {r.distances[name] + 3 * r.distance_errors[name]:.1e}" in str(r)
+
+
+def constant(step):
+    return 0.5 + 0.0 * step
+
+
+EQUATIONS = {
+    "SGD": (lambda eta: SGD(eta, 2), 0.5),
+    "scheduled": (lambda eta: scheduled(SGD(2 * eta, 2), constant), 0.5),
+    "decayed": (lambda eta: decayed(SGD(eta, 2), 0.1), 0.6),
+    "momentum": (lambda eta: Momentum(eta, 2, momentum=0.2), 0.3),
+}
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_beyond_the_leading_order(name):
+    """A word where a measure is more than half off its limit; at the rate that it names it is not."""
+    equation, eta = EQUATIONS[name]
+    with pytest.warns(UserWarning, match="is beyond the leading order, since the ") as said:
+        r = irreversibility(equation(eta), FEW, START, probes=0)
+    (message,) = [str(w.message) for w in said]
+    print(f"\n{message}")
+    assert r.plain == (name in ("SGD", "scheduled")) and said[0].filename == __file__
+    good = irreversibility(equation(eta / 10), FEW, START, probes=0)
+    if r.plain:
+        worst = max(abs(good.values[n] / good.phi - 1) for n in good.values)
+        assert max(*good.distances.values(), worst) < 0.15
+
+
+def test_noise_does_not_warn():
+    """What is off beyond its error bars warns, what may be noise does not."""
+    irreversibility(SGD(0.3, 2), MANY, START, key=KEY, batches=32, probes=0)  # entropy production .48 ± .04
+    of_plain = front.leading_order.of_plain_steps
+    assert of_plain({"a": 0.3}, {"a": 0.01}, {}, {}).part > 0.5 > of_plain({"a": 0.3}, {"a": 0.2}, {}, {}).part
+    assert of_plain({}, {}, {"a": 0.9}, {"a": 0.1}) == ("force of a", 0.9 - 3 * 0.1)
+    off = of_others({"a": np.array([1.4])}, {"a": np.array([1.2])}, 0.1)  # on its way to 1
+    assert off.measure == "a" and abs(off.part - 0.4) < 1e-12
+    assert of_others({"a": np.array([0.01])}, {"a": np.array([0.02])}, 1.0).part < 0.1  # small beside what matters
+
+
+def test_nothing_drawn():
+    """One start, one batch or all of them: no standard error is estimated, and none is printed as 0."""
+    for equation in (SGD(0.02), SGD(0.02, 2)):
+        r = irreversibility(equation, FEW, START, probes=0)
+        assert set(r.standard_errors.values()) == {0.0} and json.loads(json.dumps(r.to_dict()))
+        assert (
+            "0.0e+00" not in str(r) and str(r).count("none") == 4 and "No standard errors: nothing was drawn" in str(r)
+        )
