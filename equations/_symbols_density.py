@@ -1,5 +1,7 @@
 """The Fokker-Planck operator and stationary densities of a symbolic equation."""
 
+from ._symbols_normal import normalizable, positive_definite
+
 
 def covariance_rate(diffusion):
     """sigma sigma^T."""
@@ -21,8 +23,12 @@ def fokker_planck(state: tuple, drift: tuple, diffusion, density):
 
 
 def stationary_density(state: tuple, drift: tuple, diffusion, potential, numbers: dict):
-    """The density by the first of three rules that holds: Gaussian, Gibbs, quadrature in one dimension."""
+    """The density by the first of three rules that holds: Gaussian, Gibbs, quadrature in one dimension; and whether its
+    integral is finite, None where that cannot be told."""
     import sympy
+
+    def judged(density):
+        return density, normalizable(density, state, numbers)
 
     if diffusion is None or all(entry.is_zero for entry in diffusion):
         raise ValueError(
@@ -37,13 +43,13 @@ def stationary_density(state: tuple, drift: tuple, diffusion, potential, numbers
     if constant and isotropic and len(state) > 1:
         potential = _potential(state, drift) if potential is None else potential
         if potential is not None:
-            return sympy.exp(-2 * potential / rate[0, 0])
+            return judged(sympy.exp(-2 * potential / rate[0, 0]))
     if len(state) == 1:
         (x,), (b,) = state, drift
         exponent = (
             -2 * potential / rate[0] if constant and potential is not None else sympy.integrate(2 * b / rate[0], x)
         )
-        return sympy.exp(exponent) if constant else sympy.exp(exponent) / rate[0]
+        return judged(sympy.exp(exponent) if constant else sympy.exp(exponent) / rate[0])
     raise ValueError(
         "Argument `drift` must be one-dimensional, linear with constant diffusion, or the gradient of a potential with "
         f"sigma sigma^T a constant times 1 for a stationary density, but {drift} was given."
@@ -56,7 +62,8 @@ def _gaussian(state, drift, slope, rate, numbers):
     import sympy
 
     d = len(state)
-    given = slope.xreplace({symbol: sympy.Float(float(value)) for symbol, value in numbers.items()})
+    known = {symbol: sympy.Float(float(value)) for symbol, value in numbers.items()}
+    given = slope.xreplace(known)
     if not given.free_symbols and max(np.linalg.eigvals(np.array(given.tolist(), float)).real) >= 0:
         raise ValueError(
             f"Argument `drift` must be stable for a stationary density, but its matrix {slope.tolist()} is not."
@@ -76,7 +83,9 @@ def _gaussian(state, drift, slope, rate, numbers):
     offset = sympy.Matrix(drift).xreplace(dict.fromkeys(state, sympy.S.Zero))
     deviation = sympy.Matrix(state) + slope.LUsolve(offset)
     exponent = sympy.simplify((deviation.T * covariance.LUsolve(deviation))[0])
-    return sympy.exp(-exponent / 2) / sympy.sqrt((2 * sympy.pi) ** d * determinant)
+    density = sympy.exp(-exponent / 2) / sympy.sqrt((2 * sympy.pi) ** d * determinant)
+    # Of a stable drift the covariance is positive, once it is not singular.
+    return density, True if not given.free_symbols else positive_definite(covariance.xreplace(known))
 
 
 def _potential(state, drift):

@@ -48,7 +48,7 @@ def euler_series(drift: tuple, state: tuple, order: int) -> list[tuple]:
 
     def series(drift, there):
         variables = tuple(there.get(x, x) for x in state)
-        first, simple = _polynomials(drift)
+        first, simple = _polynomials(drift, variables)
         fields, products = [first], {(1, 1): first}
         for j in range(2, order + 1):
             parts = []
@@ -68,12 +68,14 @@ def _sum(terms):
     return functools.reduce(operator.add, terms)
 
 
-def _polynomials(expressions: tuple) -> tuple[tuple, Callable]:
-    """The expressions as polynomials in all their symbols where they are, which is faster, and what keeps sums short."""
+def _polynomials(expressions: tuple, state: tuple) -> tuple[tuple, Callable]:
+    """The expressions as polynomials in the state and their other symbols where they are, which is faster, and what keeps
+    sums short. A symbol of the state counts also where no expression holds it: they are differentiated by it.
+    """
     import sympy
 
-    symbols = sorted(set().union(*(expression.free_symbols for expression in expressions)), key=str)
-    if symbols and all(expression.is_polynomial(*symbols) for expression in expressions):
+    symbols = sorted(set(state).union(*(expression.free_symbols for expression in expressions)), key=str)
+    if all(expression.is_polynomial(*symbols) for expression in expressions):
         return tuple(sympy.Poly(expression, *symbols) for expression in expressions), lambda polynomial: polynomial
     return tuple(expressions), tidy
 

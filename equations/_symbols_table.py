@@ -5,51 +5,13 @@ import math
 
 import jax.numpy as jnp
 import jax.scipy.special as jsp
-import numpy as np
 
-
-def _whole(name: str, order) -> int:
-    """An order that must be a given integer."""
-    if not isinstance(order, int | float) or order != int(order):
-        raise ValueError(f"the order of {name} must be a given whole number, but {order!r} was given")
-    return int(order)
+from . import _symbols_gamma as gammas
+from . import _symbols_integrals as integrals
 
 
 def _heaviside(x, at_zero=0.5):
     return jnp.where(x > 0, 1.0, jnp.where(x < 0, 0.0, at_zero))
-
-
-def _loggamma(x):
-    return jnp.where(x > 0, jsp.gammaln(x), math.nan)  # the logarithm of a negative number is not real
-
-
-def _mean_over_half_circle(name, order, x, integrand):
-    """(1/pi) int_0^pi integrand(n, a, x) da, the Bessel functions of integer order n.
-
-    The midpoint rule with 256 points is exact to rounding for |n| + |x| < 400; beyond, NaN. (JAX's own recurrence for J_n
-    gives NaN at zero and for most of float32.)
-    """
-    order, count = _whole(name, order), 256
-    x = jnp.asarray(x)[..., None]
-    angles = (np.arange(count) + 0.5) * np.pi / count
-    mean = jnp.mean(integrand(order, angles, x, lambda constant: jnp.asarray(constant, x.dtype)), axis=-1)
-    return jnp.where(abs(x[..., 0]) + abs(order) < 400, mean, math.nan)
-
-
-def _besselj(order, x):
-    return _mean_over_half_circle(
-        "besselj", order, x, lambda n, a, x, array: jnp.cos(array(n * a) - x * array(np.sin(a)))
-    )
-
-
-def _besseli(order, x):
-    return _mean_over_half_circle(
-        "besseli", order, x, lambda n, a, x, array: jnp.exp(x * array(np.cos(a))) * array(np.cos(n * a))
-    )
-
-
-def _binomial(n, k):
-    return jsp.gamma(n + 1) / (jsp.gamma(k + 1) * jsp.gamma(n - k + 1))
 
 
 TABLE = {
@@ -103,21 +65,21 @@ TABLE = {
     "erfcinv": lambda x: -jsp.ndtri(x / 2) / math.sqrt(2),
     "gamma": jsp.gamma,
     "factorial": lambda x: jsp.gamma(x + 1),
-    "binomial": _binomial,
-    "RisingFactorial": jsp.poch,
-    "loggamma": _loggamma,
+    "binomial": gammas.binomial,
+    "RisingFactorial": gammas.rising,
+    "loggamma": gammas.loggamma,
     "digamma": jsp.digamma,
-    "polygamma": lambda n, x: jsp.polygamma(_whole("polygamma", n), x) if n else jsp.digamma(x),
-    "lowergamma": lambda a, x: jsp.gammainc(a, x) * jsp.gamma(a),
-    "uppergamma": lambda a, x: jsp.gammaincc(a, x) * jsp.gamma(a),
-    "beta": jsp.beta,
-    "zeta": lambda s, a=1.0: jsp.zeta(s, a),
-    "Ei": jsp.expi,
-    "expint": lambda n, x: jsp.expn(_whole("expint", n), x),
+    "polygamma": gammas.polygamma,
+    "lowergamma": integrals.lowergamma,
+    "uppergamma": integrals.uppergamma,
+    "beta": gammas.beta,
+    "zeta": gammas.zeta,
+    "Ei": integrals.exponential_integral,
+    "expint": integrals.expint,
     "Si": lambda x: jsp.sici(x)[0],
-    "Ci": lambda x: jsp.sici(x)[1],
+    "Ci": integrals.cosine_integral,
     "fresnels": lambda x: jsp.fresnel(x)[0],
     "fresnelc": lambda x: jsp.fresnel(x)[1],
-    "besselj": _besselj,
-    "besseli": _besseli,
+    "besselj": integrals.besselj,
+    "besseli": integrals.besseli,
 }

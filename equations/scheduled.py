@@ -50,7 +50,7 @@ class Scheduled(AbstractWrapped):
     """
 
     schedule: Callable = eqx.field(kw_only=True, static=True, converter=_schedule)
-    stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"))
+    stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"), metadata={"internal": True})
     _factor: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is held
     _window: tuple[Array, Array] | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is read between
 

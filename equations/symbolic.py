@@ -9,6 +9,7 @@ import lineax as lx
 from jaxtyping import Array
 
 from ._base import AbstractDynamics
+from ._once import warn
 from ._symbols_checks import (
     check_expression,
     check_functions,
@@ -219,14 +220,28 @@ class Symbolic(AbstractDynamics):
 
         - linear drift, constant diffusion: the Gaussian, normalised;
         - drift -grad U, sigma sigma^T = s 1 constant: exp(-2U/s), not normalised;
-        - one dimension, D = sigma^2: exp(int 2b/D dx)/D, not normalised, and a density only where it can be.
+        - one dimension, D = sigma^2: exp(int 2b/D dx)/D, not normalised.
 
-        **Raises:** ValueError for any other equation, and where a linear drift is not stable.
+        **Raises:** ValueError for any other equation, and where a linear drift is not stable. Warns where the integral of p
+        is infinite, so that it is no density (drift x - x^3 has one, drift x^2 has none), and where that cannot be told:
+        for opaque functions, for letters without signs, and where it is too hard. A letter has a sign by
+        `sympy.Symbol("k", positive=True)` or by its value.
         """
         known = {s: v for s, v in zip(self.parameters, self.values, strict=True) if not isinstance(v, jax.core.Tracer)}
-        return stationary_density(
+        density, finite = stationary_density(
             self.state_symbols, self.drift_expressions, self.diffusion_expressions, self.loss_expression, known
         )
+        if finite is None:
+            warn(
+                f"It is not known whether the stationary density {density} can be normalised: give signs to letters, by "
+                'sympy.Symbol("k", positive=True) or by `values`, and check opaque functions yourself.'
+            )
+        elif not finite:
+            warn(
+                f"The stationary density {density} cannot be normalised: its integral is infinite, and the equation has no "
+                "stationary state of this form."
+            )
+        return density
 
     def _evaluate(self, expressions: tuple, state: Array) -> tuple[Array, ...]:
         values = [jnp.asarray(value).astype(state.dtype) for value in self.values]

@@ -309,6 +309,7 @@ def test_solve_a_nonlinear_drift():
     np.testing.assert_allclose(flow.final[0, 0], exact, rtol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:.* stationary density")  # of letters, and one that has no integral
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -345,7 +346,9 @@ def test_modified_loss_is_the_potential():
     noisy = quartic(diffusion=sp.sqrt(eta) * sp.eye(2))
     second = noisy.modified(2)
     assert sp.simplify(second.loss_expression.diff(x) + second.drift_expressions[0]) == 0
-    assert sp.simplify(second.fokker_planck(second.stationary_density()) / second.stationary_density()) == 0
+    with pytest.warns(UserWarning, match="not known whether the stationary density"):  # eta
+        density = second.stationary_density()
+    assert sp.simplify(second.fokker_planck(density) / density) == 0
     third = quartic().modified(3)
     curl = sp.expand(third.drift_expressions[0].diff(y) - third.drift_expressions[1].diff(x))
     assert third.loss_expression is None and curl != 0 and curl.coeff(eta, 1) == 0
