@@ -194,6 +194,7 @@ def told(name, first=None, paths=400_000):
     return report
 
 
+@pytest.mark.slow  # without noise the law `order` has it, and kick_moments the noise of every kick
 def test_first_order_with_noise():
     """Of Adam, at larger steps and with fewer paths than in the table below."""
     report = told("adam", first=0.1, paths=64_000)

@@ -75,7 +75,8 @@ def test_closed_forms_agree_with_the_theory():
 ETA, BETA, STEPS, PATHS = 0.05, 0.8, 120, 5000
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+# One of each suffices: the laws hold a step of both twins, and a kick of both equations, exactly.
+@pytest.mark.parametrize("nesterov", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_stationary_covariance_of_the_discrete_run(nesterov, key):
     objective, noise = problem()
     rule = Momentum(ETA, BATCH, momentum=BETA, nesterov=nesterov)
@@ -89,7 +90,7 @@ def test_stationary_covariance_of_the_discrete_run(nesterov, key):
     assert distance < 4 < lost
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("nesterov", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_stationary_covariance_of_the_equation(nesterov, key):
     objective, noise = problem()
     rule = Momentum(ETA, BATCH, momentum=BETA, nesterov=nesterov)
