@@ -91,6 +91,10 @@ def from_optax(
     - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile; whole numbers and
         everything else are handed on as they are.
 
+    Where a schedule inside multiplies the step, `times` are the sums of its rates: the learning rate of a step is what the
+    schedule gives, times `learning_rate` where that is multiplied beside it. Where schedules do something else to the
+    gradient, times are sums of `learning_rate`, and a warning says so.
+
     Not every transformation is one: its memory must be real numbers (no random keys, no flags), and it must need nothing
     but the gradient and the parameters (no line search). A schedule that asks for the value of its peak, as
     `warmup_cosine_decay_schedule` does, goes beside the learning rate: `optax.scale_by_schedule` with peak 1.
