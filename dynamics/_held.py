@@ -168,7 +168,13 @@ def jumps(dynamics: AbstractDynamics, steps: int) -> tuple[Array, Array]:
 
 
 def read(
-    dynamics: AbstractDynamics, signal: Any, params: PyTree, steps: int, solver: dfx.AbstractSolver, controller: Any
+    dynamics: AbstractDynamics,
+    signal: Any,
+    params: PyTree,
+    steps: int,
+    solver: dfx.AbstractSolver,
+    controller: Any,
+    adjoint: Any,
 ) -> tuple[dfx.AbstractSolver, Any, tuple[tuple[str, str], ...]]:
     """Solver and step-size controller that read what a dynamics counts as they should, and how they do that, in words.
 
@@ -176,6 +182,11 @@ def read(
     """
     if not counted(dynamics, signal, params):
         return solver, controller, ()
+    if isinstance(adjoint, dfx.BacksolveAdjoint):
+        raise ValueError(
+            "Argument `adjoint` must not be a BacksolveAdjoint where the dynamics counts, as under a schedule: backwards "
+            f"nothing is held within a training step, but {adjoint!r} was given."
+        )
     if controller is None:
         return solver, None, (("counts", "held within a training step"),)
     dtype = jnp.result_type(*jax.tree.leaves(params))

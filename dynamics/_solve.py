@@ -152,7 +152,7 @@ def solve(
     rates = learning_rates(equation, steps)
     chosen, how = solver, ()
     if stream is None:
-        chosen, controller, how = read(equation, signal, dynamic, steps, solver, stepsize_controller)
+        chosen, controller, how = read(equation, signal, dynamic, steps, solver, stepsize_controller, adjoint)
     else:
         controller = None
     substeps = substeps if stream is None else grid.stimulus

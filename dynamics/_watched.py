@@ -51,8 +51,8 @@ class Watched(dfx.AbstractWrappedSolver):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         inner, failed_at = solver_state
-        if self.counts:  # backwards in time, as in an adjoint, Diffrax's times are negative
-            now, last = (held(terms, jnp.abs((t0 + t1) / 2 - back)) for back in (0, 1))
+        if self.counts:
+            now, last = (held(terms, (t0 + t1) / 2 - back) for back in (0, 1))
             terms, made_jump = now, made_jump | differ(now, last)
         y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
         step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1

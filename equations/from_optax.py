@@ -106,6 +106,10 @@ def from_optax(
     - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile; whole numbers and
         everything else are handed on as they are.
 
+    Where a schedule inside multiplies the step, `times` are the sums of its rates: the learning rate of a step is what the
+    schedule gives, times `learning_rate` where that is multiplied beside it. Where schedules do something else to the
+    gradient, times are sums of `learning_rate`, and a warning says so.
+
     Not every transformation is one: its memory must be real numbers (no random keys, no flags), it must need nothing but
     the gradient and the parameters (no line search), and its step must be near the identity where the learning rate is
     small. Gradients gathered over several steps and sharpness-aware ascent are refused, others such as Rprop warned of, by

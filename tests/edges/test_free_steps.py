@@ -123,7 +123,7 @@ def test_jumps_are_found():
     stretched = scheduled(SGD(ETA), PIECEWISE).rescaled(0.7)  # jumps at 5.71 and 11.43
     stops, tops = held_module.jumps(stretched, 20)
     np.testing.assert_array_equal(stops, [6, 12])
-    assert np.all(tops[:2] < [5.7, 11.4]) and np.all(tops[:2] > stops - 1) and tops[2] == 20
+    assert np.all(tops[:2] < np.array([5.7, 11.4])) and np.all(tops[:2] > stops - 1) and tops[2] == 20
     traced = jax.jit(lambda rate: held_module.jumps(scheduled(SGD(rate), PIECEWISE), 20))(ETA)
     np.testing.assert_array_equal(traced[0][:3], [4, 8, np.inf])
     np.testing.assert_array_equal(traced[1][:3], [4, 8, 20])

@@ -11,7 +11,8 @@ class RootOfTheFactor(Scheduled):
     """The noise has the factor sqrt(s), as that of eta would be."""
 
     def kick(self, t, state, signal, noise, dt):
-        root = jnp.sqrt(self.factor_at(t))
+        factor = self.factor_at(t)
+        root = jnp.sqrt(jnp.where(factor > 0, factor, 1.0))
         return jax.tree.map(lambda k: k / root.astype(k.dtype), super().kick(t, state, signal, noise, dt))
 
 
