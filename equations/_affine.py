@@ -107,6 +107,15 @@ def _parity(eqn, marks: list[int]) -> int:
     return _ODD if name in _LINEAR and set(marks) == {_ODD} else _OTHER
 
 
+def _gain(eqn, marks: list[int]) -> int:
+    name, known = eqn.primitive.name, set(marks) - {_FREE}
+    itself = name == "mul" and eqn.invars[0] is eqn.invars[1]
+    if name in _EVEN_OF_ODD or itself or (name == "integer_pow" and eqn.params["y"] % 2 == 0):
+        return _EVEN
+    keeps = name in _LINEAR | {"mul", "div", "max", "select_n"}
+    return _EVEN if known == {_EVEN} and keeps else _OTHER
+
+
 def is_affine(function: Callable, argument: PyTree) -> bool:
     """Whether `function` is provably affine in `argument`; only shapes and dtypes of the argument matter.
 
@@ -161,6 +170,18 @@ def is_free(function: Callable, argument: PyTree) -> bool:
 
 def is_even(function: Callable, argument: PyTree) -> PyTree:
     """Which leaves of the function's value provably depend on `argument`, but not on its sign."""
+    return jax.tree.map(lambda mark: mark == 1, squares(function, argument))
+
+
+def squares(function: Callable, argument: PyTree) -> PyTree[int]:
+    """For every leaf of the function's value 1 if it provably depends on `argument`, but not on its sign; 2 if it sees it
+    through other squares only, such as that of a deviation from a mean; 0 for all others.
+
+    Squares are added, with factors that do not depend on the argument; the signs of these are not looked at.
+    """
     jaxpr, value = jax.make_jaxpr(function, return_shape=True)(argument)
-    marks = _propagate(_parity, jaxpr.jaxpr, [_ODD] * len(jaxpr.jaxpr.invars))
-    return jax.tree.unflatten(jax.tree.structure(value), [mark == _EVEN for mark in marks])
+    inputs = len(jaxpr.jaxpr.invars)
+    even = _propagate(_parity, jaxpr.jaxpr, [_ODD] * inputs)
+    gain = _propagate(_gain, jaxpr.jaxpr, [_OTHER] * inputs)
+    marks = [1 if e == _EVEN else 2 if g == _EVEN else 0 for e, g in zip(even, gain, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(value), marks)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from ._affine import is_even
+from ._affine import squares
 from ._base import AbstractEquation, kept_positive, with_batches_of
 from ._counts import inside, put
 from ._roots import with_safe_roots
@@ -113,11 +113,25 @@ class AbstractIncrement(AbstractEquation):
 
         return jax.tree.map(count, begin, state.memory)
 
-    def _squares(self, state: TwinState) -> PyTree[bool]:
-        """Which leaves of the state move with the gradient but do not see its sign, such as a second moment."""
+    def squares(self, state: TwinState) -> PyTree[int]:
+        """1 for leaves of the state that move with the gradient but do not see its sign, such as a second moment.
+
+        2 for second moments about a mean; 0 for all others.
+        """
         params = self.params(state)
         time = jnp.zeros((), parameter_dtype(params))
-        return is_even(lambda gradient: self.velocity(time, state, gradient), params)
+        return squares(lambda gradient: self.velocity(time, state, gradient), params)
+
+    def _forgotten(self, t: Array, state: TwinState, gains: PyTree[int]) -> TwinState:
+        """The rates where second moments gain nothing: those at no gradient, and about a mean what is linear in them."""
+        none = jax.tree.map(jnp.zeros_like, state.params)
+        without = self.velocity(t, state, none)
+        if 2 not in jax.tree.leaves(gains):
+            return without
+        moments, rest = eqx.partition(state, jax.tree.map(bool, gains))
+        velocity = lambda moments: self.velocity(t, eqx.combine(moments, rest), none)  # noqa: E731
+        linear = jax.jvp(velocity, (moments,), (moments,))[1]
+        return jax.tree.map(lambda gain, part, whole: part if gain == 2 else whole, gains, linear, without)
 
     def flow(self, t, state, signal):
         """As everywhere, but for second moments: these gain nothing in the flow, and in the kick they gain squares.
@@ -125,15 +139,15 @@ class AbstractIncrement(AbstractEquation):
         Over a training step nothing then drives them negative.
         """
         rates = super().flow(t, state, signal)
-        squares = self._squares(state)
-        if not any(jax.tree.leaves(squares)):
+        gains = self.squares(state)
+        if not any(jax.tree.leaves(gains)):
             return rates
-        without = self.velocity(t, state, jax.tree.map(jnp.zeros_like, state.params))
-        return jax.tree.map(lambda square, none, rate: none if square else rate, squares, without, rates)
+        without = self._forgotten(t, state, gains)
+        return jax.tree.map(lambda gain, none, rate: none if gain else rate, gains, without, rates)
 
     def start(self, state, signal, noise):
         """The first step is the algorithm's where there is a second moment: no series knows an empty one."""
-        if not any(jax.tree.leaves(self._squares(state))):
+        if not any(jax.tree.leaves(self.squares(state))):
             return None
         gradient = self.gradient(self.params(state), signal, noise)
         return moved(state, (self.learning_rate, self.velocity(jnp.zeros(()), state, gradient)))
@@ -148,7 +162,7 @@ class AbstractIncrement(AbstractEquation):
         def cut(square, leaf, even, odd):
             return kept_positive(leaf, even, odd, dt) if square else odd
 
-        return jax.tree.map(cut, self._squares(state), state, even, odd)
+        return jax.tree.map(cut, self.squares(state), state, even, odd)
 
 
 def at_infinity(counts: PyTree) -> PyTree:

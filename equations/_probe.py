@@ -19,6 +19,7 @@ from ._series import moved
 _COARSE, _FINE = 32, 16  # steps at the learning rate, and how many times as many where they are that much shorter
 _LARGEST = 2  # along every axis of a leaf, of which the probe takes a corner
 _WRONG, _FALLS = 0.1, 0.4  # what part of the way both may be apart, unless that falls so much from coarse to fine
+_FIRST = 8  # steps, before a memory that grows by a factor in each has hidden what they are
 _SMALLER = 1e-3  # times the learning rate: what does not vanish there never does
 _STAGES = ((0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))  # of Runge and Kutta
 
@@ -44,7 +45,7 @@ def fault(equation: AbstractIncrement, params: PyTree) -> tuple[bool, str] | Non
     every = accumulated(equation, params)
     if every is not None:
         return True, accumulation(every, equation.batch_size)
-    here, there = (np.max(lengths(equation, params, factor)) for factor in (1.0, _SMALLER))
+    here, there = (np.max(lengths(equation, params, factor)[:_FIRST]) for factor in (1.0, _SMALLER))
     if there > 5 * _SMALLER * here:
         return True, (
             "Argument `factory` must make steps that vanish with the learning rate, but on a probe a step moves the "
@@ -112,7 +113,7 @@ def _runs(equation: AbstractIncrement, params: PyTree, steps: Array) -> Array:
     ahead, weights = (jnp.asarray(row, dtype) for row in _STAGES)
     begin, eta = equation.init(params), equation.learning_rate
     # As `start` has it: a second moment begins with the algorithm's own step.
-    own = 1 if any(jax.tree.leaves(equation._squares(begin))) else 0
+    own = 1 if any(jax.tree.leaves(equation.squares(begin))) else 0
     flat = lambda state: jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(state.params)])  # noqa: E731
 
     def run(plain):

@@ -148,10 +148,8 @@ def from_optax(
     try:
         twin = equation.twin()
     except Exception as error:
-        raise ValueError(
-            f"Argument `factory` must take {', '.join(['learning_rate', *sorted(values)])}, but "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        names = ", ".join(["learning_rate", *sorted(values)])
+        raise ValueError(f"Argument `factory` must take {names}, but {type(error).__name__}: {error}") from error
     check_made(twin)
     check_twin(equation, {"w": jnp.ones((2, 2))}, invented=True)
     return equation
