@@ -11,10 +11,11 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
 from equations._abstract import abstract_value
-from equations._checks import flag, integer, positive
+from equations._checks import flag, positive
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
 
+from ._auto import check_auto, check_substeps, checked_run
 from ._ensemble import (
     check_equation,
     check_key,
@@ -45,7 +46,7 @@ def solve(
     paths: int = 1,
     observe: dict | None = None,
     save_every: int = 1,
-    substeps: int = 1,
+    substeps: int | str = 1,
     dt: float | None = None,
     solver: dfx.AbstractSolver | None = None,
     stepsize_controller: dfx.AbstractStepSizeController | None = None,
@@ -95,7 +96,7 @@ def solve(
     params = check_params(params)
     equation.check(params, objective)
     stream = objective if isinstance(objective, AbstractStream) else None
-    substeps = integer("substeps", substeps, maximum=128)
+    substeps, auto = check_substeps(substeps)
     grid = None if stream is None else stream_grid(equation, stream, dt, substeps)
     length = dt if stream is None else stream.duration
     steps, paths, save_every = check_schedule(check_time(equation, steps, time, length), paths, save_every)
@@ -144,15 +145,21 @@ def solve(
         steps, save_every, substeps, keep_states,
     )  # fmt: skip
     path = Path(*common) if stream is None else StreamPath(*common, stream, grid.delay)
-    (saves, states), state, failed_at = _ensemble(
-        path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1
-    )
+    if auto:
+        check_auto(path, solver, stepsize_controller, dynamic)
+
+    def run(path):
+        return _ensemble(path, guard_traced(dynamic), key, stepsize_controller, paths if random else 1)
+
+    result, substeps, found = checked_run(path, solver, stepsize_controller, run, dynamic, noise is not None, auto)
+    (saves, states), state, failed_at, _, _ = result
     if not random:
         saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
     details = (
         ("solver", repr(solver)),
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(stepsize_controller)),
+        *found,
     )
     if stream is not None:
         details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
@@ -204,11 +211,15 @@ def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) ->
 def _ensemble(path, params, key, controller, paths):
     check_velocity(path.dynamics, path.signal, params)  # here it is traced once, not on every call
     if controller is not None:
-        return jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
-    keys = path_keys(key, paths)
-    if paths == 1:  # the axis of a vmap would cost kernels of their own
-        return jax.tree.map(lambda leaf: leaf[None], path(params, keys[0]))
-    return jax.vmap(lambda key: path(params, key))(keys)
+        result = jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
+    elif paths == 1:  # the axis of a vmap would cost kernels of their own
+        result = jax.tree.map(lambda leaf: leaf[None], path(params, path_keys(key, 1)[0]))
+    else:
+        result = jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
+    saves, states, failed_at, stiffness = result
+    # The state of one path, to be looked at: one that failed, if any did.
+    one = jax.tree.map(lambda leaf: leaf[jnp.argmax(failed_at >= 0)], states)
+    return saves, jax.vmap(path.dynamics.params)(states), failed_at, stiffness, one
 
 
 def _step_length(equation, dt) -> Array:

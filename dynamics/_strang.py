@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ._quotient import no_quotient, stage_quotient
 from ._terms import add
 
 
@@ -70,9 +71,14 @@ class Strang(dfx.AbstractItoSolver):
 
     def flow_step(self, terms, t0, t1, y0, args):
         """One step of the flow alone, from t0 to t1."""
+        return self.flow_stages(terms, t0, t1, y0, args)[0]
+
+    def flow_stages(self, terms, t0, t1, y0, args):
+        """One step of the flow alone, and what the solver of the flow knows of its stages."""
         flow = terms.terms[0]
         state = self.flow.init(flow, t0, t1, y0, args)
-        return self.flow.step(flow, t0, t1, y0, args, state, made_jump=False)[0]
+        y1, _, stages, _, _ = self.flow.step(flow, t0, t1, y0, args, state, made_jump=False)
+        return y1, stages
 
     def kick_step(self, terms, t, step_start, y0, args):
         """The kick of the step that starts at `step_start`, at time t."""
@@ -94,7 +100,8 @@ class Strang(dfx.AbstractItoSolver):
 class Merged(dfx.AbstractItoSolver):
     """Strang splitting with adjacent half flows merged: a step is the flow from the middle of the step before, and a kick.
 
-    It leaves half a flow owing after the last kick. Only its step number `first`, if any, is entered with none owing.
+    It leaves half a flow owing after the last kick. Only its step number `first`, if any, is entered with none owing. Its
+    state is the largest quotient of the stages of the flow (`_quotient.py`).
     """
 
     strang: Strang
@@ -107,14 +114,15 @@ class Merged(dfx.AbstractItoSolver):
         return 2
 
     def init(self, terms, t0, t1, y0, args):
-        return None
+        return no_quotient(y0)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         start = jnp.rint(t0)
         begin = jnp.where(start == self.first.astype(start.dtype), start, start - 0.5)
-        y = self.strang.flow_step(terms, begin, start + 0.5, y0, args)
+        y, stages = self.strang.flow_stages(terms, begin, start + 0.5, y0, args)
+        solver_state = jnp.maximum(solver_state, stage_quotient(self.strang.flow, stages))
         y = self.strang.kick_step(terms, start + 0.5, start, y, args)
-        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
+        return y, None, dict(y0=y0, y1=y), solver_state, dfx.RESULTS.successful
 
     def func(self, terms, t0, y0, args):
         return terms.vf(t0, y0, args)
