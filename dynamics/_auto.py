@@ -6,7 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from equations._checks import integer
 from equations._once import silent
@@ -52,11 +52,8 @@ def checked_run(
         start = eqx.filter_jit(path.dynamics.init)(params)
         path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, params, start, np.inf).substeps))
     result = run(path)
-    if silent((result, params)):
-        return result, path.substeps, ()
-    if np.any(np.asarray(_failed_at(result)) == 1):
-        tell_start(path.dynamics, path.signal, params)
-    if not is_checked(path, solver, controller):
+    tell_start(path.dynamics, path.signal, params, result[2])
+    if silent((result, params)) or not is_checked(path, solver, controller):
         return result, path.substeps, ()
     found = _found(path, solver, noisy, params, result)
     while auto and path.substeps < MOST and (_failures(result) or not found.good):
@@ -82,9 +79,5 @@ def _found(path, solver, noisy, params, result) -> Health:
     )
 
 
-def _failed_at(result) -> Array:
-    return result[2]
-
-
 def _failures(result) -> int:
-    return int(np.sum(np.asarray(_failed_at(result)) >= 0))
+    return int(np.sum(np.asarray(result[2]) >= 0))

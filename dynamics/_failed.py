@@ -6,15 +6,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
 from equations._checks import leaf_name
-from equations._once import warn
+from equations._once import silent, warn
 
 
-def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> None:
-    """Warns where the gradient, or else the rate of change, is not finite at the start: every path fails there at once."""
+def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_at: Array) -> None:
+    """Warns where paths fail in step 1 since the gradient, or else the rate of change, is not finite at the start."""
+    if silent((dynamics, signal, params, failed_at)) or not np.any(np.asarray(failed_at) == 1):
+        return
     if isinstance(signal, AbstractSignal):
         what, rates, name = "the gradient of the loss", _gradient(signal, params), "params"
     else:

@@ -136,23 +136,27 @@ def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ..
         leaps = _leaps(path.dynamics, solver)
         edge = limit(stability_function(dfx.Euler() if leaps else solver))
         name = "a leapfrog step" if leaps else repr(solver.flow if isinstance(solver, Strang) else solver)
-        rows.append((
-            "stability",
-            f"The solver is unstable {_where(place, failed)}: dt times the stiffest rate is {found.stiffness[place]:.3g}, "
-            f"and {name} is stable up to {edge:.3g}. What comes of that is no property of the equation. "
-            + _advice(found, place, path.substeps),
-        ))  # fmt: skip
+        message = (
+            f"The solver is unstable {_where(place, failed)}: dt times the stiffest rate is "
+            f"{_size(found.stiffness[place])}, and {name} is stable up to {edge:.3g}. What comes of that is no property "
+            f"of the equation. {_advice(found, place, path.substeps)}"
+        )
+        rows.append(("stability", message))
     if any(found.strength):
         place = 1 if found.strength[1] else 0
-        rows.append((
-            "strong_noise",
+        message = (
             f"The noise of a solver's step is not small {_where(place, failed)}: a kick changes the next one by "
             f"{found.strength[place]:.0%}, and typical paths are then not those of the equation. "
-            + _advice(found, place, path.substeps),
-        ))  # fmt: skip
+            f"{_advice(found, place, path.substeps)}"
+        )
+        rows.append(("strong_noise", message))
     for _, message in rows:
         warn(message)
     return tuple(rows)
+
+
+def _size(stiffness: float) -> str:
+    return f"{stiffness:.3g}" if stiffness < 1000 else "beyond 1000"  # of a state that is no longer one
 
 
 def _where(place: int, failed: bool) -> str:

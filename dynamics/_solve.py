@@ -73,7 +73,10 @@ def solve(
     - `observe`: a dict of functions of the parameters, recorded at step 0 and every `save_every` steps, each giving an
         array. A function defined afresh on every call recompiles on every call.
     - `save_every`: a divisor of `steps`.
-    - `substeps`: steps of the solver per training step.
+    - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start
+        and at the end of the run (one path is looked at, one that failed if any did), as is noise that is not small within
+        a step; both stand in `details`. `"auto"` runs again with shorter steps until nothing is found, at most 128, and
+        `details` says with how many; not under a trace, where nothing is looked at.
     - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
         solver, which divides the duration of a stimulus (`substeps` is then 1).
     - `solver`: a Diffrax solver. Default: `Strang()`, of second order for mean and covariance, and `diffrax.Tsit5()` where

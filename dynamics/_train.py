@@ -27,6 +27,7 @@ from ._ensemble import (
     record,
     with_start,
 )
+from ._failed import tell_start
 from ._noise import Brownian
 from ._sampling import Sampler
 from ._trajectory import Trajectory, learning_rates, recorded
@@ -81,9 +82,10 @@ def train(
 
     rates = learning_rates(equation, steps)
     dynamic, static = eqx.partition(params, is_parameter)
+    signal = objective.bind(static)
     (saves, states), final, failed_at = _ensemble(
         equation,
-        objective.bind(static),
+        signal,
         guard_traced(dynamic),
         static,
         key,
@@ -94,6 +96,7 @@ def train(
         paths if random else 1,
         keep_states,
     )
+    tell_start(equation, signal, dynamic, failed_at)
     if not random:
         saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
     recorded_steps, times = recorded(rates, steps, save_every, equation.learning_rate)
