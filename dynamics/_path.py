@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax as dfx
 import equinox as eqx
@@ -15,6 +15,7 @@ from equations import AbstractDynamics
 from ._ensemble import first_failure, is_good, keep, record, with_start
 from ._held import counted, held, scales_all
 from ._noise import Brownian, Increments
+from ._quotient import no_quotient
 from ._strang import Merged, Strang
 from ._terms import Clock, EulerTerm, Field, KickTerm
 from ._watched import Watched
@@ -39,9 +40,12 @@ class AbstractPath(eqx.Module):
     substeps: int = eqx.field(static=True)
     keep_states: bool = eqx.field(static=True)
 
+    streamed: ClassVar[bool] = False
+
     @abc.abstractmethod
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
-        """Records and states `(saves, ...)`, the last parameters, and the training step of failure, or -1."""
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Array]:
+        """Records and states `(saves, ...)`, the last recorded state, the training step of failure, or -1, and the largest
+        quotient of stages (`_quotient.py`)."""
 
     def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
         """What is kept of a state: the observables and, if wanted, the state itself."""
@@ -56,7 +60,7 @@ class AbstractPath(eqx.Module):
 class Path(AbstractPath):
     """A path that Diffrax integrates in segments, each with a clock of its own."""
 
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Array]:
         """A scan over intervals between records."""
         state = self.dynamics.init(params)
         brownian = self._brownian(state, key)
@@ -65,26 +69,27 @@ class Path(AbstractPath):
         count = self.steps // self.save_every
 
         def interval(carry, index):
-            state, recorded, failed_at, block, meter = carry
+            state, recorded, failed_at, stiffness, block, meter = carry
             offset = index * self.save_every
             end = offset + self.save_every
             if started is not None:
                 state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
                 failed_at = first_failure(failed_at, self._good(state), 1)
                 offset = jnp.maximum(offset, 1)
-            state, failed_at, block = self._advance(state, failed_at, block, begin, offset, end, brownian)
+            advanced = self._advance(state, failed_at, stiffness, block, begin, offset, end, brownian)
+            state, failed_at, stiffness, block = advanced
             complete = self._complete(state, begin, end)
             failed_at = first_failure(failed_at, self._good(complete), end)
             state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
             meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
-            return (state, recorded, failed_at, block, meter), self._saved(recorded)
+            return (state, recorded, failed_at, stiffness, block, meter), self._saved(recorded)
 
         block = None if brownian is None else brownian.first_block()
-        carry = (state, state, jnp.full((), -1, jnp.int32), block, self.meter.init())
+        carry = (state, state, jnp.full((), -1, jnp.int32), no_quotient(state), block, self.meter.init())
         carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
-        _, recorded, failed_at, _, meter = carry
+        _, recorded, failed_at, stiffness, _, meter = carry
         self.meter.close(meter)
-        return with_start(self._saved(state), saves), self.dynamics.params(recorded), failed_at
+        return with_start(self._saved(state), saves), recorded, failed_at, stiffness
 
     @property
     def _merged(self) -> bool:
@@ -128,7 +133,7 @@ class Path(AbstractPath):
         complete = self.solver.flow_step(terms, start, stop, state, None)
         return keep(end == begin, state, complete)
 
-    def _advance(self, state, failed_at, block, begin, offset, end, brownian):
+    def _advance(self, state, failed_at, stiffness, block, begin, offset, end, brownian):
         """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
         rows = 1 if brownian is None else brownian.rows
         longest = min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST)
@@ -140,16 +145,17 @@ class Path(AbstractPath):
             count = (self.save_every - 2) // rows + 2
 
         def segment(carry, _):
-            offset, state, failed_at, block = carry
+            offset, state, failed_at, stiffness, block = carry
             increments, stop = None, jnp.minimum(offset + longest, end)
             if brownian is not None:
                 increments, block, limit = brownian.read(offset, block)
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
-            state, found = self._segment(state, offset, stop - offset, longest, offset == begin, increments)
-            return (stop, state, jnp.where(failed_at < 0, found, failed_at), block), None
+            state, found, quotient = self._segment(state, offset, stop - offset, longest, offset == begin, increments)
+            stiffness = jnp.maximum(stiffness, quotient)
+            return (stop, state, jnp.where(failed_at < 0, found, failed_at), stiffness, block), None
 
-        carry, _ = jax.lax.scan(segment, (offset, state, failed_at, block), None, length=count)
+        carry, _ = jax.lax.scan(segment, (offset, state, failed_at, stiffness, block), None, length=count)
         return carry[1:]
 
     def _segment(self, state, offset, length, longest: int, first, increments):
@@ -170,7 +176,7 @@ class Path(AbstractPath):
             max_steps=longest * self.substeps,
             throw=False,
         )
-        return jax.tree.map(lambda leaf: leaf[-1], solution.ys), solution.solver_state[1]
+        return jax.tree.map(lambda leaf: leaf[-1], solution.ys), *solution.solver_state[1:]
 
     def adaptive(self, params: PyTree, controller: dfx.AbstractStepSizeController):
         """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""
@@ -209,7 +215,7 @@ class Path(AbstractPath):
         saves = with_start(self._saved(initial), saves)
         count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
         index = jnp.minimum(jnp.arange(recorded.size + 1), count)
-        return jax.tree.map(lambda leaf: leaf[index], saves), self.dynamics.params(state), failed_at
+        return jax.tree.map(lambda leaf: leaf[index], saves), state, failed_at, no_quotient(state)
 
 
 def _clock_type(state):

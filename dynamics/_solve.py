@@ -11,12 +11,13 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
 from equations._abstract import abstract_value
-from equations._checks import flag, integer, positive
+from equations._checks import flag, positive
 from equations._frozen import warn_frozen
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
 from equations.from_optax import check_model
 
+from ._auto import check_auto, check_substeps, checked_run
 from ._ensemble import (
     check_equation,
     check_key,
@@ -51,7 +52,7 @@ def solve(
     paths: int = 1,
     observe: dict | None = None,
     save_every: int = 1,
-    substeps: int = 1,
+    substeps: int | str = 1,
     dt: float | None = None,
     solver: dfx.AbstractSolver | None = None,
     stepsize_controller: dfx.AbstractStepSizeController | None = None,
@@ -78,7 +79,10 @@ def solve(
     - `observe`: a dict of functions of the parameters, recorded at step 0 and every `save_every` steps, each giving an
         array. A function defined afresh on every call recompiles on every call.
     - `save_every`: a divisor of `steps`.
-    - `substeps`: steps of the solver per training step.
+    - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start
+        and at the end of the run (one path is looked at, one that failed if any did), as is noise that is not small within
+        a step; both stand in `details`. `"auto"` runs again with shorter steps until nothing is found, at most 128, and
+        `details` says with how many; not under a trace, where nothing is looked at.
     - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
         solver, which divides the duration of a stimulus (`substeps` is then 1).
     - `solver`: a Diffrax solver. Default: `Strang()`, of second order for mean and covariance, and `diffrax.Tsit5()` where
@@ -107,7 +111,7 @@ def solve(
     check_model(equation, params)
     warn_frozen(equation, objective, params)
     stream = objective if isinstance(objective, AbstractStream) else None
-    substeps = integer("substeps", substeps, maximum=128)
+    substeps, auto = check_substeps(substeps)
     grid = None if stream is None else stream_grid(equation, stream, dt, substeps)
     length = dt if stream is None else stream.duration
     steps, paths, save_every = check_schedule(check_time(equation, steps, time, length), paths, save_every)
@@ -162,7 +166,14 @@ def solve(
         steps, save_every, substeps, keep_states,
     )  # fmt: skip
     path = Path(*common) if stream is None else StreamPath(*common, stream, grid.delay)
-    (saves, states), state, failed_at = _ensemble(path, guard_traced(dynamic), key, controller, paths if random else 1)
+    if auto:
+        check_auto(path, solver, controller, dynamic)
+
+    def run(path):
+        return _ensemble(path, guard_traced(dynamic), key, controller, paths if random else 1)
+
+    result, substeps, found = checked_run(path, solver, controller, run, dynamic, noise is not None, auto)
+    (saves, states), state, failed_at, _, _ = result
     if not random:
         saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
     details = (
@@ -170,6 +181,7 @@ def solve(
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(stepsize_controller)),
         *how,
+        *found,
     )
     if stream is not None:
         details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
@@ -221,11 +233,15 @@ def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) ->
 @eqx.filter_jit
 def _ensemble(path, params, key, controller, paths):
     if controller is not None:
-        return jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
-    keys = path_keys(key, paths)
-    if paths == 1:  # the axis of a vmap would cost kernels of their own
-        return jax.tree.map(lambda leaf: leaf[None], path(params, keys[0]))
-    return jax.vmap(lambda key: path(params, key))(keys)
+        result = jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
+    elif paths == 1:  # the axis of a vmap would cost kernels of their own
+        result = jax.tree.map(lambda leaf: leaf[None], path(params, path_keys(key, 1)[0]))
+    else:
+        result = jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
+    saves, states, failed_at, stiffness = result
+    # The state of one path, to be looked at: one that failed, if any did.
+    one = jax.tree.map(lambda leaf: leaf[jnp.argmax(failed_at >= 0)], states)
+    return saves, jax.vmap(path.dynamics.params)(states), failed_at, stiffness, one
 
 
 def _step_length(equation, dt) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ._held import differ, held, mean
+from ._quotient import no_quotient, stage_quotient
 from ._terms import add
 
 
@@ -72,9 +73,14 @@ class Strang(dfx.AbstractItoSolver):
 
     def flow_step(self, terms, t0, t1, y0, args):
         """One step of the flow alone, from t0 to t1."""
+        return self.flow_stages(terms, t0, t1, y0, args)[0]
+
+    def flow_stages(self, terms, t0, t1, y0, args):
+        """One step of the flow alone, and what the solver of the flow knows of its stages."""
         flow = terms.terms[0]
         state = self.flow.init(flow, t0, t1, y0, args)
-        return self.flow.step(flow, t0, t1, y0, args, state, made_jump=False)[0]
+        y1, _, stages, _, _ = self.flow.step(flow, t0, t1, y0, args, state, made_jump=False)
+        return y1, stages
 
     def kick_step(self, terms, t, step_start, y0, args):
         """The kick of the step that starts at `step_start`, at time t."""
@@ -99,7 +105,8 @@ class Merged(dfx.AbstractItoSolver):
     It leaves half a flow owing after the last kick. Only its step number `first`, if any, is entered with none owing.
 
     Two half flows that belong to different training steps part where something that is counted changes between them; where
-    that is one factor of all rates (`scales`), the flow of both is that of the mean factor.
+    that is one factor of all rates (`scales`), the flow of both is that of the mean factor. Its state is
+    the largest quotient of the stages of the flow (`_quotient.py`).
     """
 
     strang: Strang
@@ -114,29 +121,37 @@ class Merged(dfx.AbstractItoSolver):
         return 2
 
     def init(self, terms, t0, t1, y0, args):
-        return None
+        return no_quotient(y0)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         start = jnp.rint(t0)
         begin = jnp.where(start == self.first.astype(start.dtype), start, start - 0.5)
         if not self.counts:
-            y = self.strang.flow_step(terms, begin, start + 0.5, y0, args)
+            y, quotient = self._flow(terms, begin, start + 0.5, y0, args)
         else:
             before, terms = held(terms, begin), held(terms, start)
-            y = self._flow(before, terms, begin, start, y0, args)
+            y, quotient = self._across(before, terms, begin, start, y0, args)
+        solver_state = jnp.maximum(solver_state, quotient)
         y = self.strang.kick_step(terms, start + 0.5, start, y, args)
-        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
+        return y, None, dict(y0=y0, y1=y), solver_state, dfx.RESULTS.successful
 
-    def _flow(self, before, after, begin, start, y, args):
+    def _flow(self, terms, t0, t1, y, args):
+        """A step of the flow, and the quotient of its stages."""
+        y, stages = self.strang.flow_stages(terms, t0, t1, y, args)
+        return y, stage_quotient(self.strang.flow, stages)
+
+    def _across(self, before, after, begin, start, y, args):
         """From the middle of a step to that of the next, where these may belong to different training steps."""
-        end, flow = start + 0.5, self.strang.flow_step
+        end = start + 0.5
         if self.scales:
-            return flow(mean(before, after), begin, end, y, args)
+            return self._flow(mean(before, after), begin, end, y, args)
 
         def apart(y):
-            return flow(after, start, end, flow(before, begin, start, y, args), args)
+            y, first = self._flow(before, begin, start, y, args)
+            y, second = self._flow(after, start, end, y, args)
+            return y, jnp.maximum(first, second)
 
-        return jax.lax.cond(differ(before, after), apart, lambda y: flow(after, begin, end, y, args), y)
+        return jax.lax.cond(differ(before, after), apart, lambda y: self._flow(after, begin, end, y, args), y)
 
     def func(self, terms, t0, y0, args):
         return terms.vf(t0, y0, args)

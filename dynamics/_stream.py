@@ -5,6 +5,8 @@ that no stage of any solver sees the next input. What acts with a delay is recor
 piece whole (the method of steps): on the grid the delay is exact, between its points it is interpolated linearly.
 """
 
+from typing import ClassVar
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -18,6 +20,7 @@ from ._ensemble import first_failure, keep, with_start
 from ._grid import windows
 from ._noise import Brownian, Increments
 from ._path import AbstractPath
+from ._quotient import no_quotient
 from ._terms import Clock, EulerTerm, Field
 
 
@@ -49,7 +52,9 @@ class StreamPath(AbstractPath):
     stream: AbstractStream
     delay: int = eqx.field(static=True)
 
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array]:
+    streamed: ClassVar[bool] = True
+
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Array]:
         """A scan over the stimuli between records, and over the records."""
         state = self.dynamics.init(params)
         order_key, noise_key = jax.random.split(key)
@@ -78,7 +83,7 @@ class StreamPath(AbstractPath):
         carry = (inner, state, self.meter.init())
         (inner, recorded, meter), saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
         self.meter.close(meter)
-        return with_start(self._saved(state), saves), self.dynamics.params(recorded), inner[-1]
+        return with_start(self._saved(state), saves), recorded, inner[-1], no_quotient(state)
 
     def _stimulus(self, state, late, held, index, increments):
         """A whole stimulus, piece by piece."""

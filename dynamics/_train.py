@@ -28,6 +28,7 @@ from ._ensemble import (
     record,
     with_start,
 )
+from ._failed import tell_start
 from ._handed_out import check_axis, hand_out
 from ._hooks import check_twin
 from ._noise import Brownian
@@ -87,9 +88,10 @@ def train(
     rates = learning_rates(equation, steps)
     dynamic, static = eqx.partition(params, is_parameter)
     check_twin(equation, dynamic)
+    signal = objective.bind(static)
     (saves, states), final, failed_at = _ensemble(
         equation,
-        objective.bind(static),
+        signal,
         guard_traced(dynamic),
         static,
         key,
@@ -100,6 +102,7 @@ def train(
         paths if random else 1,
         keep_states,
     )
+    tell_start(equation, signal, dynamic, failed_at)
     if not random:
         saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
     hand_out(objective, params, final, states)

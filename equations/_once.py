@@ -77,3 +77,8 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 def _is_machinery(filename: str) -> bool:
     """Whether a frame is of the packages or of the libraries around them, no line of a user's."""
     return filename.startswith((*_PACKAGES, "<@beartype")) or "site-packages" in filename
+
+
+def silent(tree: PyTree = None) -> bool:
+    """Whether checks of values are left out: they are switched off, or an array of `tree` is traced."""
+    return _unchecked or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

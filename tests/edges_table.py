@@ -33,7 +33,7 @@ def cases(tree: ast.Module) -> list[Case]:
     return []
 
 
-def tests(tree: ast.Module) -> set[str]:
+def functions(tree: ast.Module) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 

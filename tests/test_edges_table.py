@@ -2,16 +2,16 @@
 
 from collections import Counter
 
-from edges_table import ROLES, cases, modules, tests
+from edges_table import ROLES, cases, functions, modules
 
 
 def test_every_row_has_its_test_and_every_test_its_row():
     for name, tree in modules().items():
-        rows, functions = cases(tree), tests(tree)
+        rows, names = cases(tree), functions(tree)
         assert rows, f"tests/edges/{name} has no CASES"
         assert {row.role for row in rows} <= set(ROLES)
         named = {row.test.split("[")[0] for row in rows}
-        assert named == functions, f"tests/edges/{name}: {named ^ functions}"
+        assert named == names, f"tests/edges/{name}: {named ^ names}"
 
 
 def test_every_kind_has_two_brothers():

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory, solve, train
+from dynamics._auto import check_substeps
 from dynamics._ensemble import (
     check_concrete,
     check_equation,
@@ -34,6 +35,8 @@ from ._order_runs import RUNAWAY, largest
 from ._plain import plain, versions
 from ._statistics import Estimate, Moment, moments
 from ._table import table
+
+_MOST = 64  # substeps, of which the refinement takes twice as many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +122,7 @@ def compare(
     paths: int = 64,
     observe: dict | None = None,
     save_every: int = 1,
-    substeps: int = 1,
+    substeps: int | str = 1,
     solver: dfx.AbstractSolver | None = None,
     noise: str = "minibatch",
     progress: Callable[[str], None] | None = None,
@@ -150,7 +153,9 @@ def compare(
     choice("noise", noise, ("minibatch", "gaussian"))
     random = draws(equation, noise)
     paths = integer("paths", paths, minimum=2 if random else 1)
-    substeps = integer("substeps", substeps, maximum=64)
+    substeps, auto = check_substeps(substeps, maximum=_MOST)
+    if auto and isinstance(solver, dfx.Euler):
+        raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
     check_schedule(steps, paths, save_every)
     order = _weak_order(equation, params, solver)
     dynamic, static = eqx.partition(params, is_parameter)
@@ -168,7 +173,13 @@ def compare(
         train(equation, objective, params, key=jax.random.fold_in(key, 1), noise=noise, **shared)
     )
     progress("equation")
-    flow = jax.block_until_ready(solve(equation, objective, params, substeps=substeps, **continuous))
+    flow = solve(equation, objective, params, substeps="auto" if auto else substeps, **continuous)
+    if auto:
+        substeps = int(dict(flow.details)["substeps"])
+    if substeps > _MOST:  # there must be twice as many
+        substeps = _MOST
+        flow = solve(equation, objective, params, substeps=substeps, **continuous)
+    jax.block_until_ready(flow)
     progress("refinement")
     refined = jax.block_until_ready(solve(equation, objective, params, substeps=2 * substeps, **continuous))
 

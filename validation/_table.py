@@ -99,6 +99,20 @@ def ensembles(comparison) -> str:
     return f"{count} paths each"
 
 
+def instability(comparison) -> str | None:
+    """What is wrong with the equation's side by the fault of the solver alone; None: nothing that is known."""
+    plain, finer = dict(comparison.flow.details), dict(comparison.refined.details)
+    failed = comparison.failed
+    rescued = failed["equation"] > failed["refined"]
+    if "stability" not in plain and not rescued:
+        return None
+    cured = "stability" not in finer and not failed["refined"]
+    unstable = f"The solver is unstable at substeps={plain['substeps']}"
+    if cured:
+        return f"{unstable}, not the equation: at {finer['substeps']} it is fine; compare at that number."
+    return f"{unstable}, and may be at {finer['substeps']}: more are needed to tell what the equation does."
+
+
 def heading(comparison) -> str:
     """What was compared, and which part of it diverged."""
     equation = comparison.equation
@@ -126,6 +140,8 @@ def warnings(comparison) -> list[str]:
                 f"The {side} side diverges: parameters of up to {largest:.1e} on {fraction:.1%} of its paths, which the "
                 "averages hold."
             )
+    if (unstable := instability(comparison)) is not None:
+        lines.append(unstable)
     return lines
 
 

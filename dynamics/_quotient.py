@@ -1,0 +1,34 @@
+"""How stiff a step was, from the stages of its Runge-Kutta method, without a further evaluation.
+
+As Hairer and Wanner 2010 (Solving ODEs II, IV.2) detect stiffness: with g, g' the last two stages and k, k' the
+increments there, |k' - k|/|g' - g| is dt |lambda| once the stiffest mode is what is left of the difference, as is one
+that the solver lets grow. Elsewhere it is less: a small quotient at every step says that nothing has grown.
+"""
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+
+def no_quotient(state: PyTree) -> Array:
+    return jnp.zeros((), jnp.result_type(*jax.tree.leaves(state)))
+
+
+def stage_quotient(solver: dfx.AbstractSolver, stages: dict) -> Array:
+    """dt |lambda| along the last two stages of a step; 0 for Euler's method, which has one."""
+    zero = no_quotient(stages["y0"])
+    if not isinstance(solver, dfx.AbstractERK) or "k" not in stages:
+        return zero
+    lower = solver.tableau.a_lower
+    before = np.append(lower[-2], 0.0) if len(lower) > 1 else np.zeros(1)
+    weights = np.append(lower[-1] - before, 0.0)
+
+    def squares(k):
+        between = jnp.tensordot(jnp.asarray(weights, k.dtype), k, 1)
+        return jnp.sum(jnp.square(k[-1] - k[-2])), jnp.sum(jnp.square(between))
+
+    pairs = [squares(k) for k in jax.tree.leaves(stages["k"])]
+    change, between = (sum(part.astype(zero.dtype) for part in parts) for parts in zip(*pairs, strict=True))
+    return jnp.sqrt(jnp.where(between > 0, change / jnp.where(between > 0, between, 1), 0))

@@ -1,0 +1,122 @@
+"""Noise that is not small within a step of the solver is told of, and noise that is passes."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+from dynamics import Strang, _health, solve
+from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective
+
+CASES = [
+    ("noise that is not small within a step", "instance", "a saddle with eta s^2 = 8", "test_a_saddle"),
+    ("noise that is not small within a step", "brother", "single examples at eta lambda = 1", "test_batches[strong]"),
+    ("noise that is not small within a step", "brother", "one kick a step", "test_one_kick_is_asked_for"),
+    ("noise that is not small within a step", "brother", "single examples at eta lambda = 1/4", "test_batches[weak]"),
+    ("noise that is not small within a step", "brother", "additive noise of any size", "test_additive_noise_passes"),
+    ("noise that is not small within a step", "brother", "one look at a kick", "test_a_look_at_one_kick_is_caught"),
+]
+
+
+class Saddle(AbstractDynamics):
+    """dX = a X dt + s X dW, whose typical path grows as exp[(a - s^2/2) t]."""
+
+    growth: jax.Array
+    noise_rate: jax.Array
+
+    def drift(self, t, y, signal):
+        return self.growth * y
+
+    def diffusion(self, t, y, signal):
+        return lx.DiagonalLinearOperator(jnp.sqrt(self.noise_rate) * y)
+
+
+def found(equation, objective, params, **settings):
+    """The trajectory and the messages of its warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trajectory = solve(equation, objective, params, **settings)
+    return trajectory, [str(one.message) for one in caught]
+
+
+def exponents(trajectory, time):
+    """The rate of growth of typical paths, and its standard error."""
+    rates = np.log(np.abs(np.asarray(trajectory.final))).ravel() / time
+    return rates.mean(), rates.std() / rates.size**0.5
+
+
+def test_a_saddle(key):
+    saddle = Saddle(jnp.asarray(2.0), jnp.asarray(8.0))
+    arguments = dict(steps=32, save_every=32, dt=0.08, key=key, paths=2000)
+    wrong, messages = found(saddle, None, jnp.ones(1), substeps=4, **arguments)
+    value, error = exponents(wrong, 32 * 0.08)
+    assert value < -2 - 5 * error  # the typical path decays as exp(-2 t)
+    assert len(messages) == 1 and "noise of a solver's step" in messages[0] and "`substeps`" in messages[0], messages
+    assert dict(wrong.details)["strong_noise"] == messages[0]
+    right, messages = found(saddle, None, jnp.ones(1), substeps=32, **arguments)
+    value, error = exponents(right, 32 * 0.08)
+    assert not messages and abs(value + 2) < 4 * error
+    # Weak beside a contraction, the same noise passes.
+    assert not found(Saddle(jnp.asarray(-10.0), jnp.asarray(8.0)), None, jnp.ones(1), substeps=4, **arguments)[1]
+
+
+def regression(seed, size=40):
+    """Scales 1, .7, .4, .2 as where the solver's covariance was measured, and the largest curvature."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((size, 4)) * np.asarray([1, 0.7, 0.4, 0.2])
+    y = x @ rng.standard_normal(4) + 0.5 * rng.standard_normal(size)
+    objective = Objective(lambda w, e: (e[0] @ w - e[1]) ** 2 / 2, (x, y))
+    return objective, np.linalg.eigvalsh(x.T @ x / size)[-1]
+
+
+@pytest.mark.parametrize("step", ["weak", "strong"])
+def test_batches(step, key):
+    share = {"weak": 0.25, "strong": 1.0}[step]
+    for seed in range(3):
+        objective, curvature = regression(seed)
+        for size in (1, 4) if step == "weak" else (1,):
+            equation = SGD(share / curvature, size)
+            _, messages = found(equation, objective, jnp.zeros(4), steps=8, save_every=8, key=key)
+            assert len(messages) == (step == "strong"), (seed, size, messages)
+
+
+def test_one_kick_is_asked_for(key):
+    saddle = Saddle(jnp.asarray(-1.0), jnp.asarray(8.0))
+    _, messages = found(saddle, None, jnp.ones(1), steps=4, save_every=4, dt=0.1, key=key, solver=Strang(kicks=1))
+    assert len(messages) == 1 and "89%" in messages[0]  # sqrt(.8)
+
+
+ADDITIVE = [
+    SGD(0.1, noise_model=Isotropic(100.0)),
+    Langevin(0.1, temperature=1e4),
+    Momentum(0.1, noise_model=Isotropic(9.0)),
+]
+
+
+@pytest.mark.parametrize("equation", ADDITIVE, ids=lambda equation: type(equation).__name__)
+def test_additive_noise_passes(equation, key):
+    objective, _ = regression(0)
+    assert not found(equation, objective, jnp.zeros(4), steps=8, save_every=8, key=key)[1]
+
+
+def test_a_look_at_one_kick_is_caught(monkeypatch, key):
+    """An estimate that asks how large a kick is beside the state is silent here, where the state is large."""
+
+    def beside_the_state(dynamics, signal, t, state, dt):
+        normals = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), dynamics.noise(state, signal, 2))
+        kick = dynamics.kick(t, state, signal, normals, dt)
+        return jnp.linalg.norm(kick) / jnp.linalg.norm(state), state
+
+    class Shifted(Saddle):
+        def diffusion(self, t, y, signal):
+            return lx.DiagonalLinearOperator(jnp.sqrt(self.noise_rate) * (y - 100))
+
+    arguments = dict(steps=4, save_every=4, dt=0.1, key=key)
+    shifted = Shifted(jnp.asarray(-1.0), jnp.asarray(8.0)), None, jnp.asarray([101.0])
+    assert len(found(*shifted, **arguments)[1]) == 1
+    jax.clear_caches()
+    monkeypatch.setattr(_health, "changes", beside_the_state)
+    assert not found(*shifted, **arguments)[1]
