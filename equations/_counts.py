@@ -51,3 +51,13 @@ def schedule_counts(memory: PyTree) -> PyTree[bool]:
     if treedef == jax.tree.structure(0):
         return False
     return jax.tree.unflatten(treedef, [schedule_counts(child) for child in children])
+
+
+def foreign_counts(memory: PyTree, known: bool = False) -> PyTree[bool]:
+    """Which leaves of a memory are whole numbers in a state that is not of Optax: nobody knows what they count."""
+    children, treedef = jax.tree.flatten(memory, is_leaf=lambda node: node is not memory)
+    if treedef == jax.tree.structure(0):
+        return bool(jnp.issubdtype(memory.dtype, jnp.integer)) and not known
+    if not isinstance(memory, dict) and type(memory) not in (tuple, list):
+        known = type(memory).__module__.split(".")[0] == "optax"
+    return jax.tree.unflatten(treedef, [foreign_counts(child, known) for child in children])

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ._affine import is_affine
+from ._affine import is_affine, is_free
 from ._base import AbstractEquation, with_batches_of
-from ._counts import put, schedule_counts
+from ._counts import foreign_counts, put, schedule_counts
 from ._increment import AbstractIncrement, TwinState, at_infinity
 from ._series import moved
 
@@ -251,10 +251,29 @@ class Slaved(AbstractEquation):
                     "for an algorithm whose steps end, as with a schedule that decays to zero, but 'slaved' was given: "
                     "counts stand at infinity there."
                 )
+        if running and self._reads(foreign_counts(memory), arrays):
+            return (
+                "for an algorithm whose steps depend on a count of its own, but 'slaved' was given: schedules are known by "
+                "the states of optax.scale_by_schedule and optax.inject_hyperparams."
+            )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient, None), averages):
             return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'slaved' was given."
         return None
+
+    def _reads(self, marked: PyTree[bool], params: PyTree) -> bool:
+        """Whether the step of the parameters depends on the leaves of the memory that are marked."""
+        if not any(jax.tree.leaves(marked)):
+            return False
+        state = jax.eval_shape(self.source.init, params)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
+        counts, rest = eqx.partition(zeros.memory, marked)
+
+        def step(counts):
+            memory = eqx.combine(counts, rest)
+            return self.source.velocity(jnp.zeros(()), TwinState(zeros.params, memory), zeros.params).params
+
+        return not is_free(step, counts)
 
 
 def forgets_at_a_fixed_rate(leading: AbstractIncrement, params: PyTree) -> bool:

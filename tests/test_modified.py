@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
@@ -591,8 +592,22 @@ class Noisy(Drift):
         return lx.DiagonalLinearOperator(jnp.ones(2))
 
 
-def ending(learning_rate):
-    return optax.sgd(optax.cosine_decay_schedule(learning_rate, 100), momentum=0.5)
+class Counted(NamedTuple):
+    count: jax.Array
+
+
+def counting(end):
+    """Momentum with a schedule that counts in a state of its own, which Optax does not know."""
+
+    def update(gradient, state, params=None):
+        factor = optax.cosine_decay_schedule(1.0, 100, end)(state.count)
+        return jax.tree.map(lambda g: factor * g, gradient), Counted(state.count + 1)
+
+    own = optax.GradientTransformation(lambda params: Counted(jnp.zeros((), jnp.int32)), update)
+    return lambda learning_rate: optax.chain(optax.sgd(learning_rate, momentum=0.5), own)
+
+
+ending, staying = counting(0.0), counting(0.2)
 
 
 def test_a_drift_of_ones_own():
@@ -674,6 +689,7 @@ def test_bad_input(call, words, unchecked):
         (modified(from_optax(optax.amsgrad, 0.1), memory="slaved"), ["`memory`", "linearly"]),
         (modified(SGD(0.1, 3, "shuffled")), ["`batch_size`", "divide", "20", "3"]),
         (modified(from_optax(ending, 0.1), memory="slaved"), ["`memory`", "decays to zero"]),
+        (modified(from_optax(staying, 0.1), memory="slaved"), ["`memory`", "a count of its own"]),
         (modified(Momentum(0.1, 4, "shuffled")), ["`sampling`", "memory"]),
         (modified(Momentum(0.1, 4, "shuffled"), memory="slaved"), ["`memory`", "'shuffled'"]),
     ],

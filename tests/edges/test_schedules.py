@@ -99,6 +99,7 @@ def test_compare_finds_the_model_error():
     assert abs(corrected_rate - twin) < 0.1 * abs(model - twin)
 
 
+@pytest.mark.slow
 def test_noisy_paths_decay_by_the_sum_of_the_rates():
     """The mean of paths on (w - e)^2/2 is exp(-sum of rates), within four standard errors; that of the mutant is not."""
     wanted, paths = np.exp(-rates_of(PIECEWISE).sum()), 4000

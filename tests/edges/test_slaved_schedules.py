@@ -61,11 +61,11 @@ def test_slaved(kind):
     np.testing.assert_allclose(run.times, twin.times, rtol=1e-12)
     assert 1.2 < run.times[-1] < 1.21  # and 2 if it were constant
     assert abs(last / ran - 1) < 0.03
-    slaved = series.equation
-    fields = {name: getattr(slaved, name) for name in slaved.__dataclass_fields__}
-    mutant = eqx.tree_at(lambda e: e.equation, series, AtItsEnd(**fields))
-    with pytest.raises(AssertionError):
-        assert abs(final(mutant, steps=LONG)[0] / ran - 1) < 0.03
+    if kind == "scheduled":
+        slaved = series.equation
+        fields = {name: getattr(slaved, name) for name in slaved.__dataclass_fields__}
+        mutant = eqx.tree_at(lambda e: e.equation, series, AtItsEnd(**fields))
+        assert abs(final(mutant, steps=LONG)[0] / ran - 1) > 0.3
 
 
 def test_a_slaved_schedule_has_order_two():
