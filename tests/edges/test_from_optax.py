@@ -226,7 +226,7 @@ def test_the_table_is_complete():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Specifying a key")
+@pytest.mark.filterwarnings("ignore:Specifying a key", "ignore::DeprecationWarning")
 @pytest.mark.parametrize(("module", "name", "words"), ROWS, ids=[row[1] for row in ROWS])
 def test_every_optimizer(module, name, words):
     try:
