@@ -86,7 +86,7 @@ def _weights(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[np.nda
     return fit(high)[0], high
 
 
-def slope(x: np.ndarray, errors: Estimate, freedom: np.ndarray | float = np.inf) -> tuple[float, float]:
+def slope(x: np.ndarray, errors: Estimate, freedom=np.inf) -> tuple[float, float]:
     """The slope d log error / d x and the half-width of a 95 % interval for the order, its limit as x falls.
 
     `x` is the logarithm of the step, decreasing. Three things make up the interval:
@@ -116,7 +116,7 @@ def sweep(
     solver_errors: Estimate,
     hidden: np.ndarray,
     claim: float,
-    freedom: np.ndarray | float = np.inf,
+    freedom=np.inf,
     change: float = np.nan,
 ) -> Sweep:
     """Fits and judges.

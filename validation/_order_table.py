@@ -79,6 +79,6 @@ def table(report) -> str:
         "Slopes of |error| over the step in natural time; ± in an error: its Monte Carlo standard error; 95 %: half-width",
         "of an interval for the order, of Monte Carlo error, scatter and curvature; -: hidden by Monte Carlo, solver or",
         "rounding error. solver: solver error at the smallest learning rate, which is taken out of the errors.",
-        "resolved: the smallest error that counts, over the change in the run. Smaller ones that do not fall with the",
-        "step, such as a velocity that is wrong by so small a fraction, are not seen.",
+        "resolved: the smallest error that counts, over the change in the run. Smaller ones that stay as the step falls,",
+        "such as a velocity that is wrong by so small a fraction, are not seen.",
     ])  # fmt: skip

@@ -95,5 +95,5 @@ def plot_difference(comparison, observable: str, statistic: str = "mean", compon
     solver, solver_error = moment.solver_error.value[at], moment.solver_error.error[at]
     ax.plot(steps, solver, color=SOLVER, lw=1, ls="--", label="solver error")
     ax.fill_between(steps, solver - solver_error, solver + solver_error, color=SOLVER, alpha=0.2, lw=0)
-    title = f"{statistic} of {_label(observable, component)}: equation − discrete"
-    return _finish(ax, title, "difference")
+    title = f"{statistic} of {_label(observable, component)}: model error"
+    return _finish(ax, title, "equation − discrete")

@@ -21,7 +21,7 @@ def _figures(comparison: Comparison) -> list[dict]:
     for name, statistics in comparison.moments.items():
         if statistics["mean"].equation.value.ndim > 1:
             continue  # an array observable is in the files, with every component
-        figure = Figure(figsize=(12, 3.8), layout="constrained")
+        figure = Figure(figsize=(12, 4.2), layout="constrained")
         fan, mean, variance = figure.subplots(1, 3)
         for ax in (mean, variance):
             ax.ticklabel_format(axis="y", scilimits=(-2, 3))

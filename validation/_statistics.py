@@ -42,7 +42,8 @@ def _mean(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
     if count < least:
         error = np.full(per_path.shape[1:], np.nan if random else 0.0)
     else:
-        error = per_path.std(axis=0, ddof=1) / count**0.5
+        # About the first path: of equal values the spread is zero, not that of rounding.
+        error = (per_path - per_path[0]).std(axis=0, ddof=1) / count**0.5
     return Estimate(per_path.mean(axis=0), error)
 
 
