@@ -1,5 +1,6 @@
 """What a run returns."""
 
+import dataclasses
 import importlib.metadata
 import math
 
@@ -126,11 +127,14 @@ def words(noise: AbstractGradientNoise) -> str:
 
 
 def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
-    """The scalar fields of an equation and of what it wraps, as plain numbers and strings."""
+    """The scalar fields of an equation and of what it wraps, as plain numbers and strings; fields with `internal` in their
+    metadata, which no user gives, only where they are not at their default."""
     inner = getattr(equation, "equation", None)
     fields = hyperparameters(inner) if isinstance(inner, AbstractDynamics) else {}
-    for name in type(equation).__dataclass_fields__:
-        value = getattr(equation, name)
+    for field in dataclasses.fields(equation):
+        name, value = field.name, getattr(equation, field.name)
+        if field.metadata.get("internal") and not isinstance(value, jax.core.Tracer) and value == field.default:
+            continue
         if isinstance(value, AbstractGradientNoise):
             fields[name] = words(value)
         elif value is None:

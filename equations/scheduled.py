@@ -46,7 +46,7 @@ class Scheduled(AbstractWrapped):
     """
 
     schedule: Callable = eqx.field(kw_only=True, static=True, converter=_schedule)
-    stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"))
+    stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"), metadata={"internal": True})
 
     def factor(self, step: Array) -> Array:
         """s at a training step, a real number; at a whole one, Optax's count, what the schedule gives there."""

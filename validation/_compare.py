@@ -25,8 +25,9 @@ from equations._checks import choice, integer
 from equations._signal import is_parameter
 
 from ._observables import observables
+from ._order_runs import RUNAWAY, largest
 from ._plain import plain, versions
-from ._statistics import Moment, moments
+from ._statistics import Estimate, Moment, moments
 from ._table import table
 
 
@@ -41,6 +42,7 @@ class Comparison:
     - `run`: the discrete algorithm's.
     - `moments`: `moments[observable]["mean" | "variance"]` is a `Moment`, an estimate with its standard error for every
         saved step: of both sides, of their difference, of the solver error and of the model error.
+    - `scale`: the largest of the first parameters, at least 1.
     """
 
     equation: AbstractEquation
@@ -48,6 +50,7 @@ class Comparison:
     refined: Trajectory
     run: Trajectory
     moments: dict[str, dict[str, Moment]]
+    scale: float = 1.0
 
     @property
     def steps(self) -> np.ndarray:
@@ -65,6 +68,13 @@ class Comparison:
         sides = {"equation": self.flow, "refined": self.refined, "discrete": self.run}
         return {side: float(np.mean(~np.asarray(trajectory.ok))) for side, trajectory in sides.items()}
 
+    @property
+    def runaway(self) -> dict[str, tuple[float, float]]:
+        """The fraction of paths that did not fail but end beyond 1e8 times `scale`, and how far, for each side: these
+        diverge, though no number has overflowed yet, and stay in the averages."""
+        sides = {"equation": self.flow, "refined": self.refined, "discrete": self.run}
+        return {side: _runaway(trajectory, self.scale) for side, trajectory in sides.items()}
+
     def __str__(self):
         return table(self)
 
@@ -76,13 +86,18 @@ class Comparison:
             "paths": {"equation": int(self.flow.ok.size), "discrete": int(self.run.ok.size)},
             "details": {"equation": dict(self.flow.details), "discrete": dict(self.run.details)},
             "failed_fraction": self.failed,
+            "runaway_fraction": {side: fraction for side, (fraction, _) in self.runaway.items()},
             "steps": self.steps.tolist(),
             "times": self.times.tolist(),
             "observables": {
                 name: {
-                    statistic: {part: plain(estimate) for part, estimate in moment._asdict().items()}
+                    statistic: {part: plain(e) for part, e in moment._asdict().items() if isinstance(e, Estimate)}
                     for statistic, moment in statistics.items()
                 }
+                for name, statistics in self.moments.items()
+            },
+            "degrees_of_freedom": {
+                name: {statistic: plain(moment.freedom) for statistic, moment in statistics.items()}
                 for name, statistics in self.moments.items()
             },
             "versions": versions(),
@@ -158,7 +173,19 @@ def compare(
         )
         for name in observe
     }
-    return Comparison(equation, flow, refined, run, kept)
+    return Comparison(equation, flow, refined, run, kept, max(1.0, float(largest(dynamic))))
+
+
+def _runaway(trajectory: Trajectory, scale: float) -> tuple[float, float]:
+    """The fraction of paths that are good and beyond `RUNAWAY` times the scale, and the largest parameter of these."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(trajectory.final, is_parameter))]
+    ok = np.asarray(trajectory.ok)
+    sizes = np.zeros(ok.size)
+    for leaf in leaves:
+        if leaf.size:
+            sizes = np.maximum(sizes, np.max(np.abs(leaf.reshape(ok.size, -1)), axis=1))
+    far = ok & (sizes > RUNAWAY * scale)
+    return float(np.mean(far)), float(np.max(sizes[far], initial=0.0))
 
 
 def _ensemble(trajectory: Trajectory, name: str, ok: np.ndarray, random: bool) -> np.ndarray:

@@ -66,6 +66,8 @@ class Irreversibility:
                 f"{self.standard_errors[name]:.1e}", f"{self.distances[name]:.2e}" if vector else "",
                 f"{self.curl[name]:.2e}" if name in self.curl else "",
             ))  # fmt: skip
+        if not self.curl:
+            rows = [row[:-1] for row in rows]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         number = f"all {self.batches} batches" if self.enumerated else f"{self.batches} batches drawn"
@@ -73,9 +75,8 @@ class Irreversibility:
             number = "full batch"
         rate = hyperparameters(self.equation).get("learning_rate")
         heading = f"{type(self.equation).__name__}, learning rate {rate:g}, {number}: phi = {self.phi:.5e}"
-        notes = [
-            "distance of force: |F + grad phi|/|grad phi|; curl: 0 if there is a potential, 1 for a pure rotation."
-        ]
+        curl = "; curl: 0 if there is a potential, 1 for a pure rotation" if self.curl else ""
+        notes = [f"distance of force: |F + grad phi|/|grad phi|{curl}."]
         if self.curl:
             notes.append(f"Curl of the velocity: {self.curl['velocity']:.2e}.")
             if not all(map(math.isfinite, self.curl.values())):

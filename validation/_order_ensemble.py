@@ -17,7 +17,7 @@ from dynamics._terms import Clock, EulerTerm, Field, KickTerm
 from equations import AbstractEquation
 from equations._series import moved
 
-from ._order_runs import closed, handover
+from ._order_runs import closed, handover, largest
 
 
 class _Numerics(eqx.Module):
@@ -90,7 +90,9 @@ def numerics(equation, signal, solver, substeps) -> list["_Numerics"]:
 
 
 @eqx.filter_jit
-def ensemble(equation, increment, signal, params, static, observe, steps, skip, key, groups, noise, solver, substeps):
+def ensemble(
+    equation, increment, signal, params, static, observe, steps, skip, key, groups, noise, solver, substeps, farthest
+):  # fmt: skip
     """Records of the equation at `substeps` and twice as many steps of the solver per training step, and of the algorithm,
     after `skip + steps` training steps, the first `skip` of which are the algorithm's on both sides.
 
@@ -98,7 +100,7 @@ def ensemble(equation, increment, signal, params, static, observe, steps, skip, 
     and those of the coarser solution sums of those of the finer one. The paths of a group differ in signs (`patterns`).
 
     **Returns:** three dicts of arrays `(groups, group, ...)`, the last parameters of the algorithm on the first path, and
-    `(groups, group)`, whether all three stayed finite.
+    `(groups, group)`, whether all three stayed finite and within `farthest`.
     """
     if isinstance(solver, Strang):
         solver = eqx.tree_at(lambda s: s.flow, solver, closed(solver.flow))
@@ -172,7 +174,7 @@ def ensemble(equation, increment, signal, params, static, observe, steps, skip, 
             begin = jax.tree.map(lambda new, old: jnp.where(skip > 0, new, old), over(run), origin)
         states, run, _ = jax.lax.fori_loop(skip, skip + steps, step, ([begin, begin], run, carried))
         finals = [*(equation.params(state) for state in states), increment.params(run)]
-        good = jnp.all(jnp.stack([is_good(final) for final in finals]))
+        good = jnp.all(jnp.stack([is_good(final) for final in finals])) & (largest(finals) <= farthest)
         return [record(observe, final, static) for final in finals], finals[2], good
 
     signs = jnp.asarray(patterns(finest))

@@ -63,7 +63,9 @@ def _statistics(observable: Polynomial, second: np.ndarray, length: float) -> di
 def by_moments(sides: Sides, closed: Closed) -> Outcome:
     """First and second moments of both sides, exactly."""
     observables, systems = closed
-    errors, finals = [], []
+    errors, finals, failed = [], [], []
+    first = np.append(np.asarray(ravel_pytree(sides.dynamic)[0], float), 1.0)
+    first = np.outer(first, first)
     for place, (equation, (map_, flow)) in enumerate(zip(sides.family, systems, strict=True)):
         increment, eta = sides.increment(place), float(equation.learning_rate)
         states = increment.init(sides.dynamic), equation.init(sides.dynamic)
@@ -83,18 +85,25 @@ def by_moments(sides: Sides, closed: Closed) -> Outcome:
         ]
         at = {}
         for name, observable in observables.items():
-            run, solved = (_statistics(observable, second, sides.spreads[place]) for second in seconds)
+            run, solved, before = (
+                _statistics(observable, second, sides.spreads[place]) for second in (*seconds, first)
+            )
             sizes = {measure: float(np.linalg.norm(value)) for measure, value in run.items()}
             if "variance/eta" in run:  # a difference of second moments
                 sizes["variance/eta"] = sizes["second moment"] / sides.spreads[place]
             at[name] = {
                 measure: Error(
-                    (float(np.linalg.norm(solved[measure] - run[measure])), 0.0), (0.0, 0.0), sides.floor() * size
+                    (float(np.linalg.norm(solved[measure] - run[measure])), 0.0),
+                    (0.0, 0.0),
+                    sides.floor() * size,
+                    float(np.linalg.norm(run[measure] - before[measure])),
                 )
                 for measure, size in sizes.items()
             }
         errors.append(at)
+        size = np.sqrt(max(np.max(np.abs(np.diagonal(second)[:-1]), initial=0.0) for second in seconds))
+        failed.append(not size <= sides.farthest())
         _, unravel = ravel_pytree(sides.dynamic)
         base = ravel_pytree(sides.dynamic)[0]
         finals.append(unravel(jnp.asarray(seconds[0][:-1, -1], base.dtype)))
-    return gather(sides, errors, finals, np.zeros(len(errors)))
+    return gather(sides, errors, finals, failed)

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ._statistics import Estimate
+from ._student import quantile, welch
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_NORMAL = 1.96
+_NORMAL = 1.959964  # of which a normal number has 95 % on both sides
 
 MARGIN = 0.15  # by which a slope may stay below the claim
 WIDEST = 0.25  # half-width beyond which an interval says nothing about an order
@@ -25,6 +24,8 @@ class Sweep(NamedTuple):
     - `local_slopes`: between neighbours, shape `(rates - 1,)`, with standard errors; NaN where one is not usable.
     - `claim`: the order that the equation claims.
     - `verdict`: "holds", "fails" or "cannot tell".
+    - `resolved`: the smallest error that counts, over the change of the statistic in the run. An error of the equation that
+        does not fall with the learning rate (a velocity wrong by a factor, say) is seen only if it is about as large.
     """
 
     errors: Estimate
@@ -35,6 +36,7 @@ class Sweep(NamedTuple):
     local_slopes: Estimate
     claim: float
     verdict: str
+    resolved: float = np.nan
 
 
 def norm(per_path: np.ndarray) -> tuple[float, float]:
@@ -83,18 +85,12 @@ def _weights(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[np.nda
     return fit(high)[0], high
 
 
-def _quantile(freedom: float) -> float:
-    """Of Student's t, for any number of degrees of freedom from 1 on; interpolated in its inverse."""
-    inverse = np.append(1 / np.arange(1, len(_STUDENT) + 1), 0.0)
-    return float(np.interp(1 / freedom, inverse[::-1], np.append(_STUDENT, _NORMAL)[::-1]))
-
-
-def slope(x: np.ndarray, errors: Estimate) -> tuple[float, float]:
+def slope(x: np.ndarray, errors: Estimate, freedom=np.inf) -> tuple[float, float]:
     """The slope d log error / d x and the half-width of a 95 % interval for the order, its limit as x falls.
 
     `x` is the logarithm of the step, decreasing. Three things make up the interval:
 
-    - Monte Carlo error, which is known;
+    - Monte Carlo error, with the degrees of freedom `freedom` at each step;
     - scatter about the line, with as many degrees of freedom as the fit has residuals; those of the sum of both are by
         Satterthwaite 1946, Biometrics Bulletin 2, 110;
     - curvature: the slope without the largest step is off the limit by less, by the ratio of neighbouring steps if the
@@ -103,16 +99,25 @@ def slope(x: np.ndarray, errors: Estimate) -> tuple[float, float]:
     logs, variance = np.log(errors.value), (errors.error / errors.value) ** 2
     coefficients, tau2 = _weights(x, logs, variance)
     known, scatter = np.sum(coefficients**2 * variance), tau2 * np.sum(coefficients**2)
-    quantile = _NORMAL if scatter == 0 else _quantile((len(x) - 2) * (1 + known / scatter) ** 2)
+    parts = zip(np.abs(coefficients) * np.sqrt(variance), np.broadcast_to(freedom, len(x)), strict=True)
+    student = float(quantile(_NORMAL, welch(*parts, (np.sqrt(scatter), len(x) - 2))))
     weight = 1 / (variance[1:] + tau2)
     centred = weight * (x[1:] - np.sum(weight * x[1:]) / np.sum(weight))
     change = coefficients - np.append(0.0, centred / np.sum(centred * x[1:]))
     bend = max((change @ logs) ** 2 - np.sum(change**2 * variance), 0.0)
     distance = 1 / (1 - np.exp(np.mean(np.diff(x))))
-    return float(coefficients @ logs), float(np.sqrt(quantile**2 * (known + scatter) + distance**2 * bend))
+    return float(coefficients @ logs), float(np.sqrt(student**2 * (known + scatter) + distance**2 * bend))
 
 
-def sweep(steps: np.ndarray, errors: Estimate, solver_errors: Estimate, hidden: np.ndarray, claim: float) -> Sweep:
+def sweep(
+    steps: np.ndarray,
+    errors: Estimate,
+    solver_errors: Estimate,
+    hidden: np.ndarray,
+    claim: float,
+    freedom=np.inf,
+    change: float = np.nan,
+) -> Sweep:
     """Fits and judges.
 
     **Arguments:**
@@ -121,10 +126,13 @@ def sweep(steps: np.ndarray, errors: Estimate, solver_errors: Estimate, hidden: 
     - `errors`, `solver_errors`: as in `Sweep`.
     - `hidden`: `(rates,)`, how large an error of rounding or of the solver may remain in `errors`.
     - `claim`: the order claimed.
+    - `freedom`: `(rates,)`, the degrees of freedom of the standard errors in `errors`: groups of paths less one.
+    - `change`: of the statistic over the run at the smallest step, by the algorithm.
     """
-    x = np.log(steps)
+    x, freedom = np.log(steps), np.broadcast_to(freedom, len(steps))
+    clear = quantile(CLEAR, freedom)
     with np.errstate(divide="ignore", invalid="ignore"):
-        usable = np.isfinite(errors.value) & (errors.value > CLEAR * errors.error) & (errors.value > CLEAR * hidden)
+        usable = np.isfinite(errors.value) & (errors.value > clear * errors.error) & (errors.value > CLEAR * hidden)
         logs, deviations = np.log(errors.value), errors.error / errors.value
     pair = usable[1:] & usable[:-1]
     with np.errstate(invalid="ignore"):
@@ -132,18 +140,22 @@ def sweep(steps: np.ndarray, errors: Estimate, solver_errors: Estimate, hidden: 
             np.where(pair, np.diff(logs) / np.diff(x), np.nan),
             np.where(pair, np.hypot(deviations[1:], deviations[:-1]) / np.abs(np.diff(x)), np.nan),
         )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        resolved = float(np.min(errors.value[usable], initial=np.inf) / change) if usable.any() else np.nan
     if usable.sum() < 3:
-        return Sweep(errors, solver_errors, usable, np.nan, np.nan, local, claim, "cannot tell")
-    value, half = slope(x[usable], Estimate(errors.value[usable], errors.error[usable]))
+        return Sweep(errors, solver_errors, usable, np.nan, np.nan, local, claim, "cannot tell", resolved)
+    value, half = slope(x[usable], Estimate(errors.value[usable], errors.error[usable]), freedom[usable])
     last = np.flatnonzero(usable)[-3:]
     final = np.diff(logs[last]) / np.diff(x[last])
     final_error = np.hypot(*deviations[last[1:]]) / abs(x[last[2]] - x[last[1]])
-    verdict = _verdict(value, half, final, final_error, claim - MARGIN)
-    return Sweep(errors, solver_errors, usable, value, half, local, claim, verdict)
+    wide = float(quantile(_NORMAL, welch(*zip(deviations[last[1:]], freedom[last[1:]], strict=True)))) * final_error
+    verdict = _verdict(value, half, final, final_error, wide, claim - MARGIN)
+    return Sweep(errors, solver_errors, usable, value, half, local, claim, verdict, resolved)
 
 
-def _verdict(value: float, half: float, final: np.ndarray, final_error: float, least: float) -> str:
-    """From the slope and its half-width, and the two slopes between the last three learning rates, the last one's error.
+def _verdict(value: float, half: float, final: np.ndarray, final_error: float, wide: float, least: float) -> str:
+    """From the slope and its half-width, and the two slopes between the last three learning rates, the last one's standard
+    error and the half-width of its 95 % interval.
 
     A slope that has yet to rise to the claim as the learning rate falls is no failure, one that stays below it or falls
     away from it is: what the last slope would become, were it to rise once more as it did, must reach the claim, unless
@@ -155,6 +167,6 @@ def _verdict(value: float, half: float, final: np.ndarray, final_error: float, l
     if final[1] > final[0] and final[1] > least + MARGIN - 0.5:
         # Nearer to the claim than to the order below, and rising: it may rise faster yet.
         return "holds" if value >= least else "cannot tell"
-    if reach + _NORMAL * final_error < least or (value + half < least and reach + final_error < least):
+    if reach + wide < least or (value + half < least and reach + final_error < least):
         return "fails"
     return "holds" if value >= least else "cannot tell"

@@ -30,9 +30,11 @@ class Orders:
     - `sweeps`: `sweeps[observable][measure]` is a `Sweep`. The measures are `"mean"` and, for equations with noise,
         `"second moment"` and `"variance/eta"`, the variance over the natural time of a step (in a heat bath over 1).
     - `remainder`: what the equation itself says it leaves out, a string; empty if it says nothing.
+    - `fixed`: of an equation with a memory and without a `rescaled` of its own, the hyperparameters that stayed
+        the same while the learning rate fell.
 
-    `slope`, `slope_error`, `local_slopes`, `errors`, `solver_errors`, `claim` and `verdict` are the fields of the sweeps,
-    as `slope[observable][measure]`.
+    `slope`, `slope_error`, `local_slopes`, `errors`, `solver_errors`, `claim`, `verdict` and `resolved` are the fields of
+    the sweeps, as `slope[observable][measure]`.
     """
 
     equation: AbstractEquation
@@ -46,6 +48,7 @@ class Orders:
     failed: np.ndarray
     sweeps: dict[str, dict[str, Sweep]]
     remainder: str
+    fixed: tuple[str, ...] = ()
 
     def _all(self, field: str) -> dict[str, dict[str, Any]]:
         return {
@@ -60,6 +63,7 @@ class Orders:
     solver_errors = property(lambda self: self._all("solver_errors"))
     claim = property(lambda self: self._all("claim"))
     verdict = property(lambda self: self._all("verdict"))
+    resolved = property(lambda self: self._all("resolved"))
 
     @property
     def name(self) -> str:
@@ -88,6 +92,7 @@ class Orders:
             "time": self.time,
             "transient": self.transient,
             "remainder": self.remainder,
+            "fixed": list(self.fixed),
             **{
                 field: getattr(self, field).tolist() if field == "steps" else plain(getattr(self, field))
                 for field in ("learning_rates", "steps", "step_lengths", "sharpness", "failed")

@@ -12,6 +12,14 @@ from dynamics._ensemble import record
 from equations import AbstractEquation
 from equations._series import moved
 
+RUNAWAY = 1e8  # times the first parameters, or 1: beyond it a path has diverged, whatever overflows
+
+
+def largest(params: PyTree) -> Array:
+    """The largest size of any parameter, a scalar."""
+    leaves = [jnp.max(jnp.abs(leaf)).astype(float) for leaf in jax.tree.leaves(params) if leaf.size]
+    return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros(())
+
 
 def same_form(a: PyTree, b: PyTree) -> bool:
     """Whether two states have the same structure and shapes."""
@@ -43,7 +51,8 @@ def deterministic(equation, increment, signal, params, static, observe, steps, s
     """Observables of the equation at `substeps` steps of the solver per training step and at twice as many, and of the
     algorithm, after `skip + steps` training steps, the first `skip` of which are the algorithm's on both sides.
 
-    **Returns:** the three records, the parameters of the algorithm at the end, and whether any state was not finite.
+    **Returns:** the three records, the parameters of the algorithm at the end, whether all states were finite, and the
+    largest size of a parameter at the end of all three.
     """
     eta = equation.learning_rate
 
@@ -80,7 +89,7 @@ def deterministic(equation, increment, signal, params, static, observe, steps, s
     solved = [jax.tree.map(lambda leaf, place=place: leaf[place], both) for place in (0, 1)]
     finals = [*(equation.params(state) for state in solved), increment.params(end)]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((solved, end))]))
-    return [record(observe, final, static) for final in finals], finals[2], finite
+    return [record(observe, final, static) for final in finals], finals[2], finite, largest(finals)
 
 
 @eqx.filter_jit

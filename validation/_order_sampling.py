@@ -32,6 +32,11 @@ def solver_of(
     return solver or Strang(), order
 
 
+def _before(measure: str, start: np.ndarray) -> np.ndarray:
+    """A measure at the start, where all paths are at one point."""
+    return {"mean": start, "second moment": start**2}.get(measure, 0.0 * start)
+
+
 def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:
     """Ensembles of both sides, the equation refined once; the paths of a group count as one."""
     first = sides.family[0]
@@ -41,12 +46,12 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     groups = max(2, -(-paths // size))
     remains = 4.0**-order  # of the solver error, by rule of thumb, after extrapolation
     ratio = 2**order / (2**order - 1)
-    errors, finals, failed = [], [], []
+    errors, finals, failed, first = [], [], [], sides.first()
     for place, equation in enumerate(sides.family):
         records, final, good = ensemble(
             equation, sides.increment(place), sides.signal, sides.dynamic, sides.static, sides.observe,
             jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups,
-            noise, solver, substeps,
+            noise, solver, substeps, jnp.asarray(sides.farthest()),
         )  # fmt: skip
         ok = np.asarray(good).all(axis=1)
         at = {}
@@ -57,7 +62,7 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
             for measure, function in _PER_PATH.items():
                 length = sides.spreads[place] if measure == "variance/eta" else 1.0
                 if ok.sum() < 2:
-                    at[name][measure] = Error((np.nan, np.nan), (np.nan, np.nan), np.nan)
+                    at[name][measure] = Error((np.nan, np.nan), (np.nan, np.nan), np.nan, np.nan)
                     continue
                 coarse, fine, run = (
                     function(value).reshape(-1, size, value.shape[1]).mean(axis=1) / length for value in values
@@ -71,6 +76,8 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
                     norm(coarse - excess - run),
                     solved,
                     remains * solved[0] + sides.floor() * float(np.linalg.norm(scale)),
+                    float(np.linalg.norm(run.mean(axis=0) - _before(measure, first[name]))),
+                    len(run) - 1,
                 )
         errors.append(at)
         finals.append(final)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from dynamics._ensemble import record
 from equations import AbstractEquation, AbstractSignal
 from equations._increment import Increment
 
 from ._order_fit import Sweep, sweep
-from ._order_runs import deterministic, handover
+from ._order_runs import RUNAWAY, deterministic, handover, largest
 from ._statistics import Estimate
 
 MEASURES = ("mean", "second moment", "variance/eta")
@@ -51,6 +52,15 @@ class Sides:
                 "modified(equation, order=1) has that state."
             )
 
+    def first(self) -> dict[str, np.ndarray]:
+        """The observables at the start, as vectors."""
+        values = record(self.observe, self.dynamic, self.static)
+        return {name: np.asarray(value, float).ravel() for name, value in values.items()}
+
+    def farthest(self) -> float:
+        """The size beyond which parameters have diverged, whatever overflows."""
+        return RUNAWAY * max(1.0, float(largest(self.dynamic)))
+
     def floor(self) -> float:
         """The relative error of rounding that a statistic may have; errors three times as large count."""
         return 150 * float(jnp.finfo(jnp.result_type(*jax.tree.leaves(self.dynamic))).eps)
@@ -65,11 +75,14 @@ class Outcome(NamedTuple):
 
 
 class Error(NamedTuple):
-    """Of one statistic at one learning rate: its error's norm, that of the solver error, and what may hide it."""
+    """Of one statistic at one learning rate: its error's norm, that of the solver error, and what may hide it; how much the
+    algorithm changes it over the run, and the degrees of freedom of the standard errors."""
 
     norm: tuple[float, float]
     solver: tuple[float, float]
     hidden: float
+    change: float
+    freedom: float = np.inf
 
 
 def discrete_side(equation: AbstractEquation) -> AbstractEquation:
@@ -89,27 +102,30 @@ def gather(sides: Sides, errors: list[dict[str, dict[str, Error]]], finals, fail
                 Estimate(*np.array([getattr(error, part) for error in column]).T) for part in ("norm", "solver")
             )
             hidden = np.array([error.hidden for error in column])
-            sweeps[name][measure] = sweep(sides.lengths, value, solver, hidden, sides.family[0].claim(measure))
+            freedom = np.array([error.freedom for error in column])
+            sweeps[name][measure] = sweep(
+                sides.lengths, value, solver, hidden, sides.family[0].claim(measure), freedom, column[-1].change
+            )
     return Outcome(sweeps, finals, np.asarray(failed, float))
 
 
 def without_noise(sides: Sides, solver: dfx.AbstractERK, substeps: int) -> Outcome:
     """The equation with fixed steps, refined once."""
     ratio = 2 ** solver.order(None) - 1
-    errors, finals, failed = [], [], []
+    errors, finals, failed, first = [], [], [], sides.first()
     for place, equation in enumerate(sides.family):
-        (coarse, fine, run), final, finite = deterministic(
+        (coarse, fine, run), final, finite, size = deterministic(
             equation, sides.increment(place), sides.signal, sides.dynamic, sides.static, sides.observe,
             jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), solver, jnp.asarray(substeps),
         )  # fmt: skip
         at = {}
         for name in sides.observe:
             a, b, c = (np.asarray(side[name], float).ravel() for side in (coarse, fine, run))
-            solved, size = float(np.linalg.norm(a - b)) / ratio, float(np.linalg.norm(c))
-            at[name] = {
-                "mean": Error((float(np.linalg.norm(b - c)), 0.0), (solved, 0.0), solved + sides.floor() * size)
-            }
+            solved, length = float(np.linalg.norm(a - b)) / ratio, float(np.linalg.norm(c))
+            hidden = solved + sides.floor() * length
+            change = float(np.linalg.norm(c - first[name]))
+            at[name] = {"mean": Error((float(np.linalg.norm(b - c)), 0.0), (solved, 0.0), hidden, change)}
         errors.append(at)
         finals.append(final)
-        failed.append(not bool(finite))
+        failed.append(not (bool(finite) and float(size) <= sides.farthest()))
     return gather(sides, errors, finals, failed)

@@ -1,5 +1,6 @@
 """`orders`: the order with which an equation approaches its discrete algorithm as the learning rate falls."""
 
+import dataclasses
 import numbers
 import warnings
 from typing import Any
@@ -17,11 +18,12 @@ from equations import AbstractEquation, AbstractSignal
 from equations._checks import choice, integer, nonnegative, positive
 from equations._increment import Increment
 from equations._signal import is_parameter
+from equations._wrapped import AbstractWrapped
 
 from ._observables import observables
 from ._order_exact import by_moments, closing
 from ._order_report import Orders
-from ._order_runs import sharpness
+from ._order_runs import same_form, sharpness
 from ._order_sampling import by_sampling, solver_of
 from ._order_sides import Outcome, Sides, without_noise
 
@@ -83,7 +85,8 @@ def orders(
 
     **Returns:** an `Orders`, with a slope, its interval and a verdict for every observable and measure. "cannot tell": the
     error does not stand out of Monte Carlo, solver and rounding error at three learning rates, or the interval is wider
-    than ±0.25, or the slope has yet to rise to the claim.
+    than ±0.25, or the slope has yet to rise to the claim. "holds" says so down to the error `resolved`: an equation whose
+    velocity is wrong by less has the same slopes.
 
     **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
     moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
@@ -139,8 +142,18 @@ def orders(
         )
     return Orders(
         equation, method, time, transient, rates, steps, lengths, largest, outcome.failed,
-        outcome.sweeps, str(getattr(equation, "remainder", "")),
+        outcome.sweeps, str(getattr(equation, "remainder", "")), _fixed(equation, dynamic),
     )  # fmt: skip
+
+
+def _fixed(equation: AbstractEquation, params: PyTree) -> tuple[str, ...]:
+    """The numbers that stay fixed where an algorithm that has a memory says nothing of its scaling."""
+    while isinstance(equation, AbstractWrapped):
+        equation = equation.equation
+    if type(equation).rescaled is not AbstractEquation.rescaled or same_form(equation.init(params), params):
+        return ()
+    kept = [field.name for field in dataclasses.fields(equation) if field.name != "learning_rate"]
+    return tuple(name for name in kept if eqx.is_inexact_array(getattr(equation, name)))
 
 
 def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:

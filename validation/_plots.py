@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from ._page import finish
+from ._student import quantile
+
 EQUATION, DISCRETE, SOLVER = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: told apart by colour-blind readers
 
 
@@ -35,13 +38,10 @@ def _label(observable, component):
     return observable + "".join(f"[{i}]" for i in component)
 
 
-def _finish(ax, comparison, title):
-    ax.set_title(title, fontsize="medium", loc="left")
-    ax.set_xlabel("training step")
+def _finish(ax, title, y):
+    finish(ax, title, "training step", y)
     ax.margins(x=0.02)
     ax.locator_params(axis="x", integer=True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small")
     return ax
 
 
@@ -68,11 +68,13 @@ def plot_fan(comparison, observable: str, component: tuple[int, ...] = (), ax=No
         spread = np.stack([middle - low, high - middle])
         ax.errorbar(steps[at], middle[at], yerr=spread[:, at], fmt="o", ms=2.5, lw=0.8, color=DISCRETE,
                     label="discrete, median and 10–90 %")  # fmt: skip
-    return _finish(ax, comparison, _label(observable, component))
+    label = _label(observable, component)
+    return _finish(ax, label, label)
 
 
 def plot_difference(comparison, observable: str, statistic: str = "mean", component: tuple[int, ...] = (), ax=None):
-    """The model error (equation - discrete, solver error taken out) with its band of 1 and 2 standard errors.
+    """The model error (equation - discrete, solver error taken out) with its intervals of 68 and 95 %: 1 and 2 standard
+    errors, and more where these come from few paths (Student's t). Without randomness there are none.
 
     **Arguments:** as for `plot_fan`; `statistic` is `"mean"` or `"variance"`.
 
@@ -86,10 +88,12 @@ def plot_difference(comparison, observable: str, statistic: str = "mean", compon
     at = (slice(None), *component)
     value, error = moment.model_error.value[at], moment.model_error.error[at]
     ax.axhline(0, color="0.6", lw=0.8)
-    ax.fill_between(steps, value - 2 * error, value + 2 * error, color=EQUATION, alpha=0.15, lw=0, label="± 2 s.e.")
-    ax.fill_between(steps, value - error, value + error, color=EQUATION, alpha=0.25, lw=0, label="± 1 s.e.")
+    for sigmas, alpha, label in ((2, 0.15, "95 %"), (1, 0.25, "68 %")):
+        half = error if not np.any(error > 0) else quantile(sigmas, moment.freedom[at]) * error
+        ax.fill_between(steps, value - half, value + half, color=EQUATION, alpha=alpha, lw=0, label=label)
     ax.plot(steps, value, color=EQUATION, lw=1.5, label="model error")
     solver, solver_error = moment.solver_error.value[at], moment.solver_error.error[at]
     ax.plot(steps, solver, color=SOLVER, lw=1, ls="--", label="solver error")
     ax.fill_between(steps, solver - solver_error, solver + solver_error, color=SOLVER, alpha=0.2, lw=0)
-    return _finish(ax, comparison, f"{statistic} of {_label(observable, component)}: equation − discrete")
+    title = f"{statistic} of {_label(observable, component)}: model error"
+    return _finish(ax, title, "equation − discrete")

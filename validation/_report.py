@@ -3,11 +3,14 @@
 import inspect
 from pathlib import Path
 
+from dynamics._trajectory import hyperparameters
+from dynamics._trajectory import title as name_of
+
 from ._compare import Comparison
 from ._files import write_whole
 from ._page import svg, write_page
 from ._plots import plot_difference, plot_fan
-from ._table import cells
+from ._table import cells, ensembles, is_settled, warnings
 
 
 def _figures(comparison: Comparison) -> list[dict]:
@@ -18,7 +21,7 @@ def _figures(comparison: Comparison) -> list[dict]:
     for name, statistics in comparison.moments.items():
         if statistics["mean"].equation.value.ndim > 1:
             continue  # an array observable is in the files, with every component
-        figure = Figure(figsize=(12, 3.3), layout="constrained")
+        figure = Figure(figsize=(12, 4.2), layout="constrained")
         fan, mean, variance = figure.subplots(1, 3)
         for ax in (mean, variance):
             ax.ticklabel_format(axis="y", scilimits=(-2, 3))
@@ -28,6 +31,16 @@ def _figures(comparison: Comparison) -> list[dict]:
         salt = f"{type(comparison.equation).__name__}-{name}"
         rows.append({"observable": name, "svg": svg(figure, salt)})
     return rows
+
+
+def _shown(comparison: Comparison) -> dict:
+    """The hyperparameters as the page shows them, with the noise that the discrete side really had."""
+    shown = hyperparameters(comparison.equation)
+    model = shown.pop("noise_model", None)
+    kind = dict(comparison.run.details).get("noise")
+    if model is not None and comparison.equation.batch_size is not None:
+        shown["noise"] = f"Gaussian gradients of the covariance of {model}" if kind == "gaussian" else model
+    return shown
 
 
 def write_report(folder: Path, title: str, comparisons: dict[str, Comparison], configuration: dict) -> dict[str, Path]:
@@ -43,13 +56,14 @@ def write_report(folder: Path, title: str, comparisons: dict[str, Comparison], c
     sections = [
         {
             "name": name,
-            "heading": type(comparison.equation).__name__,
+            "heading": name_of(comparison.equation),
             "equation": inspect.getdoc(type(comparison.equation)),
-            "hyperparameters": results[name]["hyperparameters"],
-            "failed": comparison.failed,
+            "hyperparameters": _shown(comparison),
+            "warnings": [line.rstrip(".") for line in warnings(comparison)],
             "table": cells(comparison),
             "last": int(comparison.steps[-1]),
-            "paths": int(comparison.flow.ok.size),
+            "paths": ensembles(comparison),
+            "unit": "relative to the discrete algorithm" if is_settled(comparison) else "in standard errors",
             "figures": _figures(comparison),
         }
         for name, comparison in comparisons.items()

@@ -21,9 +21,10 @@ from equations.from_optax import OptaxEquation
 from ._observables import observables
 from ._order_table import _lines
 from ._statistics import Estimate, _mean, _squares, _subtract
+from ._student import quantile, welch
 
 RULES = ("linear", "square_root")
-SURE = 4.0  # standard errors by which a deviation must lie beyond the tolerance, or within
+SURE = 4.0  # standard errors by which a deviation must lie beyond the tolerance, or within; more of few paths (Student)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +131,7 @@ def scaling_rule(
     - `tolerance`: up to which deviation the rule holds. No rule is exact at a finite learning rate.
 
     **Returns:** a `ScalingRule`. A statistic holds if every deviation is below the tolerance, and fails if one is above it,
-    by four standard errors; otherwise one cannot tell.
+    by four standard errors (of few paths by as many as are as rare); otherwise one cannot tell.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
@@ -166,10 +167,11 @@ def scaling_rule(
         ok = np.asarray(run.ok)
         records.append({name: np.asarray(values, float)[ok] for name, values in run.observables.items()})
         failed.append(float(np.mean(~ok)))
-    deviations = {name: _deviations([record[name] for record in records]) for name in observe}
+    found = {name: _deviations([record[name] for record in records]) for name in observe}
+    deviations = {name: {kind: part for kind, (part, _) in both.items()} for name, both in found.items()}
     verdicts = {
-        name: {statistic: _verdict(estimate, tolerance) for statistic, estimate in statistics.items()}
-        for name, statistics in deviations.items()
+        name: {kind: _verdict(part, freedom, tolerance) for kind, (part, freedom) in both.items()}
+        for name, both in found.items()
     }
     return ScalingRule(rule, tuple(family), tuple(lengths), deviations, verdicts, tuple(failed))
 
@@ -241,20 +243,23 @@ def _optax_at(equation: OptaxEquation, rule: str, batch_size: int) -> OptaxEquat
     return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
 
 
-def _deviations(records: list[np.ndarray]) -> dict[str, Estimate]:
-    """Of the final mean and variance from those of the first record, arrays `(paths, 2, ...)`."""
+def _deviations(records: list[np.ndarray]) -> dict[str, tuple[Estimate, np.ndarray]]:
+    """Of the final mean and variance from those of the first record, arrays `(paths, 2, ...)`, and degrees of freedom."""
     finals = [record[:, -1].reshape(len(record), -1) for record in records]
     way = np.max(np.abs(finals[0].mean(axis=0) - records[0][:, 0].reshape(len(records[0]), -1).mean(axis=0)))
     found = {}
     for statistic, numbers in (("mean", finals), ("variance", [_squares(final) for final in finals])):
         estimates = [_mean(values, True) for values in numbers]
         scale = way if statistic == "mean" else np.max(estimates[0].value)
-        columns = []
-        for estimate in estimates[1:]:
+        counts, columns, freedoms = [len(values) for values in numbers], [], []
+        for estimate, count in zip(estimates[1:], counts[1:], strict=True):
             off = _subtract(estimate, estimates[0])
             worst = np.argmax(np.abs(off.value))
             columns.append([_in_units(number, scale) for number in (off.value[worst], off.error[worst])])
-        found[statistic] = Estimate(*np.array(columns).T)
+            freedoms.append(
+                float(welch(*((e.error[worst], c - 1) for e, c in ((estimate, count), (estimates[0], counts[0])))))
+            )
+        found[statistic] = Estimate(*np.array(columns).T), np.array(freedoms)
     return found
 
 
@@ -263,8 +268,8 @@ def _in_units(number: float, scale: float) -> float:
     return number / scale if scale != 0 else 0.0 if number == 0 else np.nan
 
 
-def _verdict(deviation: Estimate, tolerance: float) -> str:
-    size, doubt = np.abs(deviation.value), SURE * deviation.error
+def _verdict(deviation: Estimate, freedom: np.ndarray, tolerance: float) -> str:
+    size, doubt = np.abs(deviation.value), quantile(SURE, freedom) * deviation.error
     if np.any(size - doubt > tolerance):
         return "fails"
     return "holds" if np.all(size + doubt < tolerance) else "cannot tell"

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._student import welch
+
 
 class Estimate(NamedTuple):
     """A number per saved step (and per component of the observable), and its Monte Carlo standard error."""
@@ -19,6 +21,8 @@ class Moment(NamedTuple):
     - `difference`: equation - discrete, as solved.
     - `solver_error`: equation as solved - equation solved exactly, estimated by refinement on the same Brownian paths.
     - `model_error`: difference - solver_error, what the equation itself says wrongly of the algorithm.
+    - `freedom`: the degrees of freedom of the model error's standard error (Welch 1947), by which Student's t says how much
+        a number of standard errors means; infinite where there is no error.
     """
 
     equation: Estimate
@@ -26,6 +30,7 @@ class Moment(NamedTuple):
     difference: Estimate
     solver_error: Estimate
     model_error: Estimate
+    freedom: np.ndarray
 
 
 def _mean(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
@@ -37,7 +42,8 @@ def _mean(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
     if count < least:
         error = np.full(per_path.shape[1:], np.nan if random else 0.0)
     else:
-        error = per_path.std(axis=0, ddof=1) / count**0.5
+        # About the first path: of equal values the spread is zero, not that of rounding.
+        error = (per_path - per_path[0]).std(axis=0, ddof=1) / count**0.5
     return Estimate(per_path.mean(axis=0), error)
 
 
@@ -70,12 +76,14 @@ def moments(
     def moment(coarse, fine, other, least):
         excess = ratio * (coarse - fine)
         ours, discrete = (lambda values: _mean(values, random[0], least)), _mean(other, random[1], least)
+        solved = ours(coarse - excess)
         return Moment(
             equation=ours(coarse),
             discrete=discrete,
             difference=_subtract(ours(coarse), discrete),
             solver_error=ours(excess),
-            model_error=_subtract(ours(coarse - excess), discrete),
+            model_error=_subtract(solved, discrete),
+            freedom=welch((solved.error, len(coarse) - 1), (discrete.error, len(other) - 1)),
         )
 
     sides = equation, refined, discrete

@@ -4,7 +4,10 @@ import numpy as np
 
 from dynamics._trajectory import title
 
+from ._student import deviations
+
 _HEADER = ("observable", "", "equation", "discrete", "difference", "solver error", "model error", "in s.e.", "largest")
+_SETTLED = _HEADER[:7] + ("relative", "largest")  # where nothing is random
 _COMPONENTS = 4
 
 
@@ -16,21 +19,30 @@ def _with_error(value: float, error: float) -> str:
     return f"{value / 10.0**exponent: .2f} ± {error / 10.0**exponent:.2f} e{exponent:+03d}"
 
 
-def _ratio(value: float, error: float) -> float:
-    if error > 0:
-        return abs(value) / error
-    return 0.0 if value == 0 else (np.inf if np.isfinite(value) and error == 0 else np.nan)
+def _settled(moment) -> bool:
+    """Whether a statistic has no Monte Carlo error at all."""
+    return bool(np.all(moment.model_error.error == 0))
 
 
-def _times(ratio: float) -> str:
-    """A number of standard errors; "-" where these are not known."""
-    return "-" if np.isnan(ratio) else f"{ratio:.1f}"
+def _sizes(moment) -> np.ndarray:
+    """The model error in standard errors, by Student's t; relative to the discrete side where there are none."""
+    model = moment.model_error
+    if not _settled(moment):
+        at_rest = (model.error == 0) & (model.value == 0)
+        return np.where(at_rest, 0.0, deviations(model.value, model.error, moment.freedom))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(model.value == 0, 0.0, np.abs(model.value) / np.abs(moment.discrete.value))
+
+
+def _size(value: float, settled: bool) -> str:
+    """A number of standard errors, or a relative error; "-" where it is not known."""
+    return "-" if np.isnan(value) else f"{value:.2e}" if settled else f"{value:.1f}"
 
 
 def _rows(name: str, statistic: str, moment, steps) -> list[tuple[str, ...]]:
     """A row for each component at the last step; only the worst components of a large observable."""
     model = moment.model_error
-    ratios = np.vectorize(_ratio, otypes=[float])(model.value, model.error)
+    ratios, settled = _sizes(moment), _settled(moment)
     last = ratios[-1]
     components = [index for index in np.ndindex(last.shape)]
     shown = components
@@ -52,8 +64,8 @@ def _rows(name: str, statistic: str, moment, steps) -> list[tuple[str, ...]]:
                 _with_error(moment.difference.value[at], moment.difference.error[at]),
                 _with_error(moment.solver_error.value[at], moment.solver_error.error[at]),
                 _with_error(model.value[at], model.error[at]),
-                _times(ratios[at]),
-                f"{_times(ratios[(worst, *index)])} at {steps[worst]}",
+                _size(ratios[at], settled),
+                f"{_size(ratios[(worst, *index)], settled)} at {steps[worst]}",
             )
         )
     if len(components) > len(shown):
@@ -63,11 +75,28 @@ def _rows(name: str, statistic: str, moment, steps) -> list[tuple[str, ...]]:
 
 def cells(comparison) -> list[tuple[str, ...]]:
     """The header and the rows: the last saved step, and where the model error was largest in standard errors."""
-    rows = [_HEADER]
+    settled = is_settled(comparison)
+    rows = [_SETTLED if settled else _HEADER]
     for name, statistics in comparison.moments.items():
         for statistic, moment in statistics.items():
-            rows += _rows(name, statistic, moment, comparison.steps)
+            if not (settled and statistic == "variance"):
+                rows += _rows(name, statistic, moment, comparison.steps)
     return rows
+
+
+def is_settled(comparison) -> bool:
+    """Whether nothing is random on either side, so that there are no error bars and one path says all."""
+    return all(_settled(moment) for statistics in comparison.moments.values() for moment in statistics.values())
+
+
+def ensembles(comparison) -> str:
+    """How many paths there are of what."""
+    count = comparison.flow.ok.size
+    if is_settled(comparison):
+        return "nothing is random: one path each"
+    if not comparison.equation.random:
+        return f"{count} paths of the discrete algorithm, one of the equation, which has no noise"
+    return f"{count} paths each"
 
 
 def heading(comparison) -> str:
@@ -80,24 +109,43 @@ def heading(comparison) -> str:
     )
     lines = [
         f"{title(equation)}, learning rate {float(equation.learning_rate):g}, {batch}: equation and discrete "
-        f"algorithm at step {comparison.steps[-1]}, {comparison.flow.ok.size} paths each"
+        f"algorithm at step {comparison.steps[-1]}, {ensembles(comparison)}"
     ]
+    return "\n".join([*lines, *warnings(comparison)])
+
+
+def warnings(comparison) -> list[str]:
+    """What went wrong on which side: paths left out, and those that are far away, though not out of bounds."""
+    lines = []
     if any(comparison.failed.values()):
         failed = ", ".join(f"{side} {fraction:.1%}" for side, fraction in comparison.failed.items())
         lines.append(f"Paths that diverged, left out of the averages, which biases them: {failed}")
-    return "\n".join(lines)
+    for side, (fraction, largest) in comparison.runaway.items():
+        if fraction:
+            lines.append(
+                f"The {side} side diverges: parameters of up to {largest:.1e} on {fraction:.1%} of its paths, which the "
+                "averages hold."
+            )
+    return lines
 
 
 def table(comparison) -> str:
     """What `print(comparison)` shows."""
     rows = cells(comparison)
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    foot = [
+        "difference = solver error + model error; relative: the model error over the discrete algorithm's value, at the",
+        "last step and where it is largest over all saved steps.",
+    ] if is_settled(comparison) else [
+        "difference = solver error + model error; ± is the Monte Carlo standard error; in s.e.: the model error in",
+        "standard errors, at the last step and where it is largest over all saved steps; of few paths, whose errors are",
+        "uncertain themselves, as many as a normal number would need to be as rare (Student's t).",
+    ]  # fmt: skip
 
     def line(row):
         return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
     return "\n".join([
         heading(comparison), "", line(rows[0]), "  ".join("-" * width for width in widths), *map(line, rows[1:]), "",
-        "difference = solver error + model error; ± is the Monte Carlo standard error; in s.e.: the model error in",
-        "standard errors, at the last step and where it is largest over all saved steps.",
+        *foot,
     ])  # fmt: skip

@@ -1,0 +1,129 @@
+"""Error bars from few paths: as many differences lie beyond them as is said, in `compare`, `orders` and `scaling_rule`."""
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from validation._order_fit import slope, sweep
+from validation._scaling_rule import _deviations, _verdict
+from validation._statistics import Estimate, moments
+from validation._student import deviations, quantile, welch
+
+CASES = [
+    ("error bars from few paths", "instance", "means of compare at 8 paths", "test_means_and_variances_of_few_paths[8]"),
+    ("error bars from few paths", "instance", "beyond two standard errors as of old", "test_the_old_rule_is_rejected"),
+    ("error bars from few paths", "brother", "at 4 paths", "test_means_and_variances_of_few_paths[4]"),
+    ("error bars from few paths", "brother", "one side without noise", "test_against_a_side_without_noise"),
+    ("error bars from few paths", "brother", "unequal numbers and spreads (Welch)", "test_unequal_ensembles"),
+    ("error bars from few paths", "brother", "a verdict of scaling_rule", "test_a_scaling_rule_of_few_paths"),
+    ("error bars from few paths", "brother", "a slope of orders from few groups", "test_a_slope_from_few_groups"),
+    ("error bars from few paths", "brother", "what stands out of few groups", "test_an_error_stands_out_of_few_groups"),
+    ("error bars from few paths", "brother", "tails that underflow, no error, no freedom", "test_quantiles"),
+]  # fmt: skip
+KEYS = 4000
+FOURS = np.array([[1, 2, 3, 4.0], [4, 5, 6, 7.5]])
+STATED = 2 * scipy.stats.norm.sf(2)  # .0455
+SLACK = 4 * (STATED * (1 - STATED) / KEYS) ** 0.5  # four standard errors of the fraction
+LAWS = {
+    "normal": lambda random, shape: random.normal(size=shape),
+    "uniform": lambda random, shape: random.uniform(-1, 1, shape),
+    "student": lambda random, shape: random.standard_t(6, shape),
+    "exponential": lambda random, shape: random.exponential(size=shape),
+}
+
+
+def draws(law, paths, seed=0):
+    """Of an equation, of its refinement and of an algorithm that agree, `(paths, 1, keys)`."""
+    random = np.random.default_rng(seed)
+    equation, discrete = (LAWS[law](random, (paths, 1, KEYS)) for _ in range(2))
+    return equation, equation + 0.01 * LAWS["normal"](random, equation.shape), discrete
+
+
+def beyond(moment):
+    found = moment.model_error
+    return np.mean(deviations(found.value, found.error, moment.freedom) > 2)
+
+
+@pytest.mark.parametrize("paths", [4, 8, 32])
+def test_means_and_variances_of_few_paths(paths):
+    """At most what is stated beyond two standard deviations, and for means of normal numbers not much less."""
+    for law in LAWS:
+        both = moments(*draws(law, paths), 2)
+        for statistic, moment in both.items():
+            assert beyond(moment) < STATED + SLACK + 0.007 * (statistic == "variance"), (law, statistic)
+        if law == "normal" and paths >= 8:
+            assert beyond(both["mean"]) > STATED - 0.006 - SLACK
+
+
+def test_the_old_rule_is_rejected():
+    """Standard errors taken for those of a normal number: 6 to 12 % beyond two."""
+    for law, statistic in (("normal", "mean"), ("uniform", "mean"), ("exponential", "variance")):
+        found = moments(*draws(law, 8), 2)[statistic].model_error
+        assert np.mean(np.abs(found.value) > 2 * found.error) > STATED + SLACK, (law, statistic)
+
+
+def test_against_a_side_without_noise():
+    _, _, discrete = draws("normal", 8)
+    still = np.zeros((1, 1, KEYS))
+    moment = moments(still, still, discrete, 2, (False, True))["mean"]
+    assert np.all(moment.freedom == 7) and abs(beyond(moment) - STATED) < SLACK
+    assert np.mean(np.abs(moment.model_error.value) > 2 * moment.model_error.error) > 0.07
+
+
+def test_unequal_ensembles():
+    """Eight paths against forty of a quarter of the spread."""
+    random = np.random.default_rng(1)
+    few, many = random.normal(size=(8, 1, KEYS)), 0.25 * random.normal(size=(40, 1, KEYS))
+    moment = moments(few, few, many, 2)["mean"]
+    assert np.all((moment.freedom > 6.9) & (moment.freedom < 47)) and abs(beyond(moment) - STATED) < SLACK + 0.003
+
+
+def test_a_scaling_rule_of_few_paths():
+    """Deviations of five standard errors fail with many paths only; it is four of a normal number that are asked for."""
+    records = [np.stack([np.zeros((4, 1)), numbers[:, None]], axis=1) for numbers in FOURS]
+    deviation, freedom = _deviations(records)["mean"]
+    assert 3 < freedom[0] < 6 and abs(deviation.value[0] / deviation.error[0]) > 3
+    wide = Estimate(np.array([1.0]), np.array([0.18]))
+    assert _verdict(wide, np.array([np.inf]), 0.1) == "fails" and _verdict(wide, freedom, 0.1) == "cannot tell"
+
+
+def test_a_slope_from_few_groups():
+    """The 95 % interval of a slope whose points have errors from three groups each."""
+    random, x = np.random.default_rng(3), np.log([0.4, 0.2, 0.1, 0.05])
+    covered = {2: 0, np.inf: 0}
+    for _ in range(150):
+        truth = np.exp(x)
+        groups = truth * (1 + 0.1 * random.normal(size=(3, 4)))
+        errors = Estimate(groups.mean(0), groups.std(0, ddof=1) / 3**0.5)
+        for freedom in covered:
+            value, half = slope(x, errors, freedom)
+            covered[freedom] += abs(value - 1) < half
+    assert covered[2] > 0.92 * 150 and covered[2] > covered[np.inf], covered
+
+
+def test_an_error_stands_out_of_few_groups():
+    """Of no error at all, from two groups: three of their standard errors are no sign of one."""
+    random, h = np.random.default_rng(4), np.array([0.4, 0.2, 0.1])
+    counted = {1: 0, np.inf: 0}
+    for _ in range(300):
+        pair = random.normal(size=(2, 3))
+        errors = Estimate(np.abs(pair.mean(0)), np.abs(pair[0] - pair[1]) / 2)
+        for freedom in counted:
+            counted[freedom] += sweep(h, errors, Estimate(0 * h, 0 * h), 0 * h, 1.0, freedom).usable.sum()
+    assert counted[1] < 0.01 * 900 < 0.1 * 900 < counted[np.inf], counted
+
+
+def test_quantiles():
+    np.testing.assert_allclose(quantile(2, [1, 7, 1e9, np.inf]), [13.968, 2.4288, 2, 2], rtol=1e-4)
+    assert np.isnan(quantile(2, np.nan))
+    for freedom in (3, 7, 100):
+        for t in (0.5, 2.0, 6.0):
+            exact = scipy.stats.norm.isf(scipy.stats.t.sf(t, freedom))
+            np.testing.assert_allclose(deviations(t, 1.0, freedom), exact, rtol=1e-9)
+    far = deviations(np.array([30.0, 60.0, 1e3]), 1.0, 1e4)  # of which the last two underflow
+    assert np.all(np.diff(far) > 0) and np.all(np.isfinite(far)) and abs(far[0] - 30) < 1
+    np.testing.assert_array_equal(deviations([1.0, 0.0], [0.0, 0.0], 5), [np.nan, np.nan])
+    assert deviations(3.0, 1.0, np.inf) == 3
+    assert welch((0.0, 3), (0.0, 4)) == np.inf and welch((1e-200, 3), (0.0, 0)) == 3 and np.isnan(welch((np.nan, 3)))
+    np.testing.assert_allclose(welch((1.0, 7), (1.0, 7)), 14)

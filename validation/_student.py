@@ -1,0 +1,40 @@
+"""Student's t: how many standard errors there must be where these are estimated from few paths themselves."""
+
+import numpy as np
+import scipy.special
+
+
+def welch(*parts: tuple) -> np.ndarray:
+    """The degrees of freedom of a sum of independent estimates, from pairs of standard error and degrees of freedom.
+
+    (Welch 1947, Biometrika 34; Satterthwaite 1946, Biometrics Bulletin 2, 110.) Infinite without any error.
+    """
+    errors = np.broadcast_arrays(*(np.asarray(error, float) for error, _ in parts))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        largest = np.max(errors, axis=0)  # in units of it, for powers of small errors underflow
+        squares = [np.where(largest == 0, 0.0, error / largest) ** 2 for error in errors]
+        below = sum(square**2 / np.maximum(freedom, 1e-9) for square, (_, freedom) in zip(squares, parts, strict=True))
+        return np.where(below > 0, sum(squares) ** 2 / below, np.where(np.isnan(below), np.nan, np.inf))
+
+
+def quantile(sigmas, freedom) -> np.ndarray:
+    """The standard errors beyond which a mean with so many degrees of freedom lies as rarely as a normal number beyond
+    `sigmas` standard deviations: 2 of a normal number are 2.43 with seven degrees of freedom."""
+    freedom = np.asarray(freedom, float)
+    finite = np.isfinite(freedom)
+    found = -scipy.special.stdtrit(np.where(finite, freedom, 1.0), scipy.special.ndtr(-float(sigmas)))
+    return np.where(finite, found, np.where(np.isnan(freedom), np.nan, sigmas))
+
+
+def deviations(value, error, freedom) -> np.ndarray:
+    """How far an estimate is from zero: as rare as a normal number so many standard deviations off; NaN where there is no
+    error to measure it by."""
+    value, error, freedom = (np.asarray(part, float) for part in (value, error, freedom))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = np.where(error > 0, np.abs(value) / error, np.nan)
+        finite = np.where(np.isfinite(freedom), freedom, 1.0)
+        chance = scipy.special.stdtr(finite, -ratio)
+        exact = -scipy.special.ndtri(chance)
+        # Where the chance underflows: Wallace 1959, Annals of Mathematical Statistics 30, 1121, good to three digits.
+        far = (8 * finite + 1) / (8 * finite + 3) * np.sqrt(finite * np.log1p(ratio**2 / finite))
+    return np.where(np.isposinf(freedom), ratio, np.where(chance > 1e-290, exact, far))
