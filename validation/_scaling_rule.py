@@ -167,10 +167,10 @@ def scaling_rule(
         ok = np.asarray(run.ok)
         records.append({name: np.asarray(values, float)[ok] for name, values in run.observables.items()})
         failed.append(float(np.mean(~ok)))
-    found = {name: _deviations([record[name] for record in records]) for name in observe}
+    found = {name: _with_freedom([record[name] for record in records]) for name in observe}
     deviations = {name: {kind: part for kind, (part, _) in both.items()} for name, both in found.items()}
     verdicts = {
-        name: {kind: _verdict(part, freedom, tolerance) for kind, (part, freedom) in both.items()}
+        name: {kind: _verdict(part, tolerance, freedom) for kind, (part, freedom) in both.items()}
         for name, both in found.items()
     }
     return ScalingRule(rule, tuple(family), tuple(lengths), deviations, verdicts, tuple(failed))
@@ -243,7 +243,12 @@ def _optax_at(equation: OptaxEquation, rule: str, batch_size: int) -> OptaxEquat
     return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
 
 
-def _deviations(records: list[np.ndarray]) -> dict[str, tuple[Estimate, np.ndarray]]:
+def _deviations(records: list[np.ndarray]) -> dict[str, Estimate]:
+    """The deviations alone."""
+    return {statistic: estimate for statistic, (estimate, _) in _with_freedom(records).items()}
+
+
+def _with_freedom(records: list[np.ndarray]) -> dict[str, tuple[Estimate, np.ndarray]]:
     """Of the final mean and variance from those of the first record, arrays `(paths, 2, ...)`, and degrees of freedom."""
     finals = [record[:, -1].reshape(len(record), -1) for record in records]
     way = np.max(np.abs(finals[0].mean(axis=0) - records[0][:, 0].reshape(len(records[0]), -1).mean(axis=0)))
@@ -268,7 +273,7 @@ def _in_units(number: float, scale: float) -> float:
     return number / scale if scale != 0 else 0.0 if number == 0 else np.nan
 
 
-def _verdict(deviation: Estimate, freedom: np.ndarray, tolerance: float) -> str:
+def _verdict(deviation: Estimate, tolerance: float, freedom=np.inf) -> str:
     size, doubt = np.abs(deviation.value), quantile(SURE, freedom) * deviation.error
     if np.any(size - doubt > tolerance):
         return "fails"

@@ -6,7 +6,7 @@ import scipy.special
 import scipy.stats
 
 from validation._order_fit import slope, sweep
-from validation._scaling_rule import _deviations, _verdict
+from validation._scaling_rule import _verdict, _with_freedom
 from validation._statistics import Estimate, moments
 from validation._student import deviations, quantile, welch
 
@@ -82,10 +82,10 @@ def test_unequal_ensembles():
 def test_a_scaling_rule_of_few_paths():
     """Deviations of five standard errors fail with many paths only; it is four of a normal number that are asked for."""
     records = [np.stack([np.zeros((4, 1)), numbers[:, None]], axis=1) for numbers in FOURS]
-    deviation, freedom = _deviations(records)["mean"]
+    deviation, freedom = _with_freedom(records)["mean"]
     assert 3 < freedom[0] < 6 and abs(deviation.value[0] / deviation.error[0]) > 3
     wide = Estimate(np.array([1.0]), np.array([0.18]))
-    assert _verdict(wide, np.array([np.inf]), 0.1) == "fails" and _verdict(wide, freedom, 0.1) == "cannot tell"
+    assert _verdict(wide, 0.1) == "fails" and _verdict(wide, 0.1, freedom) == "cannot tell"
 
 
 def test_a_slope_from_few_groups():
