@@ -78,13 +78,13 @@ def _jacobians(pair: _Pair, split: bool, leaps: bool) -> Array:
 @eqx.filter_jit
 def _changes(pair: _Pair, kicks: int):
     kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
-    change, after = jax.vmap(kick)(pair.times, pair.states)
-    return kicks**0.5 * change, after
+    change, sample = jax.vmap(kick)(pair.times, pair.states)
+    return kicks**0.5 * change, sample
 
 
 @eqx.filter_jit
-def _bending(pair: _Pair, after):
-    return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, after)
+def _bending(pair: _Pair, sample):
+    return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 
 
 def is_checked(path, solver, controller) -> bool:
@@ -109,10 +109,10 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
         tables = np.asarray(_jacobians(pair, split, leaps))
         stiffness, counts = zip(*(stiffest(table, dt, growth, leaps) for table in tables), strict=True)
     if split and noisy and path.dynamics.kicks > 1:
-        change, after = _changes(pair, solver.kicks or path.dynamics.kicks)
+        change, sample = _changes(pair, solver.kicks or path.dynamics.kicks)
         strength = [float(value) for value in change]
         if LARGEST_ALONE < max(strength) <= LARGEST:
-            alone = np.asarray(change) ** 2 > 2 * np.asarray(_bending(pair, after))
+            alone = np.asarray(change) ** 2 > 2 * np.asarray(_bending(pair, sample))
             strength = [
                 s if s > LARGEST or (s > LARGEST_ALONE and a) else 0.0 for s, a in zip(strength, alone, strict=True)
             ]

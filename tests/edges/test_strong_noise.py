@@ -108,7 +108,7 @@ def test_a_look_at_one_kick_is_caught(monkeypatch, key):
     def beside_the_state(dynamics, signal, t, state, dt):
         normals = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), dynamics.noise(state, signal, 2))
         kick = dynamics.kick(t, state, signal, normals, dt)
-        return jnp.linalg.norm(kick) / jnp.linalg.norm(state), state
+        return jnp.linalg.norm(kick) / jnp.linalg.norm(state), state[None]
 
     class Shifted(Saddle):
         def diffusion(self, t, y, signal):
