@@ -11,7 +11,7 @@ LARGEST = 0.6
 # Where the noise outweighs the flow, the mean square follows a few paths, and the typical one is of interest.
 LARGEST_ALONE = 0.3
 # Draws where the state has more numbers than `_SMALL`, and where it has not.
-_FEW, _MANY, _SMALL = 6, 32, 64
+_FEW, _MANY, _SMALL = 2, 32, 64
 
 
 def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array, PyTree]:
