@@ -33,8 +33,11 @@ def _tried(equation, params) -> None:
         return
     dynamic = eqx.filter(params, is_parameter)
     shapes = jax.eval_shape(equation.init, dynamic)
-    state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
-    velocity = lambda gradient: equation.velocity(equation.learning_rate, state, gradient)  # noqa: E731
+
+    def velocity(gradient):
+        state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)  # of any values, and only traced
+        return equation.velocity(equation.learning_rate, state, gradient)
+
     if is_affine(velocity, dynamic):
         return
     unknown = obstacles(velocity, dynamic)
