@@ -15,7 +15,7 @@ from equations._checks import flag, positive
 from equations._frozen import warn_frozen
 from equations._signal import is_parameter
 from equations._stream import AbstractStream
-from equations.from_optax import check_model
+from equations.from_optax import check_model, on_parameters
 
 from ._auto import check_auto, check_substeps, checked_run
 from ._ensemble import (
@@ -108,6 +108,7 @@ def solve(
     check_axis(objective, params)
     check_mesh(params)
     equation.check(params, objective)
+    equation = on_parameters(equation, params)
     check_model(equation, params)
     warn_frozen(equation, objective, params)
     stream = objective if isinstance(objective, AbstractStream) else None

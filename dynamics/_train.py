@@ -11,6 +11,7 @@ from equations._checks import LARGEST, choice, flag
 from equations._frozen import warn_frozen
 from equations._increment import TwinState
 from equations._signal import is_parameter
+from equations.from_optax import on_parameters
 
 from ._ensemble import (
     check_equation,
@@ -71,6 +72,7 @@ def train(
     params = check_params(params)
     check_axis(objective, params)
     equation.check(params, objective)
+    equation = on_parameters(equation, params)
     warn_frozen(equation, objective, params)
     steps, paths, save_every = check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)

@@ -13,6 +13,7 @@ import jax.extend.core
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ._abstract import abstract_value
 from ._affine import _AFFINE, _CALLS, _FREE, _OTHER, _dependence
 from ._counts import schedule_counts
 from ._once import warn
@@ -22,10 +23,12 @@ class _Value(NamedTuple):
     """What is known of a value in an update: itself where it comes of the count and the learning rate alone.
 
     `data`: it comes of the parameters or the gradient, and `gradient`: of that; `mark`: how it depends on the factor that a
-    schedule gave the gradient; `rate`: the learning rate is in it otherwise.
+    schedule gave the gradient; `rate`: the learning rate is in it otherwise; `source`: the number that it is a copy of, in
+    another dtype or shape.
     """
 
     value: Any = None
+    source: Any = None
     step: bool = False
     rate: bool = False
     data: bool = False
@@ -33,17 +36,35 @@ class _Value(NamedTuple):
     mark: int = _FREE
 
 
-def rate_at(equation: Any, step: Array) -> Array:
+def takes_any_parameters(equation: Any) -> bool:
+    """Whether the optimizer runs on parameters that are invented, and not only on trees like the user's."""
+    return abstract_value(_memory, equation, _invented()) is not None
+
+
+def _invented():
+    return {"w": jnp.ones((2, 2))}
+
+
+def _memory(equation, params):
+    """The memory on some parameters; None where the optimizer does not take them."""
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            return jax.tree.map(jnp.asarray, equation.twin().init(params))
+    except Exception:
+        return None
+
+
+def rate_at(equation: Any, step: Array, like: tuple | None = None) -> Array:
     """The learning rate of training step `step`, an integer or a real number, as the schedule inside gives it.
 
     Where the update has none it is `learning_rate`, the same object. Where schedules do something else to the gradient than
     to multiply the step, it is that too, with a warning.
     """
-    probe = {"w": jnp.ones((2, 2))}
-    try:
-        with jax.numpy_dtype_promotion("standard"):
-            memory = jax.eval_shape(equation.twin().init, probe)
-    except Exception:  # a factory that takes trees like the user's parameters only
+    probe = _invented()
+    if like is not None:
+        probe = jax.tree.unflatten(like[1], [jnp.ones(struct.shape, struct.dtype) for struct in like[0]])
+    memory = jax.eval_shape(lambda params: _memory(equation, params), probe)
+    if memory is None:  # a factory that takes trees like the user's parameters only, which nobody has shown yet
         return equation.learning_rate
     counts = schedule_counts(memory)
     if not any(jax.tree.leaves(counts)):
@@ -60,23 +81,25 @@ def rate_at(equation: Any, step: Array) -> Array:
         inputs = [
             _Value(equation.learning_rate, rate=True),
             _Value(step, step=True),
-            _Value(data=True, gradient=True),
-            _Value(data=True),
+            *[_Value(data=True, gradient=True)] * len(jax.tree.leaves(probe)),
+            *[_Value(data=True)] * len(jax.tree.leaves(probe)),
         ]
         factors: list = []
         outputs = _follow(closed.jaxpr, closed.consts, inputs, factors)
-    updates, memory = outputs[0], outputs[1:]
+    count = len(jax.tree.leaves(probe))
+    updates, memory = outputs[:count], outputs[count:]
     remembered = [value for value, leaf in zip(memory, jax.tree.leaves(after), strict=True) if value.mark != _FREE]
-    if not factors and updates.mark == _FREE:
+    marks = {value.mark for value in updates}
+    if not factors and marks == {_FREE}:
         return equation.learning_rate
-    if len(factors) != 1 or updates.mark != _AFFINE or remembered:
+    if len(factors) != 1 or marks != {_AFFINE} or remembered or len({v.rate for v in updates}) > 1:
         warn(
             "Argument `factory`: a schedule inside acts otherwise than by one factor of the step, so that the times of a "
             "run are sums of `learning_rate`, whatever the schedule does."
         )
         return equation.learning_rate
     factor = jnp.abs(jnp.ravel(factors[0])[0])
-    return (factor * equation.learning_rate if updates.rate else factor).astype(jnp.result_type(float))
+    return (factor * equation.learning_rate if updates[0].rate else factor).astype(jnp.result_type(float))
 
 
 def _follow(jaxpr, constants, arguments: list[_Value], factors: list) -> list[_Value]:
@@ -107,7 +130,12 @@ def _computed(eqn, values: list[_Value]) -> list[_Value]:
     results = eqn.primitive.bind(*functions, *(value.value for value in values), **parameters)
     results = results if eqn.primitive.multiple_results else [results]
     step, rate = (any(getattr(value, name) for value in values) for name in ("step", "rate"))
-    return [_Value(result, step, rate) for result in results]
+    copied = eqn.primitive.name in {"convert_element_type", "copy", "copy_p", "broadcast_in_dim", "reshape"}
+    return [_Value(result, _source(values[0]) if copied else None, step, rate) for result in results]
+
+
+def _source(value: _Value):
+    return value.value if value.source is None else value.source
 
 
 def _met(eqn, values: list[_Value], factors: list) -> _Value:
@@ -119,8 +147,9 @@ def _met(eqn, values: list[_Value], factors: list) -> _Value:
     mark = _dependence(eqn, marks) if any(marks) else _FREE
     if counted and gradient:
         if multiplies and mark == _FREE and len(counted) == 1:
-            if not any(counted[0].value is factor for factor in factors):
-                factors.append(counted[0].value)
+            source = _source(counted[0])
+            if not any(source is factor for factor in factors):
+                factors.append(source)
             mark = _AFFINE
         else:
             mark = _OTHER

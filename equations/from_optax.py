@@ -16,7 +16,7 @@ from ._checks import decay, number
 from ._increment import AbstractIncrement
 from ._noise import AbstractGradientNoise, Minibatch
 from ._optax_checks import check_made, check_twin
-from ._optax_rate import rate_at
+from ._optax_rate import rate_at, takes_any_parameters
 from ._probe import check_nearness
 from ._signal import is_parameter
 
@@ -32,6 +32,8 @@ class OptaxEquation(AbstractIncrement):
     factory: Callable = eqx.field(kw_only=True, static=True)
     hyperparameters: dict[str, Any] = eqx.field(kw_only=True)
     scaling: tuple[tuple[str, Rule], ...] = eqx.field(kw_only=True, static=True)
+    # Shapes of the parameters, for factories that take trees like these only.
+    _like: tuple | None = eqx.field(default=None, kw_only=True, static=True, repr=False)
 
     def twin(self):
         return self.factory(learning_rate=self.learning_rate, **self.hyperparameters)
@@ -60,12 +62,25 @@ class OptaxEquation(AbstractIncrement):
 
     def learning_rate_at(self, step):
         """Where there is a schedule inside, what it makes of the learning rate: see `equations._optax_rate`."""
-        return rate_at(self, step)
+        return rate_at(self, step, self._like)
 
     def time_per_step(self):
         """eta^(smallest exponent of the decay rates, at most 1)."""
         exponents = [rule for _, rule in self.scaling if not callable(rule) and rule > 0]
         return self.learning_rate ** min([1.0, *exponents])
+
+
+def on_parameters(equation: AbstractDynamics, params: PyTree) -> AbstractDynamics:
+    """`equation`, in which factories that take labels or masks like the parameters know the shapes of these."""
+
+    def know(node):
+        if not isinstance(node, OptaxEquation) or takes_any_parameters(node):
+            return node
+        leaves, treedef = jax.tree.flatten(eqx.filter(params, is_parameter))
+        like = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), treedef
+        return dataclasses.replace(node, _like=like)
+
+    return jax.tree.map(know, equation, is_leaf=lambda node: isinstance(node, OptaxEquation))
 
 
 def check_model(equation: AbstractDynamics, params: PyTree) -> None:
