@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,7 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
 from equations._checks import leaf_name
-from equations._once import silent, warn
+from equations._once import quick_jit, silent, warn
 
 
 def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_at: Array) -> None:
@@ -34,12 +33,12 @@ def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_a
         )
 
 
-@eqx.filter_jit
+@quick_jit(level=0)
 def _gradient(signal, params):
     return signal.gradient(params)
 
 
-@eqx.filter_jit
+@quick_jit(level=0)
 def _drift(dynamics, signal, params):
     state = dynamics.init(params)
     return dynamics.flow(jnp.zeros((), jax.tree.leaves(params)[0].dtype), state, signal)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations._once import warn
+from equations._once import quick_jit, warn
 
 from ._stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest
 from ._strang import Strang
@@ -52,7 +52,7 @@ class _Pair(eqx.Module):
     dt: Array
 
 
-@eqx.filter_jit
+@quick_jit(level=1)
 def _pair(path, params, state) -> _Pair:
     dynamics, start = path.dynamics, path.dynamics.init(params)
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
@@ -64,7 +64,7 @@ def _pair(path, params, state) -> _Pair:
     return _Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
 
 
-@eqx.filter_jit
+@quick_jit(level=1)
 def _jacobians(pair: _Pair, split: bool, leaps: bool) -> Array:
     def at(t, state):
         if leaps:
@@ -75,14 +75,14 @@ def _jacobians(pair: _Pair, split: bool, leaps: bool) -> Array:
     return jax.vmap(at)(pair.times, pair.states)
 
 
-@eqx.filter_jit
+@quick_jit(level=1)
 def _changes(pair: _Pair, kicks: int):
     kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
     change, sample = jax.vmap(kick)(pair.times, pair.states)
     return kicks**0.5 * change, sample
 
 
-@eqx.filter_jit
+@quick_jit(level=1)
 def _bending(pair: _Pair, sample):
     return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 

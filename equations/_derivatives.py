@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from ._checks import leaf_name
 from ._frozen import without_gradient
 from ._objective import Objective
-from ._once import once
+from ._once import once, quick_jit
 from ._series import moved
 from ._signal import AbstractSignal, is_parameter
 
@@ -97,7 +97,7 @@ def _double(tree: PyTree) -> PyTree:
     return jax.tree.map(leaf, tree)
 
 
-@eqx.filter_jit
+@quick_jit(level=0)
 def _derivatives(signal, active, static, direction, place, steps):
     """The gradient of an example at each of the steps along `direction`, and its derivative there."""
     example = jax.tree.map(lambda leaf: leaf[place], signal.data)

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from ._base import AbstractDynamics
 from ._checks import leaf_name
-from ._once import once, warn
+from ._once import once, quick_jit, warn
 from ._series import moved
 from ._signal import AbstractSignal, is_parameter
 from .spred import Factors, Spred
@@ -140,7 +140,7 @@ def warn_frozen(equation: AbstractDynamics, signal: Any, params: PyTree) -> None
         )
 
 
-@eqx.filter_jit
+@quick_jit(level=0)
 def _moved(equation, signal, params):
     """By leaf, whether two steps move it without noise, and with noise."""
     begin, dt = equation.init(params), jnp.asarray(getattr(equation, "learning_rate", 1e-3))

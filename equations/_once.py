@@ -55,6 +55,28 @@ def _remembered(check, key):
     return check(*args)
 
 
+def quick_jit(level: int) -> Callable[[Callable], Callable]:
+    """`eqx.filter_jit` for what is run once or twice: most of its time goes into compiling.
+
+    At level 0 XLA on a CPU compiles a check in a quarter of the time and it runs half as fast; at level 1 it compiles in
+    half of the time and runs as ever. Where XLA does not know these options they are left out.
+    """
+
+    def decorate(function):
+        @functools.cache
+        def compiled():
+            options = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+            try:
+                jax.jit(lambda: 0, compiler_options=options)()
+            except Exception:
+                options = None
+            return eqx.filter_jit(function, compiler_options=options)
+
+        return functools.wraps(function)(lambda *args: compiled()(*args))
+
+    return decorate
+
+
 @contextlib.contextmanager
 def unchecked():
     """Without the checks of `once`, to measure what they cost."""

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ._increment import AbstractIncrement
-from ._once import once, warn
+from ._once import once, quick_jit, warn
 from ._series import moved
 
 _COARSE, _FINE = 32, 16  # steps at the learning rate, and how many times as many where they are that much shorter
@@ -103,7 +103,7 @@ def _gradient(params: PyTree, phase: Array) -> PyTree:
     return jax.tree.unflatten(treedef, [one(*pair) for pair in enumerate(leaves)])
 
 
-@eqx.filter_jit
+@quick_jit(level=0)
 def _runs(equation: AbstractIncrement, params: PyTree, steps: Array) -> Array:
     """Parameters after every step of the algorithm and of its equation, shape `(2, _COARSE * _FINE, parameters)`.
 
@@ -143,7 +143,7 @@ def _runs(equation: AbstractIncrement, params: PyTree, steps: Array) -> Array:
     return jax.lax.map(run, jnp.array([True, False]))
 
 
-@eqx.filter_jit
+@quick_jit(level=0)
 def _lengths(equation: AbstractIncrement, params: PyTree) -> Array:
     twin, gradient = equation.twin(), _gradient(params, jnp.zeros(()))
 
