@@ -130,6 +130,8 @@ def entropy_production(
     if callable(reference) and not isinstance(reference, Stationary):
         _check_log_density(reference, jax.tree.map(lambda leaf: leaf[0, 0], states))
     route = check_route(route, trajectory)
+    if route == "path":  # div S is a derivative
+        check_derivatives(objective, eqx.combine(first, static), "`entropy_production` by route='path'")
     rate = getattr(equation, "learning_rate", None)
     dt = trajectory.times[1] - trajectory.times[0] if rate is None else jnp.asarray(rate)
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
@@ -137,7 +139,7 @@ def entropy_production(
     ok = np.asarray(trajectory.ok)
     varies = trajectory.kind == "equation" and noise_varies(equation, signal, states, times[0])
     route, wrong = chosen(route, trajectory.kind, dict(trajectory.details), varies)
-    if route == "path" or wrong:  # div S is a derivative
+    if route == "path" or wrong:
         check_derivatives(objective, eqx.combine(first, static), "`entropy_production` by route='path'")
     medium = _medium(equation, signal, states, (times, whole), dt, route, regularization)
     lost = np.flatnonzero(~np.isfinite(np.asarray(medium)[ok]).all(axis=0))
