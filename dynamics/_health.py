@@ -123,7 +123,9 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
         tables = np.asarray(_jacobians(pair, split, leaps))
         stiffness, counts = zip(*(stiffest(table, dt, growth, leaps) for table in tables), strict=True)
     leaping = split and noisy and _acts_through_flow(path.dynamics, state)
-    if split and noisy and path.dynamics.kicks > 1:
+    # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
+    smooth = getattr(path.dynamics, "has_series", True)
+    if split and noisy and smooth and path.dynamics.kicks > 1:
         change, sample = _changes(pair, solver.kicks or path.dynamics.kicks)
         strength = [float(value) for value in change]
         if LARGEST_ALONE < max(strength) <= LARGEST:
