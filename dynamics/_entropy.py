@@ -16,6 +16,7 @@ from equations._derivatives import check_derivatives
 from equations._increment import Increment
 from equations._overrides import check_class
 from equations._signal import is_parameter
+from equations.from_optax import check_model
 
 from ._ensemble import check_concrete, check_equation, dynamic_numbers
 from ._hooks import check_hooks
@@ -116,6 +117,7 @@ def entropy_production(
     varying, static = eqx.partition(trajectory.final, is_parameter)
     first = jax.tree.map(lambda leaf: leaf[0], varying)
     equation.check(eqx.combine(first, static), objective)
+    check_model(equation, first)
     if trajectory.kind == "discrete":
         equation = Increment.of(equation)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics
+from equations import AbstractDynamics, AbstractEquation
 from equations._once import quick_jit, warn
 
 from ._stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest
 from ._strang import Strang
-from ._strong_noise import LARGEST, LARGEST_ALONE, bending, changes
+from ._strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
 # Of the limit of stability: a quotient of stages below says that no mode has grown.
 _SUSPICIOUS = 0.5
@@ -87,6 +87,20 @@ def _bending(pair: _Pair, sample):
     return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 
 
+@quick_jit(level=1)
+def _through_flow(pair: _Pair):
+    """At the last record: noise that a flow turns into growth is seen where it led."""
+    t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
+    return through_flow(pair.dynamics, pair.signal, t, state, pair.dt)
+
+
+def _acts_through_flow(dynamics, state) -> bool:
+    """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
+    if isinstance(dynamics, AbstractEquation):
+        return dynamics.leapfrog and dynamics.is_affine(state)
+    return True
+
+
 def is_checked(path, solver, controller) -> bool:
     """Whether a run has steps to check.
 
@@ -108,7 +122,10 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     if leaps or isinstance(solver, dfx.Euler) or not quotient < _SUSPICIOUS * limit(growth):
         tables = np.asarray(_jacobians(pair, split, leaps))
         stiffness, counts = zip(*(stiffest(table, dt, growth, leaps) for table in tables), strict=True)
-    if split and noisy and path.dynamics.kicks > 1:
+    leaping = split and noisy and _acts_through_flow(path.dynamics, state)
+    # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
+    smooth = getattr(path.dynamics, "has_series", True)
+    if split and noisy and smooth and path.dynamics.kicks > 1:
         change, sample = _changes(pair, solver.kicks or path.dynamics.kicks)
         strength = [float(value) for value in change]
         if LARGEST_ALONE < max(strength) <= LARGEST:
@@ -120,6 +137,10 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
             strength = [s if s > LARGEST else 0.0 for s in strength]
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
+        leaping = leaping and not np.any(np.asarray(change))
+    if leaping and (change := float(_through_flow(pair))) > LARGEST_THROUGH:
+        # It falls with the power 3/2 of the step, and is a growth in every one of them.
+        strength, softer = [0.0, change], [1, min(MOST, int(np.ceil((change / 0.125) ** (2 / 3))))]
     substeps = [min(MOST, path.substeps * max(one)) for one in zip(counts, softer, strict=True)]
     return Health(stiffness, tuple(strength), tuple(substeps))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from dynamics import solve, stimuli
 from equations import Circuit
+from equations._once import warn
 
 from ._circuit_data import Task
 from ._plain import plain
@@ -34,7 +35,7 @@ class Run:
     - `delay`: over the duration of a stimulus; `ratio`: tau_plasticity over it.
     - `times`: `(saves,)`, seconds. `accuracy`, `test`: `(paths, saves)`, of the examples that were shown and of others.
     - `alignment`: `(paths, saves, matrices)`. `ok`: `(paths,)`, False for weights that diverged; then all that is recorded
-        from there on is what was before.
+        from there on is what was before, and `mean` leaves them out.
     - `surface`: the output of the first circuit in the end on a grid of the plane, or None.
     """
 
@@ -47,6 +48,10 @@ class Run:
     alignment: np.ndarray
     ok: np.ndarray
     surface: np.ndarray | None = None
+
+    def mean(self, records: np.ndarray) -> np.ndarray | float:
+        """The mean over the circuits that did not diverge of `(paths, ...)`; NaN where all did."""
+        return records[self.ok].mean(axis=0) if self.ok.any() else np.full(records.shape[1:], np.nan)
 
     def to_dict(self) -> dict:
         """Plain numbers and lists, without the surface."""
@@ -120,13 +125,17 @@ def delay_law(times: Times, delays: tuple[float, ...], key, paths: int = 400, co
             delay=delay * times.duration,
         )  # fmt: skip
         start = jax.tree.map(jnp.zeros_like, neuron.init(key))
-        final = solve(
+        run = solve(
             neuron, stream, start, steps=count, dt=step_length(times), save_every=count, paths=paths,
             key=jax.random.fold_in(key, 1),
-        ).final  # fmt: skip
-        done = np.asarray(final.forward[0][:, 0] @ teacher, float)
+        )  # fmt: skip
+        if not run.ok.all():
+            warn(
+                f"{int((~run.ok).sum())} of {paths} neurons diverged at delay {delay:g}, and are left out of its rate."
+            )
+        done = np.asarray(run.final.forward[0][:, 0] @ teacher, float)[np.asarray(run.ok)]
         left, scale = 1 - done.mean(), plasticity / (count * times.duration)
-        rates.append((-np.log(left) * scale, done.std() / paths**0.5 / left * scale))
+        rates.append((-np.log(left) * scale, done.std() / done.size**0.5 / left * scale))
     (whole, error), *_ = rates
     rate, errors = np.asarray(rates[1:]).T / whole
     return Law(np.asarray(delays), rate, np.hypot(errors, rate * error / whole))

@@ -27,10 +27,10 @@ def _learning_figure(task: Task, runs: list[Run]):
     for run in runs:
         colour = _COLOURS[run.rule]
         axes[0].plot(run.times, run.test.T, color=colour, lw=0.6, alpha=0.5)
-        axes[0].plot(run.times, run.test.mean(0), color=colour, lw=1.8, label=run.rule)
+        axes[0].plot(run.times, run.mean(run.test), color=colour, lw=1.8, label=run.rule)
         for place in range(run.alignment.shape[2]):
             style = dict(ls=("-", "--", ":", "-.")[place % 4], color=colour, lw=1.4)
-            axes[1].plot(run.times, run.alignment[:, :, place].mean(0), label=f"{run.rule}, {place + 1}", **style)
+            axes[1].plot(run.times, run.mean(run.alignment[:, :, place]), label=f"{run.rule}, {place + 1}", **style)
     axes[0].set_ylim(top=1.01)
     axes[1].axhline(0, color="0.6", lw=0.8)
     axes[1].set_ylim(-0.6, 1.03)  # room for the legend
@@ -56,7 +56,7 @@ def _sweep(ax, runs: list[Run], value, chance: float):
         at, last = np.array([value(run) for run in mine]), np.array([run.test[:, -1] for run in mine])
         ok = np.array([run.ok for run in mine])
         wide = np.broadcast_to(at[:, None], last.shape)
-        ax.plot(at, last.mean(1), color=_COLOURS[rule], lw=1.5, label=rule)
+        ax.plot(at, [run.mean(run.test)[-1] for run in mine], color=_COLOURS[rule], lw=1.5, label=rule)
         ax.plot(wide[ok], last[ok], "o", ms=3.5, color=_COLOURS[rule], alpha=0.6)
         ax.plot(wide[~ok], last[~ok], "x", ms=6, color=_COLOURS[rule])
     ax.axhline(chance, color="0.6", lw=0.8, ls=":")
@@ -110,15 +110,17 @@ def summary(runs: dict[str, list[Run]], law: Law | None) -> str:
     """A few lines for the terminal and the page."""
     rows = [("rule", "delay/T", "tau/T", "time", "accuracy", "lowest", "shown", "cosine of V and W^T", "diverged")]
     for run in (run for kind in runs.values() for run in kind):
-        cosines = " ".join(f"{value:.2f}" for value in run.alignment[:, -1].mean(0)) or "-"
+        cosines = " ".join(f"{value:.2f}" for value in run.mean(run.alignment[:, -1])) or "-"
         rows.append((
-            run.rule, f"{run.delay:g}", f"{run.ratio:g}", f"{run.times[-1]:g}", f"{run.test[:, -1].mean():.3f}",
-            f"{run.test[:, -1].min():.3f}", f"{run.accuracy[:, -1].mean():.3f}", cosines,
+            run.rule, f"{run.delay:g}", f"{run.ratio:g}", f"{run.times[-1]:g}", f"{run.mean(run.test[:, -1]):.3f}",
+            f"{min(run.test[run.ok, -1], default=np.nan):.3f}", f"{run.mean(run.accuracy[:, -1]):.3f}", cosines,
             f"{(~run.ok).sum()} of {run.ok.size}",
         ))  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    notes = ["accuracy: on new examples at the end, mean of the circuits; shown: on those that were shown."]
+    notes = [
+        "accuracy: on new examples at the end, mean of the circuits that did not diverge; shown: on those that were shown."
+    ]
     if law is not None:
         measured = zip(law.delay, law.rate, law.error, strict=True)
         notes.append("Learning rate of a linear neuron over that without delay, against 1 - delay/T:")

@@ -15,6 +15,7 @@ from equations._once import warn
 from equations._series import moved
 from equations._signal import is_parameter
 from equations._slaved import Slaved
+from equations.from_optax import check_model
 
 from . import _leading_order as leading_order
 from ._batches import LARGEST, check_batches_only, count, enumerated, potential, sampled
@@ -84,6 +85,7 @@ def irreversibility(
     equation = dynamic_numbers(equation)
     params = check_params(params)
     equation.check(params, objective)
+    check_model(equation, params)
     check_derivatives(objective, params, "`irreversibility`")
     check_batches_only(equation)
     batches, substeps = (

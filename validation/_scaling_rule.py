@@ -16,7 +16,7 @@ from equations._checks import choice, decay, integer, positive
 from equations._increment import Increment
 from equations._slaved import Slaved
 from equations._wrapped import AbstractWrapped
-from equations.from_optax import OptaxEquation
+from equations.from_optax import OptaxEquation, check_model
 
 from ._observables import observables
 from ._order_table import _lines
@@ -159,6 +159,7 @@ def scaling_rule(
         lengths.append(round(length))
     for member in family:
         member.check(params, objective)
+    check_model(equation, params)  # what the learning rate does not move, no rule moves
 
     records, failed = [], []
     for place, (member, length) in enumerate(zip(family, lengths, strict=True)):

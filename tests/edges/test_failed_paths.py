@@ -1,13 +1,19 @@
 """Paths that failed are not averaged over, and a start from which every path fails at once is told of."""
 
+import dataclasses
 import warnings
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dynamics import solve, train
 from equations import SGD, AbstractDynamics, Adam, Momentum, Objective
+from validation import _circuit_run
+from validation._circuit_run import Run
+from validation._circuit_write import summary
 
 CASES = [
     (
@@ -25,7 +31,36 @@ CASES = [
         "a step that is far too long",
         "test_divergence_is_no_such_start",
     ),
+    ("failed paths in averages", "brother", "accuracies of circuits", "test_circuits_that_diverged_are_left_out"),
+    ("failed paths in averages", "brother", "the rate by the delay law", "test_neurons_that_diverged_are_left_out"),
 ]
+
+
+def test_circuits_that_diverged_are_left_out():
+    """Of three, one of which stays at its last record; of none the mean is NaN, not that of what is left."""
+    test, ok = np.array([[0.5, 0.9], [0.5, 0.2], [0.5, 0.7]]), np.array([True, False, True])
+    run = Run("KP", 0.0, 5.0, np.array([0.0, 1.0]), test, test, test[:, :, None], ok)
+    np.testing.assert_allclose(run.mean(run.test), [0.5, 0.8])
+    row = summary({"curve": [run]}, None).splitlines()[2].split()
+    assert row == ["KP", "0", "5", "1", "0.800", "0.700", "0.800", "0.80", "1", "of", "3"]
+    lost = dataclasses.replace(run, ok=~np.ones(3, bool))
+    assert np.isnan(lost.mean(lost.test)).all() and "3 of 3" in summary({"curve": [lost]}, None)
+
+
+def test_neurons_that_diverged_are_left_out(monkeypatch):
+    """A neuron that failed stays at its start, and would pull the rate of the others down."""
+    weights = np.array([1 - np.exp(-0.5), 1 - np.exp(-0.5), 0.0])
+
+    def solved(*args, **settings):
+        final = SimpleNamespace(forward=[jnp.asarray(weights[:, None, None] * np.full(5, 5**-0.5))])
+        return SimpleNamespace(final=final, ok=np.array([True, True, False]))
+
+    monkeypatch.setattr(_circuit_run, "solve", solved)
+    times = _circuit_run.Times(0.02, 1e-3, 1.0, 500.0, 4)
+    with pytest.warns(UserWarning, match="1 of 3 neurons diverged"):
+        law = _circuit_run.delay_law(times, (0.5,), jax.random.key(0), paths=3, count=2)
+    np.testing.assert_allclose(law.rate, 1)
+    np.testing.assert_allclose(law.error, 0, atol=1e-12)
 
 
 def told(function, *args, **settings):

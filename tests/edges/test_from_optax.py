@@ -10,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from dynamics import solve, train
+from dynamics import entropy_production, solve, train
 from equations import Objective, decayed, from_optax, modified, scheduled
 from equations._probe import apart, fault
+from validation import Symmetry, corrected, irreversibility, scaling_rule
 from validation._order_fit import sweep
 from validation._statistics import Estimate
 
@@ -32,6 +33,12 @@ CASES = [
     ("steps far from the identity", "brother", "a rate that is a tenth larger in every step", "test_warned[growing]"),
     ("steps far from the identity", "brother", "another direction in every other step", "test_warned[alternating]"),
     ("steps far from the identity", "brother", "apply_every inside scheduled, decayed and modified", "test_wrapped"),
+    (
+        "steps far from the identity",
+        "brother",
+        "apply_every in whatever measures an algorithm",
+        "test_refused_by_whatever_measures_it",
+    ),
     ("steps far from the identity", "brother", "train runs what solve refuses", "test_train_runs_what_solve_refuses"),
     ("steps far from the identity", "brother", "adam, momentum, clipping, schedules: nothing is said", "test_quiet"),
     ("steps far from the identity", "brother", "every optimizer of Optax with a learning rate", "test_every_optimizer"),
@@ -164,6 +171,24 @@ def test_wrapped():
     for equation in (scheduled(every, halved), decayed(every, 0.1), modified(every, route="map")):
         with pytest.raises(ValueError, match="moves in one of 4"):
             run(equation)
+
+
+@pytest.mark.parametrize("name", ["irreversibility", "rule", "entropy", "flow", "corrected"])
+def test_refused_by_whatever_measures_it(name):
+    equation = from_optax(REFUSED["apply_every"][0], 0.05, 2)
+    given, key = (equation, OBJECTIVE, PARAMS), jax.random.key(0)
+    calls = {
+        "irreversibility": lambda: irreversibility(*given),
+        "rule": lambda: scaling_rule(*given, rule="linear", batch_sizes=[4], steps=4, key=key),
+        "entropy": lambda: entropy_production(
+            equation, OBJECTIVE, train(*given, steps=2, keep_states=True, key=key, noise="gaussian")
+        ),
+        "flow": lambda: Symmetry(lambda v: v).flow(*given),
+        "corrected": lambda: corrected(equation),
+    }
+    words = {"flow": "plain gradient steps", "corrected": "without memory"}
+    with pytest.raises(ValueError, match=words.get(name, "moves in one of 4")):
+        calls[name]()
 
 
 def test_train_runs_what_solve_refuses():

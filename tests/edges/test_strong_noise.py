@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dynamics import Strang, _health, solve
-from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective
+from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective, scheduled
 
 CASES = [
     ("noise that is not small within a step", "instance", "a saddle with eta s^2 = 8", "test_a_saddle"),
@@ -17,6 +17,16 @@ CASES = [
     ("noise that is not small within a step", "brother", "one kick a step", "test_one_kick_is_asked_for"),
     ("noise that is not small within a step", "brother", "single examples at eta lambda = 1/4", "test_batches[weak]"),
     ("noise that is not small within a step", "brother", "additive noise of any size", "test_additive_noise_passes"),
+    ("noise that acts through the flow", "instance", "momentum at eta lambda = 2", "test_momentum[far]"),
+    ("noise that acts through the flow", "brother", "momentum on single examples at 1/4", "test_momentum[single]"),
+    ("noise that acts through the flow", "brother", "momentum under a schedule", "test_momentum[scheduled]"),
+    ("noise that acts through the flow", "brother", "a particle with noise in its velocity", "test_a_particle"),
+    (
+        "noise that acts through the flow",
+        "brother",
+        "one look before the flow",
+        "test_a_look_before_the_flow_is_caught",
+    ),
     ("noise that is not small within a step", "brother", "one look at a kick", "test_a_look_at_one_kick_is_caught"),
 ]
 
@@ -103,6 +113,62 @@ ADDITIVE = [
 def test_additive_noise_passes(equation, key):
     objective, _ = regression(0)
     assert not found(equation, objective, jnp.zeros(4), steps=8, save_every=8, key=key)[1]
+
+
+RUNS = {
+    "far": (Momentum(2.0, 16), (1,)),
+    "single": (Momentum(0.25, 1), ()),
+    "scheduled": (scheduled(Momentum(4.0, 16), lambda step: 0.5 + 0 * step), (1,)),
+}
+
+
+def momentum(name, substeps, key):
+    """On a largest curvature of one."""
+    objective, curvature = regression(0)
+    scaled = Objective(lambda w, e: squared(w, e) / curvature, objective.data)
+    return found(
+        RUNS[name][0], scaled, jnp.zeros(4), steps=60, save_every=60, key=key, substeps=substeps, paths=50,
+        observe={"loss": scaled.value},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_momentum(name, key):
+    losses = []
+    for substeps in (1, 4) if name == "far" else (1,):
+        trajectory, messages = momentum(name, substeps, key)
+        losses.append(np.mean(trajectory.observables["loss"][:, -1]))
+        strong = [message for message in messages if "noise of a solver's step" in message]
+        assert len(strong) == len(messages) == (substeps in RUNS[name][1]), (substeps, messages)
+    if name == "far":  # what is warned of is far from what is not
+        assert losses[0] > 50 * losses[1]
+
+
+class Particle(AbstractDynamics):
+    """dx = v dt, dv = (-x - v) dt + s x dW."""
+
+    strength: jax.Array
+
+    def drift(self, t, y, signal):
+        return jnp.stack([y[1], -y[0] - y[1]])
+
+    def diffusion(self, t, y, signal):
+        return lx.DiagonalLinearOperator(jnp.stack([0 * y[0], self.strength * y[0]]))
+
+
+def particle(dt, key):
+    return found(Particle(jnp.asarray(2.0)), None, jnp.ones(2), steps=16, save_every=16, dt=dt, key=key)[1]
+
+
+def test_a_particle(key):
+    messages = particle(0.5, key)
+    assert len(messages) == 1 and "noise of a solver's step" in messages[0], messages
+    assert not particle(0.1, key)
+
+
+def test_a_look_before_the_flow_is_caught(monkeypatch, key):
+    monkeypatch.setattr(_health, "_through_flow", lambda pair: _health._changes(pair, 1)[0][1])
+    assert not particle(0.5, key)
 
 
 def test_a_look_at_one_kick_is_caught(monkeypatch, key):

@@ -1,0 +1,71 @@
+"""No equation that is registered warns where it is right: what says something wrong is not believed where it is right."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from registry import EQUATIONS
+
+from dynamics import solve, train
+from equations import Objective, modified
+
+CASES = [
+    ("a false alarm", "brother", "every registered equation on a network, float32, solve and train", "test_networks"),
+    ("a false alarm", "brother", "every registered equation with a series, modified", "test_modified"),
+    ("a false alarm", "brother", "every registered equation on a quadratic, float64", "test_quadratics"),
+    ("a false alarm", "brother", "a warning somewhere in a run", "test_a_warning_is_an_error"),
+]
+RNG = np.random.default_rng(0)
+POINTS, VALUES = RNG.standard_normal((8, 2)), RNG.standard_normal(8)
+WEIGHTS = {"inner": RNG.standard_normal((3, 2)), "outer": RNG.standard_normal(3) / 3**0.5}
+FEW = ("sgd", "momentum", "sign_sgd")  # of each kind of kick one; the laws run all of them, in float64
+PLAIN = [name for name, entry in EQUATIONS.items() if entry.equation.has_series]
+
+
+def squared(w, e):
+    return jnp.square(w["outer"] @ jnp.tanh(w["inner"] @ e[0]) - e[1]) / 2
+
+
+def quadratic(w, e):
+    return jnp.sum(jnp.square(w - e)) / 2
+
+
+def quiet(side, equation, objective, params):
+    """A short run in which a warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = side(equation, objective, params, steps=4, save_every=4, key=jax.random.key(0))
+    assert run.ok.all()
+
+
+def network():
+    """In float32."""
+    single = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)  # noqa: E731
+    return Objective(squared, single((POINTS, VALUES))), single(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in EQUATIONS]
+)
+def test_networks(name):
+    for side in (solve, train):
+        quiet(side, EQUATIONS[name].equation, *network())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLAIN)
+def test_modified(name):
+    quiet(solve, modified(EQUATIONS[name].equation), *network())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_quadratics(name):
+    quiet(solve, EQUATIONS[name].equation, Objective(quadratic, POINTS[:4]), jnp.ones(2))
+
+
+def test_a_warning_is_an_error():
+    with pytest.raises(UserWarning, match="substeps"):
+        quiet(solve, EQUATIONS["sgd"].equation.rescaled(60.0), Objective(quadratic, POINTS[:4]), jnp.ones(2))
