@@ -17,6 +17,7 @@ from ._abstract import abstract_value
 from ._affine import _AFFINE, _CALLS, _FREE, _OTHER, _dependence
 from ._counts import schedule_counts
 from ._once import warn
+from ._own_counts import acts_as_schedule
 
 
 class _Value(NamedTuple):
@@ -65,6 +66,13 @@ def rate_at(equation: Any, step: Array, like: tuple | None = None) -> Array:
         probe = jax.tree.unflatten(like[1], [jnp.ones(struct.shape, struct.dtype) for struct in like[0]])
     memory = jax.eval_shape(lambda params: _memory(equation, params), probe)
     if memory is None:  # a factory that takes trees like the user's parameters only, which nobody has shown yet
+        return equation.learning_rate
+    if acts_as_schedule(equation, probe):
+        warn(
+            "Argument `factory`: the step depends on a count of the optimizer's own, as on a schedule inside that Optax "
+            "does not tell of, so that the times of a run are sums of `learning_rate`, whatever it does. A schedule "
+            "outside, optax.chain(optimizer, optax.scale_by_schedule(...)), has its times."
+        )
         return equation.learning_rate
     counts = schedule_counts(memory)
     if not any(jax.tree.leaves(counts)):

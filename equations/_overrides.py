@@ -53,6 +53,12 @@ def check_class(thing: Any, reads: str = "equation") -> None:
             check_class(inner, inside)
 
 
+def series_of(equation: Any) -> str | None:
+    """The function that made an equation a series of its algorithm's step; None where it is none."""
+    makers = {"Modified": "modified", "Slaved": "modified", "Corrected": "corrected"}
+    return next((maker for name, maker in makers.items() if _is(type(equation), name)), None)
+
+
 def has_field(equation: Any) -> bool:
     """Whether drift and diffusion say all of an equation."""
     try:

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from ._base import AbstractDynamics, AbstractEquation
 from ._counts import around
+from ._overrides import series_of
 from ._series import moved
 
 
@@ -21,7 +22,8 @@ class AbstractWrapped(AbstractEquation):
 
     The state, the noise and the clock are the inner equation's. What it knows better than the defaults of the base (a mean
     in closed form, noise that it injects) stays exact, since the map acts on its drift, flow and kick and not on its
-    velocity. A subclass gives `mapped` or `added`, and `twin`.
+    velocity. A subclass gives `mapped` or `added`, and `twin`. What is inside has order 1: a series in there would not be
+    that of the step with the wrapper in it.
     """
 
     equation: AbstractEquation = eqx.field(kw_only=True)
@@ -39,6 +41,14 @@ class AbstractWrapped(AbstractEquation):
         other = {name: value for name, value in mine.items() if name != "learning_rate" and value is not inner[name]}
         if other:
             self.equation = dataclasses.replace(self.equation, **other)
+
+    def __check_init__(self):
+        maker = series_of(self.equation)
+        if maker is not None:
+            raise ValueError(
+                f"Argument `equation` must not be a series: put `{maker}` outside, whose series is that of all that a "
+                f"training step does, but a {type(self.equation).__name__} was given."
+            )
 
     @property
     def inner(self) -> AbstractEquation:
@@ -159,7 +169,8 @@ class AbstractWrapped(AbstractEquation):
         return self.inner.time_per_step()
 
     def claim(self, measure):
-        return self.inner.claim(measure)
+        """That of the inner equation, at most 1: whatever it corrects, it does not correct for the wrapper."""
+        return min(1.0, self.inner.claim(measure))
 
     def variance_scale(self):
         return self.inner.variance_scale()

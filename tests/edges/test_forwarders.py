@@ -36,6 +36,7 @@ NOISE = {"noise_model": "`gradient_noise` is forwarded, and says all"}
 MADE = dict.fromkeys(("batches", "gradient", "check_sampling", "check_noise"), "made of fields and `gradient_noise`")
 STREAMS = dict.fromkeys(("delayed", "check_step"), "of streams of stimuli, under which no equation with a twin runs")
 COMMON = FIELDS | NOISE | MADE | STREAMS | {"bounded": "asked by the kick, which is that of what is inside"}
+DECLARED = {"linear": "tried by the check of what is inside; `is_affine` is that of its field"}
 OWN = ("diffusion", "euler", "is_affine", "kick", "kicks", "leapfrog", "noise")
 FROM_VELOCITY = dict.fromkeys(OWN, "made of its own velocity, which is not that of the equation inside")
 CLOCK = dict.fromkeys(
@@ -44,11 +45,16 @@ CLOCK = dict.fromkeys(
 MEANT = {
     AbstractWrapped: COMMON | {"twin": "abstract"},
     Modified: {name: why for name, why in COMMON.items() if name != "check_step"}
-    | {"leapfrog": "asked by the base's flow, which is replaced", "has_series": "there is no series of a series"},
+    | {"leapfrog": "asked by the base's flow, which is replaced", "has_series": "there is no series of a series"}
+    | DECLARED,
     Increment: {name: why for name, why in COMMON.items() if name != "bounded"}
     | FROM_VELOCITY
     | {"drift": "the mean of its own velocity"},
-    Slaved: COMMON | FROM_VELOCITY | CLOCK | dict.fromkeys(("init", "params"), "its state is the parameters"),
+    Slaved: COMMON
+    | DECLARED
+    | FROM_VELOCITY
+    | CLOCK
+    | dict.fromkeys(("init", "params"), "its state is the parameters"),
     Corrected: COMMON | {"leapfrog": "asked by flow and kick, which are those of what is inside"},
 }
 
