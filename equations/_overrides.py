@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 from ._lineage import definer, is_ours, newer
+from ._once import warn
 from ._own_names import check_values, shadowing
 
 # What else to override, by the class of ours whose methods would not follow.
@@ -70,6 +71,24 @@ def has_field(equation: Any) -> bool:
     return True
 
 
+def check_series(equation: Any) -> None:
+    """Warns where a class of the user's gives another drift, diffusion or velocity to an algorithm of ours and leaves its
+    twin: the series of the twin does not know of it."""
+    kind = type(equation)
+    if not is_ours(kind) and _is(kind, "AbstractEquation") and is_ours(definer(kind, "twin")):
+        found = [name for name in ("velocity", "drift", "diffusion", "kick", "flow") if newer(kind, name, "twin")]
+        if found:
+            named = " and ".join(f"{kind.__name__}.{name}" for name in found)
+            warn(
+                f"The modified equation is a series of the twin, and {named} {'has' if len(found) == 1 else 'have'} no "
+                f"part in it: it is that of {definer(kind, 'twin').__name__}. Give the class a `twin` of its own too."
+            )
+    for field in dataclasses.fields(equation):
+        inner = getattr(equation, field.name, None)
+        if _is(type(inner), "AbstractEquation"):
+            check_series(inner)
+
+
 def _is(kind: type, name: str) -> bool:
     """Whether a class is of one of ours."""
     return any(base.__name__ == name and is_ours(base) for base in kind.__mro__)
@@ -117,6 +136,8 @@ def _ignored(kind: type, reads: str) -> tuple[str, str] | None:
             return "gradient", "`gradient_noise`, or `surrogate` of a signal,"
         if _users(kind, "batches"):
             return "batches", "`gradient_noise`"
+        if _users(kind, "is_affine"):
+            return "is_affine", "the class attribute `linear`, which is tried on numbers,"
         if all(new("learning_rate_at", name) for name in _USE_THE_RATE if hasattr(kind, name)):
             return "learning_rate_at", "`velocity` and `twin` as well, or use `scheduled`,"
     if reads == "twin":
