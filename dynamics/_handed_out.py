@@ -10,9 +10,7 @@ from equations._checks import leaf_name
 from equations._signal import is_parameter
 
 _leaves: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity
-_seen: weakref.WeakKeyDictionary = (
-    weakref.WeakKeyDictionary()
-)  # by loss: shapes of parameters with an axis of paths ahead
+_seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by loss: numbers of paths, and shapes of parameters
 
 
 _WORDING = "Argument `params` must be the parameters of one model, but "
@@ -25,14 +23,15 @@ _DO = (
 def hand_out(objective: Any, params: PyTree, *results: PyTree) -> None:
     """Remembers the arrays of a trajectory, whose leading axis counts the paths, as long as they live.
 
-    **Arguments:** `objective` and `params`, the parameters that the run began with; `results`, arrays `(paths, ...)`.
+    **Arguments:** `objective` and `params`, the parameters that the run began with; `results`, arrays `(paths, ...)`:
+    parameters, states and observables.
     """
     arrays = [leaf for leaf in jax.tree.leaves(results) if is_parameter(leaf)]
     for leaf in arrays:
         _leaves[id(leaf)] = leaf
     loss, paths = _loss(objective), arrays[0].shape[0]
     if loss is not None and paths > 1:
-        _seen.setdefault(loss, set()).add(tuple((paths, *shape) for shape in _shapes(params)))
+        _seen.setdefault(loss, set()).add((paths, tuple(_shapes(params))))
 
 
 def check_one_model(params: PyTree) -> None:
@@ -46,15 +45,21 @@ def check_one_model(params: PyTree) -> None:
 
 
 def check_axis(objective: Any, params: PyTree) -> None:
-    """Raises a ValueError where all parameters have an axis ahead that those of an earlier run of the very loss had not,
-    as long as there were paths: copies of what a trajectory handed out."""
-    loss = _loss(objective)
-    if loss is not None and (shapes := tuple(_shapes(params))) in _seen.get(loss, ()):
-        raise ValueError(
-            f"{_WORDING}the same loss was run before on parameters of shapes {[shape[1:] for shape in shapes]} and "
-            f"{shapes[0][0]} paths, and these have shapes {list(shapes)}, as if with {_DO} If they are meant so, give the "
-            "loss in a function of its own."
+    """Raises a ValueError where parameters have an axis ahead that those of an earlier run of the very loss had not, as
+    long as there were paths, and the others are as they were: copies of what a trajectory handed out."""
+    loss, shapes = _loss(objective), tuple(_shapes(params))
+    if loss is None:
+        return
+    for paths, earlier in _seen.get(loss, ()):
+        alike = len(shapes) == len(earlier) and all(
+            shape in (old, (paths, *old)) for shape, old in zip(shapes, earlier, strict=True)
         )
+        if alike and shapes != earlier:
+            raise ValueError(
+                f"{_WORDING}the same loss was run before on parameters of shapes {list(earlier)} and {paths} paths, and "
+                f"these have shapes {list(shapes)}, as if with {_DO} If they are meant so, give the loss in a function of "
+                "its own."
+            )
 
 
 def _shapes(params: PyTree) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from equations import AbstractDynamics, AbstractEquation
 from equations._abstract import abstract_value
-from equations._lineage import newer
+from equations._lineage import definer, is_ours, newer
 
 # Where to look first for the fault of a method that is made of others.
 _MADE_OF = {
@@ -63,15 +63,23 @@ def _checked_noise(dynamics, signal, params):
 
 
 def _check_one(dynamics, signal, state, hook: str):
+    returned = False
     try:
         value = _value(dynamics, signal, state, hook)
+        returned = True
         if hook in ("noise", "diffusion") or (hook == "start" and value is None):
             return
         _same(dynamics, hook, value, state)
     except Exception:  # also what a method of ours makes of a wrong part: that is looked for first
+        if returned and not is_ours(definer(type(dynamics), hook)):  # it is the user's own that is of a wrong shape
+            raise
         for inside in ("inner", "leading", "source"):  # of a wrapper or a series
-            if isinstance(getattr(dynamics, inside, None), AbstractDynamics):
-                _check_one(getattr(dynamics, inside), signal, state, hook)
+            part = getattr(dynamics, inside, None)
+            # The state of an increment field is not that of its equation.
+            if isinstance(part, AbstractDynamics) and jax.tree.structure(
+                part.init(dynamics.params(state))
+            ) == jax.tree.structure(state):
+                _check_one(part, signal, state, hook)
         for part in _MADE_OF.get(hook, ()):
             if part == "velocity" and not isinstance(dynamics, AbstractEquation):
                 continue

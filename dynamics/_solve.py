@@ -186,7 +186,7 @@ def solve(
     )
     if stream is not None:
         details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
-    hand_out(objective, params, state, states)
+    hand_out(objective, params, state, states, saves)
     recorded_steps, times = recorded(rates, steps, save_every, dt)
     return Trajectory(
         steps=recorded_steps,

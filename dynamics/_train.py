@@ -107,7 +107,7 @@ def train(
     tell_start(equation, signal, dynamic, failed_at)
     if not random:
         saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
-    hand_out(objective, params, final, states)
+    hand_out(objective, params, final, states, saves)
     recorded_steps, times = recorded(rates, steps, save_every, equation.learning_rate)
     return Trajectory(
         steps=recorded_steps,

@@ -140,9 +140,9 @@ def obstacles(function: Callable, argument: PyTree) -> set[str]:
     return found - _NONLINEAR
 
 
-def departure(function: Callable, argument: PyTree) -> Array:
-    """How far `function` departs from its tangent at zero, over the sizes of both, at random arguments of sizes from 1e-6
-    to 1e6; NaN where there is no tangent. A clip that is reached beyond these sizes is not seen."""
+def departure(function: Callable, argument: PyTree, decades: int | Array = 6) -> Array:
+    """How far `function` departs from its tangent at zero, over the sizes of both, at random arguments of sizes from
+    10^-decades to 10^decades; NaN where there is no tangent. A clip that is reached beyond these is not seen."""
     leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.zeros_like, argument))
     zero = jax.tree.unflatten(treedef, leaves)
 
@@ -158,7 +158,7 @@ def departure(function: Callable, argument: PyTree) -> Array:
             total += jnp.sum(value**2 + start**2 + slope**2)
         return jnp.sqrt(off / jnp.where(total > 0, total, 1.0))
 
-    sizes = jnp.logspace(-6, 6, 7)
+    sizes = 10 ** (jnp.linspace(-1, 1, 7) * decades)
     return jnp.max(jax.lax.map(one, (jax.random.split(jax.random.key(0), len(sizes)), sizes)))
 
 

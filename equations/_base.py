@@ -17,6 +17,7 @@ from ._checks import LARGEST, choice, integer, number, positive
 from ._declared import check_linear
 from ._lineage import newer
 from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
+from ._own_names import check_unset
 from ._series import moved
 from ._signal import AbstractSignal
 
@@ -61,8 +62,13 @@ class AbstractDynamics(eqx.Module):
 
     What the methods return has the structure and the shapes of the state, in floating-point numbers, which are cast to the
     precision of the state; all else is refused by class and method before compilation, as is a class whose override of a
-    method would be ignored in some runs, or an attribute under a name that is looked for (`order`, `increment`, ...).
+    method would be ignored in some runs, or an attribute under a name that is looked for (`order`, `increment`, ...), or
+    under a private name of these classes.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        check_unset(cls)
 
     def init(self, params: Params) -> State:
         """The state at time zero."""
@@ -228,7 +234,10 @@ class AbstractEquation(AbstractDynamics):
         return self.learning_rate
 
     def learning_rate_at(self, step: Array) -> Array:
-        """The learning rate of a training step, counted from 0; the recorded times are the sum of those before."""
+        """The learning rate of a training step, counted from 0; the recorded times are the sum of those before.
+
+        It only tells them: a subclass whose rate changes has it in `velocity` and `twin` too, or is `scheduled`.
+        """
         return self.learning_rate
 
     def variance_scale(self) -> Array:

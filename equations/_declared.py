@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._affine import departure, is_affine, obstacles
-from ._once import once, warn
+from ._once import once, quick_jit, warn
 from ._signal import is_parameter, parameter_dtype
 
 
@@ -47,8 +47,8 @@ def _tried(equation, params) -> None:
     affine = off < 1e4 * float(jnp.finfo(parameter_dtype(dynamic)).eps)
     if declared and not affine:
         raise ValueError(
-            f"Attribute `linear` of {name} must be True only where the velocity is affine in the gradient, but its "
-            f"velocity is off its tangent at no gradient by {off:.2g} of its size."
+            f"Attribute `linear` of {name} must be True only where the velocity is affine in the gradient at every state, "
+            f"but its velocity is off its tangent at no gradient by {off:.2g} of its size."
         )
     if affine and not declared:
         warn(
@@ -58,8 +58,38 @@ def _tried(equation, params) -> None:
         )
 
 
-@eqx.filter_jit
+@quick_jit(0)
 def _departure(equation, params) -> Array:
-    state, rate = equation.init(params), equation.learning_rate
-    time = rate.astype(parameter_dtype(params))
-    return departure(lambda gradient: equation.velocity(time, state, gradient), params)
+    """The largest departure from the tangent, at the state at the beginning and at others: at random parameters, with a
+    memory of any sign and with a positive one, at later times. There a rule that is undefined (a root of what is never
+    negative) says nothing."""
+    rate = equation.learning_rate.astype(parameter_dtype(params))
+    begin = equation.init(params)
+
+    def off(item):
+        key, size, positive = item
+        first = size == 0
+        state = _moved(equation, begin, key, size, positive)
+        time = jnp.where(first, rate, 100 * rate)
+        found = departure(lambda gradient: equation.velocity(time, state, gradient), params, jnp.where(first, 6.0, 2.0))
+        return jnp.where(first | jnp.isfinite(found), found, 0)
+
+    sizes = jnp.array([0, 1, 1, 10, 10], rate.dtype)
+    positive = jnp.array([False, False, True, False, True])
+    return jnp.max(jax.lax.map(off, (jax.random.split(jax.random.key(1), 5), sizes, positive)))
+
+
+def _moved(equation: Any, state: PyTree, key: Array, size: Array, positive: Array) -> PyTree:
+    """A state with normal numbers of this size added, or their absolute values to the memory."""
+    leaves, treedef = jax.tree.flatten(state)
+    params = {id(leaf) for leaf in jax.tree.leaves(equation.params(state))}
+
+    def one(key, leaf):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            return leaf
+        normal = jax.random.normal(key, leaf.shape, leaf.dtype)
+        memory = positive & (id(leaf) not in params)
+        return leaf + size.astype(leaf.dtype) * jnp.where(memory, jnp.abs(normal), normal)
+
+    keys = jax.random.split(key, len(leaves))
+    return jax.tree.unflatten(treedef, [one(key, leaf) for key, leaf in zip(keys, leaves, strict=True)])

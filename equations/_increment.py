@@ -205,7 +205,8 @@ class Increment(AbstractIncrement):
 
     @property
     def random(self):
-        return self.source.random
+        """Whether its gradient is: a diffusion of the equation's own has no part in what its twin does."""
+        return super().random
 
     @property
     def has_series(self):

@@ -5,6 +5,8 @@ import functools
 from typing import Any
 
 from ._lineage import definer, is_ours, newer
+from ._once import warn
+from ._own_names import check_values, shadowing
 
 # What else to override, by the class of ours whose methods would not follow.
 _INSTEAD = {
@@ -22,6 +24,8 @@ _FOLLOW_DRIFT = (
     "Modified",
 )  # whose flow is made of `self.drift` where it is new
 _FOLLOW_DIFFUSION = ("AbstractEquation", "AbstractDynamics")  # whose kick is made of `self.diffusion` where it is new
+# One of which an equation has to change for its learning rate to change; `learning_rate_at` gives the recorded times.
+_USE_THE_RATE = ("velocity", "twin", "held", "drift", "flow", "mapped", "factor")
 
 # Names that are looked for on the objects of a user, and what may stand under them: nothing, a method, or more.
 _NAMES = {
@@ -33,7 +37,11 @@ _NAMES = {
         "delay": "a number of seconds",
     },
     "AbstractSignal": {"value": "a method from the parameters to the loss"},
+    "AbstractGradientNoise": {},
 }
+
+
+_ARGUMENTS = {"AbstractDynamics": "equation", "AbstractSignal": "objective", "AbstractGradientNoise": "noise_model"}
 
 
 def check_class(thing: Any, reads: str = "equation") -> None:
@@ -46,6 +54,7 @@ def check_class(thing: Any, reads: str = "equation") -> None:
     message = _refusal(type(thing), reads)
     if message is not None:
         raise TypeError(message)
+    check_values(thing)
     inside = "twin" if _is(type(thing), "AbstractIncrement") else reads
     for field in dataclasses.fields(thing):
         inner = getattr(thing, field.name, None)
@@ -66,6 +75,24 @@ def has_field(equation: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def check_series(equation: Any) -> None:
+    """Warns where a class of the user's gives another drift, diffusion or velocity to an algorithm of ours and leaves its
+    twin: the series of the twin does not know of it."""
+    kind = type(equation)
+    if not is_ours(kind) and _is(kind, "AbstractEquation") and is_ours(definer(kind, "twin")):
+        found = [name for name in ("velocity", "drift", "diffusion", "kick", "flow") if newer(kind, name, "twin")]
+        if found:
+            named = " and ".join(f"{kind.__name__}.{name}" for name in found)
+            warn(
+                f"The modified equation is a series of the twin, and {named} {'has' if len(found) == 1 else 'have'} no "
+                f"part in it: it is that of {definer(kind, 'twin').__name__}. Give the class a `twin` of its own too."
+            )
+    for field in dataclasses.fields(equation):
+        inner = getattr(equation, field.name, None)
+        if _is(type(inner), "AbstractEquation"):
+            check_series(inner)
 
 
 def _is(kind: type, name: str) -> bool:
@@ -90,7 +117,7 @@ def _refusal(kind: type, reads: str) -> str | None:
         return found and _wording(
             kind, found, "`surrogate`, from which gradients, noise and derivatives are taken,", "objective"
         )
-    found = _ignored(kind, reads)
+    found = _ignored(kind, reads) if contract == "AbstractDynamics" else None
     return found and _wording(kind, *found)
 
 
@@ -115,6 +142,10 @@ def _ignored(kind: type, reads: str) -> tuple[str, str] | None:
             return "gradient", "`gradient_noise`, or `surrogate` of a signal,"
         if _users(kind, "batches"):
             return "batches", "`gradient_noise`"
+        if _users(kind, "is_affine"):
+            return "is_affine", "the class attribute `linear`, which is tried on numbers,"
+        if all(new("learning_rate_at", name) for name in _USE_THE_RATE if hasattr(kind, name)):
+            return "learning_rate_at", "`velocity` and `twin` as well, or use `scheduled`,"
     if reads == "twin":
         return None
     if new("flow", "kick") and new("flow", "drift"):
@@ -151,22 +182,20 @@ def _ignored_by_algorithm(kind: type, reads: str) -> tuple[str, str] | None:
 
 
 def _name(kind: type, contract: str) -> str | None:
-    """An attribute of the user's under a name that we look for, or a field in place of a method."""
-    argument = "equation" if contract == "AbstractDynamics" else "objective"
+    """An attribute of the user's under a name that we look for, or in place of something else of ours."""
+    argument = _ARGUMENTS[contract]
+    shadow = shadowing(kind, argument, contract)
+    if shadow is not None:
+        return shadow
     fields = {field.name for field in dataclasses.fields(kind)}
     for base in kind.__mro__:
         if is_ours(base):
             continue
         own = set(vars(base)) | set(vars(base).get("__annotations__", {}))
-        for name in sorted(own & (set(_NAMES[contract]) | fields)):
-            ours = next((c for c in base.__mro__ if is_ours(c) and name in {*vars(c), *_fields(c)}), None)
+        for name in sorted(own & set(_NAMES[contract])):
+            ours = any(is_ours(c) and name in {*vars(c), *_fields(c)} for c in base.__mro__)
             value = vars(base).get(name)
-            if name in fields and ours is not None and callable(vars(ours).get(name)):
-                return (
-                    f"Argument `{argument}` must not have a field `{name}`, which is a method of every "
-                    f"{contract}, but {kind.__name__} has one: give the field another name."
-                )
-            if ours is None and name in _NAMES[contract] and not _allowed(kind, name, value, name in fields):
+            if not ours and not _allowed(kind, name, value, name in fields):
                 meant = _NAMES[contract][name]
                 return (
                     f"Argument `{argument}` must not have {'a field' if name in fields else 'an attribute'} `{name}`, "

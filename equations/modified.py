@@ -14,7 +14,7 @@ from ._counts import around
 from ._derivatives import check_derivatives
 from ._increment import AbstractIncrement, Increment
 from ._noise import noise_factor
-from ._overrides import check_class
+from ._overrides import check_class, check_series
 from ._series import by_derivatives, by_map, moved
 from ._slaved import Slaved, forgets_at_a_fixed_rate
 
@@ -59,8 +59,8 @@ def modified(
     **Arguments:**
 
     - `equation`: an equation with a twin, which alone is what the series is of: a subclass that gives another `velocity` or
-        `drift` to the same twin has the same modified equation; or any other dynamics with a `learning_rate`, whose Euler
-        step is then the discrete algorithm; or what `symbolic` gave.
+        `drift` to the same twin has the same modified equation, with a warning; or any other dynamics with a
+        `learning_rate`, whose Euler step is then the discrete algorithm; or what `symbolic` gave.
     - `order`: 1 to 3 by derivatives, to 6 by the map and in symbols; with noise at most 2.
     - `fluctuations`: corrects the diffusion as well; order 2, with noise.
     - `route`: `"derivatives"`, nested Jacobian-vector products (about 2 and 4 gradients at orders 2 and 3), or `"map"`, the
@@ -80,6 +80,8 @@ def modified(
     if isinstance(equation, Modified):
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
     check_class(equation, "twin" if isinstance(equation, AbstractEquation) else "equation")
+    if isinstance(equation, AbstractEquation):
+        check_series(equation)
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = choice("memory", memory, ("dynamic", "slaved"))
@@ -114,14 +116,14 @@ def modified(
         )
         _check_noise(order, fluctuations, noisy, memory)
         return Modified(equation.learning_rate, equation=equation, order=order, fluctuations=fluctuations, route=route)
-    _check_noise(order, fluctuations, equation.random, memory)
+    leading = Increment.of(equation)
+    _check_noise(order, fluctuations, leading.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
     if shuffled and (order > 2 or route == "map"):
         raise ValueError(
             "Argument `order` must be at most 2 by route='derivatives' for sampling='shuffled', but "
             f"order {order} by {route!r} was given."
         )
-    leading = Increment.of(equation)
     if memory == "slaved":
         leading = Slaved.of(leading, order)
     return Modified(

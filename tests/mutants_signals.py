@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from typing_extensions import override
 
 from equations import Spred, syre
 from equations._signal import is_parameter
@@ -13,6 +14,7 @@ from equations.syre import Distance
 class KappaHalved(Spred):
     """(kappa/2) (|u|^2 + |w|^2)."""
 
+    @override
     def _decay(self, factors):
         return super()._decay(factors) / 2
 
@@ -20,6 +22,7 @@ class KappaHalved(Spred):
 class SquareLost(Spred):
     """kappa (|u| + |w|)."""
 
+    @override
     def _decay(self, factors):
         return self.kappa * sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(factors) if is_parameter(leaf))
 
@@ -27,6 +30,7 @@ class SquareLost(Spred):
 class DecayOfTheProduct(Spred):
     """kappa |u w|^2: a ridge, no L1 norm."""
 
+    @override
     def _decay(self, factors):
         return self.kappa * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(factors.product()))
 

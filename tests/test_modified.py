@@ -15,6 +15,7 @@ import pytest
 import sympy
 from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression, mlp
+from typing_extensions import override
 
 from dynamics import solve, train
 from equations import (
@@ -189,6 +190,7 @@ def test_the_map_gives_the_principal_flow_on_a_quadratic(order):
 class Third(Modified):
     """1/3 in place of 1/2."""
 
+    @override
     def _corrected(self, t, state, signal):
         value, first = jax.jvp(
             lambda y: self.leading.drift(t, y, signal), (state,), (self.leading_drift(t, state, signal),)
@@ -202,6 +204,7 @@ class Third(Modified):
 class Sign(Third):
     """+1/2 in place of -1/2."""
 
+    @override
     def _corrected(self, t, state, signal):
         field = self.leading_drift(t, state, signal)
         right = super(Third, self)._corrected(t, state, signal)
@@ -211,6 +214,7 @@ class Sign(Third):
 class NoTwelfth(Third):
     """The term f''(f, f)/12 left out."""
 
+    @override
     def _corrected(self, t, state, signal):
         value, derivative = jax.linearize(lambda y: self.leading.drift(t, y, signal), state)
         first, h = derivative(value), self.learning_rate

@@ -11,6 +11,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression, mlp
+from typing_extensions import override
 
 from dynamics import Strang
 from equations import SGD, Adam, Modified, Momentum, Objective, from_optax, modified
@@ -127,6 +128,7 @@ class ThirdForHalf(OtherDrift):
 class NoGradientOfSigma(Modified):
     """(1 - (eta/2) b') sigma(y): S without -(eta/2) b.grad Sigma."""
 
+    @override
     def _response(self, t, state, signal):
         return state, super()._response(t, state, signal)[1]
 

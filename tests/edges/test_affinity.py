@@ -11,7 +11,8 @@ import optax
 import pytest
 from jax.interpreters import batching, mlir
 
-from equations import SGD, AbstractEquation, Diagonal, Objective, Scheduled, decayed, scheduled
+from dynamics import solve
+from equations import SGD, AbstractEquation, Diagonal, Objective, Scheduled, _declared, decayed, scheduled
 from equations._affine import is_affine
 from equations._declared import check_linear
 from equations._squares import mean_square
@@ -33,6 +34,11 @@ CASES = [
     ("declared affinity", "brother", "True of a clip that acts at other sizes", "test_false_declarations[clipped]"),
     ("declared affinity", "brother", "True of a dead zone", "test_false_declarations[dead_zone]"),
     ("declared affinity", "brother", "True where the derivative is another", "test_false_declarations[stopped]"),
+    ("declared affinity", "brother", "True at the beginning alone: memory", "test_false_elsewhere[memory]"),
+    ("declared affinity", "brother", "True at some parameters alone", "test_false_elsewhere[params]"),
+    ("declared affinity", "brother", "True where there are no roots of negative memory", "test_true_elsewhere"),
+    ("declared affinity", "brother", "a mutant that tries the beginning only", "test_mutant_of_the_trial"),
+    ("declared affinity", "brother", "an override of is_affine", "test_is_affine_is_no_declaration"),
     ("declared affinity", "brother", "a field of the user's with this name", "test_not_a_flag"),
     ("declared affinity", "brother", "wrappers around a rule that declares", "test_wrappers_forward"),
     ("a primitive that is new", "instance", "squares of examples", "test_squares_of_a_new_primitive"),
@@ -149,6 +155,61 @@ def test_false_declarations(name):
         Declared(0.05, 2, rule=FALSE[name]).check(G, OBJECTIVE)
 
 
+class Remembering(AbstractEquation):
+    """A rule of the parameters p, the memory m and the gradient g, with what the memory does."""
+
+    linear = True
+    rule: object = eqx.field(default=None, static=True)
+
+    def init(self, params):
+        return params, jnp.zeros_like(params)
+
+    def params(self, state):
+        return state[0]
+
+    def velocity(self, t, state, gradient):
+        return self.rule(t, *state, gradient), 1.0 - state[1]
+
+    def twin(self):
+        return optax.sgd(self.learning_rate)
+
+
+ELSEWHERE = {
+    "memory": lambda t, p, m, g: -g - m * g**2,
+    "params": lambda t, p, m, g: -jnp.where(p > 0.5, g, g**3),
+    "params below": lambda t, p, m, g: -jnp.where(p < -0.5, jnp.sqrt(m) * g**3, g),
+    "time": lambda t, p, m, g: -jnp.where(t > 1, g**3, g),
+    "sign of the memory": lambda t, p, m, g: -jnp.where(m < -0.5, g**3, g),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_false_elsewhere(name):
+    with pytest.raises(ValueError, match="Attribute `linear` of Remembering must be True only where"):
+        Remembering(0.05, 2, rule=ELSEWHERE[name]).check(jnp.zeros(4), OBJECTIVE)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_true_elsewhere(dtype):
+    """Also where a state that cannot be has no value, in both precisions."""
+    data = jnp.asarray(DATA, dtype)
+    for rule in (
+        lambda t, p, m, g: -jnp.sqrt(m) * g / (1 + m),
+        lambda t, p, m, g: -jnp.log(m) * g - 0.1 * p + 0.9 * m,
+        lambda t, p, m, g: -jnp.linalg.solve(jnp.diag(1 + p**2), g + m),
+    ):
+        Remembering(0.05, 2, rule=jax.checkpoint(rule)).check(
+            jnp.ones(4, dtype), Objective(lambda w, e: 0.5 * jnp.sum((w - e) ** 2), data)
+        )
+
+
+def test_is_affine_is_no_declaration(unchecked):
+    for value in (True, False):
+        mine = type("Mine", (Rule,), {"is_affine": lambda self, state, value=value: value})
+        with pytest.raises(TypeError, match="must override the class attribute `linear`.*`is_affine` alone"):
+            solve(mine(0.05, rule=jnp.tanh), OBJECTIVE, G, steps=1)
+
+
 class Layered(Rule):
     linear: object = None
 
@@ -203,3 +264,9 @@ def test_diagonal_noise():
 def test_a_rule_with_a_new_primitive():
     assert not Rule(0.05, 2, rule=double.bind).is_affine(G)
     assert Declared(0.05, 2, rule=double.bind).is_affine(G)
+
+
+def test_mutant_of_the_trial(monkeypatch):
+    """Tried at the beginning alone, a rule with memory passes."""
+    monkeypatch.setattr(_declared, "_moved", lambda equation, state, *args: state)
+    Remembering(0.05, 2, rule=lambda t, p, m, g: -g - m * g**2).check(jnp.zeros(4), OBJECTIVE)

@@ -19,6 +19,7 @@ from schedules import (
     final,
     rates_of,
 )
+from typing_extensions import override
 
 from dynamics import _held as held_module
 from dynamics import solve, train
@@ -36,6 +37,7 @@ CASES = [
 class HeldWithDerivative(Increment):
     """Mutant: counts are held, but the series still differentiates the field along them."""
 
+    @override
     def _counted(self, state):
         seen = super()._counted(state)
         if self._step is None:
@@ -51,6 +53,7 @@ class HeldWithDerivative(Increment):
 class ContinuousWithout(Increment):
     """Mutant: counts are read continuously, but the series takes them for constants."""
 
+    @override
     def _counted(self, state):
         return jax.lax.stop_gradient(super()._counted(state)) if self._step is None else super()._counted(state)
 

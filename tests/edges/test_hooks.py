@@ -35,6 +35,7 @@ CASES = [
     ("outputs of hooks", "brother", "under jit and vmap", "test_in_a_trace"),
     ("outputs of hooks", "brother", "float32 from a drift is cast, as documented", "test_another_precision_is_cast"),
     ("outputs of hooks", "brother", "a diffusion where the equation says it has no noise", "test_noise_unsaid"),
+    ("outputs of hooks", "brother", "an own kick beside a diffusion that raises", "test_an_own_kick_is_named"),
     ("outputs of hooks", "brother", "mutants of the check", "test_mutants"),
 ]
 
@@ -251,6 +252,27 @@ def test_noise_unsaid(unchecked):
 
     with pytest.raises(ValueError, match="must be `random`.*Hot.diffusion gives some: override `random`"):
         solve(Hot(0.1), OBJECTIVE, W, steps=2, key=KEY)
+
+
+def test_an_own_kick_is_named(unchecked):
+    """And not the diffusion that it leaves unused."""
+
+    class Mine(ScalarKick):
+        def kick(self, t, state, signal, noise, dt):
+            return jnp.ones(1)
+
+        def noise(self, state, signal, kicks_per_step):
+            return jax.ShapeDtypeStruct((3,), state.dtype)
+
+        def diffusion(self, t, state, signal):
+            raise NotImplementedError("no diffusion")
+
+    class Ours(SGD):
+        kick, diffusion = Mine.kick, Mine.diffusion
+
+    for equation, objective, options in ((Mine(), None, {"dt": 0.1}), (Ours(0.1, 1), OBJECTIVE, {})):
+        with pytest.raises(ValueError, match=f"{type(equation).__name__}.kick gives an array of shape"):
+            solve(equation, objective, W, steps=2, key=KEY, **options)
 
 
 @pytest.mark.parametrize("part", ["_diffusion", "_floating", "_same"])

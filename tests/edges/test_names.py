@@ -24,6 +24,7 @@ CASES = [
     ("names taken for ours", "brother", "a number `value` on a signal", "test_signals"),
     ("names taken for ours", "brother", "inside of a schedule, in every door", "test_in_every_door"),
     ("names taken for ours", "brother", "what is documented stays allowed", "test_allowed"),
+    ("names taken for ours", "brother", "decays that are no names", "test_decays"),
     ("names taken for ours", "brother", "a mutant of the check that reads fields only", "test_mutant"),
 ]
 
@@ -140,6 +141,22 @@ def test_allowed():
         scheduled(SGD(0.1), lambda step: 1.0 / (1 + step)),
     ):
         check_class(equation, "field")
+
+
+@pytest.mark.parametrize("value", [(1, 2), ("momentum", 0.9), ["momentum"], "momentum"], ids=str)
+def test_decays(value, unchecked):
+    """A tuple of names and nothing else."""
+    refused(lambda: solve(of_decays(value), OBJECTIVE, W, steps=1), "decays")
+
+
+def of_decays(value):
+    def twin(self):
+        return optax.sgd(self.learning_rate)
+
+    def velocity(self, t, state, gradient):
+        return -gradient
+
+    return type("Mine", (AbstractEquation,), {"decays": value, "twin": twin, "velocity": velocity})(0.1)
 
 
 def test_mutant(monkeypatch, unchecked):

@@ -49,6 +49,8 @@ CASES = [
     ("ignored overrides", "brother", "gradient or size of a signal", "test_signals"),
     ("ignored overrides", "brother", "the library's own classes pass", "test_the_library_passes"),
     ("ignored overrides", "brother", "a modified equation is that of the twin", "test_a_series_is_the_twins"),
+    ("ignored overrides", "brother", "which series are told of it", "test_which_series_are_told"),
+    ("ignored overrides", "brother", "a kick on a wrapper, by Euler", "test_a_kick_on_a_wrapper_by_euler"),
     ("ignored overrides", "brother", "a mutant whose flow forgets the drift", "test_mutant"),
 ]
 
@@ -274,11 +276,40 @@ def test_the_library_passes():
     check_class(Thrice(ETA, noise_model=StudentT(4.0, 1.0)), "field")
 
 
-def test_a_series_is_the_twins():
-    """As the docstring says: another drift beside the same twin has no part in it."""
-    t, (one, other) = jnp.zeros(()), (modified(kind(ETA)) for kind in (SGD, Thrice))
+class HotAlways(Hot):
+    random = True
+
+
+@pytest.mark.parametrize("kind", [Thrice, Hot, HotAlways])
+def test_a_series_is_the_twins(kind):
+    """As the docstring says, and with a word: another drift or diffusion beside the same twin has no part in it."""
+    with pytest.warns(UserWarning, match=rf"{'Thrice.drift' if kind is Thrice else '.diffusion'} has no part.*of SGD"):
+        other = modified(kind(ETA))
+    t, one = jnp.zeros(()), modified(SGD(ETA))
     state = one.init(W)
     np.testing.assert_array_equal(other.drift(t, state, OBJECTIVE).params, one.drift(t, state, OBJECTIVE).params)
+    final = [solve(equation, OBJECTIVE, W, steps=2).final for equation in (other, one)]
+    np.testing.assert_allclose(*final, rtol=1e-12)
+
+
+def test_which_series_are_told():
+    """Inside of a schedule too; not where the twin is the class's own, nor of a subclass that changes neither."""
+    with pytest.warns(UserWarning, match="Thrice.drift has no part"):
+        modified(scheduled(Thrice(ETA), HALF))
+    own = of(SGD, velocity=lambda self, t, state, gradient: -gradient, twin=lambda self: optax.sgd(self.learning_rate))
+    modified(own(ETA))
+    modified(of(SGD)(ETA))
+
+
+def test_a_kick_on_a_wrapper_by_euler():
+    """The Euler step of a wrapper is made of the kick that its subclass gives."""
+    half = scheduled(SGD(ETA, noise_model=NOISE), HALF)
+
+    def kick(self, t, state, signal, noise, dt):
+        return jax.tree.map(lambda leaf: 2 * leaf, super(type(half), self).kick(t, state, signal, noise, dt))
+
+    twice = of(type(half), kick=kick)(**vars(half))
+    assert agree(half, 0.5, -0.15) and agree(twice, 0.5, -0.3)
 
 
 def test_mutant(monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from schedules import ETA, QUARTIC, STILL, cosine_of, final
+from typing_extensions import override
 
 from dynamics import solve, train
 from equations import Momentum, decayed, from_optax, modified, scheduled
@@ -45,6 +46,7 @@ def momentum_with_a_schedule(kind):
 class AtItsEnd(Slaved):
     """Mutant: the schedule stands at its last value."""
 
+    @override
     def _count(self, t):
         return None
 

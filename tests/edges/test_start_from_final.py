@@ -15,6 +15,8 @@ CASES = [
     ("params of all paths", "brother", "previous.final of train, in every door", "test_final_in_every_door[train]"),
     ("params of all paths", "brother", "one path only; a network; its memory", "test_states_and_networks"),
     ("params of all paths", "brother", "a copy, by the loss that saw no such axis", "test_copies"),
+    ("params of all paths", "brother", "observables of all paths", "test_observables"),
+    ("params of all paths", "brother", "a copied leaf beside one as it was", "test_copied_leaves"),
     ("params of all paths", "brother", "under jit", "test_in_a_trace"),
     ("params of all paths", "brother", "one path of them, or all under vmap, is right", "test_one_path_is_right"),
     ("params of all paths", "brother", "a mutant that forgets what was handed out", "test_mutant"),
@@ -77,6 +79,30 @@ def test_copies(runs, unchecked):
         refused(lambda copy=copy: solve(EQUATION, objective, copy, steps=2, key=KEY), "same loss", "[(3,)]", "[(2, 3)]")
     penalised = regularised(objective, lambda w: jnp.sum(w**2))
     refused(lambda: train(EQUATION, penalised, np.asarray(final), steps=2, key=KEY), "same loss")
+
+
+def test_observables(runs, unchecked):
+    _, w, _ = runs
+    for run in (solve, train):
+        observed = run(EQUATION, problem()[0], w, steps=2, key=KEY, observe={"w": lambda w: w}).observables["w"]
+        refused(lambda observed=observed: solve(EQUATION, problem()[0], observed, steps=2, key=KEY), "(1, 3, 3)")
+        refused(lambda observed=observed: train(EQUATION, problem()[0], observed, steps=2, key=KEY))
+        train(EQUATION, problem()[0], observed[0, -1], steps=2, key=KEY)
+
+
+def test_copied_leaves():
+    """Any of the leaves, and no other shape than with the axis of the paths; a check of the first leaf alone fails."""
+    objective = Objective(lambda p, x: jnp.sum(p["a"] ** 2) + jnp.sum(p["b"] ** 2) * jnp.sum(x), DATA)
+    one = {"a": jnp.zeros(3), "b": jnp.zeros((2, 2))}
+    _handed_out.hand_out(objective, one, jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), one))
+
+    def of(a, b):
+        return {"a": jnp.zeros(a), "b": jnp.zeros(b)}
+
+    for params in (of((4, 3), (2, 2)), of(3, (4, 2, 2)), of((4, 3), (4, 2, 2))):
+        refused(lambda params=params: _handed_out.check_axis(objective, params), "same loss", "4 paths")
+    for params in (one, of((4, 3), (5, 2, 2)), of((4, 3), (2, 3)), {"a": jnp.zeros((4, 3))}):
+        _handed_out.check_axis(objective, params)
 
 
 def test_in_a_trace(runs, unchecked):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from typing_extensions import override
 
 from equations import Lion
 
@@ -9,6 +10,7 @@ from equations import Lion
 class ScaleOfTheGradientLost(Lion):
     """The mean sign at g + b1 mu, the noise of g undivided by 1 - b1."""
 
+    @override
     def _inside(self, state, gradient):
         return jax.tree.map(lambda mu, g: g + self.b1 * mu, state.mu, gradient)
 
@@ -24,6 +26,7 @@ class NewAverage(Lion):
 class DecayWithoutRate(Lion):
     """Weight decay that is not multiplied by the learning rate."""
 
+    @override
     def _rates(self, state, gradient, sign):
         rates = super()._rates(state, gradient, sign)
         decayed = jax.tree.map(

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from typing_extensions import override
 
 from equations import RMSProp
 
@@ -21,6 +22,7 @@ class WithoutShift(Shiftless, RMSProp):
 class EpsilonOutside(RMSProp):
     """eps outside the root where it is inside, and inside where it is outside."""
 
+    @override
     def _root(self, nu):
         return jnp.sqrt(nu) + self.eps if self.eps_in_sqrt else jnp.sqrt(nu + self.eps)
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from typing_extensions import override
 
 from equations import Volumized
 from equations._wrapped import AbstractWrapped
@@ -18,6 +19,7 @@ class MomentKept(Volumized):
 class ToTheOrigin(Volumized):
     """Outside the box a weight decays to zero, not to the wall."""
 
+    @override
     def _beyond(self, parameter):
         return jnp.where(self._outside(parameter), parameter, 0.0)
 
