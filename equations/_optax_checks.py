@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 
 from ._abstract import abstract_value
 from ._increment import AbstractIncrement
-from ._probe import accumulated, accumulation, corner
+from ._probe import accumulated, accumulation, corner, gathering_states
 
 _MORE = "Argument `factory` must make a transformation that needs no more than the gradient and the parameters, but"
 
@@ -61,8 +61,7 @@ def _reason(equation, params, error: Exception) -> tuple[str, bool]:
         if not (jnp.issubdtype(leaf.dtype, jnp.integer) or jnp.issubdtype(leaf.dtype, jnp.floating)):
             return (
                 f"Argument `factory` must make a transformation that remembers real numbers, but {name} of its memory is "
-                f"{leaf.dtype}. A wrapper such as optax.apply_if_finite may be left out: paths that are no longer finite "
-                "are marked in `ok`.", False,
+                f"{leaf.dtype}, a flag, which has no rate of change. {_instead(memory)}", False,
             )  # fmt: skip
     try:
         abstract_value(_own_step, equation, params)
@@ -72,12 +71,22 @@ def _reason(equation, params, error: Exception) -> tuple[str, bool]:
         every = accumulated(equation, corner(jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), params)))
     except Exception:
         every = None
-    if every is not None:
+    if every is not None or gathering_states(memory):
         return accumulation(every, equation.batch_size), False
     return (
         "Argument `factory` must make a transformation that can count in real numbers, in which an equation's time runs, "
         f"but it does not: {type(error).__name__}: {error}", False,
     )  # fmt: skip
+
+
+def _instead(memory: PyTree) -> str:
+    """What to do about a flag in a memory."""
+    guards = {"apply_if_finite": optax.ApplyIfFiniteState, "zero_nans": optax.ZeroNansState}
+    nodes = jax.tree.leaves(memory, is_leaf=lambda node: isinstance(node, tuple(guards.values())))
+    for name, state in guards.items():
+        if any(isinstance(node, state) for node in nodes):
+            return f"Leave optax.{name} out: paths that are no longer finite are marked in `ok`."
+    return "`train` runs the algorithm."
 
 
 def _failure(error: Exception) -> tuple[str, bool]:

@@ -11,7 +11,8 @@ _NORMAL = 1.959964  # of which a normal number has 95 % on both sides
 
 MARGIN = 0.15  # by which a slope may stay below the claim
 WIDEST = 0.25  # half-width beyond which an interval says nothing about an order
-GROWTH = 2.0  # times, by which an error that grows all along as the learning rate falls says that there is no order
+GROWTH = 2.0  # times, by which an error that grows as the learning rate falls says that there is no order
+RIPPLE, DIP = 1.25, 0.1  # times by which it may fall again, and on its way by what part of the whole rise (logarithms)
 CLEAR = 3.0  # standard errors, or sizes of what else hides it, that an error must have to count
 
 
@@ -159,12 +160,22 @@ def sweep(
 
 
 def _grows(errors: Estimate, usable: np.ndarray) -> bool:
-    """Whether the errors only grow as the learning rate falls, in the end perhaps beyond all numbers."""
+    """Whether the errors grow as the learning rate falls and never fall again, in the end perhaps beyond all numbers."""
     finite = np.isfinite(errors.value)
-    overflow = finite[0] and np.array_equal(finite, np.sort(finite)[::-1]) and not finite[-1]
-    values, deviations = errors.value[usable], errors.error[usable]
-    rises = np.diff(values) > CLEAR * np.hypot(deviations[1:], deviations[:-1])
-    return bool(overflow or (len(values) >= 3 and np.all(rises) and values[-1] > GROWTH * values[0]))
+    overflow = np.array_equal(finite, np.sort(finite)[::-1]) and not finite[-1]
+    if overflow and (finite[0] or np.any(np.isinf(errors.value))):
+        return True
+    if usable.sum() < 3:
+        return False
+    logs, deviations = np.log(errors.value[usable]), errors.error[usable] / errors.value[usable]
+    highest = np.maximum.accumulate(logs)
+    noise = CLEAR * np.hypot(
+        deviations, deviations[np.searchsorted(highest, highest)]
+    )  # of a value and the highest so far
+    rise, unsure = logs[-1] - logs[0], CLEAR * np.hypot(deviations[-1], deviations[0])
+    dips = np.append(np.full(len(logs) - 1, DIP * rise), 0.0)
+    falls = highest - logs > np.maximum(noise, np.maximum(dips, np.log(RIPPLE)))
+    return bool(not np.any(falls) and rise > max(unsure, np.log(GROWTH)))
 
 
 def _slope_or_nan(x: np.ndarray, errors: Estimate, usable: np.ndarray, freedom: np.ndarray) -> tuple[float, float]:
