@@ -154,8 +154,8 @@ def _warn_of_one_long_step(value: float, error: float, dt: float) -> None:
     if off > _SHORT:
         warn(
             f"Argument `dt` must be short against the process, but a step makes an entropy of {value * dt:.2g}, which is "
-            "not small, and with two saves the rate cannot be held against that by every second: for a linear process it is "
-            f"{100 * off:.0f} % too low or more. Save more often, or give more saves."
+            "not small, and with two saves the rate cannot be held against that by every second: for a linear process it "
+            f"is {100 * off:.0f} % too low or more. Save more often, or give more saves."
         )
 
 
