@@ -78,7 +78,8 @@ def irreversibility(
     **Raises:** TypeError or ValueError before any compilation, naming the argument; a ValueError where a slow manifold
     leads to numbers that are not finite. Warns where its correction is as large as the memory, and beyond the leading
     order, where a measure is more than half off its limit: of plain steps phi and -grad phi, of all others the limit that
-    half the learning rate lets expect (twice the gradients; not from an empty memory).
+    half the learning rate lets expect (twice the gradients; from an empty memory that of the displacement over eta or over
+    eta^2, whichever it is nearer to).
     """
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
@@ -113,7 +114,7 @@ def irreversibility(
     averages = _averages(step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)
     plain = _is_loss(objective) and bool(_is_plain(step, signal, dynamic))
     result = _result(step, *averages, len(indices), whole, curls, plain)
-    if not plain and step.memory != "empty" and result.manifold_correction < LARGEST_CORRECTION:
+    if not plain and result.manifold_correction < LARGEST_CORRECTION:
         half = eqx.tree_at(lambda s: s.increment.learning_rate, step, step.increment.learning_rate / 2)
         _check_leading(result, *_averages(half, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups))
     return result
@@ -255,7 +256,8 @@ def _check_leading(result: Irreversibility, phi, gradient, mean, lengths, produc
     """A warning where the measures at half the learning rate, which are given, are far from those at the whole one."""
     flat = lambda tree: np.asarray(ravel_pytree(tree)[0], float)  # noqa: E731
     halves = [moved(jax.tree.map(jnp.negative, gradient), (1.0, vector)) for vector in mean]
-    off = leading_order.of_others(
+    judge = leading_order.of_empty_memories if result.memory == "empty" else leading_order.of_others
+    off = judge(
         {f"force of {name}": flat(result.forces[name]) for name in VECTORS},
         {f"force of {name}": flat(half) for name, half in zip(VECTORS, halves, strict=True)},
         float(square(gradient)) ** 0.5,

@@ -42,6 +42,20 @@ def of_others(whole: dict[str, np.ndarray], half: dict[str, np.ndarray], scale: 
     return furthest(parts)
 
 
+def of_empty_memories(whole: dict[str, np.ndarray], half: dict[str, np.ndarray], scale: float) -> Off:
+    """Of steps from an empty memory, from the forces at the learning rate and at half of it.
+
+    Where the memory keeps a part of itself a displacement is a eta + b eta^2 + ..., and its force a/eta + b + ...: then it
+    is eta times the force that has a limit. A force is off by the less of the two.
+    """
+    parts = {}
+    for name in whole:
+        both = {name: whole[name]}, {name: half[name]}
+        steps = {name: whole[name]}, {name: half[name] / 2}  # eta times the force, in units of eta
+        parts[name] = min(of_others(*both, scale).part, of_others(*steps, 1e-9 * scale).part)
+    return furthest(parts)
+
+
 def warn_beyond(off: Off, plain: bool, distance: float, rate: float) -> None:
     """Where a measure is far from its limit; `distance` is that of the furthest force of plain steps."""
     if plain and not distance < _NOTHING_IN_COMMON:
