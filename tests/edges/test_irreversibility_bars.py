@@ -210,7 +210,7 @@ def quartic(w, x):
 
 EMPTY = {
     "momentum": (lambda eta: Momentum(eta, 2, momentum=0.5), 0.4, 0.002),
-    "adagrad": (lambda eta: AdaGrad(eta, 2, initial_accumulator_value=1.0), 1.0, 0.002),
+    "adagrad": (lambda eta: AdaGrad(eta, 2), 1.0, 0.002),
 }
 
 
@@ -218,11 +218,11 @@ EMPTY = {
 def test_an_empty_memory(name):
     """A displacement of first order is held against its own limit: large steps warn, small ones do not."""
     equation, large, small = EMPTY[name]
-    objective = Objective(quartic, FEW.data)
+    objective, start = (FEW, START) if name == "adagrad" else (Objective(quartic, FEW.data), jnp.ones(()))
     with pytest.warns(UserWarning, match="is beyond the leading order, since the force of") as said:
-        irreversibility(equation(large), objective, jnp.ones(()), memory="empty", probes=0)
+        irreversibility(equation(large), objective, start, memory="empty", probes=0)
     assert len(said) == 1 and said[0].filename == __file__
-    irreversibility(equation(small), objective, jnp.ones(()), memory="empty", probes=0)
+    irreversibility(equation(small), objective, start, memory="empty", probes=0)
 
 
 def test_orders_of_displacements():
@@ -231,11 +231,11 @@ def test_orders_of_displacements():
         (1.0, 1.0, 1.0, 0.01, False), (0.0, 1.0, 1.0, 0.01, False), (0.0, 1.0, 1.0, 10.0, True),
         (1.0, -1.0, 0.0, 1.0, True), (1.0, 1.0, 5.0, 2.0, True), (0.0, 1e-3, 0.0, 1.0, False),
     ):  # fmt: skip
-        forces = [{"f": np.array([a / h + b + c * h])} for h in (eta, eta / 2)]
-        off = of_empty_memories(*forces, 1.0)
+        forces = {n: {"f": np.array([a * n / eta + b + c * eta / n])} for n in (1, 2, 16)}
+        off = of_empty_memories(forces.pop(1), forces, 1.0)
         assert (off.part > 0.5) == far, (a, b, c, eta, off)
     first = [{"f": np.array([1 / h])} for h in (0.01, 0.005)]
-    assert of_others(*first, 1.0).part > 0.5 > of_empty_memories(*first, 1.0).part  # mutant
+    assert of_others(*first, 1.0).part > 0.5 > of_empty_memories(first[0], {2: first[1]}, 1.0).part  # mutant
 
 
 def test_noise_does_not_warn():
