@@ -139,7 +139,7 @@ def entropy_production(
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
     whole = trajectory.steps[burn_in:]
     ok = np.asarray(trajectory.ok)
-    varies = trajectory.kind == "equation" and noise_varies(equation, signal, states, times[0])
+    varies = trajectory.kind == "equation" and noise_varies(equation, signal, states, (times, whole))
     route, wrong = chosen(route, trajectory.kind, dict(trajectory.details), varies)
     if route == "path" or wrong:
         check_derivatives(objective, eqx.combine(first, static), "`entropy_production` by route='path'")

@@ -59,27 +59,41 @@ def warn_of_steps(by_steps: Array, by_path: Array, ok: np.ndarray, dt: float) ->
     )
 
 
-def noise_varies(equation: AbstractDynamics, signal, states: PyTree, t: Array) -> bool:
-    """Whether the covariance of the noise differs, beyond rounding, between states, leaves `(paths, saves, ...)`."""
+def noise_varies(equation: AbstractDynamics, signal, states: PyTree, times: tuple[Array, Array]) -> bool:
+    """Whether the covariance of the noise differs, beyond rounding, between states, leaves `(paths, saves, ...)`.
+
+    Along the whole run, since a schedule or time itself may switch the dependence on and off: some states are compared with
+    others, each pair at the time of its first; `times` are the equation's own and whole steps, `(saves,)` each.
+    """
     paths, saves = jax.tree.leaves(states)[0].shape[:2]
-    places = np.linspace(0, paths * saves - 1, min(_STATES, paths * saves)).round().astype(int)
-    some = jax.tree.map(lambda leaf: leaf[places // saves, places % saves], states)
-    covariances = np.asarray(_covariances(equation, signal, some, t), float)
-    covariances = covariances[np.isfinite(covariances).all(axis=(1, 2))]
-    if len(covariances) < 2:
-        return False
+    count = min(_STATES, paths * saves)
+    path = np.linspace(0, paths - 1, count).round().astype(int)
+    along = np.linspace(0, saves - 2, count).round().astype(int)  # a step begins at all saves but the last
+    some = jax.tree.map(lambda leaf: leaf[path, along], states)
+    others = jax.tree.map(lambda leaf: leaf[np.roll(path, count // 2), saves - 1 - along], states)
+    covariances = _covariances(equation, signal, some, others, jax.tree.map(lambda leaf: leaf[along], times))
+    covariances = np.moveaxis(np.asarray(covariances, float), 0, 1)
+    covariances = covariances[np.isfinite(covariances).all(axis=(1, 2, 3))]
     eps = np.finfo(jax.tree.leaves(some)[0].dtype).eps
-    off = np.abs(covariances - covariances[0]).max(axis=(1, 2))
-    return bool(off.max() > 1e3 * eps * np.abs(covariances).max())
+    off = np.abs(covariances[:, 1] - covariances[:, 0]).max(axis=(1, 2))
+    return bool(np.any(off > 1e3 * eps * np.abs(covariances).max(axis=(1, 2, 3))))
 
 
 @eqx.filter_jit
-def _covariances(equation, signal, states, t):
-    def one(state):
-        local, y = Local.at(equation, signal, state)
-        return local.covariance(t.astype(y.dtype), y)
+def _covariances(equation, signal, states, others, times):
+    """At either state of each pair and the time of the first, `(2, pairs, d, d)`."""
 
-    return jax.lax.map(one, states)
+    def one(item):
+        *pair, (t, step) = item
+        held = equation.held(step)
+
+        def covariance(state):
+            local, y = Local.at(held, signal, state)
+            return local.covariance(t.astype(y.dtype), y)
+
+        return tuple(map(covariance, pair))
+
+    return jax.lax.map(one, (states, others, times))
 
 
 def warn_of_few_paths(paths: int, size: int) -> None:

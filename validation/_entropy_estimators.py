@@ -19,6 +19,7 @@ from ._statistics import Estimate
 _BLOCKS = 16  # groups of paths whose spread gives the standard error
 _NO_SPREAD = 1e-12  # variance of a current over the largest: nothing but rounding
 _SHORT = 0.1  # relative change of a rate between every save and every second
+_MOVED = 0.4  # mean square of an increment over the variance: 15 % off for slow linear rotations, more for fast ones
 _FEWEST = 10  # held-out steps of negative entropy
 _CALIBRATED = 0.2  # distance of the slope from 1
 
@@ -71,12 +72,15 @@ def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
 
     - `states`: stationary paths, `(paths, saves, d)`; at least 32 paths, and in a sixteenth of them at least four
         increments for each of the d^2 + d products.
-    - `dt`: the time between saves, short against the process: the error is O(dt).
+    - `dt`: the time between saves, short against the process: the error is O(dt). Saves that are whole turns of a narrow
+        cycle apart look like those of a slow process, and no test of them tells.
 
     **Returns:** the rate and its standard error, from the spread over 16 groups of paths.
 
-    **Raises:** ValueError, naming the argument, also where a current has no noise; a warning where the rate by every second
-    save differs by more than 10 % and 4 standard errors.
+    **Raises:** ValueError, naming the argument, also where a current has no noise; a warning where in some direction the
+    mean square of an increment is more than .4 times the variance (2 is that of independent saves, of which no rate is
+    left), or the rate by every second save differs by more than 10 % and 4 standard errors; of two saves, where the entropy
+    of a step is not small.
     """
     middle, change, dt = _increments(states, dt)
     fewest, products = len(middle) // _BLOCKS * middle.shape[1], middle.shape[-1] * (middle.shape[-1] + 1)
@@ -88,13 +92,38 @@ def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
     blocks = [slice(part[0], part[-1] + 1) for part in np.array_split(np.arange(len(middle)), _BLOCKS)]
     currents = _currents(middle, change)
     value, values = _rate(currents, dt), np.array([_rate(currents[block], dt) for block in blocks])
-    if middle.shape[1] > 1:
-        second = [_currents(*_increments(np.asarray(states)[:, place::2], 2 * dt)[:2]) for place in (0, 1)]
-        second = [part for part in second if part.shape[1]]
+    error = values.std(ddof=1) / _BLOCKS**0.5
+    moved = largest_move(np.asarray(states), change)
+    if moved > _MOVED:
+        warn(
+            f"Argument `dt` must be short against the process, but from save to save a direction of the states changes by "
+            f"{moved:.2g} times its variance in the mean square, where 2 is that of independent saves: the rate of "
+            f"{value:.4g} ± {error:.2g} may miss most of what flows between them. Save more often."
+        )
+    elif middle.shape[1] == 1:
+        _warn_of_one_long_step(value, error, dt)
+    else:
+        parts = [np.asarray(states)[:, place::2] for place in (0, 1)]
+        second = [_currents(*_increments(part, 2 * dt)[:2]) for part in parts if part.shape[1] > 1]
         by_second = np.mean([_rate(part, 2 * dt) for part in second])
         changes = values - [np.mean([_rate(part[block], 2 * dt) for part in second]) for block in blocks]
         _warn_of_long_steps(value, by_second, changes.std(ddof=1) / _BLOCKS**0.5)
-    return Estimate(np.asarray(value), np.asarray(values.std(ddof=1) / _BLOCKS**0.5))
+    return Estimate(np.asarray(value), np.asarray(error))
+
+
+def largest_move(states: np.ndarray, change: np.ndarray) -> float:
+    """The mean square of an increment over the variance of the states, in the direction in which it is largest."""
+    flat, change = (x.reshape(-1, x.shape[-1]).astype(float) for x in (states, change))
+    flat = flat - flat.mean(axis=0)
+    spread = flat.std(axis=0)
+    seen = spread > 1e-6 * np.abs(states).max(axis=(0, 1))  # beyond rounding
+    if not np.any(seen):
+        return 0.0
+    flat, change = flat[:, seen] / spread[seen], change[:, seen] / spread[seen]
+    values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
+    vectors = vectors[:, values > 1e-10] / np.sqrt(values[values > 1e-10])
+    change = change @ vectors
+    return float(np.linalg.eigvalsh(change.T @ change / len(change)).max())
 
 
 def _currents(middle: np.ndarray, change: np.ndarray) -> np.ndarray:
@@ -117,6 +146,17 @@ def _rate(currents: np.ndarray, dt: float) -> float:
             "entropy production rate is infinite."
         )
     return float(2 / dt * (np.sum(along[seen] ** 2 / values[seen]) - flat.shape[1] / len(flat)))
+
+
+def _warn_of_one_long_step(value: float, error: float, dt: float) -> None:
+    """Of two saves: half the entropy of a step is the relative error of a linear rotation; no second save tells."""
+    off = dt / 2 * (abs(value) - 4 * error)
+    if off > _SHORT:
+        warn(
+            f"Argument `dt` must be short against the process, but a step makes an entropy of {value * dt:.2g}, which is "
+            "not small, and with two saves the rate cannot be held against that by every second: for a linear process it "
+            f"is {100 * off:.0f} % too low or more. Save more often, or give more saves."
+        )
 
 
 def _warn_of_long_steps(value: float, by_second: float, error: float) -> None:

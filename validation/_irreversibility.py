@@ -78,8 +78,9 @@ def irreversibility(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument; a ValueError where a slow manifold
     leads to numbers that are not finite. Warns where its correction is as large as the memory, and beyond the leading
-    order, where a measure is more than half off its limit: of plain steps phi and -grad phi, of all others the limit that
-    half the learning rate lets expect (twice the gradients; not from an empty memory).
+    order, where a measure is more than half off its limit: of plain steps phi and -grad phi, of all others the limit
+    that smaller learning rates let expect (twice the gradients; from an empty
+    memory three times, for that of the displacement over eta or over eta^2, whichever it is nearer to).
     """
     check_equation(equation, AbstractEquation)
     equation = dynamic_numbers(equation)
@@ -115,9 +116,12 @@ def irreversibility(
     averages = _averages(step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)
     plain = _is_loss(objective) and bool(_is_plain(step, signal, dynamic))
     result = _result(step, *averages, len(indices), whole, curls, plain)
-    if not plain and step.memory != "empty" and result.manifold_correction < LARGEST_CORRECTION:
-        half = eqx.tree_at(lambda s: s.increment.learning_rate, step, step.increment.learning_rate / 2)
-        _check_leading(result, *_averages(half, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups))
+    if not plain and result.manifold_correction < LARGEST_CORRECTION:
+        averages = {}
+        for n in leading_order.OF_EMPTY if result.memory == "empty" else (2,):
+            smaller = eqx.tree_at(lambda s: s.increment.learning_rate, step, step.increment.learning_rate / n)
+            averages[n] = _averages(smaller, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)[1:3]
+        _check_leading(result, averages)
     return result
 
 
@@ -253,15 +257,20 @@ def _correction(step, mean, entropy, lengths) -> float:
     return correction
 
 
-def _check_leading(result: Irreversibility, phi, gradient, mean, lengths, products, scalars, squares) -> None:
-    """A warning where the measures at half the learning rate, which are given, are far from those at the whole one."""
+def _check_leading(result: Irreversibility, averages: dict[int, tuple[PyTree, list[PyTree]]]) -> None:
+    """A warning where the forces are far from what those at an n-th of the learning rate let expect: by n, grad phi and the
+    means less their leading terms."""
     flat = lambda tree: np.asarray(ravel_pytree(tree)[0], float)  # noqa: E731
-    halves = [moved(jax.tree.map(jnp.negative, gradient), (1.0, vector)) for vector in mean]
-    off = leading_order.of_others(
-        {f"force of {name}": flat(result.forces[name]) for name in VECTORS},
-        {f"force of {name}": flat(half) for name, half in zip(VECTORS, halves, strict=True)},
-        float(square(gradient)) ** 0.5,
-    )
+    parts = {}
+    for n, (gradient, mean) in averages.items():
+        forces = [flat(moved(jax.tree.map(jnp.negative, gradient), (1.0, vector))) for vector in mean]
+        parts[n] = {f"force of {name}": force for name, force in zip(VECTORS, forces, strict=True)}
+    whole = {f"force of {name}": flat(result.forces[name]) for name in VECTORS}
+    scale = float(square(result.phi_gradient)) ** 0.5
+    if result.memory == "empty":
+        off = leading_order.of_empty_memories(whole, parts, scale)
+    else:
+        off = leading_order.of_others(whole, parts[2], scale)
     leading_order.warn_beyond(off, False, 0.0, float(result.equation.learning_rate))
 
 

@@ -1,6 +1,7 @@
 """The entropy of recorded steps: by the route that the trajectory and its noise ask for, and with a word where none is."""
 
 import re
+from collections.abc import Callable
 
 import diffrax as dfx
 import equinox as eqx
@@ -8,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+import optax
 import pytest
 
 from dynamics import entropy_production, solve, train
 from dynamics._routes import chosen, noise_varies, warn_of_few_paths
-from equations import SGD, AbstractDynamics, Isotropic, Objective, StudentT
+from equations import SGD, AbstractDynamics, Isotropic, Objective, StudentT, scheduled
 
 CASES = [
     ("entropy by the wrong route", "instance", "dy = -y dt + sqrt(.5 + .5 y^2) dW, default", "test_zero_current[Student]"),
@@ -20,6 +22,13 @@ CASES = [
     ("entropy by the wrong route", "brother", "SGD on linear regression", "test_the_default_follows_the_noise"),
     ("entropy by the wrong route", "brother", "Euler steps, default", "test_euler_steps"),
     ("entropy by the wrong route", "brother", "route='step' given", "test_a_wrong_pairing_says_by_how_much"),
+    ("noise judged at one time", "instance", "noise sqrt(.5 + .5 y^2 tanh(10 t))", "test_noise_along_the_run[time]"),
+    ("noise judged at one time", "instance", "a linear warm-up of SGD's rate", "test_noise_along_the_run[schedule]"),
+    ("noise judged at one time", "brother", "noise that varies in the middle of a run", "test_noise_along_the_run[middle]"),
+    ("noise judged at one time", "brother", "one path, two saves", "test_noise_along_the_run[short]"),
+    ("noise judged at one time", "brother", "constant in the state, growing in time", "test_noise_along_the_run[growing]"),
+    ("noise judged at one time", "brother", "the default route", "test_the_default_along_the_run"),
+    ("noise judged at one time", "brother", "Euler steps, several to a save", "test_euler_steps_of_several_substeps"),
     ("steps without a Gaussian density", "instance", "train(noise='minibatch')", "test_steps_without_a_density[minibatch]"),
     ("steps without a Gaussian density", "brother", "Isotropic on real minibatches", "test_steps_without_a_density[both]"),
     ("steps without a Gaussian density", "brother", "StudentT, full batch", "test_steps_without_a_density[StudentT]"),
@@ -119,11 +128,74 @@ def test_the_default_follows_the_noise():
     """By steps where the noise is constant, by path where it varies; what is given stays."""
     states = jax.random.normal(KEY, (3, 5, 2))
     for loss, route in ((quadratic, "step"), (regression, "path")):
-        varies = noise_varies(SGD(0.02, 2), Objective(loss, DATA), states, jnp.zeros(()))
+        times = 0.02 * jnp.arange(5.0), jnp.arange(5)
+        varies = noise_varies(SGD(0.02, 2), Objective(loss, DATA), states, times)
         details = {"solver": "Strang(flow=Ralston3())", "substeps": "1"}
         assert chosen(None, "equation", details, varies) == (route, False)
         assert chosen("path", "equation", details, varies) == ("path", False)
         assert chosen("step", "equation", details, varies) == ("step", route == "path")
+
+
+class InTime(AbstractDynamics):
+    """dy = -y dt + sqrt(.5 + .5 (y^2 varying(t) + growing(t))) dW."""
+
+    varying: Callable
+    growing: Callable
+
+    def drift(self, t, state, signal):
+        return -state
+
+    def diffusion(self, t, state, signal):
+        squares = 0.5 + 0.5 * (state**2 * self.varying(t) + self.growing(t))
+        return lx.DiagonalLinearOperator(jnp.sqrt(squares) * jnp.ones_like(state))
+
+
+def nothing(t):
+    return 0.0 * t
+
+
+def later(t):
+    return jnp.tanh(10 * t)
+
+
+def middle(t):
+    return jnp.where((t > 0.07) & (t < 0.13), 1.0, 0.0)
+
+
+WARMED = scheduled(SGD(0.05, 2), optax.linear_schedule(0.0, 1.0, 20))
+ALONG = {
+    "time": (InTime(later, nothing), None, (4, 21), True),
+    "middle": (InTime(middle, nothing), None, (4, 21), True),
+    "schedule": (WARMED, Objective(regression, DATA), (4, 21), True),
+    "short": (InTime(lambda t: 1.0 + 0.0 * t, nothing), None, (1, 2), True),
+    "growing": (InTime(nothing, later), None, (4, 21), False),
+}
+
+
+@pytest.mark.parametrize("name", ALONG)
+def test_noise_along_the_run(name):
+    """Constant noise at the first save, and noise that varies with the state at later ones. Mutant: the first alone."""
+    equation, objective, shape, expected = ALONG[name]
+    states = jax.random.normal(KEY, (*shape, 2))
+    times = 0.01 * jnp.arange(float(shape[1])), jnp.arange(shape[1])
+    assert noise_varies(equation, objective, states, times) == expected
+    if name in ("time", "schedule"):
+        first = jax.tree.map(lambda leaf: jnp.zeros_like(leaf), times)
+        assert not noise_varies(equation, objective, states, first)
+
+
+def test_the_default_along_the_run():
+    """By path, though the noise is constant at the start."""
+    equation = InTime(later, nothing)
+    run = solve(equation, None, jnp.ones(2), steps=20, dt=0.01, key=KEY, paths=8, keep_states=True)
+    default, by_path = (entropy_production(equation, None, run, route=route).medium for route in (None, "path"))
+    np.testing.assert_array_equal(default, by_path)
+
+
+def test_euler_steps_of_several_substeps():
+    """Of Euler's steps one is Gaussian, and two that make one of a trajectory are not. Mutant: any number of substeps."""
+    for substeps, wrong in (("1", False), ("2", True), ("8", True)):
+        assert chosen("step", "equation", {"solver": "Euler()", "substeps": substeps}, True) == ("step", wrong)
 
 
 NOT_GAUSSIAN = {

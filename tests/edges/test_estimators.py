@@ -1,11 +1,14 @@
 """Estimators of entropy production that see paths alone: no number where the paths do not hold it."""
 
+import re
+import warnings
+
 import jax
 import numpy as np
 import pytest
 
 from validation import neural_estimate, short_time_bound
-from validation._entropy_estimators import _held_out
+from validation._entropy_estimators import _held_out, largest_move
 
 CASES = [
     ("a network's entropy without steps back", "instance", "noisy limit cycle, s = .1", "test_noisy_cycle"),
@@ -17,6 +20,18 @@ CASES = [
     ("saves too far apart", "instance", "deterministic limit cycle", "test_no_noise[cycle]"),
     ("saves too far apart", "brother", "straight lines of one speed", "test_no_noise[line]"),
     ("saves too far apart", "brother", "ellipses with random axes", "test_smooth_paths"),
+    ("nearly independent saves", "instance", "omega = 3, dt = 1", "test_independent_saves[1]"),
+    ("nearly independent saves", "instance", "omega = 3, dt = 2", "test_independent_saves[2]"),
+    ("nearly independent saves", "instance", "omega = 20, half a turn", "test_independent_saves[half]"),
+    ("nearly independent saves", "instance", "noisy limit cycle, dt = pi/2", "test_independent_saves[cycle]"),
+    ("nearly independent saves", "brother", "two saves", "test_independent_saves[two]"),
+    ("nearly independent saves", "brother", "one fast coordinate of three", "test_independent_saves[mixed]"),
+    ("nearly independent saves", "brother", "slow, still and rounded coordinates: silent", "test_moves_that_are_small"),
+    ("nearly independent saves", "brother", "errors of linear processes by the measure", "test_the_measure_of_moves"),
+    ("two or three saves", "instance", "three saves", "test_three_saves"),
+    ("two or three saves", "brother", "two saves, entropy of a step 1.8", "test_two_saves"),
+    ("two or three saves", "brother", "four saves, both halves", "test_both_halves_of_the_saves"),
+    ("a bound of too few steps", "brother", "s = 30 on all steps", "test_the_bound_without_steps_back"),
 ]  # fmt: skip
 KEY = jax.random.key(0)
 TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
@@ -84,10 +99,10 @@ def test_learned_by_heart():
     assert estimate.value > 5 + 8 * estimate.error and estimate.objective.value < 5
 
 
-def turning(dt, paths=64, saves=201):
-    """dy = (-1 + 3 J) y dt + sqrt(2) dW makes 2 * 3^2 = 18 per unit of time; exact steps."""
+def turning(dt, paths=64, saves=201, omega=3):
+    """dy = (-1 + omega J) y dt + sqrt(2) dW makes 2 omega^2 per unit of time; exact steps."""
     rng = np.random.default_rng(0)
-    c, s = np.cos(3 * dt), np.sin(3 * dt)
+    c, s = np.cos(omega * dt), np.sin(omega * dt)
     step = np.exp(-dt) * np.array([[c, -s], [s, c]])
     y, saved = rng.normal(size=(paths, 2)), []
     for _ in range(saves):
@@ -97,13 +112,14 @@ def turning(dt, paths=64, saves=201):
 
 
 def test_short_steps():
-    """At dt = .01 the rate is 18, silently; at .4 it is far off, which a comparison with every second save says."""
+    """At dt = .01 the rate is 18, silently; at .1 every second save says how far off, at .4 how far the states move."""
     value, error = short_time_bound(turning(0.01), 0.01)
     assert abs(value - 18) < 4 * error + 0.05 * 18
-    with pytest.warns(UserWarning, match="Argument `dt` must be short against the process") as said:
-        value, error = short_time_bound(turning(0.4), 0.4)
-    print(f"\n{value:.2f} ± {error:.2f} for 18: {said[0].message}")
-    assert value + 8 * error < 18 and said[0].filename == __file__
+    for dt, words in ((0.1, "by every second one"), (0.4, "changes by 1.5 times its variance")):
+        with pytest.warns(UserWarning, match=f"Argument `dt` must be short against the process.*{words}") as said:
+            value, error = short_time_bound(turning(dt), dt)
+        print(f"\n{value:.2f} ± {error:.2f} for 18: {said[0].message}")
+        assert value + 8 * error < 18 and len(said) == 1 and said[0].filename == __file__
 
 
 @pytest.mark.parametrize("name", ["cycle", "line"])
@@ -122,3 +138,92 @@ def test_smooth_paths():
     paths = size * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     with pytest.warns(UserWarning, match="of smooth paths, without noise, the rate has no limit"):
         short_time_bound(paths, 0.05)
+
+
+def with_fast(states):
+    """A third coordinate that is another at each save."""
+    noise = np.random.default_rng(1).normal(size=(*states.shape[:2], 1))
+    return np.concatenate([states, noise], axis=-1) @ np.random.default_rng(2).normal(size=(3, 3))
+
+
+FAR = {
+    "1": lambda: (turning(1.0), 1.0),
+    "2": lambda: (turning(2.0), 2.0),
+    "half": lambda: (turning(np.pi / 20, omega=20), np.pi / 20),
+    "cycle": lambda: (cycle(0.1, np.pi / 2, saves=21, substeps=100), np.pi / 2),
+    "two": lambda: (turning(1.0, 2000, 2), 1.0),
+    "mixed": lambda: (with_fast(turning(0.01)), 0.01),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_independent_saves(name):
+    """By every save and by every second the rate is next to 0 alike; how far the states move tells."""
+    with pytest.warns(UserWarning, match="`dt` must be short.*where 2 is that of independent saves") as said:
+        value, error = short_time_bound(*FAR[name]())
+    print(f"\n{value:.4f} ± {error:.4f}: {said[0].message}")
+    assert len(said) == 1 and said[0].filename == __file__ and (value < 1 or name == "mixed")
+
+
+def test_moves_that_are_small():
+    """A coordinate that stays, exactly or up to rounding, or twice the same, is none that moves far."""
+    slow = turning(0.01)
+    still, rounded = np.ones_like(slow[..., :1]), 1 + 1e-9 * np.random.default_rng(0).normal(size=(*slow.shape[:2], 1))
+    states = np.concatenate([slow, slow[..., :1], still, rounded], axis=-1)
+    for some in (slow, 5 + slow @ np.array([[1.0, 1.0], [0.0, 1e-3]]), states):
+        assert abs(largest_move(some, np.diff(some, axis=1)) - 0.022) < 0.004
+    assert largest_move(still, np.diff(still, axis=1)) == 0
+
+
+def test_the_measure_of_moves():
+    """2 (1 - exp(-dt) cos(omega dt)); where it is .4 a slow rotation's rate is some 15 % too low, a fast one's more."""
+    for omega, dt, least in ((0.5, 0.2, 0.05), (1.0, 0.2, 0.2), (3.0, 0.14, 0.5), (10.0, 0.056, 0.7)):
+        states = turning(dt, 4000, 12, omega)
+        moved = largest_move(states, np.diff(states, axis=1))
+        value, error = _rate_of(states, dt)
+        print(f"\n{omega}, {dt}: {moved:.3f}; {value / (2 * omega**2) - 1:.3f} ± {error / (2 * omega**2):.3f}")
+        assert abs(moved - 2 * (1 - np.exp(-dt) * np.cos(omega * dt))) < 0.02 and 0.3 < moved < 0.5
+        assert 1 - value / (2 * omega**2) > least - 3 * error / (2 * omega**2)
+
+
+def _rate_of(states, dt):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return short_time_bound(states, dt)
+
+
+def test_three_saves():
+    """One half of these has a single save."""
+    value, error = short_time_bound(turning(0.005, 20000, 3), 0.005)
+    assert abs(value - 18) < 4 * error + 0.05 * 18
+    with pytest.warns(UserWarning, match="every second"):
+        short_time_bound(turning(0.1, 2000, 3), 0.1)
+
+
+def test_two_saves():
+    """18 with an entropy of a step of .1, silently; at 1.8 it is half of that, which the step's own entropy tells."""
+    value, error = short_time_bound(turning(0.005, 20000, 2), 0.005)
+    assert abs(value - 18) < 4 * error + 0.06 * 18
+    with pytest.warns(UserWarning, match="with two saves the rate cannot be held against") as said:
+        value, error = short_time_bound(turning(0.1, 2000, 2), 0.1)
+    told = float(str(said[0].message).split("it is ")[1].split()[0])
+    print(f"\n{said[0].message}")
+    assert told <= 100 * (1 - value / 18) + 100 * error / 18
+
+
+def test_both_halves_of_the_saves():
+    """By every second save is the mean over the even and the odd ones. Mutant: the even alone."""
+    states, dt = turning(0.1, 2000, 4), 0.1
+    with pytest.warns(UserWarning, match="every second") as said:
+        short_time_bound(states, dt)
+    even, odd = (_rate_of(states[:, place::2], 2 * dt).value for place in (0, 1))
+    told = float(re.search(r"and ([\d.]+) by every second", str(said[0].message))[1])
+    assert abs(told - (even + odd) / 2) < 1e-3 < abs(told - even)
+
+
+def test_the_bound_without_steps_back():
+    """s is cut off at half the logarithm of the number of steps, also where it is larger everywhere. Mutant: all of it."""
+    with pytest.raises(ValueError, match="the rate is at least") as error:
+        _held_out(np.full((64, 50), 30.0), 1.0)
+    least, most = float(str(error.value).split("at least ")[1].split()[0]), np.log(3200) / 2
+    assert abs(least - (most - np.exp(-most) + 1)) < 1e-3

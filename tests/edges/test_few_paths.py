@@ -15,6 +15,7 @@ CASES = [
     ("error bars from few paths", "instance", "beyond two standard errors as of old", "test_the_old_rule_is_rejected"),
     ("error bars from few paths", "brother", "at 4 paths", "test_means_and_variances_of_few_paths[4]"),
     ("error bars from few paths", "brother", "one side without noise", "test_against_a_side_without_noise"),
+    ("error bars from few paths", "brother", "a variance of two paths", "test_a_variance_takes_three_paths"),
     ("error bars from few paths", "brother", "unequal numbers and spreads (Welch)", "test_unequal_ensembles"),
     ("error bars from few paths", "brother", "a verdict of scaling_rule", "test_a_scaling_rule_of_few_paths"),
     ("error bars from few paths", "brother", "a slope of orders from few groups", "test_a_slope_from_few_groups"),
@@ -69,6 +70,16 @@ def test_against_a_side_without_noise():
     moment = moments(still, still, discrete, 2, (False, True))["mean"]
     assert np.all(moment.freedom == 7) and abs(beyond(moment) - STATED) < SLACK
     assert np.mean(np.abs(moment.model_error.value) > 2 * moment.model_error.error) > 0.07
+
+
+def test_a_variance_takes_three_paths():
+    """Of two paths the squares about their mean are equal, and their spread of 0 is no error. Mutant: a least of two."""
+    for paths, known in ((2, False), (3, True)):
+        both = moments(*draws("normal", paths), 2)
+        assert np.all(np.isfinite(both["mean"].model_error.error))
+        for estimate in (both["variance"].equation, both["variance"].discrete, both["variance"].model_error):
+            assert np.all(np.isfinite(estimate.error)) == known and np.all(np.isnan(estimate.error)) != known
+            assert not known or np.all(estimate.error > 0)
 
 
 def test_unequal_ensembles():

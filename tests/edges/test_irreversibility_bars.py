@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import validation._irreversibility as front
-from equations import SGD, Momentum, Objective, decayed, scheduled
+from equations import SGD, AdaGrad, Momentum, Objective, decayed, scheduled
 from validation import irreversibility
-from validation._leading_order import of_others
+from validation._leading_order import of_empty_memories, of_others
 from validation._one_batch import Step
 from validation._student import root_with_error, widening
 
@@ -27,6 +27,14 @@ CASES = [
     ("steps beyond the leading order", "brother", "decayed SGD", "test_beyond_the_leading_order[decayed]"),
     ("steps beyond the leading order", "brother", "heavy ball", "test_beyond_the_leading_order[momentum]"),
     ("steps beyond the leading order", "brother", "drawn batches, far off", "test_noise_does_not_warn"),
+    ("an empty memory at large steps", "instance", "Momentum, eta = .4", "test_an_empty_memory[momentum]"),
+    ("an empty memory at large steps", "brother", "AdaGrad, which has no other", "test_an_empty_memory[adagrad]"),
+    (
+        "an empty memory at large steps",
+        "brother",
+        "displacements of first and second order",
+        "test_orders_of_displacements",
+    ),
     ("a standard error of 0", "instance", "one deterministic start", "test_nothing_drawn"),
     ("a standard error of 0", "brother", "all batches enumerated", "test_nothing_drawn"),
     ("a standard error of 0", "brother", "drawn batches have one", "test_the_bound_is_one_sided"),
@@ -194,6 +202,40 @@ def test_beyond_the_leading_order(name):
     if r.plain:
         worst = max(abs(good.values[n] / good.phi - 1) for n in good.values)
         assert max(*good.distances.values(), worst) < 0.15
+
+
+def quartic(w, x):
+    return 0.5 * (w - x) ** 2 + w**4 / 4
+
+
+EMPTY = {
+    "momentum": (lambda eta: Momentum(eta, 2, momentum=0.5), 0.4, 0.002),
+    "adagrad": (lambda eta: AdaGrad(eta, 2), 1.0, 0.002),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_memory(name):
+    """A displacement of first order is held against its own limit: large steps warn, small ones do not."""
+    equation, large, small = EMPTY[name]
+    objective, start = (FEW, START) if name == "adagrad" else (Objective(quartic, FEW.data), jnp.ones(()))
+    with pytest.warns(UserWarning, match="is beyond the leading order, since the force of") as said:
+        irreversibility(equation(large), objective, start, memory="empty", probes=0)
+    assert len(said) == 1 and said[0].filename == __file__
+    irreversibility(equation(small), objective, start, memory="empty", probes=0)
+
+
+def test_orders_of_displacements():
+    """a/eta + b + c eta, with a or without; where both terms are alike it is of neither order. Mutant: one order alone."""
+    for a, b, c, eta, far in (
+        (1.0, 1.0, 1.0, 0.01, False), (0.0, 1.0, 1.0, 0.01, False), (0.0, 1.0, 1.0, 10.0, True),
+        (1.0, -1.0, 0.0, 1.0, True), (1.0, 1.0, 5.0, 2.0, True), (0.0, 1e-3, 0.0, 1.0, False),
+    ):  # fmt: skip
+        forces = {n: {"f": np.array([a * n / eta + b + c * eta / n])} for n in (1, 2, 16)}
+        off = of_empty_memories(forces.pop(1), forces, 1.0)
+        assert (off.part > 0.5) == far, (a, b, c, eta, off)
+    first = [{"f": np.array([1 / h])} for h in (0.01, 0.005)]
+    assert of_others(*first, 1.0).part > 0.5 > of_empty_memories(first[0], {2: first[1]}, 1.0).part  # mutant
 
 
 def test_noise_does_not_warn():
