@@ -21,7 +21,8 @@ from ._series import moved
 from ._signal import AbstractSignal, is_parameter
 from ._suspects import suspects
 
-_GROUPS = 8  # of examples, weighted at random, each with two directions of its own
+_GROUPS = (2, 8)  # of examples, weighted at random, each with two directions of its own: fewer of large networks
+_NUMBERS = 500_000  # that are looked at in a probe of all groups
 _MOST = 256  # examples
 _SHOWN = 2  # of the probes that must show it: one may stand at a kink
 _STEPS = (1e-6, 3e-4)  # relative to the size of the parameters, for double and for single precision
@@ -74,7 +75,9 @@ def _false_derivative(signal: AbstractSignal, params: PyTree) -> str | None:
     base = _directions(active, without_gradient(signal, params))
     random, count = np.random.default_rng(1), min(signal.size, _MOST)
     few = signal.take(jnp.linspace(0, signal.size - 1, count).round().astype(int))
-    members = np.resize(random.permutation(count), (_GROUPS, -(-count // _GROUPS)))
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(active))
+    number = int(np.clip(_NUMBERS // numbers, *_GROUPS))
+    members = np.resize(random.permutation(count), (number, -(-count // number)))
     groups = members, random.choice([-1.0, 1.0], members.shape) * random.uniform(0.5, 1.5, members.shape)
     try:
         with jax.enable_x64(True):
@@ -116,7 +119,9 @@ def _derivatives(signal, active, static, direction, members, weights, steps):
 
         return jax.grad(value)(active)
 
-    return jax.lax.map(lambda step: jax.jvp(gradient, (moved(active, (step, direction)),), (direction,)), steps)
+    one = lambda step: jax.jvp(gradient, (moved(active, (step, direction)),), (direction,))  # noqa: E731
+    there, along = jax.lax.map(one, steps)
+    return there, jax.tree.map(lambda leaf: leaf[0], along)
 
 
 def _errors(signal, active, static, base, members, weights) -> np.ndarray:
@@ -130,7 +135,7 @@ def _errors(signal, active, static, base, members, weights) -> np.ndarray:
 
     def along(base):
         errors, alive = [], jax.tree.map(lambda u: np.zeros(u.shape, bool), base[0])
-        for k in range(2 * _GROUPS):  # all in one program would take longer to compile than to run
+        for k in range(2 * len(members)):  # all in one program would take longer to compile than to run
             direction = jax.tree.map(lambda u, w, k=k: (np.cos(k) * u + np.sin(k) * w).astype(u.dtype), *base)
             group = jnp.asarray(members[k // 2]), jnp.asarray(weights[k // 2], steps.dtype)
             found = jax.device_get(_derivatives(signal, active, static, direction, *group, steps))
@@ -158,7 +163,7 @@ def _directions(active: PyTree, frozen: PyTree) -> tuple[PyTree, PyTree]:
 def _off(there: np.ndarray, along: np.ndarray) -> float:
     """Of one leaf, by the step whose forward and backward differences agree best; 0 where the difference itself is in
     doubt by a tenth of that, as at a kink, or where another step says otherwise, as by luck of rounding."""
-    (here, *around), derivative = there.astype(float), along[0].astype(float)
+    (here, *around), derivative = there.astype(float), along.astype(float)
     tries = []
     for place, step in enumerate(_STEPS):
         forward, backward = (around[2 * place] - here) / step, (here - around[2 * place + 1]) / step

@@ -98,7 +98,7 @@ def test_a_mask():
     equation = modified(SGD(0.2), order=2)
     equation.check(EIGHT, Objective(masked, POINTS))
     found, expected = (
-        equation.drift(0.0, equation.init(w), Objective(loss, POINTS))
+        equation.params(equation.drift(jnp.zeros(()), equation.init(w), Objective(loss, POINTS)))
         for loss, w in ((masked, EIGHT), (trained, EIGHT[4:]))
     )
     np.testing.assert_allclose(found[4:], expected, rtol=1e-10)
