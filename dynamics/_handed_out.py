@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
+from equations import Regularised, Spred
 from equations._checks import leaf_name
 from equations._signal import is_parameter
 
@@ -68,7 +69,7 @@ def _shapes(params: PyTree) -> list[tuple[int, ...]]:
 
 def _loss(objective: Any) -> Any:
     """The loss at the bottom of a signal; None where there is none that can be remembered."""
-    while hasattr(objective, "signal"):
+    while isinstance(objective, (Regularised, Spred)):  # a signal of a user's around another has parameters of its own
         objective = objective.signal
     loss = getattr(objective, "loss", None)
     try:

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations._once import quick_jit, warn
+from equations._derivatives import flow_is_misleading
+from equations._once import once, quick_jit, warn
 
 from ._stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest
 from ._strang import Strang
@@ -65,12 +66,12 @@ def _pair(path, params, state) -> _Pair:
 
 
 @quick_jit(level=1)
-def _jacobians(pair: _Pair, split: bool, leaps: bool) -> Array:
+def _jacobians(pair: _Pair, split: bool, leaps: bool, differences: bool) -> Array:
     def at(t, state):
         if leaps:
-            return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state)
+            return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state, differences)
         field = pair.dynamics.flow if split else pair.dynamics.drift
-        return jacobian(lambda y: field(t, y, pair.signal), state)
+        return jacobian(lambda y: field(t, y, pair.signal), state, differences)
 
     return jax.vmap(at)(pair.times, pair.states)
 
@@ -120,7 +121,8 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     growth = stability_function(dfx.Euler() if leaps else solver)
     stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
     if leaps or isinstance(solver, dfx.Euler) or not quotient < _SUSPICIOUS * limit(growth):
-        tables = np.asarray(_jacobians(pair, split, leaps))
+        differences = bool(once(flow_is_misleading, path.dynamics, path.signal, params))
+        tables = np.asarray(_jacobians(pair, split, leaps, differences))
         stiffness, counts = zip(*(stiffest(table, dt, growth, leaps) for table in tables), strict=True)
     leaping = split and noisy and _acts_through_flow(path.dynamics, state)
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.

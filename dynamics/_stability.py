@@ -22,12 +22,15 @@ _GROWTH = 1.02
 MOST = 128
 
 
-def jacobian(field: Callable[[PyTree], PyTree], state: PyTree) -> Array:
+def jacobian(field: Callable[[PyTree], PyTree], state: PyTree, differences: bool = False) -> Array:
     """The Jacobian of a vector field at a state on a small Krylov space, `(vectors, vectors)`: its eigenvalues are Ritz's.
 
     Arnoldi's iteration from the velocity, in which an unstable mode is large, and a little of everything. Leaves are
-    measured by their size, for the second moments of an optimizer are of another order than its parameters.
+    measured by their size, for the second moments of an optimizer are of another order than its parameters. With
+    `differences` central ones stand in for derivatives, which are sharper at kinks but may be others than those of the
+    values.
     """
+    along = _differences if differences else jax.jvp
     unit, unravel = ravel_pytree(state)
     count = min(_VECTORS, unit.size)
 
@@ -40,7 +43,7 @@ def jacobian(field: Callable[[PyTree], PyTree], state: PyTree) -> Array:
 
     def step(j, carry):  # the first round is for the velocity alone: so one derivative is compiled
         basis, table, scale = carry
-        velocity, column = jax.jvp(field, (state,), (unravel(basis[jnp.maximum(j, 0)] * scale),))
+        velocity, column = along(field, (state,), (unravel(basis[jnp.maximum(j, 0)] * scale),))
         scale = jnp.where(j < 0, sizes(velocity), scale)
         column = ravel_pytree(jax.tree.map(lambda a, b: jnp.where(j < 0, a, b), velocity, column))[0] / scale
         first = basis @ column  # the rows that are yet to come are zero
@@ -61,6 +64,19 @@ def jacobian(field: Callable[[PyTree], PyTree], state: PyTree) -> Array:
     empty = jnp.zeros((count + 1, unit.size), unit.dtype), jnp.zeros((count + 1, count), unit.dtype)
     _, table, _ = jax.lax.fori_loop(-1, count, step, (*empty, jnp.ones_like(unit)))
     return table[:-1]
+
+
+def _differences(field, primals, tangents):
+    """As `jax.jvp` of one argument, by a central difference over a step that is short beside the size of the state."""
+    (state,), (direction,) = primals, tangents
+    whole, along = ravel_pytree(state)[0], ravel_pytree(direction)[0]
+    step = jnp.finfo(whole.dtype).eps ** (1 / 3)
+    norm, size = jnp.linalg.norm(along), jnp.linalg.norm(whole)
+    step = step * jnp.where(size > 0, size, 1) / jnp.where(norm > 0, norm, 1)
+    ends = jax.vmap(lambda h: field(jax.tree.map(lambda y, u: y + h.astype(y.dtype) * u, state, direction)))
+    both = ends(jnp.stack([step, -step]))
+    mean = jax.tree.map(lambda ends: (ends[0] + ends[1]) / 2, both)
+    return mean, jax.tree.map(lambda ends: (ends[0] - ends[1]) / (2 * step).astype(ends.dtype), both)
 
 
 def leapfrogged(dynamics, signal, t: Array, dt: Array) -> Callable[[PyTree], PyTree]:

@@ -9,12 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from ._affine import is_free
 from ._base import AbstractDynamics
 from ._checks import leaf_name
 from ._once import once, quick_jit, warn
 from ._series import moved
 from ._signal import AbstractSignal, is_parameter
+from .regularised import Regularised
 from .spred import Factors, Spred
+
+# In steps, where what reads the time is looked at: noise or decay may begin late.
+_TIMES = (1.0, 0.5, 2.5, 4.5, 16.5, 64.5, 256.5, 1024.5, 4096.5)
 
 # What is zero where its first argument is, or any, or where all are that are not mere places or conditions.
 _FIRST = {
@@ -97,12 +102,11 @@ def without_gradient(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
 
 
 def _without_loss(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
-    """`without_gradient` of the signal inside penalties."""
-    inner = getattr(signal, "signal", None)
+    """`without_gradient` of the signal inside our own penalties; a signal of a user's around another speaks for itself."""
     if isinstance(signal, Spred):
-        marks = _without_loss(inner, params.product())
+        marks = _without_loss(signal.signal, params.product())
         return Factors(marks, marks)
-    return _without_loss(inner, params) if isinstance(inner, AbstractSignal) else without_gradient(signal, params)
+    return _without_loss(signal.signal, params) if isinstance(signal, Regularised) else without_gradient(signal, params)
 
 
 def frozen_leaves(signal: AbstractSignal, params: PyTree) -> tuple[str, ...]:
@@ -125,7 +129,9 @@ def warn_frozen(equation: AbstractDynamics, signal: Any, params: PyTree) -> None
     if not frozen:
         return
     dynamic, static = eqx.partition(params, is_parameter)
-    quiet, noisy = _moved(equation, signal.bind(static), dynamic)
+    bound = signal.bind(static)
+    times = _TIMES if once(_depends_on_time, equation, bound, dynamic) else _TIMES[:1]
+    quiet, noisy = _moved(equation, bound, dynamic, jnp.asarray(times))
     walking = {}
     for (path, _), drift, noise in zip(jax.tree_util.tree_leaves_with_path(dynamic), quiet, noisy, strict=True):
         name = leaf_name("params", path)
@@ -140,23 +146,41 @@ def warn_frozen(equation: AbstractDynamics, signal: Any, params: PyTree) -> None
         )
 
 
+def _depends_on_time(equation, signal, params) -> bool:
+    """Whether the flow or the kick reads the time, as under a schedule."""
+    state = jax.eval_shape(equation.init, params)
+
+    def step(t, state):
+        structure = equation.noise(state, signal, 1)
+        noise = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), structure)
+        kick = None if structure is None else equation.kick(t, state, signal, noise, jnp.ones_like(t))
+        return equation.flow(t, state, signal), kick
+
+    state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), state)
+    return not is_free(lambda t: step(t, state), jnp.ones(()))
+
+
 @quick_jit(level=0)
-def _moved(equation, signal, params):
-    """By leaf, whether two steps move it without noise, and with noise."""
+def _moved(equation, signal, params, times):
+    """By leaf, whether two steps move it without noise, and with noise, at any of some times in steps."""
     begin, dt = equation.init(params), jnp.asarray(getattr(equation, "learning_rate", 1e-3))
 
-    def step(state, structure):
+    def step(t, state, structure):
         leaves, treedef = jax.tree.flatten(structure)
         normals = [0.5 * jnp.ones(leaf.shape, leaf.dtype) for leaf in leaves]  # any will do, if it is not zero
         noise = jax.tree.unflatten(treedef, normals)
-        state = moved(state, (dt, equation.flow(dt, state, signal)))
-        return state if structure is None else moved(state, (1.0, equation.kick(dt, state, signal, noise, dt)))
+        state = moved(state, (dt, equation.flow(t, state, signal)))
+        return state if structure is None else moved(state, (1.0, equation.kick(t, state, signal, noise, dt)))
 
-    def differs(structure):
+    def differs(t, structure):
         state = begin
         for _ in range(2):  # noise may enter the memory first
-            state = step(state, structure)
+            state = step(t, state, structure)
         pairs = zip(jax.tree.leaves(equation.params(state)), jax.tree.leaves(params), strict=True)
         return [jnp.any(jnp.abs(after - before) > 0) for after, before in pairs]
 
-    return differs(None), differs(equation.noise(begin, signal, 1))
+    def at(time):
+        t = (time * dt).astype(dt.dtype)
+        return differs(t, None), differs(t, equation.noise(begin, signal, 1))
+
+    return jax.tree.map(jnp.any, jax.lax.map(at, times))

@@ -278,7 +278,13 @@ class LabelNoise(AbstractInjected):
         wording = "Argument `noise_model`: `labels` must find the labels, floating-point numbers, in `data`, "
         try:
             labels = self.labels(signal.data)
+            eqx.tree_at(self.labels, signal.data, labels)  # of a bare array data[1] is no leaf
         except Exception as error:
+            if eqx.is_array(signal.data):
+                raise ValueError(
+                    f"{wording}but `data` is one array: give the labels as an array of their own, data=(inputs, labels), "
+                    "or all of them as labels=lambda data: data."
+                ) from error
             raise ValueError(f"{wording}but {type(error).__name__}: {error}") from error
         if not eqx.is_inexact_array(labels):
             raise TypeError(f"{wording}but found {labels!r}.")

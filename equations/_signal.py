@@ -1,7 +1,9 @@
 """Learning signals: whatever is a weighted sum over examples."""
 
 import abc
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -12,6 +14,8 @@ from jaxtyping import Array, PyTree
 from ._abstract import abstract_value
 from ._checks import explicit_axes, leaf_name
 from ._overrides import check_class
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 def is_parameter(leaf) -> bool:
@@ -180,7 +184,7 @@ def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: 
         if beyond is not None:
             raise ValueError(
                 f"Argument `{name}` must be that of one example, {name}(params, example), since losses are per example, "
-                f"but {beyond} ({type(error).__name__}: {str(error).splitlines()[0]})"
+                f"but {type(error).__name__}: {str(error).strip().splitlines()[0]} {beyond}"
             ) from error
         raise ValueError(
             f"Argument `{name}` does not fit `params` and the examples of `data`: {type(error).__name__}: {error}"
@@ -196,18 +200,26 @@ def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: 
 
 
 def _beyond_one_example(error: Exception) -> str | None:
-    """What a loss asks for beside its example, a key or the rest of a batch, as layers of Equinox say it; None: neither."""
+    """What to do where a loss asks for more than its example: by the layer of Equinox, the missing argument of the loss
+    itself or the unbound axis that the error comes from; None for all others."""
     text = str(error)
+    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
+    layers = {
+        name for name in ("_dropout", "_batch_norm", "_stateful") if any(f"equinox/nn/{name}.py" in f for f in files)
+    }
     missing = isinstance(error, TypeError) and "missing" in text and "argument" in text
-    if "axis name" in text or "BatchNorm" in text or "old state" in text or (missing and "'state'" in text):
+    itself = missing and files and files[-1].startswith(_PACKAGE)  # the call of the loss failed, not one within it
+    if layers & {"_batch_norm", "_stateful"} or (missing and "'state'" in text and "BatchNorm" in text):
         return (
-            "BatchNorm mixes the examples of a batch and keeps a state between steps: eqx.nn.inference_mode(model) with a "
+            "(BatchNorm mixes the examples of a batch and keeps a state between steps: eqx.nn.inference_mode(model) with a "
             "copy of the state made in the loss, jax.tree.map(lambda x: x, state), is a function of one example, as "
-            "LayerNorm and GroupNorm are."
+            "LayerNorm and GroupNorm are.)"
         )
-    if "requires a key" in text or "Dropout" in text or (missing and "'key'" in text):
+    if "_dropout" in layers or (itself and "'key'" in text):
         return (
-            "dropout needs a key, which a loss does not get: eqx.nn.inference_mode(model) leaves dropout out; noise that "
-            "the algorithm adds to its gradients is a `noise_model`."
+            "(dropout needs a key, which a loss does not get: eqx.nn.inference_mode(model) leaves dropout out; noise that "
+            "the algorithm adds to its gradients is a `noise_model`.)"
         )
+    if isinstance(error, NameError) and "axis name" in text:
+        return "(psum, pmean and the like need the other examples of a batch; what a loss sees is one.)"
     return None

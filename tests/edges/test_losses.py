@@ -18,7 +18,7 @@ CASES = [
     ("losses beyond one example", "brother", "a loss that returns its state", "test_returned_state"),
     ("losses beyond one example", "brother", "under a penalty", "test_under_a_penalty"),
     ("losses beyond one example", "brother", "inference mode, as the message says", "test_inference_mode"),
-    ("losses beyond one example", "brother", "other errors keep their message", "test_other_errors"),
+    ("losses beyond one example", "brother", "an inner function without its key, and other errors", "test_other_errors"),
 ]  # fmt: skip
 
 X = np.random.default_rng(0).normal(size=(6, 3))
@@ -43,11 +43,12 @@ class Normed(eqx.Module):
 
 NET = Net(LINEAR, eqx.nn.Dropout(0.5))
 NORMED, STATE = eqx.nn.make_with_state(lambda: Normed(LINEAR, eqx.nn.BatchNorm(3, "batch", mode="ema")))()
-BATCH, DROPOUT = "BatchNorm mixes.*inference_mode", "dropout needs a key.*inference_mode"
+BATCH, DROPOUT = r"\w+: .*BatchNorm mixes.*inference_mode", r"\w+: .*dropout needs a key.*inference_mode"
+AXIS = "NameError: .*psum, pmean and the like need the other examples"
 BEYOND = {
     "axis": (lambda net, x: jnp.sum(net(x, jax.tree.map(lambda s: s, STATE)) ** 2), NORMED, BATCH),
     "state": (lambda net, x: jnp.sum(net(x) ** 2), NORMED, BATCH),
-    "mean": (lambda net, x: jnp.sum(net(x) - jax.lax.pmean(x, "batch")), LINEAR, BATCH),
+    "mean": (lambda net, x: jnp.sum(net(x) - jax.lax.pmean(x, "batch")), LINEAR, AXIS),
     "dropout": (lambda net, x: jnp.sum(net(x) ** 2), NET, DROPOUT),
     "argument": (lambda net, x, key: jnp.sum(net(x) ** 2), LINEAR, DROPOUT),
 }
@@ -83,8 +84,19 @@ def test_inference_mode():
     np.testing.assert_allclose(still.value(eqx.nn.inference_mode(NET)), linear, rtol=1e-12)
 
 
+def inner(x, key):
+    return x
+
+
+def demanding(x):
+    raise ValueError("this table requires a key column")
+
+
 def test_other_errors():
     with pytest.raises(ValueError, match="Argument `loss` does not fit `params`.*missing 1 required.*'weights'"):
         Objective(lambda net, x, weights: 0.0, X).check(LINEAR)
+    for loss in (lambda net, x: inner(x), lambda net, x: demanding(x)):
+        with pytest.raises(ValueError, match="Argument `loss` does not fit `params`.*(key'|requires a key)"):
+            Objective(loss, X).check(LINEAR)
     with pytest.raises(ValueError, match="Argument `loss` does not fit `params`.*KeyError"):
         Objective(lambda net, x: {}["key"], X).check(LINEAR)
