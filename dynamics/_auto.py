@@ -5,14 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from equations._checks import integer
 from equations._once import silent
 
-from ._failed import tell_start
-from ._health import Health, health, is_checked, told
+from ._failed import rescued, tell_start
+from ._health import Health, health, in_the_course, is_checked, told
+from ._quotient import Peak
 from ._stability import MOST
 
 
@@ -41,13 +44,15 @@ def check_auto(path, solver, controller, params: PyTree) -> None:
 
 
 def checked_run(
-    path, solver, controller, run: Callable, params: PyTree, noisy: bool, auto: bool
+    path, solver, controller, runs: tuple[Callable, Callable], params: PyTree, noisy: bool, auto: bool
 ) -> tuple[Any, int, tuple]:
     """What `run(path)` returns, its number of substeps and rows for the details, with warnings of what is wrong.
 
-    With `auto` steps are divided until they are stable and their noise small, at the start and at the end; where a path
-    still fails, once more, to see whether the solver or the equation is to blame.
+    `runs`: besides `run` there is `before(path, index, step)`, the state of path `index` before a training step. With
+    `auto` steps are divided until they are stable and their noise small, at the start, at the end and where the quotient
+    of stages is largest; where a path still fails, once more, to see whether the solver or the equation is to blame.
     """
+    run, before = runs
     if auto:
         start = eqx.filter_jit(path.dynamics.init)(params)
         path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, params, start, np.inf).substeps))
@@ -55,13 +60,13 @@ def checked_run(
     tell_start(path.dynamics, path.signal, params, result[2])
     if silent((result, params)) or not is_checked(path, solver, controller):
         return result, path.substeps, ()
-    found = _found(path, solver, noisy, params, result)
+    found = _found(path, solver, noisy, params, result, before)
     while auto and path.substeps < MOST and (_failures(result) or not found.good):
         other = dataclasses.replace(path, substeps=_more(found, path.substeps, _failures(result)))
         finer = run(other)
-        if found.good and _failures(finer) >= _failures(result):
+        if found.good and _failures(finer) and not rescued(_failed(result), _failed(finer), noisy):
             break  # it is the equation that fails
-        path, result, found = other, finer, _found(other, solver, noisy, params, finer)
+        path, result, found = other, finer, _found(other, solver, noisy, params, finer, before)
     rows = told(found, path, solver, _failures(result) > 0)
     return result, path.substeps, (*rows, ("substeps_chosen", "auto")) if auto else rows
 
@@ -72,12 +77,26 @@ def _more(found: Health, substeps: int, failures: int) -> int:
     return min(MOST, max(wanted, 2 * substeps if failures or wanted == substeps else wanted))
 
 
-def _found(path, solver, noisy, params, result) -> Health:
-    quotients = np.asarray(result[-2])
-    return health(
-        path, solver, noisy, params, result[-1], float(np.max(quotients)) if not _failures(result) else np.inf
-    )
+def looked_at(failed_at, peak: Peak):
+    """The path to be looked at: one that failed, if any did, else the stiffest."""
+    failed = failed_at >= 0
+    return jnp.where(jnp.any(failed), jnp.argmax(failed), jnp.argmax(peak.quotient))
+
+
+def _found(path, solver, noisy, params, result, before) -> Health:
+    _, _, failed_at, peak, state = result
+    if _failures(result):
+        return health(path, solver, noisy, params, state, np.inf)
+    peak = jax.tree.map(np.asarray, peak)
+    index = int(np.argmax(peak.quotient))
+    quotient, step = float(peak.quotient[index]), int(peak.step[index])
+    found = health(path, solver, noisy, params, state, quotient)
+    return in_the_course(found, path, solver, quotient, step, lambda path: before(path, index, step))
+
+
+def _failed(result) -> np.ndarray:
+    return np.asarray(result[2]) >= 0
 
 
 def _failures(result) -> int:
-    return int(np.sum(np.asarray(result[2]) >= 0))
+    return int(np.sum(_failed(result)))

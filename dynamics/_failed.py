@@ -33,6 +33,19 @@ def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_a
         )
 
 
+def rescued(failed: np.ndarray, finer: np.ndarray, random: bool) -> bool:
+    """Whether a finer step saves paths that failed, bools `(paths,)`, by more than sampling noise explains.
+
+    The paths are the same Brownian ones: of those that fail at one step alone, each is as likely to fail at either where
+    the equation is to blame (McNemar 1947), and the difference has their number for its variance. Every path against none
+    is no such chance.
+    """
+    worse, better = int(np.sum(failed & ~finer)), int(np.sum(finer & ~failed))
+    if not random or (failed.all() and not finer.any()):
+        return worse > better
+    return worse - better > 3 * (worse + better) ** 0.5
+
+
 @quick_jit(level=0)
 def _gradient(signal, params):
     return signal.gradient(params)

@@ -1,6 +1,7 @@
 """What is checked of every run of `solve`: that the solver's steps are stable, and their noise small."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import diffrax as dfx
@@ -14,26 +15,25 @@ from equations import AbstractDynamics, AbstractEquation
 from equations._derivatives import flow_is_misleading
 from equations._once import once, quick_jit, warn
 
-from ._stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest
+from ._stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
 from ._strang import Strang
 from ._strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
-
-# Of the limit of stability: a quotient of stages below says that no mode has grown.
-_SUSPICIOUS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """What was found, at the start and at the end of a path.
+    """What was found, at the start and at the end of a path, and where else it was looked at.
 
     - `stiffness`: dt times the modulus of the most unstable mode that the flow damps, 0 where all are stable.
     - `strength`: the relative change of a kick by the one before it where that is too large, else 0.
     - `substeps`: a number that suffices for both.
+    - `step`: the training step of the third place, if there is one.
     """
 
-    stiffness: tuple[float, float]
-    strength: tuple[float, float]
-    substeps: tuple[int, int]
+    stiffness: tuple[float, ...]
+    strength: tuple[float, ...]
+    substeps: tuple[int, ...]
+    step: int | None = None
 
     @property
     def good(self) -> bool:
@@ -120,31 +120,69 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     leaps = _leaps(path.dynamics, solver)
     growth = stability_function(dfx.Euler() if leaps else solver)
     stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
-    if leaps or isinstance(solver, dfx.Euler) or not quotient < _SUSPICIOUS * limit(growth):
-        differences = bool(once(flow_is_misleading, path.dynamics, path.signal, params))
-        tables = np.asarray(_jacobians(pair, split, leaps, differences))
-        stiffness, counts = zip(*(stiffest(table, dt, growth, leaps) for table in tables), strict=True)
+    steps = path.steps * path.substeps
+    if leaps or isinstance(solver, dfx.Euler) or not quotient < suspicious(growth, steps):
+        tables = np.asarray(_jacobians(pair, split, leaps, _is_misleading(path, params)))
+        stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaps) for table in tables), strict=True)
     leaping = split and noisy and _acts_through_flow(path.dynamics, state)
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     smooth = getattr(path.dynamics, "has_series", True)
-    if split and noisy and smooth and path.dynamics.kicks > 1:
-        change, sample = _changes(pair, solver.kicks or path.dynamics.kicks)
-        strength = [float(value) for value in change]
-        if LARGEST_ALONE < max(strength) <= LARGEST:
-            alone = np.asarray(change) ** 2 > 2 * np.asarray(_bending(pair, sample))
-            strength = [
-                s if s > LARGEST or (s > LARGEST_ALONE and a) else 0.0 for s, a in zip(strength, alone, strict=True)
-            ]
-        else:
-            strength = [s if s > LARGEST else 0.0 for s in strength]
+    if noisy and smooth and path.dynamics.kicks > 1:
+        strength, changed = _strengths(pair, (solver.kicks or path.dynamics.kicks) if split else 1)
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
-        leaping = leaping and not np.any(np.asarray(change))
+        leaping = leaping and not changed
     if leaping and (change := float(_through_flow(pair))) > LARGEST_THROUGH:
         # It falls with the power 3/2 of the step, and is a growth in every one of them.
         strength, softer = [0.0, change], [1, min(MOST, int(np.ceil((change / 0.125) ** (2 / 3))))]
     substeps = [min(MOST, path.substeps * max(one)) for one in zip(counts, softer, strict=True)]
     return Health(stiffness, tuple(strength), tuple(substeps))
+
+
+def _is_misleading(path, params: PyTree) -> bool:
+    """Whether JAX's derivatives of the flow are not those of the flow, so that differences are to be taken."""
+    return bool(once(flow_is_misleading, path.dynamics, path.signal, params))
+
+
+def _strengths(pair: _Pair, kicks: int) -> tuple[list[float], bool]:
+    """The largest change of a kick that is too large, at each place, and whether kicks change at all."""
+    change, sample = _changes(pair, kicks)
+    change = np.asarray(change).reshape(2, -1)
+    bad = change > LARGEST
+    between = (change > LARGEST_ALONE) & ~bad
+    if between.any():
+        bad |= between & (change**2 > 2 * np.asarray(_bending(pair, sample)))
+    return [float(value) for value in np.max(np.where(bad, change, 0), axis=1)], bool(np.any(change))
+
+
+def in_the_course(found: Health, path, solver, quotient: float, step: int, before: Callable) -> Health:
+    """What was found at both ends, and with them at training step `step`, whose quotient of stages is the largest.
+
+    Where it is beyond the solver's limit, though no end shows why, the mode that is damped or grows there is looked at:
+    `before(path)` is the state, by a second run.
+    """
+    growth = stability_function(solver)
+    if any(found.stiffness) or _leaps(path.dynamics, solver) or not quotient > limit(growth):
+        return found
+    count = jnp.asarray(step - 1, jnp.int32)
+    one = _there(path, count, before(path))
+    params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
+    table = np.asarray(_jacobians(one, isinstance(solver, Strang), False, _is_misleading(path, params)))[0]
+    stiffness, substeps = stiffest(table, float(one.dt), growth, path.steps * path.substeps)
+    return Health(
+        (*found.stiffness, stiffness),
+        (*found.strength, 0.0),
+        (*found.substeps, min(MOST, path.substeps * substeps)),
+        step,
+    )
+
+
+@quick_jit(level=0)
+def _there(path, count, state) -> _Pair:
+    """The same of one place alone, where what is counted is that of a training step."""
+    time = (count.astype(jax.tree.leaves(state)[0].dtype) * path.dt)[None]
+    states = jax.tree.map(lambda leaf: leaf[None], state)
+    return _Pair(path.dynamics.held(count), path.signal, time, states, path.dt / path.substeps)
 
 
 def _leaps(dynamics, solver) -> bool:
@@ -155,22 +193,22 @@ def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ..
     """Warns of what is wrong, each thing once, and returns it for the details of a `Trajectory`."""
     rows = []
     if any(found.stiffness):
-        place = 1 if found.stiffness[1] else 0
+        place = max(place for place, value in enumerate(found.stiffness) if value)
         leaps = _leaps(path.dynamics, solver)
         edge = limit(stability_function(dfx.Euler() if leaps else solver))
         name = "a leapfrog step" if leaps else repr(solver.flow if isinstance(solver, Strang) else solver)
         message = (
-            f"The solver is unstable {_where(place, failed)}: dt times the stiffest rate is "
-            f"{_size(found.stiffness[place])}, and {name} is stable up to {edge:.3g}. What comes of that is no property "
-            f"of the equation. {_advice(found, place, path.substeps)}"
+            f"The solver is unstable {_where(found, place, failed)}: dt times the stiffest rate is "
+            f"{_size(found.stiffness[place])}, and {name} {_stable(found.stiffness[place], edge, path)}. What comes of "
+            f"that is no property of the equation. {_advice(found, place, path.substeps, solver)}"
         )
         rows.append(("stability", message))
     if any(found.strength):
-        place = 1 if found.strength[1] else 0
+        place = max(place for place, value in enumerate(found.strength) if value)
         message = (
-            f"The noise of a solver's step is not small {_where(place, failed)}: a kick changes the next one by "
+            f"The noise of a solver's step is not small {_where(found, place, failed)}: a kick changes the next one by "
             f"{found.strength[place]:.0%}, and typical paths are then not those of the equation. "
-            f"{_advice(found, place, path.substeps)}"
+            f"{_advice(found, place, path.substeps, solver)}"
         )
         rows.append(("strong_noise", message))
     for _, message in rows:
@@ -182,14 +220,25 @@ def _size(stiffness: float) -> str:
     return f"{stiffness:.3g}" if stiffness < 1000 else "beyond 1000"  # of a state that is no longer one
 
 
-def _where(place: int, failed: bool) -> str:
+def _where(found: Health, place: int, failed: bool) -> str:
+    if place == 2:
+        return f"in the course of the run (step {found.step})"
     if not place:
         return "at the start"
     return "in the last good record of a path that failed" if failed else "at the end of the run"
 
 
-def _advice(found: Health, place: int, substeps: int) -> str:
+def _stable(stiffness: float, edge: float, path) -> str:
+    if stiffness * 1.05 > edge:
+        return f"is stable up to {edge:.3g}"
+    return (
+        f"lets an oscillation grow that the flow damps, over {path.steps} training steps by more than a factor of two"
+    )
+
+
+def _advice(found: Health, place: int, substeps: int, solver) -> str:
     count = found.substeps[place]
     if count >= MOST:
         return f"Argument `substeps` is {substeps}; even {MOST}, the most there are, may not suffice."
-    return f"Argument `substeps` is {substeps}: {count} suffice there, and 'auto' finds a number for the whole run."
+    auto = "." if isinstance(solver, dfx.Euler) else ", and 'auto' finds a number for the whole run."
+    return f"Argument `substeps` is {substeps}: {count} suffice there{auto}"

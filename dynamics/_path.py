@@ -1,6 +1,7 @@
 """One path of a dynamics, from record to record."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
+from equations._once import quick_jit
 
-from ._ensemble import first_failure, is_good, keep, record, with_start
+from ._ensemble import first_failure, is_good, keep, path_keys, record, with_start
 from ._held import counted, held, scales_all
 from ._noise import Brownian, Increments
-from ._quotient import no_quotient
+from ._quotient import Peak, no_peak
 from ._strang import Merged, Strang
 from ._terms import Clock, EulerTerm, Field, KickTerm
 from ._watched import Watched
@@ -43,9 +45,9 @@ class AbstractPath(eqx.Module):
     streamed: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Array]:
-        """Records and states `(saves, ...)`, the last recorded state, the training step of failure, or -1, and the largest
-        quotient of stages (`_quotient.py`)."""
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
+        """Records and states `(saves, ...)`, the last recorded state, the training step of failure, or -1, and the
+        `Peak` of the quotients of stages (`_quotient.py`)."""
 
     def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
         """What is kept of a state: the observables and, if wanted, the state itself."""
@@ -60,7 +62,7 @@ class AbstractPath(eqx.Module):
 class Path(AbstractPath):
     """A path that Diffrax integrates in segments, each with a clock of its own."""
 
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Array]:
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
         """A scan over intervals between records."""
         state = self.dynamics.init(params)
         brownian = self._brownian(state, key)
@@ -69,27 +71,45 @@ class Path(AbstractPath):
         count = self.steps // self.save_every
 
         def interval(carry, index):
-            state, recorded, failed_at, stiffness, block, meter = carry
+            state, recorded, failed_at, peak, block, meter = carry
             offset = index * self.save_every
             end = offset + self.save_every
             if started is not None:
                 state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
                 failed_at = first_failure(failed_at, self._good(state), 1)
                 offset = jnp.maximum(offset, 1)
-            advanced = self._advance(state, failed_at, stiffness, block, begin, offset, end, brownian)
-            state, failed_at, stiffness, block = advanced
+            advanced = self._advance(state, failed_at, peak, block, begin, offset, end, brownian)
+            state, failed_at, peak, block = advanced
             complete = self._complete(state, begin, end)
             failed_at = first_failure(failed_at, self._good(complete), end)
             state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
             meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
-            return (state, recorded, failed_at, stiffness, block, meter), self._saved(recorded)
+            return (state, recorded, failed_at, peak, block, meter), self._saved(recorded)
 
         block = None if brownian is None else brownian.first_block()
-        carry = (state, state, jnp.full((), -1, jnp.int32), no_quotient(state), block, self.meter.init())
+        carry = (state, state, jnp.full((), -1, jnp.int32), no_peak(state), block, self.meter.init())
         carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
-        _, recorded, failed_at, stiffness, _, meter = carry
+        _, recorded, failed_at, peak, _, meter = carry
         self.meter.close(meter)
-        return with_start(self._saved(state), saves), recorded, failed_at, stiffness
+        return with_start(self._saved(state), saves), recorded, failed_at, peak
+
+    def before(self, params: PyTree, key: Array, step: Array) -> PyTree:
+        """The state before training step `step`, counted from 1, of the path that a call gives."""
+        path = dataclasses.replace(self, save_every=1)
+        state = self.dynamics.init(params)
+        brownian = self._brownian(state, key)
+        block = None if brownian is None else brownian.first_block()
+        started = self._start(state, key)
+        begin, state = (0, state) if started is None else (1, started)
+
+        def advance(carry):
+            offset, state, block = carry
+            nothing = jnp.full((), -1, jnp.int32), no_peak(state)
+            state, _, _, block = path._advance(state, *nothing, block, begin, offset, offset + 1, brownian)
+            return offset + 1, state, block
+
+        carry = jnp.full((), begin, jnp.int32), state, block
+        return jax.lax.while_loop(lambda carry: carry[0] < step - 1, advance, carry)[1]
 
     @property
     def _merged(self) -> bool:
@@ -133,7 +153,7 @@ class Path(AbstractPath):
         complete = self.solver.flow_step(terms, start, stop, state, None)
         return keep(end == begin, state, complete)
 
-    def _advance(self, state, failed_at, stiffness, block, begin, offset, end, brownian):
+    def _advance(self, state, failed_at, peak, block, begin, offset, end, brownian):
         """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
         rows = 1 if brownian is None else brownian.rows
         longest = min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST)
@@ -145,17 +165,17 @@ class Path(AbstractPath):
             count = (self.save_every - 2) // rows + 2
 
         def segment(carry, _):
-            offset, state, failed_at, stiffness, block = carry
+            offset, state, failed_at, peak, block = carry
             increments, stop = None, jnp.minimum(offset + longest, end)
             if brownian is not None:
                 increments, block, limit = brownian.read(offset, block)
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
-            state, found, quotient = self._segment(state, offset, stop - offset, longest, offset == begin, increments)
-            stiffness = jnp.maximum(stiffness, quotient)
-            return (stop, state, jnp.where(failed_at < 0, found, failed_at), stiffness, block), None
+            state, found, new = self._segment(state, offset, stop - offset, longest, offset == begin, increments)
+            peak = peak.or_later(*new)
+            return (stop, state, jnp.where(failed_at < 0, found, failed_at), peak, block), None
 
-        carry, _ = jax.lax.scan(segment, (offset, state, failed_at, stiffness, block), None, length=count)
+        carry, _ = jax.lax.scan(segment, (offset, state, failed_at, peak, block), None, length=count)
         return carry[1:]
 
     def _segment(self, state, offset, length, longest: int, first, increments):
@@ -215,7 +235,13 @@ class Path(AbstractPath):
         saves = with_start(self._saved(initial), saves)
         count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
         index = jnp.minimum(jnp.arange(recorded.size + 1), count)
-        return jax.tree.map(lambda leaf: leaf[index], saves), state, failed_at, no_quotient(state)
+        return jax.tree.map(lambda leaf: leaf[index], saves), state, failed_at, no_peak(state)
+
+
+@quick_jit(level=0)
+def state_before(path, params, key, paths, index, step):
+    """`Path.before` of path `index` of an ensemble."""
+    return path.before(params, path_keys(key, paths)[index], step)
 
 
 def _clock_type(state):

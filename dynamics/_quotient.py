@@ -5,11 +5,28 @@ increments there, |k' - k|/|g' - g| is dt |lambda| once the stiffest mode is wha
 that the solver lets grow. Elsewhere it is less: a small quotient at every step says that nothing has grown.
 """
 
+from typing import NamedTuple
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
+
+
+class Peak(NamedTuple):
+    """The largest quotient of a path so far, and the training step, from 1, that it was in."""
+
+    quotient: Array
+    step: Array
+
+    def or_later(self, quotient: Array, step: Array) -> "Peak":
+        larger = quotient > self.quotient
+        return Peak(jnp.where(larger, quotient, self.quotient), jnp.where(larger, step, self.step))
+
+
+def no_peak(state: PyTree) -> Peak:
+    return Peak(no_quotient(state), jnp.zeros((), jnp.int32))
 
 
 def no_quotient(state: PyTree) -> Array:

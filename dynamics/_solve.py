@@ -17,7 +17,7 @@ from equations._signal import is_parameter
 from equations._stream import AbstractStream
 from equations.from_optax import check_model, on_parameters
 
-from ._auto import check_auto, check_substeps, checked_run
+from ._auto import check_auto, check_substeps, checked_run, looked_at
 from ._ensemble import (
     check_equation,
     check_key,
@@ -35,7 +35,7 @@ from ._handed_out import check_axis, hand_out
 from ._held import read
 from ._hooks import check_hooks, checked_noise
 from ._noise import block_rows
-from ._path import Path
+from ._path import Path, state_before
 from ._strang import Strang
 from ._stream import StreamPath, first_stimulus
 from ._trajectory import Trajectory, learning_rates, recorded
@@ -79,10 +79,11 @@ def solve(
     - `observe`: a dict of functions of the parameters, recorded at step 0 and every `save_every` steps, each giving an
         array. A function defined afresh on every call recompiles on every call.
     - `save_every`: a divisor of `steps`.
-    - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start
-        and at the end of the run (one path is looked at, one that failed if any did), as is noise that is not small within
-        a step; both stand in `details`. `"auto"` runs again with shorter steps until nothing is found, at most 128, and
-        `details` says with how many; not under a trace, where nothing is looked at.
+    - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start,
+        at the end and where the stages of a step differ most (one path is looked at, one that failed if any did, else the
+        stiffest), as is noise that is not small within a step, at both ends; both stand in `details`. `"auto"` runs again
+        with shorter steps until nothing is found, at most 128, and `details` says with how many; not under a trace, where
+        nothing is looked at.
     - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
         solver, which divides the duration of a stimulus (`substeps` is then 1).
     - `solver`: a Diffrax solver. Default: `Strang()`, of second order for mean and covariance, and `diffrax.Tsit5()` where
@@ -173,7 +174,12 @@ def solve(
     def run(path):
         return _ensemble(path, guard_traced(dynamic), key, controller, paths if random else 1)
 
-    result, substeps, found = checked_run(path, solver, controller, run, dynamic, noise is not None, auto)
+    def before(path, index, step):
+        return state_before(
+            path, guard_traced(dynamic), key, paths if random else 1, jnp.asarray(index), jnp.asarray(step)
+        )
+
+    result, substeps, found = checked_run(path, solver, controller, (run, before), dynamic, noise is not None, auto)
     (saves, states), state, failed_at, _, _ = result
     if not random:
         saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
@@ -239,10 +245,9 @@ def _ensemble(path, params, key, controller, paths):
         result = jax.tree.map(lambda leaf: leaf[None], path(params, path_keys(key, 1)[0]))
     else:
         result = jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
-    saves, states, failed_at, stiffness = result
-    # The state of one path, to be looked at: one that failed, if any did.
-    one = jax.tree.map(lambda leaf: leaf[jnp.argmax(failed_at >= 0)], states)
-    return saves, jax.vmap(path.dynamics.params)(states), failed_at, stiffness, one
+    saves, states, failed_at, peak = result
+    one = jax.tree.map(lambda leaf: leaf[looked_at(failed_at, peak)], states)
+    return saves, jax.vmap(path.dynamics.params)(states), failed_at, peak, one
 
 
 def _step_length(equation, dt) -> Array:

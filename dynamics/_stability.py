@@ -16,9 +16,11 @@ from ._strang import Strang
 _VECTORS = 5
 # Ritz values are below the stiffest mode, and a run that is held at the edge hovers about it.
 _MARGIN = 1.05
-# More than this no mode that the flow damps may grow in a step. Methods such as Tsit5 let a free oscillation grow by less
-# at any step.
-_GROWTH = 1.02
+# More than this no mode that the flow damps may grow in a step, and in the whole run by no more than a factor of two:
+# methods such as Tsit5 let a free oscillation grow a little at any step.
+_GROWTH, _WHOLE = 1.02, 2.0
+# Of the modulus of a mode: a real part below is no growth of the flow.
+_FREE = 1e-6
 MOST = 128
 
 
@@ -118,32 +120,44 @@ def stability_function(solver: dfx.AbstractSolver) -> Callable[[np.ndarray], np.
     return _function(type(solver.flow if isinstance(solver, Strang) else solver))
 
 
-def _unstable(modes: np.ndarray, growth: Callable) -> np.ndarray:
-    """Which of some modes dt lambda, damped by the flow, grow in a step."""
+def _unstable(modes: np.ndarray, growth: Callable, steps: np.ndarray) -> np.ndarray:
+    """Which of some modes dt lambda, damped by the flow, grow in a step, or in so many."""
     with np.errstate(all="ignore"):
-        return (modes.real < 0) & ~(np.abs(growth(_MARGIN * modes)) < _GROWTH)
+        fast = (modes.real < 0) & ~(np.abs(growth(_MARGIN * modes)) < _GROWTH)
+        slow = (modes.real < _FREE * np.abs(modes)) & ~(np.abs(growth(modes)) < _WHOLE ** (1 / steps))
+    return fast | slow
 
 
-def stiffest(table: np.ndarray, dt: float, growth: Callable, real: bool = False) -> tuple[float, int]:
+def stiffest(table: np.ndarray, dt: float, growth: Callable, steps: int, real: bool = False) -> tuple[float, int]:
     """-dt lambda of the most unstable mode, 0 where all are stable, and a number by which steps are better divided.
 
-    The number has room for modes a quarter stiffer; it is `MOST` where none that is allowed suffices. `real`: only real
-    modes are looked at, by which alone a leapfrog step becomes unstable.
+    `steps` is that of the whole run. The number has room for modes a quarter stiffer; it is `MOST` where none that is
+    allowed suffices. `real`: only real modes are looked at, by which alone a leapfrog step becomes unstable.
     """
     if not np.all(np.isfinite(table)):
         return 0.0, 1
     modes = dt * np.linalg.eigvals(table.astype(float))
     if real:
         modes = modes[np.abs(modes.imag) < 0.1 * np.abs(modes.real)]
-    bad = modes[_unstable(modes, growth)]
+    bad = modes[_unstable(modes, growth, np.asarray(steps))]
     if not bad.size:
         return 0.0, 1
     counts = np.arange(1, MOST + 1)
-    enough = ~np.any(_unstable(1.25 * bad[:, None] / counts, growth), axis=0)
+    enough = ~np.any(_unstable(1.25 * bad[:, None] / counts, growth, steps * counts), axis=0)
     return float(np.max(np.abs(bad))), int(counts[np.argmax(enough)]) if enough.any() else MOST
 
 
+@functools.lru_cache(maxsize=64)
 def limit(growth: Callable) -> float:
     """The longest step on a real mode: R stays within 1 on [-limit, 0]."""
     z = np.linspace(0, 20, 20_001)
     return float(z[np.argmax(np.abs(growth(-z)) > 1 + 1e-9)])
+
+
+@functools.lru_cache(maxsize=64)
+def suspicious(growth: Callable, steps: int) -> float:
+    """A quotient of stages below which no mode has grown: half the limit, or less for oscillations in long runs."""
+    edge = limit(growth)
+    y = np.linspace(0, edge / 2, 2_001)[1:]
+    grows = steps * np.log(np.abs(growth(1j * y))) > np.log(_WHOLE)
+    return float(0.9 * y[np.argmax(grows)]) if grows.any() else edge / 2

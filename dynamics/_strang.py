@@ -106,7 +106,7 @@ class Merged(dfx.AbstractItoSolver):
 
     Two half flows that belong to different training steps part where something that is counted changes between them; where
     that is one factor of all rates (`scales`), the flow of both is that of the mean factor. Its state is
-    the largest quotient of the stages of the flow (`_quotient.py`).
+    the quotient of the stages of the last flow (`_quotient.py`).
     """
 
     strang: Strang
@@ -131,9 +131,8 @@ class Merged(dfx.AbstractItoSolver):
         else:
             before, terms = held(terms, begin), held(terms, start)
             y, quotient = self._across(before, terms, begin, start, y0, args)
-        solver_state = jnp.maximum(solver_state, quotient)
         y = self.strang.kick_step(terms, start + 0.5, start, y, args)
-        return y, None, dict(y0=y0, y1=y), solver_state, dfx.RESULTS.successful
+        return y, None, dict(y0=y0, y1=y), quotient, dfx.RESULTS.successful
 
     def _flow(self, terms, t0, t1, y, args):
         """A step of the flow, and the quotient of its stages."""

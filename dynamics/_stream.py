@@ -20,7 +20,7 @@ from ._ensemble import first_failure, keep, with_start
 from ._grid import windows
 from ._noise import Brownian, Increments
 from ._path import AbstractPath
-from ._quotient import no_quotient
+from ._quotient import no_peak
 from ._terms import Clock, EulerTerm, Field
 
 
@@ -83,7 +83,7 @@ class StreamPath(AbstractPath):
         carry = (inner, state, self.meter.init())
         (inner, recorded, meter), saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
         self.meter.close(meter)
-        return with_start(self._saved(state), saves), recorded, inner[-1], no_quotient(state)
+        return with_start(self._saved(state), saves), recorded, inner[-1], no_peak(state)
 
     def _stimulus(self, state, late, held, index, increments):
         """A whole stimulus, piece by piece."""

@@ -15,13 +15,17 @@ LARGEST_ALONE = 0.3
 LARGEST_THROUGH = 0.45
 # Draws where the state has more numbers than `_SMALL`, and where it has not.
 _FEW, _MANY, _SMALL = 2, 32, 64
+# Of the mean square of a coordinate's changes: more than this share is by its own kicks, where these matter.
+_OWN = 0.5
 
 
 def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array, PyTree]:
     """The relative change of a kick by the kick before it, and some kicks, leaves `(draws, ...)`.
 
-    For dX = s X dW the change is s sqrt(dt): a root of a ratio of mean squares. Signs stand in for normals, so that few
-    draws do; where a kick is small there are more of them, for there are fewer numbers in it to average over.
+    For dX = s X dW the change is s sqrt(dt): a root of a ratio of mean squares, over all coordinates; where the state is
+    small also that of each coordinate by itself, `(1 + numbers,)`, which another's large noise does not hide. Signs stand
+    in for normals, so that few draws do; where a state is small there are more of them, for there are fewer numbers in it
+    to average over.
     """
     leaves, treedef = jax.tree.flatten(dynamics.noise(state, signal, 2))
     draws = _FEW if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
@@ -33,22 +37,34 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
 
     def body(carry, place):
         # First every kick from the state, then each again from where its neighbor leads: one kick is compiled.
-        kicks, change, size = carry
+        kicks, differences = carry
         again = place >= draws
         before, row = place % draws, jnp.where(again, place + 1, place) % draws
         at = jax.tree.map(lambda y, k: y + jnp.where(again, k[before], 0), state, kicks)
         kick = dynamics.kick(t, at, signal, signs(row), dt)
         kick = jax.tree.map(lambda k, y: k.astype(y.dtype), kick, state)
         old = jax.tree.map(lambda k: k[row], kicks)
-        change = change + jnp.where(again, _square(dynamics, jax.tree.map(jnp.subtract, kick, old)), 0)
-        size = size + jnp.where(again, 0, _square(dynamics, kick))
+        differences = jax.tree.map(lambda d, k, o: d.at[row].set(jnp.where(again, k - o, 0)), differences, kick, old)
         kicks = jax.tree.map(lambda k, new, o: k.at[row].set(jnp.where(again, o, new)), kicks, kick, old)
-        return (kicks, change, size), None
+        return (kicks, differences), None
 
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(state)))
     empty = jax.tree.map(lambda y: jnp.zeros((draws, *y.shape), y.dtype), state)
-    (kicks, change, size), _ = jax.lax.scan(body, (empty, zero, zero), jnp.arange(2 * draws))
-    return _root(change, size), kicks
+    (kicks, differences), _ = jax.lax.scan(body, (empty, empty), jnp.arange(2 * draws))
+    changed, sizes = _flat(dynamics, differences), _flat(dynamics, kicks)
+    total = _root(jnp.sum(changed**2), jnp.sum(sizes**2))[None]
+    return (jnp.append(total, _own(changed, sizes)) if draws == _MANY else total), kicks
+
+
+def _own(changed: Array, sizes: Array) -> Array:
+    """The changes of coordinates by their own kicks, `(numbers,)`, from kicks and their differences `(draws, numbers)`.
+
+    A change by its own kick is in proportion to the product of both kicks; what is not, is another coordinate's doing, and
+    of no concern where the typical size of this one is asked for.
+    """
+    product = jnp.roll(sizes, 1, axis=0) * sizes  # of a kick and the one before it
+    both, squares, own = jnp.sum(changed * product, 0), jnp.sum(product**2, 0), jnp.sum(changed**2, 0)
+    explained = both**2 > _OWN * squares * own
+    return jnp.where(explained, jnp.abs(_ratio(both, squares)) * jnp.sqrt(jnp.mean(sizes**2, 0)), 0)
 
 
 def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
@@ -92,21 +108,28 @@ def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
 
 
 def bending(dynamics, signal, t: Array, state: PyTree, kicks: PyTree) -> Array:
-    """The change of the flow by a kick, over the kick: for dX = a X dt + s X dW it is |a|."""
+    """The change of the flow by a kick, over the kick: for dX = a X dt + s X dW it is |a|; as many as of `changes`."""
     before = dynamics.flow(t, state, signal)
 
     def one(kick):
         after = dynamics.flow(t, jax.tree.map(jnp.add, state, kick), signal)
-        return _square(dynamics, jax.tree.map(jnp.subtract, after, before)), _square(dynamics, kick)
+        return jax.tree.map(jnp.subtract, after, before)
 
-    changed, size = jax.lax.map(one, kicks)
-    return _root(jnp.sum(changed), jnp.sum(size))
+    changed, sizes = (_flat(dynamics, tree) ** 2 for tree in (jax.lax.map(one, kicks), kicks))
+    total = _root(jnp.sum(changed), jnp.sum(sizes))[None]
+    own = _root(jnp.sum(changed, 0), jnp.sum(sizes, 0))
+    return jnp.append(total, own) if sizes.shape[0] == _MANY else total
 
 
-def _square(dynamics, tree) -> Array:
-    """|parameters|^2."""
-    return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(dynamics.params(tree)))
+def _flat(dynamics, trees) -> Array:
+    """The parameters of some states, `(draws, numbers)`."""
+    leaves = jax.tree.leaves(jax.vmap(dynamics.params)(trees))
+    return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
 
 
 def _root(a: Array, b: Array) -> Array:
-    return jnp.sqrt(jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0))
+    return jnp.sqrt(_ratio(a, b))
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

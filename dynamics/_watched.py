@@ -10,13 +10,13 @@ from jaxtyping import Array, PyTree
 
 from ._ensemble import first_failure
 from ._held import differ, held
-from ._quotient import no_quotient, stage_quotient
+from ._quotient import no_peak, stage_quotient
 from ._strang import Merged
 
 
 class Watched(dfx.AbstractWrappedSolver):
     """Wraps a solver and keeps, beside its state, the training step in which the path first went bad, or -1, and the
-    largest quotient of stages (`_quotient.py`).
+    `Peak` of the quotients of stages (`_quotient.py`).
 
     It only takes note: a path goes on, so that an ensemble under vmap never waits for it. And it holds, in all stages of a
     step, what the dynamics counts at the training step that the step belongs to.
@@ -50,19 +50,18 @@ class Watched(dfx.AbstractWrappedSolver):
         return self.solver.strong_order(terms)
 
     def init(self, terms, t0, t1, y0, args):
-        return self.solver.init(terms, t0, t1, y0, args), jnp.full((), -1, jnp.int32), no_quotient(y0)
+        return self.solver.init(terms, t0, t1, y0, args), jnp.full((), -1, jnp.int32), no_peak(y0)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        inner, failed_at, stiffness = solver_state
+        inner, failed_at, peak = solver_state
         if self.counts:
             now, last = (held(terms, (t0 + t1) / 2 - back) for back in (0, 1))
             terms, made_jump = now, made_jump | differ(now, last)
         y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
         step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
-        stiffness = (
-            inner if isinstance(self.solver, Merged) else jnp.maximum(stiffness, stage_quotient(self.solver, dense))
-        )
-        return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step), stiffness), result
+        quotient = inner if isinstance(self.solver, Merged) else stage_quotient(self.solver, dense)
+        peak = peak.or_later(quotient, step)
+        return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step), peak), result
 
     def func(self, terms, t0, y0, args):
         return self.solver.func(terms, t0, y0, args)

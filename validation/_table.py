@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dynamics._failed import rescued
 from dynamics._trajectory import title
 
 from ._student import deviations
@@ -102,11 +103,10 @@ def ensembles(comparison) -> str:
 def instability(comparison) -> str | None:
     """What is wrong with the equation's side by the fault of the solver alone; None: nothing that is known."""
     plain, finer = dict(comparison.flow.details), dict(comparison.refined.details)
-    failed = comparison.failed
-    rescued = failed["equation"] > failed["refined"]
-    if "stability" not in plain and not rescued:
+    sides = (~np.asarray(side.ok) for side in (comparison.flow, comparison.refined))
+    if "stability" not in plain and not rescued(*sides, comparison.equation.random):
         return None
-    cured = "stability" not in finer and not failed["refined"]
+    cured = "stability" not in finer and not comparison.failed["refined"]
     unstable = f"The solver is unstable at substeps={plain['substeps']}"
     if cured:
         return f"{unstable}, not the equation: at {finer['substeps']} it is fine; compare at that number."
