@@ -69,7 +69,8 @@ def solve(
 
     - `equation`: an `equations.AbstractDynamics`, such as `SGD(learning_rate=0.05, batch_size=4)`.
     - `objective`: its signal, such as an `equations.Objective` or `stimuli`; `None` for a dynamics that needs none.
-    - `params`: the parameters at step 0, a PyTree of float32 or float64 arrays or an Equinox module.
+    - `params`: the parameters at step 0, a PyTree of float32 or float64 arrays or an Equinox module. In float32 the
+        state is rounded in every step of the solver, as in the algorithm: changes below 1e-5 of a parameter lose digits.
     - `steps`: training steps; the solution runs over the time `learning_rate * steps`.
     - `time`: in place of `steps`, for a dynamics without a learning rate: the whole time, in seconds for a circuit, a
         multiple of the duration of a stimulus or of `dt`. Exactly one of the two is given.

@@ -187,7 +187,11 @@ class AbstractEquation(AbstractDynamics):
 
     @abc.abstractmethod
     def velocity(self, t: Array, state: State, gradient: Params) -> State:
-        """dY/dt when the gradient is `gradient`. Must not be random."""
+        """dY/dt when the gradient is `gradient`. Must not be random.
+
+        t is read at the stages of a solver and should enter smoothly. What jumps with the training step, t/learning_rate,
+        is not noticed here and would be read across the jump: put it into `scheduled`, or give `held` and `between`.
+        """
 
     @abc.abstractmethod
     def twin(self) -> optax.GradientTransformation:

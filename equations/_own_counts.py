@@ -19,8 +19,10 @@ _MOVES = _COPIES | {"add", "sub", "min", "max", "select_n", "add_any"}
 _COMPARES = {"lt", "le", "gt", "ge", "eq", "ne"}
 _NEVER = 2**20  # a count is compared to so many only to keep it from overflowing
 # Optax's own states whose counts act otherwise than by corrections though they are no schedules: the rectified Adam's, the
-# decay rates of Adafactor, the averages of schedule-free methods, the weights of Madgrad.
-_KNOWN = ("ScaleByAdamState", "FactoredState", "ScheduleFreeState", "MadgradState")
+# decay rates of Adafactor, the averages of schedule-free methods, the weights of Madgrad; and what gathers gradients.
+_KNOWN = (
+    "ScaleByAdamState", "FactoredState", "ScheduleFreeState", "MadgradState", "ApplyEvery", "MultiStepsState", "SAMState",
+)  # fmt: skip
 
 
 class _Value(NamedTuple):

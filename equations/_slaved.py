@@ -241,7 +241,8 @@ class Slaved(AbstractEquation):
         averages = jax.eval_shape(lambda p: self.split(p, None)[0], arrays)
         if not jax.tree.leaves(averages):
             return "for an algorithm that remembers nothing, but 'slaved' was given."
-        memory = jax.eval_shape(lambda p: self.source.twin().init(p), arrays)
+        with jax.numpy_dtype_promotion("standard"):
+            memory = jax.eval_shape(lambda p: self.source.twin().init(p), arrays)
         runs_on = running and any(jax.tree.leaves(schedule_counts(memory)))
         if not runs_on and not isinstance(self.learning_rate, jax.core.Tracer):
             ones = like(arrays, 1.0)
@@ -256,10 +257,21 @@ class Slaved(AbstractEquation):
                 "for an algorithm whose steps depend on a count of its own, but 'slaved' was given: schedules are known by "
                 "the states of optax.scale_by_schedule and optax.inject_hyperparams."
             )
+        if runs_on and not self._forgets_evenly(arrays):
+            return (
+                "for an algorithm whose memory forgets at a rate that a schedule changes, as with momentum=schedule in "
+                "optax.inject_hyperparams, but 'slaved' was given: there is a slow manifold where what a step keeps of the "
+                "memory is the same in every step."
+            )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient, None), averages):
             return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'slaved' was given."
         return None
+
+    def _forgets_evenly(self, params: PyTree) -> bool:
+        """Whether what a step keeps of the memory does not depend on the counts of schedules."""
+        with jax.numpy_dtype_promotion("standard"):
+            return is_free(lambda count: self._kept(like(params, 0.0), count), jnp.zeros((), jnp.int32))
 
     def _reads(self, marked: PyTree[bool], params: PyTree) -> bool:
         """Whether the step of the parameters depends on the leaves of the memory that are marked."""

@@ -78,6 +78,7 @@ def slope(controller, kind):
     return np.log2(errors[0] / errors[1])
 
 
+@pytest.mark.slow
 def test_two_readings_have_order_two():
     """And mixtures of them 1."""
     free = dfx.PIDController(rtol=1e-10, atol=1e-10)

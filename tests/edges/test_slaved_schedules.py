@@ -20,6 +20,14 @@ CASES = [
     ("slaved", "brother", "from_optax of momentum with a schedule inside", "test_slaved[from_optax]"),
     ("slaved", "brother", "Nesterov's, with decay outside the schedule", "test_slaved[nesterov]"),
     ("slaved", "brother", "the order of the series", "test_a_slaved_schedule_has_order_two"),
+    (
+        "slaved",
+        "brother",
+        "a momentum that is scheduled itself: failed at 1",
+        "test_a_scheduled_memory_is_refused[momentum]",
+    ),
+    ("slaved", "brother", "Adam's b1", "test_a_scheduled_memory_is_refused[b1]"),
+    ("slaved", "brother", "a rate in inject_hyperparams runs", "test_a_scheduled_memory_is_refused[rate]"),
     ("times", "instance", "sgd of a schedule", "test_times_are_sums_of_true_rates[sgd]"),
     ("times", "brother", "Adam of a schedule and a decay", "test_times_are_sums_of_true_rates[adamw]"),
     ("times", "brother", "a factor beside the rate", "test_times_are_sums_of_true_rates[factor]"),
@@ -28,6 +36,7 @@ CASES = [
 ]
 
 ENDS = 0.2
+INJECTED = optax.inject_hyperparams
 LONG = 100
 
 
@@ -113,3 +122,22 @@ def test_a_schedule_of_something_else_is_said():
         lambda learning_rate: optax.inject_hyperparams(optax.adamw)(learning_rate, weight_decay=cosine_of(0.1, 50)), ETA
     )
     assert quiet.learning_rate_at(jnp.asarray(7)) is quiet.learning_rate
+
+
+SCHEDULED_MEMORY = {
+    "momentum": lambda learning_rate: INJECTED(optax.sgd)(learning_rate, momentum=optax.linear_schedule(0.5, 0.9, 20)),
+    "b1": lambda learning_rate: INJECTED(optax.adam)(learning_rate, b1=optax.linear_schedule(0.5, 0.9, 20)),
+    "rate": lambda learning_rate: optax.chain(optax.trace(0.5), INJECTED(optax.sgd)(cosine_of(learning_rate, 20))),
+}
+
+
+@pytest.mark.parametrize("kind", SCHEDULED_MEMORY)
+def test_a_scheduled_memory_is_refused(kind):
+    series = modified(from_optax(SCHEDULED_MEMORY[kind], 0.02), order=2, memory="slaved")
+    if kind == "rate":
+        assert series.equation.unsettled(jnp.ones(1), running=True) is None
+        return
+    with pytest.raises(
+        ValueError, match="Argument `memory` must be 'dynamic' for an algorithm whose memory forgets at a"
+    ):
+        series.check(jnp.asarray(1.0), STILL)
