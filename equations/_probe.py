@@ -24,6 +24,7 @@ _FAR = 1.0  # what part of the way they may be apart however that falls: there s
 _SAME = 1e-4  # what part of the way is no more than rounding, in any precision
 _ROUNDED = 4  # units in the last place of the parameters, that a step must be larger than to be seen
 _LONG = 4096  # steps, where a leaf has not moved in fewer
+_OFF = 0.1  # where parameters begin at 0
 _TINY = float(np.finfo(float).tiny)
 _FIRST = 8  # steps, before a memory that grows by a factor in each has hidden what they are
 _SMALLER = 1e-3  # times the learning rate: what does not vanish there never does
@@ -84,8 +85,16 @@ def _worst(far: np.ndarray) -> tuple[float, float]:
 
 
 def corner(params: PyTree) -> PyTree:
-    """The parameters in their structure, but few of them."""
-    return jax.tree.map(lambda leaf: leaf[tuple(slice(_LARGEST) for _ in leaf.shape)], params)
+    """The parameters in their structure, but few of them, and none that is 0.
+
+    Rules that go by the size of a leaf jump where it has none, as LARS does in the first step of a bias.
+    """
+
+    def few(leaf):
+        leaf = leaf[tuple(slice(_LARGEST) for _ in leaf.shape)]
+        return jnp.where(leaf == 0, jnp.asarray(_OFF, leaf.dtype), leaf)
+
+    return jax.tree.map(few, params)
 
 
 def apart(equation: AbstractIncrement, params: PyTree) -> tuple[float, float] | None:

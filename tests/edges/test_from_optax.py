@@ -43,8 +43,9 @@ CASES = [
         "steps far from the identity",
         "brother",
         "steps left out by a schedule or a condition, a label that is frozen",
-        "test_rests_are_no_fault",
+        "test_rests_are_no_fault[adam]",
     ),
+    ("steps far from the identity", "brother", "LARS on a bias of 0", "test_rests_are_no_fault[from nothing]"),
     (
         "steps far from the identity",
         "brother",
@@ -266,12 +267,14 @@ RESTS = {
     "adam": lambda learning_rate: optax.adam(lambda step: learning_rate * (step % 2)),
     "condition": around(after=[optax.conditionally_mask(optax.identity(), lambda step: step % 3 == 0)]),
     "frozen": labeled(lambda learning_rate: optax.set_to_zero()),
+    "from nothing": optax.lars,
 }
 
 
-def test_rests_are_no_fault():
-    for factory in RESTS.values():
-        assert fault(from_optax(factory, 0.05, 2), PARAMS) is None
+@pytest.mark.parametrize("name", RESTS)
+def test_rests_are_no_fault(name):
+    """Neither is a bias that begins at 0."""
+    assert fault(from_optax(RESTS[name], 0.05, 2), PARAMS | {"b": jnp.zeros(2)}) is None
 
 
 def test_no_verdict_depends_on_rounding(monkeypatch):
