@@ -17,6 +17,21 @@ from equations._symbols_table import TABLE
 
 CASES = [
     (
+        "gradients where there is no value",
+        "instance",
+        "uppergamma(x, 2) at -1.5",
+        "test_gradients_of_no_value[uppergamma]",
+    ),
+    (
+        "gradients where there is no value",
+        "brother",
+        "lowergamma(x, 2) at -1.5",
+        "test_gradients_of_no_value[lowergamma]",
+    ),
+    ("gradients where there is no value", "brother", "log gamma at -1.5", "test_gradients_of_no_value[loggamma]"),
+    ("gradients where there is no value", "brother", "Ci at -1.5", "test_gradients_of_no_value[Ci]"),
+    ("gradients where there is no value", "brother", "E_2 at -1.5", "test_gradients_of_no_value[expint]"),
+    (
         "special functions on the whole line",
         "instance",
         "polygamma(1, -12.3) is 15.00, not -.078",
@@ -331,3 +346,23 @@ def test_densities_that_there_are(arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         symbolic(**arguments).stationary_density()
+
+
+PARTLY = {
+    "uppergamma": lambda t: TABLE["uppergamma"](t, 2.0),
+    "lowergamma": lambda t: TABLE["lowergamma"](t, 2.0),
+    "loggamma": TABLE["loggamma"],
+    "Ci": TABLE["Ci"],
+    "expint": lambda t: TABLE["expint"](2, t),
+}
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_gradients_of_no_value(name):
+    """NaN where the value is, not 0; and they do not spoil those beside them."""
+    points = jnp.array([-1.5, 0.7, 1.5])
+    value, gradient = jax.vmap(jax.value_and_grad(PARTLY[name]))(points)
+    forward = jax.jvp(PARTLY[name], (points,), (jnp.ones(3),))[1]
+    assert np.isnan(value[0]) and np.isnan(gradient[0]) and np.isnan(forward[0])
+    assert np.all(np.isfinite(gradient[1:])) and np.all(np.isfinite(value[1:]))
+    np.testing.assert_allclose(gradient[1:], forward[1:], rtol=1e-9)
