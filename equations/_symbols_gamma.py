@@ -45,6 +45,15 @@ def safe(allowed, x, otherwise):
     return jnp.where(allowed, x, jnp.asarray(otherwise, x.dtype))
 
 
+def known(allowed, found, *xs):
+    """What is found where a formula holds; elsewhere NaN, and so are all derivatives by the arguments `xs`."""
+    out = jnp.where(allowed, 0.0, math.nan)
+    found = jnp.where(allowed, found, math.nan)
+    for x in xs:
+        found = found + (jnp.sin(jnp.where(jnp.isfinite(x), x, 0)) * out).astype(found.dtype)
+    return found
+
+
 def _stirling(x):
     """log gamma(x) - (x - 1/2) log x + x - log(2 pi)/2 for x >= 10 (5.11.1)."""
     inverse = 1 / x**2
@@ -55,7 +64,7 @@ def _stirling(x):
 
 
 def loggamma(x):
-    return jnp.where(x > 0, jsp.gammaln(x), math.nan)  # the logarithm of a negative number is not real
+    return known(x > 0, jsp.gammaln(x), x)  # the logarithm of a negative number is not real
 
 
 def _by_signs(above, below):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import jax.scipy.special as jsp
 import numpy as np
 
-from ._symbols_gamma import floating, hurwitz, is_whole, safe, whole
+from ._symbols_gamma import floating, hurwitz, is_whole, known, safe, whole
 
 # (zeta(k) - 1)/k, k = 2, 3, ...
 _LOG_GAMMA = tuple(hurwitz(float(k), 2.0) / k for k in range(2, 30))
@@ -51,7 +51,7 @@ def expint(order, x):
     ks = jnp.arange(100, -1, -1).astype(x.dtype)
     fraction = jnp.exp(-high) / jax.lax.scan(body, high + n + 202, ks)[0]
     at_zero = math.inf if n == 1 else 1 / (n - 1)
-    return jnp.where(x > 1, fraction, jnp.where(x > 0, series, jnp.where(x == 0, at_zero, math.nan)))
+    return known(x >= 0, jnp.where(x > 1, fraction, jnp.where(x > 0, series, at_zero)), x)
 
 
 def exponential_integral(x):
@@ -72,19 +72,19 @@ def exponential_integral(x):
 def cosine_integral(x):
     """Ci, which is complex for x < 0."""
     (x,) = floating(x)
-    return jnp.where(x >= 0, jsp.sici(safe(x > 0, x, 1))[1], math.nan) + jnp.where(x == 0, -math.inf, 0.0)
+    return known(x >= 0, jsp.sici(safe(x > 0, x, 1))[1], x) + jnp.where(x == 0, -math.inf, 0.0)
 
 
 def lowergamma(a, x):
     """int_0^x t^(a-1) exp(-t) dt for a > 0, x >= 0; the first terms of its series where JAX's ratio underflows."""
-    a, x = floating(a, x)
+    given = a, x = floating(a, x)
     allowed = (a > 0) & (x >= 0)
     a, x = safe(allowed, a, 1), safe(allowed, x, 1)
     ratio = jsp.gammainc(a, x)
     tiny = (ratio < 1e6 * jnp.finfo(x.dtype).tiny) & (x < a)
     b, y = safe(tiny, a, 1), safe(tiny, x, 0)
     first = b**-1 * y**b * jnp.exp(-y) * _horner(lambda k: y / (b + k), 12, b + y)
-    return jnp.where(allowed, jnp.where(tiny, first, ratio * jsp.gamma(a)), math.nan)
+    return known(allowed, jnp.where(tiny, first, ratio * jsp.gamma(a)), *given)
 
 
 def uppergamma(a, x):
@@ -96,7 +96,7 @@ def uppergamma(a, x):
     if is_whole(a, -64, 0):
         (x,) = floating(x)
         return x ** int(a) * expint(1 - int(a), x)
-    a, x = floating(a, x)
+    given = a, x = floating(a, x)
     allowed = (a > 0) & (x >= 0)
     small = allowed & (a < 0.5) & (x <= 1) & (x > 0)
     b, y = safe(small, a, 0.25), safe(small, x, 0.5)
@@ -109,7 +109,7 @@ def uppergamma(a, x):
         rest = rest + power / (b + k)
     near = (jnp.expm1(logarithm) - jnp.expm1(b * jnp.log(y))) / b - y**b * rest
     a, x = safe(allowed & ~small, a, 1), safe(allowed & ~small, x, 1)
-    return jnp.where(allowed, jnp.where(small, near, jsp.gammaincc(a, x) * jsp.gamma(a)), math.nan)
+    return known(allowed, jnp.where(small, near, jsp.gammaincc(a, x) * jsp.gamma(a)), *given)
 
 
 def _bessel(order, x, sign, reach, terms, integrand, scale=lambda x: 1.0):

@@ -59,6 +59,10 @@ def symbolic(
 
     **Returns:** a `Symbolic`. Its state is an array of shape `(d,)`, float32 or float64.
 
+    Special functions are NaN, and so are the gradients of incomplete gamma functions, E_n, Ci and log gamma, where no real
+    value is known: Bessel functions of order n beyond n + |x| = 400. SymPy writes out incomplete gamma functions of a
+    whole or half-whole order, by terms that cancel where x is small beside it; give the order as a symbol, with its value.
+
     **Raises:** TypeError or ValueError, naming the argument, before anything is compiled; also for a function that neither
     JAX nor `functions` has, and for a symbol without a value.
     """

@@ -16,6 +16,24 @@ from equations._symbols_jax import to_jax
 from equations._symbols_table import TABLE
 
 CASES = [
+    ("terms of SymPy's that cancel", "instance", "lowergamma(10, .1), order a symbol", "test_the_order_as_a_symbol"),
+    ("terms of SymPy's that cancel", "brother", "lowergamma(5/2, 1e-6)", "test_the_order_as_a_symbol"),
+    ("terms of SymPy's that cancel", "brother", "the order written out: lost", "test_the_order_as_a_symbol"),
+    (
+        "gradients where there is no value",
+        "instance",
+        "uppergamma(x, 2) at -1.5",
+        "test_gradients_of_no_value[uppergamma]",
+    ),
+    (
+        "gradients where there is no value",
+        "brother",
+        "lowergamma(x, 2) at -1.5",
+        "test_gradients_of_no_value[lowergamma]",
+    ),
+    ("gradients where there is no value", "brother", "log gamma at -1.5", "test_gradients_of_no_value[loggamma]"),
+    ("gradients where there is no value", "brother", "Ci at -1.5", "test_gradients_of_no_value[Ci]"),
+    ("gradients where there is no value", "brother", "E_2 at -1.5", "test_gradients_of_no_value[expint]"),
     (
         "special functions on the whole line",
         "instance",
@@ -331,3 +349,35 @@ def test_densities_that_there_are(arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         symbolic(**arguments).stationary_density()
+
+
+PARTLY = {
+    "uppergamma": lambda t: TABLE["uppergamma"](t, 2.0),
+    "lowergamma": lambda t: TABLE["lowergamma"](t, 2.0),
+    "loggamma": TABLE["loggamma"],
+    "Ci": TABLE["Ci"],
+    "expint": lambda t: TABLE["expint"](2, t),
+}
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_gradients_of_no_value(name):
+    """NaN where the value is, not 0; and they do not spoil those beside them."""
+    points = jnp.array([-1.5, 0.7, 1.5])
+    value, gradient = jax.vmap(jax.value_and_grad(PARTLY[name]))(points)
+    forward = jax.jvp(PARTLY[name], (points,), (jnp.ones(3),))[1]
+    assert np.isnan(value[0]) and np.isnan(gradient[0]) and np.isnan(forward[0])
+    assert np.all(np.isfinite(gradient[1:])) and np.all(np.isfinite(value[1:]))
+    np.testing.assert_allclose(gradient[1:], forward[1:], rtol=1e-9)
+
+
+def test_the_order_as_a_symbol():
+    """As a symbol it goes into our formula; as a number SymPy writes out terms that cancel."""
+    order, t = sp.symbols("order t", real=True)
+    ours = to_jax([sp.lowergamma(order, t)], (order, t))
+    for a, at in ((10.0, 0.1), (2.5, 1e-6)):
+        exact = float(mpmath.gammainc(a, 0, at))
+        (value,) = ours(jnp.asarray(a), jnp.asarray(at))
+        assert abs(value / exact - 1) < 1e-12
+        (written_out,) = to_jax([sp.lowergamma(sp.nsimplify(a), t)], (t,))(jnp.asarray(at))
+        assert abs(written_out / exact - 1) > 1e-5
