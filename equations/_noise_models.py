@@ -282,8 +282,8 @@ class LabelNoise(AbstractInjected):
         except Exception as error:
             if eqx.is_array(signal.data):
                 raise ValueError(
-                    f"{wording}but `data` is one array: give the labels as an array of their own, data=(inputs, labels), "
-                    "or all of them as labels=lambda data: data."
+                    f"{wording}as one of its arrays, but `data` is one: give the labels as an array of their own, "
+                    "data=(inputs, labels), or all of them as labels=lambda data: data."
                 ) from error
             raise ValueError(f"{wording}but {type(error).__name__}: {error}") from error
         if not eqx.is_inexact_array(labels):

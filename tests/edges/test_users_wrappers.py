@@ -70,7 +70,9 @@ LABELS = {"default": LabelNoise(0.1), "column": LabelNoise(0.1, labels=lambda da
 @pytest.mark.parametrize("name", LABELS)
 def test_labels(name, unchecked):
     objective = Objective(lambda w, e: jnp.sum((w - e) ** 2), DATA)
-    with pytest.raises(ValueError, match="`data` is one array: give the labels as an array of their own"):
+    with pytest.raises(
+        ValueError, match="as one of its arrays, but `data` is one: give the labels as an array of their own"
+    ):
         SGD(0.1, 2, noise_model=LABELS[name]).check(jnp.ones(2), objective)
 
 
