@@ -1,6 +1,7 @@
 """What a run gave back for all its paths is not the parameters of one model."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from equations._checks import leaf_name
 from equations._signal import is_parameter
 
 _leaves: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity
-_seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by loss: numbers of paths, and shapes of parameters
+_seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by loss: axes of its results, and shapes
 
 
 _WORDING = "Argument `params` must be the parameters of one model, but "
@@ -31,8 +32,31 @@ def hand_out(objective: Any, params: PyTree, *results: PyTree) -> None:
     for leaf in arrays:
         _leaves[id(leaf)] = leaf
     loss, paths = _loss(objective), arrays[0].shape[0]
-    if loss is not None and paths > 1:
-        _seen.setdefault(loss, set()).add((paths, tuple(_shapes(params))))
+    if loss is None:
+        return
+    shapes = tuple(_shapes(params))
+    if paths > 1:
+        _seen.setdefault(loss, set()).add(((paths,), shapes))
+    if isinstance(arrays[0], jax.core.Tracer):
+        _tell_axis(
+            arrays[0], lambda size: _seen.setdefault(loss, set()).update({((size,), shapes), ((size, paths), shapes)})
+        )
+
+
+def _tell_axis(leaf: jax.Array, tell: Callable[[int], Any]) -> None:
+    """Tells the size of the axis that a `vmap` around puts ahead of a traced array; it does so while that is traced."""
+
+    @jax.custom_batching.custom_vmap
+    def mark(leaf):
+        return leaf
+
+    @mark.def_vmap
+    def batched(size, axes, leaf):
+        if axes[0]:
+            tell(size)
+        return leaf, axes[0]
+
+    mark(jax.lax.stop_gradient(leaf))
 
 
 def check_one_model(params: PyTree) -> None:
@@ -47,15 +71,16 @@ def check_one_model(params: PyTree) -> None:
 
 def check_axis(objective: Any, params: PyTree) -> None:
     """Raises a ValueError where parameters have an axis ahead that those of an earlier run of the very loss had not, as
-    long as there were paths, and the others are as they were: copies of what a trajectory handed out."""
+    long as there were paths or runs under `vmap`, and the others are as they were: copies of what was handed out."""
     loss, shapes = _loss(objective), tuple(_shapes(params))
     if loss is None:
         return
-    for paths, earlier in _seen.get(loss, ()):
+    for axes, earlier in _seen.get(loss, ()):
         alike = len(shapes) == len(earlier) and all(
-            shape in (old, (paths, *old)) for shape, old in zip(shapes, earlier, strict=True)
+            shape in (old, (*axes, *old)) for shape, old in zip(shapes, earlier, strict=True)
         )
         if alike and shapes != earlier:
+            paths = " x ".join(map(str, axes))
             raise ValueError(
                 f"{_WORDING}the same loss was run before on parameters of shapes {list(earlier)} and {paths} paths, and "
                 f"these have shapes {list(shapes)}, as if with {_DO} If they are meant so, give the loss in a function of "

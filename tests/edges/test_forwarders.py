@@ -46,15 +46,15 @@ MEANT = {
     AbstractWrapped: COMMON | {"twin": "abstract"},
     Modified: {name: why for name, why in COMMON.items() if name != "check_step"}
     | {"leapfrog": "asked by the base's flow, which is replaced", "has_series": "there is no series of a series"}
-    | DECLARED,
+    | {"linear": "asked by `is_affine`, which is forwarded"},
     Increment: {name: why for name, why in COMMON.items() if name != "bounded"}
     | FROM_VELOCITY
     | {"drift": "the mean of its own velocity"},
     Slaved: COMMON
-    | DECLARED
     | FROM_VELOCITY
     | CLOCK
-    | dict.fromkeys(("init", "params"), "its state is the parameters"),
+    | dict.fromkeys(("init", "params"), "its state is the parameters")
+    | {"linear": "of the velocity of the equation inside, which is not its own"},
     Corrected: COMMON | {"leapfrog": "asked by flow and kick, which are those of what is inside"},
 }
 

@@ -17,6 +17,9 @@ CASES = [
     ("params of all paths", "brother", "a copy, by the loss that saw no such axis", "test_copies"),
     ("params of all paths", "brother", "observables of all paths", "test_observables"),
     ("params of all paths", "brother", "a copied leaf beside one as it was", "test_copied_leaves"),
+    ("params of all paths", "brother", "final of solve under vmap", "test_out_of_vmap[solve]"),
+    ("params of all paths", "brother", "final of train under jit of vmap", "test_out_of_vmap[train]"),
+    ("params of all paths", "brother", "under a derivative", "test_derivatives_tell_nothing"),
     ("params of all paths", "brother", "under jit", "test_in_a_trace"),
     ("params of all paths", "brother", "one path of them, or all under vmap, is right", "test_one_path_is_right"),
     ("params of all paths", "brother", "a mutant that forgets what was handed out", "test_mutant"),
@@ -103,6 +106,28 @@ def test_copied_leaves():
         refused(lambda params=params: _handed_out.check_axis(objective, params), "same loss", "4 paths")
     for params in (one, of((4, 3), (5, 2, 2)), of((4, 3), (2, 3)), {"a": jnp.zeros((4, 3))}):
         _handed_out.check_axis(objective, params)
+
+
+@pytest.mark.parametrize(
+    ("run", "around"), [(train, lambda f: jax.jit(jax.vmap(f))), (solve, jax.vmap)], ids=["train", "solve"]
+)
+def test_out_of_vmap(run, around):
+    """With the axis of `vmap` and with that of the paths behind it; one of them is a start."""
+    objective, w = problem()
+    finals = around(lambda key: run(EQUATION, objective, w, steps=2, key=key).final)(jax.random.split(KEY, 4))
+    assert finals.shape == (4, 1, 3)
+    for params in (finals, finals[:, 0], np.asarray(finals)):
+        refused(lambda params=params: _handed_out.check_axis(objective, params), "same loss", "4")
+    _handed_out.check_axis(objective, finals[0, 0])
+    refused(lambda: run(EQUATION, objective, finals, steps=2, key=KEY), "4 x 1 paths")
+    assert len(_handed_out._seen[objective.loss]) == 2
+
+
+def test_derivatives_tell_nothing():
+    objective, w = problem()
+    gradient = jax.grad(lambda w: jnp.sum(train(SGD(0.1), objective, w, steps=2).final))(w)
+    np.testing.assert_allclose(gradient, 0.81, rtol=1e-12)
+    assert objective.loss not in _handed_out._seen
 
 
 def test_in_a_trace(runs, unchecked):
