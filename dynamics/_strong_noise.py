@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from equations import AbstractEquation
+
 # A pair of kicks is right in the moments to second order, but typical paths need small kicks: for dX = s X dW the exponent
 # -s^2/2 comes out 8 % too large at s^2 dt = .1 and 25 % at .25 (4e6 draws). Single examples at eta lambda = .25 have a
 # change of .31 to .46, with a covariance right to .05 of the model error.
@@ -23,9 +25,9 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
     """The relative change of a kick by the kick before it, and some kicks, leaves `(draws, ...)`.
 
     For dX = s X dW the change is s sqrt(dt): a root of a ratio of mean squares, over all coordinates; where the state is
-    small also that of each coordinate by itself, `(1 + numbers,)`, which another's large noise does not hide. Signs stand
-    in for normals, so that few draws do; where a state is small there are more of them, for there are fewer numbers in it
-    to average over.
+    small also that of each coordinate by itself, `(1 + numbers,)`, for a noise of one's own (`_apart`), which another's
+    large noise does not hide. Signs stand in for normals, so that few draws do; where a state is small there are more of
+    them, for there are fewer numbers in it to average over.
     """
     leaves, treedef = jax.tree.flatten(dynamics.noise(state, signal, 2))
     draws = _FEW if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
@@ -52,7 +54,12 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
     (kicks, differences), _ = jax.lax.scan(body, (empty, empty), jnp.arange(2 * draws))
     changed, sizes = _flat(dynamics, differences), _flat(dynamics, kicks)
     total = _root(jnp.sum(changed**2), jnp.sum(sizes**2))[None]
-    return (jnp.append(total, _own(changed, sizes)) if draws == _MANY else total), kicks
+    return (jnp.append(total, _own(changed, sizes)) if _apart(dynamics, draws) else total), kicks
+
+
+def _apart(dynamics, draws: int) -> bool:
+    """Whether coordinates are looked at by themselves: one of a batch may have next to no noise by chance."""
+    return draws == _MANY and not isinstance(dynamics, AbstractEquation)
 
 
 def _own(changed: Array, sizes: Array) -> Array:
@@ -118,7 +125,7 @@ def bending(dynamics, signal, t: Array, state: PyTree, kicks: PyTree) -> Array:
     changed, sizes = (_flat(dynamics, tree) ** 2 for tree in (jax.lax.map(one, kicks), kicks))
     total = _root(jnp.sum(changed), jnp.sum(sizes))[None]
     own = _root(jnp.sum(changed, 0), jnp.sum(sizes, 0))
-    return jnp.append(total, own) if sizes.shape[0] == _MANY else total
+    return jnp.append(total, own) if _apart(dynamics, sizes.shape[0]) else total
 
 
 def _flat(dynamics, trees) -> Array:
