@@ -36,7 +36,6 @@ NOISE = {"noise_model": "`gradient_noise` is forwarded, and says all"}
 MADE = dict.fromkeys(("batches", "gradient", "check_sampling", "check_noise"), "made of fields and `gradient_noise`")
 STREAMS = dict.fromkeys(("delayed", "check_step"), "of streams of stimuli, under which no equation with a twin runs")
 COMMON = FIELDS | NOISE | MADE | STREAMS | {"bounded": "asked by the kick, which is that of what is inside"}
-DECLARED = {"linear": "tried by the check of what is inside; `is_affine` is that of its field"}
 OWN = ("diffusion", "euler", "is_affine", "kick", "kicks", "leapfrog", "noise")
 FROM_VELOCITY = dict.fromkeys(OWN, "made of its own velocity, which is not that of the equation inside")
 CLOCK = dict.fromkeys(
