@@ -23,7 +23,7 @@ def check_substeps(substeps: Any, maximum: int = MOST) -> tuple[int, bool]:
     """A first number of substeps, and whether the run is to find its own."""
     if isinstance(substeps, str):
         if substeps != "auto":
-            raise ValueError(f"Argument `substeps` must be a positive integer or 'auto', but {substeps!r} was given.")
+            raise TypeError(f"Argument `substeps` must be a positive integer or 'auto', but {substeps!r} was given.")
         return 1, True
     return integer("substeps", substeps, maximum=maximum), False
 
