@@ -249,7 +249,7 @@ def test_auto_is_refused_by_name():
         run(substeps="auto", solver=dfx.Euler())
     with pytest.raises(ValueError, match="stepsize_controller"):
         run(substeps="auto", stepsize_controller=dfx.PIDController(1e-3, 1e-3))
-    with pytest.raises(ValueError, match="'auto'"):
+    with pytest.raises(TypeError, match="'auto'"):
         run(substeps="many")
     with pytest.raises(ValueError, match="Euler"):
         compare(SGD(1.0), QUADRATIC, START, steps=2, substeps="auto", solver=dfx.Euler())
