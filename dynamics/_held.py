@@ -136,7 +136,7 @@ class Between(dfx.AbstractWrappedSolver):
         return jax.tree.map(keep, terms, is_leaf=lambda node: isinstance(node, Field))
 
 
-def jumps(dynamics: AbstractDynamics, steps: int) -> tuple[Array, Array]:
+def jumps(dynamics: Any, steps: int) -> tuple[Array, Array]:
     """The training steps, from 1 to steps - 1, with which the learning rate jumps, and the `tops` of `Between`.
 
     It is tabulated: at a jump it changes by more than its slopes on both sides explain. Where it jumps between two whole

@@ -34,6 +34,7 @@ from ._grid import check_time, stream_grid
 from ._handed_out import check_axis, hand_out
 from ._held import read
 from ._hooks import check_hooks, checked_noise
+from ._jumps import warn_of_jumps
 from ._noise import block_rows
 from ._path import Path, state_before
 from ._strang import Strang
@@ -159,6 +160,7 @@ def solve(
     rates = learning_rates(equation, steps)
     chosen, how = solver, ()
     if stream is None:
+        warn_of_jumps(equation, dynamic, steps)
         chosen, controller, how = read(equation, signal, dynamic, steps, solver, stepsize_controller, adjoint)
     else:
         controller = None

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -110,7 +111,7 @@ def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
 
 
 @eqx.filter_jit
-def rates_at(dynamics: AbstractDynamics, steps: Array) -> Array:
+def rates_at(dynamics: Any, steps: Array) -> Array:
     """The learning rates at training steps, whole or real numbers, of shape `(n,)`."""
     if not hasattr(dynamics, "learning_rate_at"):
         return jnp.ones(steps.shape)

@@ -190,7 +190,7 @@ class AbstractEquation(AbstractDynamics):
         """dY/dt when the gradient is `gradient`. Must not be random.
 
         t is read at the stages of a solver and should enter smoothly. What jumps with the training step, t/learning_rate,
-        is not noticed here and would be read across the jump: put it into `scheduled`, or give `held` and `between`.
+        would be read across the jump, of which `solve` warns: put it into `scheduled`, or give `held` and `between`.
         """
 
     @abc.abstractmethod
