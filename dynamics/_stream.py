@@ -20,7 +20,7 @@ from ._ensemble import first_failure, keep, with_start
 from ._grid import windows
 from ._noise import Brownian, Increments
 from ._path import AbstractPath
-from ._quotient import no_peak
+from ._quotient import Peak, no_peak
 from ._terms import Clock, EulerTerm, Field
 
 
@@ -54,7 +54,7 @@ class StreamPath(AbstractPath):
 
     streamed: ClassVar[bool] = True
 
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Array]:
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
         """A scan over the stimuli between records, and over the records."""
         state = self.dynamics.init(params)
         order_key, noise_key = jax.random.split(key)

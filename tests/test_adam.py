@@ -174,6 +174,7 @@ def lowest_second_moments(cls, b1, b2, substeps, batch_size=1):
     "b1, b2, substeps",
     [(0.9, 0.999, 1), *(pytest.param(*rates, 4, marks=pytest.mark.slow) for rates in ((0.9, 0.999), (0.8, 0.6)))],
 )
+@pytest.mark.filterwarnings("ignore:Argument `params`")  # a record that rides along has no gradient
 def test_second_moment_stays_positive(b1, b2, substeps):
     low, ok = lowest_second_moments(Adam, b1, b2, substeps)
     print(f"\nb2={b2}, substeps={substeps}: lowest second moment {low.min():.2e}")

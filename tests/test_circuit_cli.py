@@ -91,7 +91,8 @@ def test_the_law_of_delay_from_neurons_that_follow_it(monkeypatch):
         pace = stream.duration / float(neuron.tau_plasticity) * max(0.0, 1 - neuron.delay / stream.duration)
         learned = 1 - np.exp(-pace * steps) + scatter - scatter.mean()
         teacher = np.full(5, 5**-0.5)
-        return SimpleNamespace(final=Weights((jnp.asarray(learned[:, None, None] * teacher, jnp.float32),), None))
+        weights = Weights((jnp.asarray(learned[:, None, None] * teacher, jnp.float32),), None)
+        return SimpleNamespace(final=weights, ok=np.ones(paths, bool))
 
     monkeypatch.setattr(validation._circuit_run, "solve", by_law)
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):  # as the command has it

@@ -27,7 +27,8 @@ def test_the_parameters_in_the_states_are_the_observed_ones(function, equation):
     assert all(leaf.shape[:2] == (3, 4) for leaf in jax.tree.leaves(run.states))
     assert np.array_equal(params[:, -1], run.final)
     without = function(equation, PROBLEM.objective, PROBLEM.start, **arguments)
-    assert without.states is None and np.array_equal(without.observables["w"], run.observables["w"])
+    assert without.states is None  # another program, whose numbers are the same to rounding
+    np.testing.assert_allclose(without.observables["w"], run.observables["w"], rtol=1e-12)
 
 
 def test_the_memory_of_the_twin():
@@ -36,6 +37,7 @@ def test_the_memory_of_the_twin():
     np.testing.assert_allclose(np.diff(run.states.params, axis=1), -0.05 * trace[:, 1:], rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:The solver is unstable")  # so it is at a learning rate of 1e90
 def test_adaptive_steps_and_diverged_paths():
     flow = solve(SGD(0.05), PROBLEM.objective, PROBLEM.start, steps=4, observe={"w": weights}, keep_states=True,
                  stepsize_controller=dfx.PIDController(1e-6, 1e-8), paths=2)  # fmt: skip

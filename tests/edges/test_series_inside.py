@@ -53,4 +53,5 @@ def test_refused(kind):
 def test_an_own_order_is_not_claimed():
     """It is that of SGD's step, not of the step with decay; outside it is claimed."""
     assert decayed(Better(0.2), 0.5).claim("mean") == 1 and Better(0.2).claim("mean") == 2
-    assert modified(decayed(Better(0.2), 0.5)).claim("mean") == 2
+    with pytest.warns(UserWarning, match="a series of the twin"):
+        assert modified(decayed(Better(0.2), 0.5)).claim("mean") == 2

@@ -167,7 +167,7 @@ def test_a_particle(key):
 
 
 def test_a_look_before_the_flow_is_caught(monkeypatch, key):
-    monkeypatch.setattr(_health, "_through_flow", lambda pair: _health._changes(pair, 1)[0][1])
+    monkeypatch.setattr(_health, "_through_flow", lambda pair: jnp.max(_health._changes(pair, 1)[0][1]))
     assert not particle(0.5, key)
 
 
