@@ -72,7 +72,9 @@ def swept(equation, **options):
 @pytest.mark.parametrize("name", FAMILY)
 def test_second_order_with_the_new_second_moment(name):
     """`modified` of every one of them, after a transient: the series is regular where nu is not near zero."""
-    report = swept(modified(FAMILY[name], order=2))
+    # At 1.2 the leading coefficient of those three passes through zero: the error there is of third order.
+    time = {"time": 2.0} if name in ("adam", "adamw", "nadam") else {}
+    report = swept(modified(FAMILY[name], order=2), **time)
     slope, half = report.slope["w"]["mean"], report.slope_error["w"]["mean"]
     print(f"\n{name}: order 2 measured {slope:.3f} ± {half:.3f}")
     assert report.verdict["w"]["mean"] == "holds" and abs(slope - 2) < 0.15
