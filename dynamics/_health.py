@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
+from equations._abstract import abstract_value
 from equations._derivatives import flow_is_misleading
 from equations._once import once, quick_jit, warn
 
@@ -53,7 +54,7 @@ class _Pair(eqx.Module):
     dt: Array
 
 
-@quick_jit(level=1)
+@quick_jit(level=0)
 def _pair(path, params, state) -> _Pair:
     dynamics, start = path.dynamics, path.dynamics.init(params)
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
@@ -83,7 +84,7 @@ def _changes(pair: _Pair, kicks: int):
     return kicks**0.5 * change, sample
 
 
-@quick_jit(level=1)
+@quick_jit(level=0)
 def _bending(pair: _Pair, sample):
     return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 
@@ -98,8 +99,13 @@ def _through_flow(pair: _Pair):
 def _acts_through_flow(dynamics, state) -> bool:
     """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
     if isinstance(dynamics, AbstractEquation):
-        return dynamics.leapfrog and dynamics.is_affine(state)
+        return dynamics.leapfrog and abstract_value(_affine, dynamics, state) is not None
     return True
+
+
+def _affine(dynamics, state) -> Array | None:
+    """A number where the velocity is affine in the gradient, None elsewhere: so the answer is remembered."""
+    return jnp.zeros(()) if dynamics.is_affine(state) else None
 
 
 def is_checked(path, solver, controller) -> bool:
