@@ -1,6 +1,6 @@
 """Counts in a run: what is held within a training step, and where solvers that choose their steps must stop."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
@@ -13,6 +13,7 @@ from equations import AbstractDynamics, Scheduled
 from equations._abstract import abstract_value
 from equations._affine import is_free
 
+from ._around import Around
 from ._terms import Field, IncrementTerm
 from ._trajectory import rates_at
 
@@ -80,48 +81,21 @@ def scales_all(dynamics: AbstractDynamics, state: PyTree) -> bool:
     return inner.params(state) is state and inner.held(jnp.zeros((), jnp.int32)) is inner
 
 
-class Between(dfx.AbstractWrappedSolver):
+class Between(Around):
     """A solver whose steps end where the learning rate jumps: within one, counts stay between two jumps.
 
     `stops`: where jumps are, in training steps, ascending; `tops`: how far the learning rate before each goes on smoothly,
     and the end of the run.
     """
 
-    solver: dfx.AbstractSolver
     stops: Array
     tops: Array
-
-    scan_kind: ClassVar = "inside"
-
-    @property
-    def term_structure(self):
-        return self.solver.term_structure
-
-    @property
-    def term_compatible_contr_kwargs(self):
-        return self.solver.term_compatible_contr_kwargs
-
-    @property
-    def interpolation_cls(self):
-        return self.solver.interpolation_cls
-
-    def order(self, terms):
-        return self.solver.order(terms)
-
-    def strong_order(self, terms):
-        return self.solver.strong_order(terms)
-
-    def error_order(self, terms):
-        return self.solver.error_order(terms)
 
     def init(self, terms, t0, t1, y0, args):
         return self.solver.init(self._terms(terms, t0, t1), t0, t1, y0, args)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         return self.solver.step(self._terms(terms, t0, t1), t0, t1, y0, args, solver_state, made_jump)
-
-    def func(self, terms, t0, y0, args):
-        return self.solver.func(terms, t0, y0, args)
 
     def _terms(self, terms, t0, t1):
         place = jnp.searchsorted(self.stops, t0 + (t1 - t0) / 2)

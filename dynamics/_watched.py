@@ -1,20 +1,19 @@
 """A Diffrax solver that notes when its path diverges: a fixed-step NaN is otherwise reported as a success."""
 
 from collections.abc import Callable
-from typing import ClassVar
 
-import diffrax as dfx
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ._around import Around
 from ._ensemble import first_failure
 from ._held import differ, held
 from ._quotient import no_peak, stage_quotient
 from ._strang import Merged
 
 
-class Watched(dfx.AbstractWrappedSolver):
+class Watched(Around):
     """Wraps a solver and keeps, beside its state, the training step in which the path first went bad, or -1, and the
     `Peak` of the quotients of stages (`_quotient.py`).
 
@@ -22,32 +21,10 @@ class Watched(dfx.AbstractWrappedSolver):
     step, what the dynamics counts at the training step that the step belongs to.
     """
 
-    solver: dfx.AbstractSolver
     good: Callable[[PyTree], Array]
     offset: Array
     substeps: int = eqx.field(static=True)
     counts: bool = eqx.field(static=True, default=False)  # whether to hold what the dynamics counts
-
-    # Diffrax takes a wrapped Runge-Kutta method for one and would set this; `solve` has set it inside where it matters.
-    scan_kind: ClassVar = "inside"
-
-    @property
-    def term_structure(self):
-        return self.solver.term_structure
-
-    @property
-    def term_compatible_contr_kwargs(self):
-        return self.solver.term_compatible_contr_kwargs
-
-    @property
-    def interpolation_cls(self):
-        return self.solver.interpolation_cls
-
-    def order(self, terms):
-        return self.solver.order(terms)
-
-    def strong_order(self, terms):
-        return self.solver.strong_order(terms)
 
     def init(self, terms, t0, t1, y0, args):
         return self.solver.init(terms, t0, t1, y0, args), jnp.full((), -1, jnp.int32), no_peak(y0)
@@ -62,6 +39,3 @@ class Watched(dfx.AbstractWrappedSolver):
         quotient = inner if isinstance(self.solver, Merged) else stage_quotient(self.solver, dense)
         peak = peak.or_later(quotient, step)
         return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step), peak), result
-
-    def func(self, terms, t0, y0, args):
-        return self.solver.func(terms, t0, y0, args)

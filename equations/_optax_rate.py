@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from ._abstract import abstract_value
 from ._affine import _AFFINE, _CALLS, _FREE, _OTHER, _dependence
+from ._bind import bound
 from ._counts import schedule_counts
 from ._once import warn
 from ._own_counts import acts_as_schedule
@@ -133,10 +134,7 @@ def _follow(jaxpr, constants, arguments: list[_Value], factors: list) -> list[_V
 
 def _computed(eqn, values: list[_Value]) -> list[_Value]:
     """What an equation gives that has nothing to do with parameters and gradient."""
-    bound = eqn.primitive.get_bind_params(eqn.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # JAX has had it both ways
-    results = eqn.primitive.bind(*functions, *(value.value for value in values), **parameters)
-    results = results if eqn.primitive.multiple_results else [results]
+    results = bound(eqn, [value.value for value in values])
     step, rate = (any(getattr(value, name) for value in values) for name in ("step", "rate"))
     copied = eqn.primitive.name in {"convert_element_type", "copy", "copy_p", "broadcast_in_dim", "reshape"}
     return [_Value(result, _source(values[0]) if copied else None, step, rate) for result in results]

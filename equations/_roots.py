@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._affine import _CALLS
+from ._bind import bound
 
 
 def root(x: Array) -> Array:
@@ -63,9 +64,6 @@ def _evaluate(jaxpr, constants, arguments) -> list:
         elif eqn.primitive.name in _SAFE and jnp.issubdtype(jnp.result_type(values[0]), jnp.floating):
             results = [_SAFE[eqn.primitive.name](values[0])]
         else:
-            bound = eqn.primitive.get_bind_params(eqn.params)
-            functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # JAX has had it both ways
-            results = eqn.primitive.bind(*functions, *values, **parameters)
-            results = results if eqn.primitive.multiple_results else [results]
+            results = bound(eqn, values)
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

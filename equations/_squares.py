@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._affine import _CALLS
+from ._bind import bound
 from ._once import warn
 from ._signal import AbstractSignal, is_parameter
 
@@ -53,10 +54,7 @@ def _evaluate(jaxpr, constants, arguments) -> list:
         elif name == "transpose" and isinstance(values[0], _Outer):
             results = [values[0]._replace(order=tuple(values[0].order[axis] for axis in eqn.params["permutation"]))]
         else:
-            bound = eqn.primitive.get_bind_params(eqn.params)
-            functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # JAX has had it both ways
-            results = eqn.primitive.bind(*functions, *map(_whole, values), **parameters)
-            results = results if eqn.primitive.multiple_results else [results]
+            results = bound(eqn, [_whole(value) for value in values])
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
