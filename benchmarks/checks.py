@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dynamics import solve, train
 from equations import SGD, Adam, Langevin, Objective, from_optax, modified, scheduled
-from equations._once import unchecked
+from equations.internal import unchecked
 
 from ._problems import b3, digits
 from ._timing import Figure, Ratio, interleave

@@ -9,16 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractSignal
-from equations._abstract import abstract_value
-from equations._checks import flag, positive
-from equations._frozen import warn_frozen
-from equations._signal import is_parameter
-from equations._stream import AbstractStream
-from equations.from_optax import check_model, on_parameters
+from equations import AbstractDynamics, AbstractSignal, AbstractStream
+from equations.internal import abstract_value, check_model, flag, is_parameter, on_parameters, positive, warn_frozen
 
-from ._auto import check_auto, check_substeps, checked_run, looked_at
-from ._ensemble import (
+from ._arguments.checks import (
     check_equation,
     check_key,
     check_mesh,
@@ -26,19 +20,19 @@ from ._ensemble import (
     check_params,
     check_schedule,
     dynamic_numbers,
-    for_all_paths,
     guard_traced,
-    path_keys,
 )
-from ._grid import check_time, stream_grid
-from ._handed_out import check_axis, hand_out
-from ._held import read
-from ._hooks import check_hooks, checked_noise
-from ._jumps import warn_of_jumps
-from ._noise import block_rows
-from ._path import Path, state_before
-from ._strang import Strang
-from ._stream import StreamPath, first_stimulus
+from ._arguments.handed_out import check_axis, hand_out
+from ._arguments.hooks import check_hooks, checked_noise
+from ._arguments.jumps import warn_of_jumps
+from ._health.auto import check_auto, check_substeps, checked_run, looked_at
+from ._paths.brownian import block_rows
+from ._paths.grid import check_time, stream_grid
+from ._paths.held import read
+from ._paths.path import Path, state_before
+from ._paths.record import for_all_paths, path_keys
+from ._paths.strang import Strang
+from ._paths.stream_path import StreamPath, first_stimulus
 from ._trajectory import Trajectory, learning_rates, recorded
 
 

@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from equations._checks import LARGEST, choice, integer, seconds
-from equations._signal import _examples
-from equations._stream import AbstractStream, Stimulus
+from equations import AbstractStream, Stimulus
+from equations.internal import LARGEST, checked_examples, choice, integer, seconds
 
-from ._ensemble import check_key
-from ._sampling import Sampler
+from ._arguments.checks import check_key
+from ._paths.sampler import Sampler
 
 SAMPLINGS = ("with_replacement", "shuffled")
 
@@ -88,7 +87,7 @@ def stimuli(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    x, y = _examples(X, "X"), _examples(Y, "Y")
+    x, y = checked_examples(X, "X"), checked_examples(Y, "Y")
     if not (eqx.is_array(x) and jnp.issubdtype(x.dtype, jnp.floating)):
         raise TypeError(f"Argument `X` must be an array of floating-point numbers, but {x!r} was given.")
     if not (eqx.is_array(y) and not jnp.issubdtype(y.dtype, jnp.complexfloating)):

@@ -7,33 +7,23 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations._checks import LARGEST, choice, flag
-from equations._frozen import warn_frozen
-from equations._increment import TwinState
-from equations._signal import is_parameter
-from equations.from_optax import on_parameters
+from equations.internal import LARGEST, TwinState, choice, flag, is_parameter, on_parameters, warn_frozen
 
-from ._ensemble import (
+from ._arguments.checks import (
     check_equation,
     check_key,
     check_observe,
     check_params,
     check_schedule,
     dynamic_numbers,
-    first_failure,
-    for_all_paths,
     guard_traced,
-    is_good,
-    keep,
-    path_keys,
-    record,
-    with_start,
 )
-from ._failed import tell_start
-from ._handed_out import check_axis, hand_out
-from ._hooks import check_twin
-from ._noise import Brownian
-from ._sampling import Sampler
+from ._arguments.handed_out import check_axis, hand_out
+from ._arguments.hooks import check_twin
+from ._health.failed import tell_start
+from ._paths.brownian import Brownian
+from ._paths.record import first_failure, for_all_paths, is_good, keep, path_keys, record, with_start
+from ._paths.sampler import Sampler
 from ._trajectory import Trajectory, learning_rates, recorded
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractGradientNoise
-from equations._abstract import abstract_value
+from equations.internal import abstract_value
 
 
 class Trajectory(eqx.Module):
@@ -34,7 +34,7 @@ class Trajectory(eqx.Module):
     - `details`: pairs of strings that say how.
     - `units`: of `steps` and of `times`, in words.
     - `states`: with `keep_states`, the states at the recorded steps, leaves `(paths, saves, ...)`: the equation's own from
-        `solve`, an `equations._increment.TwinState` of parameters and memory from `train`; else None.
+        `solve`, an `equations.TwinState` of parameters and memory from `train`; else None.
     """
 
     steps: Array

@@ -12,23 +12,17 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ._affine import is_affine
-from ._checks import LARGEST, choice, integer, number, positive
-from ._declared import check_linear
-from ._lineage import newer
-from ._noise import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
-from ._own_names import check_unset
-from ._series import moved
-from ._signal import AbstractSignal
+from ._checks.arguments import LARGEST, choice, integer, number, positive
+from ._checks.declared import check_linear
+from ._checks.lineage import newer
+from ._checks.own_names import check_unset
+from ._jaxpr.structure import is_affine
+from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
+from ._signals.base import AbstractSignal
+from ._tree import add_scaled, scaled_sum
 
 State = PyTree
 Params = PyTree
-
-
-def _scaled_sum(*terms: tuple[Any, State]) -> State:
-    """sum_j factor_j * tree_j over pairs (factor, tree)."""
-    factors, trees = zip(*terms, strict=True)
-    return jax.tree.map(lambda *leaves: sum(f * leaf for f, leaf in zip(factors, leaves, strict=True)), *trees)
 
 
 def kept_positive(square: Array, even: Array, odd: Array, dt: Array) -> Array:
@@ -112,7 +106,7 @@ class AbstractDynamics(eqx.Module):
 
     def euler(self, t: Array, state: State, signal: Any, noise: PyTree, dt: Array) -> State:
         """The increment of one Euler-Maruyama step."""
-        return _scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
+        return scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
 
     def delayed(self, state: State, signal: Any) -> PyTree:
         """What of a state under a stimulus acts after the delay only: a PyTree of arrays, zero before anything arrives."""
@@ -286,7 +280,7 @@ class AbstractEquation(AbstractDynamics):
         normals = root.in_structure()
         if self.is_affine(state):
             return lx.FunctionLinearOperator(
-                lambda xi: _scaled_sum((scale, self._response(t, state, root.mv(xi)))), normals
+                lambda xi: scaled_sum((scale, self._response(t, state, root.mv(xi)))), normals
             )
         if not self.gradient_noise.normal:
             raise ValueError(
@@ -305,10 +299,10 @@ class AbstractEquation(AbstractDynamics):
                 unit, row = column
                 along = lambda g: jax.jvp(velocity, (g,), (root.mv(unravel(unit)),))[1]  # noqa: E731
                 second = jax.jvp(along, (mean,), (root.mv(unravel(row)),))[1]
-                return _scaled_sum((1.0, total), (0.5**0.5, second)), None
+                return scaled_sum((1.0, total), (0.5**0.5, second)), None
 
             units = jnp.eye(zeros.size, dtype=zeros.dtype)
-            return _scaled_sum((scale, jax.lax.scan(add, total, (units, quadratic))[0]))
+            return scaled_sum((scale, jax.lax.scan(add, total, (units, quadratic))[0]))
 
         square = jax.ShapeDtypeStruct((zeros.size, zeros.size), zeros.dtype)
         return lx.FunctionLinearOperator(mv, (normals, square))
@@ -326,7 +320,7 @@ class AbstractEquation(AbstractDynamics):
         if not self.leapfrog and (not self.random or self.is_affine(state)):
             return drift
         mean = AbstractEquation.drift(self, t, state, signal)
-        return _scaled_sum((1.0, drift), (-1.0, mean), (1.0, self._flow(t, state, signal)))
+        return scaled_sum((1.0, drift), (-1.0, mean), (1.0, self._flow(t, state, signal)))
 
     def _flow(self, t, state, signal) -> State:
         """The flow that goes with the velocity."""
@@ -362,11 +356,11 @@ class AbstractEquation(AbstractDynamics):
         if self.is_affine(state):
             if self.leapfrog:
                 gradient = self._gaussian(params, signal, noise, dt)
-                return _scaled_sum((dt, self._response(t, state, gradient)))
+                return scaled_sum((dt, self._response(t, state, gradient)))
             if noise is None:
                 return jax.tree.map(jnp.zeros_like, state)
             delta = self.gradient_noise.delta(self.batches(signal), params, noise)
-            return _scaled_sum((jnp.sqrt(self.learning_rate * dt), self._response(t, state, delta)))
+            return scaled_sum((jnp.sqrt(self.learning_rate * dt), self._response(t, state, delta)))
 
         base = (self._flow if self._new("drift", "flow") else self.flow)(t, state, signal)
 
@@ -374,19 +368,19 @@ class AbstractEquation(AbstractDynamics):
             return self.velocity(t, state, self.gradient(params, signal, normals))
 
         if not isinstance(noise, tuple):
-            return _scaled_sum((dt, velocity(noise)), (-dt, base))
+            return scaled_sum((dt, velocity(noise)), (-dt, base))
         # The combination that a rule's linear part sees is the first of the pair, which is the Brownian motion that other
         # step lengths see too; the second is perpendicular to it.
         ratio = jnp.sqrt(2 * self.learning_rate / dt - 1)
         norm = jnp.sqrt(2 * (1 + ratio**2))
         along, across = (1 + ratio) / norm, (1 - ratio) / norm
         zeros = jax.tree.map(jnp.zeros_like, noise[0])
-        first = velocity(moved(zeros, (along, noise[0]), (across, noise[1])))
-        second = velocity(moved(zeros, (across, noise[0]), (-along, noise[1])))
-        even = _scaled_sum((0.5, first), (0.5, second), (-1.0, base))
-        odd = _scaled_sum((0.5, first), (-0.5, second))
-        odd = _scaled_sum((ratio, odd))
-        return _scaled_sum((dt, even), (dt, self.bounded(state, even, odd, dt)))
+        first = velocity(add_scaled(zeros, (along, noise[0]), (across, noise[1])))
+        second = velocity(add_scaled(zeros, (across, noise[0]), (-along, noise[1])))
+        even = scaled_sum((0.5, first), (0.5, second), (-1.0, base))
+        odd = scaled_sum((0.5, first), (-0.5, second))
+        odd = scaled_sum((ratio, odd))
+        return scaled_sum((dt, even), (dt, self.bounded(state, even, odd, dt)))
 
     def bounded(self, state: State, even: State, odd: State, dt: Array) -> State:
         """The noise `odd` of a kick dt (even + odd), cut where the state could not bear it; by default not at all.
@@ -413,7 +407,7 @@ class AbstractEquation(AbstractDynamics):
             gradient = self._gaussian(params, signal, noise, dt)
         else:
             gradient = self.gradient(params, signal, noise)
-        return _scaled_sum((dt, self.velocity(t, state, gradient)))
+        return scaled_sum((dt, self.velocity(t, state, gradient)))
 
     def check(self, params, signal):
         self.check_sampling(signal)

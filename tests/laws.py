@@ -16,10 +16,10 @@ from oracles import mlp
 from registry import fields
 
 from dynamics import minibatches, train
-from dynamics._ensemble import dynamic_numbers
+from dynamics._arguments.checks import dynamic_numbers
 from equations import SGD, Objective
-from equations._adaptive import AbstractAveraging
-from equations._sign import AbstractSignEquation
+from equations._optimizers.adaptive import AbstractAveraging
+from equations._optimizers.sign import AbstractSignEquation
 from validation import orders
 
 EXAMPLES = 3  # three normals a kick, so that all its moments can be summed exactly

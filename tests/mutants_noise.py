@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from equations import Diagonal, Isotropic, LabelNoise, Minibatch, StudentT
-from equations._noise import like_parameters
+from equations._noise.base import like_parameters
 
 SCALE, DF = 0.3, 5.0
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from typing_extensions import override
 
 from equations import Spred, syre
-from equations._signal import is_parameter
-from equations.regularised import Regularised
-from equations.syre import Distance
+from equations._signals.base import is_parameter
+from equations._signals.regularized import Regularised
+from equations._signals.syre import Distance
 
 
 class KappaHalved(Spred):

@@ -27,7 +27,7 @@ from equations import (
     decayed,
     scheduled,
     volumized,
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,8 +28,8 @@ from equations import (
     modified,
     scheduled,
 )
-from equations._adaptive import AbstractAdaptive
-from equations._increment import Increment
+from equations._modified.increment import Increment
+from equations._optimizers.adaptive import AbstractAdaptive
 from validation import orders
 
 

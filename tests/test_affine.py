@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from equations import SGD, AbstractEquation
-from equations._affine import is_affine, is_even
+from equations._jaxpr.structure import is_affine, is_even
 
 VECTOR = jnp.array([0.3, -1.2, 2.0])
 MATRIX = jnp.array([[1.0, 2.0, 0.0], [0.5, -1.0, 3.0], [0.0, 0.25, 1.0]])

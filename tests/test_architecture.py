@@ -14,12 +14,29 @@ FORBIDDEN = {
     "dynamics": {"validation"},
     "validation": set(),
 }
-ONE_ALGORITHM = {"sgd", "momentum", "adam", "oja"}  # of equations/, at the least
+# The files of these rooms know each other by their base alone.
+SHELVES = {
+    "_optimizers": {"base", "adaptive", "sign"},
+    "_feedback": {"base"},
+    "_signals": {"base"},
+    "_wrappers": {"base"},
+}
+LONGEST = 460
 
 
 @functools.cache
 def sources(package):
-    return {path.stem: ast.parse(path.read_text()) for path in sorted((ROOT / package).glob("*.py"))}
+    """The modules of a package by their dotted names within it, `_optimizers.adam`; a room's own is `_optimizers`."""
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return {name: ast.parse(path.read_text()) for name, path in found.items()}
+
+
+@functools.cache
+def rooms(package):
+    return {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
 
 
 def nodes(tree, everywhere):
@@ -35,14 +52,25 @@ def nodes(tree, everywhere):
             waiting.extend(ast.iter_child_nodes(node))
 
 
-def imports(package, tree, everywhere=True):
+def origin(package, name, node):
+    """The absolute module that an `ImportFrom` in module `name` of a package names."""
+    if not node.level:
+        return node.module
+    inside = [package, *name.split(".")]
+    if name in rooms(package):
+        inside.append("__init__")
+    base = inside[: len(inside) - node.level]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def imports(package, tree, everywhere=True, name="_module"):
     """The modules that a module names, absolute: `from ._base import x` in equations is `equations._base`."""
     found = set()
     for node in nodes(tree, everywhere):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, (package if node.level else "", node.module)))
+            base = origin(package, name, node)
             found.add(base)
             found |= {f"{base}.{alias.name}" for alias in node.names}
     return found
@@ -52,11 +80,11 @@ def tops(modules):
     return {module.split(".")[0] for module in modules}
 
 
-def siblings(package, tree):
+def siblings(package, tree, name="_module"):
     """The modules of its own package that a module needs to be imported."""
     prefix = package + "."
-    found = {module.removeprefix(prefix).split(".")[0] for module in imports(package, tree, False) if prefix in module}
-    return found & set(sources(package))
+    found = {module.removeprefix(prefix) for module in imports(package, tree, False, name) if prefix in module}
+    return found & set(sources(package)) - rooms(package)
 
 
 def circle(graph):
@@ -83,21 +111,55 @@ def test_layers_point_down(package):
     trees = sources(package)
     assert len(trees) > 5
     for name, tree in trees.items():
-        wrong = tops(imports(package, tree)) & FORBIDDEN[package]
-        assert not wrong, f"{package}/{name}.py imports {wrong}"
+        wrong = tops(imports(package, tree, name=name)) & FORBIDDEN[package]
+        assert not wrong, f"{package}.{name} imports {wrong}"
 
 
-def test_algorithms_know_the_base_only():
-    algorithms = {name: tree for name, tree in sources("equations").items() if not name.startswith("_")}
-    assert set(algorithms) >= ONE_ALGORITHM
-    for name, tree in algorithms.items():
-        wrong = {other for other in siblings("equations", tree) if not other.startswith("_")}
-        assert not wrong, f"equations/{name}.py imports {wrong}"
+def foreign(package, name, tree):
+    """What a module takes of another package: the modules, and whether these are private."""
+    for module in imports(package, tree, name=name):
+        top, *rest = module.split(".")
+        if top in LAYERS and top != package and any(part.startswith("_") for part in rest):
+            yield module
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_other_packages_are_met_at_their_doors(package):
+    """By their public names, or by `internal`."""
+    for name, tree in sources(package).items():
+        wrong = set(foreign(package, name, tree))
+        assert not wrong, f"{package}.{name} imports {wrong}"
+
+
+def private_names(tree):
+    return {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] in LAYERS)
+        for alias in node.names
+        if alias.name.startswith("_") and node.module
+    }
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_private_names_stay_in_their_file(package):
+    for name, tree in sources(package).items():
+        assert not private_names(tree), f"{package}.{name} imports {private_names(tree)}"
+
+
+@pytest.mark.parametrize("room", SHELVES)
+def test_siblings_know_their_base_only(room):
+    inside = {name: tree for name, tree in sources("equations").items() if name.startswith(room + ".")}
+    shared = {f"{room}.{name}" for name in SHELVES[room]}
+    assert len(inside) > 3
+    for name, tree in inside.items():
+        wrong = (siblings("equations", tree, name) & set(inside)) - shared
+        assert not wrong, f"equations.{name} imports {wrong}"
 
 
 @pytest.mark.parametrize("package", LAYERS)
 def test_no_circle(package):
-    graph = {name: siblings(package, tree) for name, tree in sources(package).items()}
+    graph = {name: siblings(package, tree, name) for name, tree in sources(package).items()}
     assert sum(map(len, graph.values())) > 5
     assert circle(graph) is None
 
@@ -105,19 +167,31 @@ def test_no_circle(package):
 @pytest.mark.parametrize("package", ["equations", "dynamics"])
 def test_nothing_heavy_at_the_top(package):
     for name, tree in sources(package).items():
-        wrong = tops(imports(package, tree, everywhere=False)) & HEAVY
-        assert not wrong, f"{package}/{name}.py imports {wrong} when it is imported"
+        wrong = tops(imports(package, tree, everywhere=False, name=name)) & HEAVY
+        assert not wrong, f"{package}.{name} imports {wrong} when it is imported"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_file_is_read_in_one_sitting(package):
+    lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / package).rglob("*.py")}
+    assert not {str(path): length for path, length in lengths.items() if length > LONGEST}
 
 
 def test_the_reader_itself():
     """What it must see and what it must not, so that the checks above do not pass by blindness."""
     tree = ast.parse(
-        "import diffrax as dfx\nfrom . import _base\nfrom .sgd import SGD\ntry:\n    import rich.table\nexcept E: pass\n"
-        "class A:\n    import tyro\n    def f(self):\n        from xarray import Dataset\n"
+        "import diffrax as dfx\nfrom . import _base\nfrom ._optimizers.sgd import SGD\ntry:\n    import rich.table\n"
+        "except E: pass\nclass A:\n    import tyro\n    def f(self):\n        from xarray import Dataset\n"
     )
     everywhere, at_top = imports("equations", tree), imports("equations", tree, everywhere=False)
     assert tops(everywhere) >= {"diffrax", "equations", "rich", "tyro", "xarray"}
     assert "xarray" not in tops(at_top) and tops(at_top) >= {"diffrax", "rich", "tyro"}
-    assert siblings("equations", tree) == {"_base", "sgd"}
+    assert siblings("equations", tree) == {"_base", "_optimizers.sgd"}
+    up = ast.parse("from .._base import X\nfrom .sgd import SGD\nfrom ._base import _hidden\n")
+    assert siblings("equations", up, "_optimizers.adam") == {"_base", "_optimizers.sgd"}
+    assert private_names(up) == {"_hidden"}
+    over = ast.parse("from equations._base import X\nfrom equations.internal import once\nfrom equations import SGD\n")
+    assert {module.rsplit(".", 1)[0] for module in foreign("dynamics", "_solve", over)} >= {"equations._base"}
+    assert all("_base" in module for module in foreign("dynamics", "_solve", over))
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from test_cli import traindyn
 
-import validation._circuit_run
-from equations._circuit_state import Weights
-from validation._circuit_cli import CircuitOptions, _check_rules, _completed, _times, run_circuit
-from validation._circuit_data import circles, mnist
-from validation._circuit_run import Times, delay_law, learn, step_length
+import validation._commands.circuit_run
+from equations._circuits.state import Weights
+from validation._commands.circuit import CircuitOptions, _check_rules, _completed, _times, run_circuit
+from validation._commands.circuit_data import circles, mnist
+from validation._commands.circuit_run import Times, delay_law, learn, step_length
 
 SHORT = ("--time", 4, "--paths", 2, "--hidden", 5, "--delays", 0.5, "--ratios", 50, "--rules", "FA")
 
@@ -62,13 +62,13 @@ TINY = Times(duration=0.1, propagation=0.01, plasticity=1.0, decay=500.0, count=
 @pytest.mark.slow
 def test_circuits_that_learn(monkeypatch):
     """What is recorded of a run, which a delay of half a stimulus reaches as seconds."""
-    used, solve = [], validation._circuit_run.solve
+    used, solve = [], validation._commands.circuit_run.solve
 
     def watched(circuit, stream, weights, **arguments):
         used.append((circuit, weights))
         return solve(circuit, stream, weights, **arguments)
 
-    monkeypatch.setattr(validation._circuit_run, "solve", watched)
+    monkeypatch.setattr(validation._commands.circuit_run, "solve", watched)
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):  # as the command has it
         run = learn(circles(jax.random.key(0), 30), TINY, "FA", (4,), 2, jax.random.key(1), delay=0.5)
         ((circuit, weights),) = used
@@ -94,7 +94,7 @@ def test_the_law_of_delay_from_neurons_that_follow_it(monkeypatch):
         weights = Weights((jnp.asarray(learned[:, None, None] * teacher, jnp.float32),), None)
         return SimpleNamespace(final=weights, ok=np.ones(paths, bool))
 
-    monkeypatch.setattr(validation._circuit_run, "solve", by_law)
+    monkeypatch.setattr(validation._commands.circuit_run, "solve", by_law)
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):  # as the command has it
         law = delay_law(TINY, (0.2, 0.6, 1.0, 1.4), jax.random.key(0), paths=200, count=durations)
     np.testing.assert_allclose(law.rate, [0.8, 0.4, 0, 0], atol=1e-5)

@@ -11,7 +11,7 @@ from circuits import WIDTH, circles, orthogonal, overlaps, triangle
 
 from dynamics import solve, stimuli
 from equations import Circuit, Stimulus
-from equations._circuit_checks import delay_time
+from equations._circuits.checks import delay_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:delay / duration")
 

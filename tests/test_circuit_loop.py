@@ -9,8 +9,8 @@ import pytest
 
 from dynamics import solve, stimuli
 from equations import AbstractDynamics, Circuit
-from equations._circuit_state import Weights
-from equations._stream import AbstractStream, Stimulus
+from equations._circuits.state import Weights
+from equations._circuits.stream import AbstractStream, Stimulus
 
 LAYERS, SKIP = (3, 4, 5, 2), ((0, 2), (1, 3))
 T, STEPS, COUNT = 0.2, 8, 24

@@ -13,8 +13,8 @@ import xarray as xr
 
 from dynamics._trajectory import title
 from equations import SGD
-from validation._catalogue import describe, exported
-from validation._cli import Compare, _composed, _lookup, main, run_list
+from validation._commands.catalogue import describe, exported
+from validation._commands.main import Compare, _composed, _lookup, main, run_list
 
 
 def traindyn(*arguments, cwd):
@@ -165,7 +165,7 @@ def test_a_wrong_argument_leaves_no_traceback(tmp_path):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
-    from validation._files import write_whole
+    from validation._commands.files import write_whole
 
     def fail(path):
         path.write_text("half")

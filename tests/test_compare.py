@@ -15,7 +15,7 @@ from registry import EQUATIONS
 from dynamics import Strang, solve
 from equations import SGD, AbstractEquation, Adam, Objective, Oja
 from validation import compare, plot_difference, plot_fan
-from validation._statistics import moments
+from validation._compare.statistics import moments
 
 STEPS, EVERY, PATHS = 40, 5, 4096
 PROBLEM = LinearRegression()
@@ -277,16 +277,16 @@ class Squared(AbstractEquation):
 
 
 def test_order_that_is_extrapolated():
-    from validation._compare import _weak_order
+    from validation._compare.compare import weak_order
 
     sgd, start = SGD(0.1, 4), PROBLEM.start
-    assert _weak_order(sgd, start, None) == _weak_order(sgd, start, Strang(dfx.Heun())) == 2
-    assert _weak_order(EQUATIONS["adam"].equation, jnp.asarray(start), None) == 2
+    assert weak_order(sgd, start, None) == weak_order(sgd, start, Strang(dfx.Heun())) == 2
+    assert weak_order(EQUATIONS["adam"].equation, jnp.asarray(start), None) == 2
     for equation, solver in (
         (sgd, dfx.Euler()),
         (sgd, Strang(dfx.Euler())),
         (sgd, Strang(kicks=1)),
         (Squared(0.1, 4), None),
     ):
-        assert _weak_order(equation, jnp.asarray(start), solver) == 1
-    assert _weak_order(SGD(0.1), start, None) == 5
+        assert weak_order(equation, jnp.asarray(start), solver) == 1
+    assert weak_order(SGD(0.1), start, None) == 5

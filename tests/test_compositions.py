@@ -38,12 +38,12 @@ from equations import (
     scheduled,
     syre,
     volumized,
-)  # fmt: skip
-from equations._increment import Increment, TwinState
-from equations._wrapped import AbstractWrapped
+)
+from equations._modified.increment import Increment, TwinState
+from equations._wrappers.base import AbstractWrapped
 from validation import compare, orders
-from validation._order_runs import handover
-from validation._order_sides import MEASURES
+from validation._orders.runs import handover
+from validation._orders.sides import MEASURES
 
 CURVATURES, ETA, STEPS = np.array([1.0, 0.3]), 0.1, 40
 WARM = optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, STEPS, 0.1)

@@ -13,10 +13,10 @@ from oracles import LinearRegression
 
 from dynamics import solve
 from equations import SGD, Diagonal, Momentum, Objective, modified, scheduled
-from equations._signal import is_parameter
+from equations._signals.base import is_parameter
 from validation import corrected, orders
-from validation._digits import cross_entropy, digits_problem
-from validation._irreversibility_report import VECTORS
+from validation._commands.digits import cross_entropy, digits_problem
+from validation._irreversibility.result import VECTORS
 
 KEY = jax.random.key(0)
 RATES, TIME = np.array([0.1, 0.05, 0.025, 0.0125]), 2.4

@@ -13,10 +13,10 @@ from oracles import LinearRegression
 from scipy.stats import multivariate_normal as normal
 
 from dynamics import entropy_production, solve, stationary, train
-from dynamics._entropy import midpoint, stochastic_step
-from dynamics._local import Local
+from dynamics._entropy.local import Local
+from dynamics._entropy.production import midpoint, stochastic_step
 from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective, scheduled
-from equations.momentum import MomentumState
+from equations._optimizers.momentum import MomentumState
 from validation import fluctuation_theorem, neural_estimate, short_time_bound
 
 KEY = jax.random.key(0)

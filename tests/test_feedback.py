@@ -23,9 +23,9 @@ from equations import (
     random_feedback,
     regularised,
 )
-from equations._feedback import Routed, angle, block, decay, layers
+from equations._feedback.base import Routed, angle, block, decay, layers
 from validation import compare, irreversibility, orders
-from validation._curl import curl
+from validation._irreversibility.curl import curl
 
 N, IN, WIDTH, OUT, DEPTH = 24, 3, 4, 4, 2  # the output as wide as the hidden layers: V^T fits where V does
 rng = np.random.default_rng(0)

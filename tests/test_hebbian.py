@@ -9,7 +9,7 @@ import scipy.linalg
 
 from dynamics import solve, train
 from equations import BCM, SGD, FeedbackAlignment, Hebb, KolenPollack, Objective, WithFeedback, decayed, random_feedback
-from equations._feedback import inputs, layers
+from equations._feedback.base import inputs, layers
 from validation import HebbianAlignment, anti_hebbian_noise, noisy_alignment
 
 rng = np.random.default_rng(1)

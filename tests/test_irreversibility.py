@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from oracles import mlp
 
-import validation._irreversibility as front
+import validation._irreversibility.irreversibility as front
 from equations import (
     SGD,
     AbstractSignal,
@@ -28,13 +28,13 @@ from equations import (
     regularised,
     scheduled,
 )
-from equations._signal import _examples, is_parameter
+from equations._signals.base import checked_examples, is_parameter
 from validation import irreversibility
-from validation._batches import count, enumerated, potential, sampled
-from validation._curl import curl
-from validation._digits import cross_entropy, digits_problem
-from validation._irreversibility_report import VECTORS
-from validation._one_batch import Step, square
+from validation._commands.digits import cross_entropy, digits_problem
+from validation._irreversibility.batches import count, enumerated, potential, sampled
+from validation._irreversibility.curl import curl
+from validation._irreversibility.one_batch import Step, square
+from validation._irreversibility.result import VECTORS
 
 KEY = jax.random.key(0)
 NAMES = (*VECTORS, "entropy_production")
@@ -159,7 +159,7 @@ def test_drawn_batches_agree_with_all(monkeypatch):
 class Counted(AbstractSignal):
     """Counts its gradients, one batch at a time."""
 
-    data: jax.Array = eqx.field(converter=_examples)
+    data: jax.Array = eqx.field(converter=checked_examples)
     calls: list = eqx.field(static=True)
 
     def surrogate(self, active, frozen, example):
@@ -268,7 +268,7 @@ def test_mutant_slow_manifold_ignored():
 class Rotation(AbstractSignal):
     """-(y, -x): no gradient; the flow goes round."""
 
-    data: jax.Array = eqx.field(converter=_examples)
+    data: jax.Array = eqx.field(converter=checked_examples)
 
     def surrogate(self, active, frozen, example):
         return active[0] * frozen[1] - active[1] * frozen[0]
@@ -317,7 +317,7 @@ def test_what_is_plain():
 class FeedbackAlignment(AbstractSignal):
     """A linear network of two layers whose error goes back through a fixed matrix, not through the second layer."""
 
-    data: tuple = eqx.field(converter=_examples)
+    data: tuple = eqx.field(converter=checked_examples)
     feedback: jax.Array
 
     def surrogate(self, active, frozen, example):

@@ -8,7 +8,7 @@ import pytest
 from test_cli import traindyn
 
 from equations import SGD
-from validation._irreversibility_run import _converged
+from validation._commands.irreversibility_run import _converged
 
 
 def test_wrong_argument(tmp_path):

@@ -10,9 +10,9 @@ from oracles import LinearRegression, within
 
 from dynamics import train
 from equations import Isotropic, Langevin, Objective, UnderdampedLangevin
-from equations._increment import Increment
+from equations._modified.increment import Increment
 from validation import orders
-from validation._moment_equations import discrete, linear
+from validation._orders.moment_equations import discrete, linear
 
 HESSIAN = np.array([1.0, 2.5])
 T, ETA, FRICTION = 0.4, 0.1, 0.8

@@ -12,9 +12,9 @@ from jaxtyping import Array
 from oracles import squared_error
 
 from equations import AbstractEquation, Objective
-from equations._increment import Increment
-from equations.momentum import MomentumState
-from validation._moment_equations import discrete, linear
+from equations._modified.increment import Increment
+from equations._optimizers.momentum import MomentumState
+from validation._orders.moment_equations import discrete, linear
 
 BATCH, LABEL = 4, 0.7
 

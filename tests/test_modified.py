@@ -32,9 +32,10 @@ from equations import (
     modified,
     symbolic,
 )
-from equations._increment import Increment
-from equations._series import by_derivatives, by_map, moved
-from equations._slaved import Slaved
+from equations._modified.increment import Increment
+from equations._modified.series import by_derivatives, by_map
+from equations._modified.slow_manifold import Slaved
+from equations._tree import add_scaled
 from validation import orders
 
 RNG = np.random.default_rng(0)
@@ -195,7 +196,7 @@ class Third(Modified):
         value, first = jax.jvp(
             lambda y: self.leading.drift(t, y, signal), (state,), (self.leading_drift(t, state, signal),)
         )
-        return moved(value, (-self.learning_rate / 3, first))
+        return add_scaled(value, (-self.learning_rate / 3, first))
 
     def leading_drift(self, t, state, signal):
         return self.leading.drift(t, state, signal)
@@ -208,7 +209,7 @@ class Sign(Third):
     def _corrected(self, t, state, signal):
         field = self.leading_drift(t, state, signal)
         right = super(Third, self)._corrected(t, state, signal)
-        return moved(field, (1.0, field), (-1.0, right))
+        return add_scaled(field, (1.0, field), (-1.0, right))
 
 
 class NoTwelfth(Third):
@@ -218,7 +219,7 @@ class NoTwelfth(Third):
     def _corrected(self, t, state, signal):
         value, derivative = jax.linearize(lambda y: self.leading.drift(t, y, signal), state)
         first, h = derivative(value), self.learning_rate
-        return moved(value, (-h / 2, first), (h**2 / 3, derivative(first)))
+        return add_scaled(value, (-h / 2, first), (h**2 / 3, derivative(first)))
 
 
 def mutated(kind, equation):
@@ -481,7 +482,7 @@ def test_fluctuations_have_the_known_diffusion():
 @pytest.mark.parametrize("equation", [SGD(0.05, 4), Momentum(0.01, 4), Momentum(0.01, 4, nesterov=True)])
 def test_a_kick_is_the_diffusion(equation, fluctuations, key):
     equation = modified(equation, order=2, fluctuations=fluctuations)
-    state = moved(equation.init(PARAMS), (1.0, equation.drift(ZERO, equation.init(PARAMS), OBJECTIVE)))
+    state = add_scaled(equation.init(PARAMS), (1.0, equation.drift(ZERO, equation.init(PARAMS), OBJECTIVE)))
     normals, dt = jax.random.normal(key, (len(X),)), equation.learning_rate / 2
     kick = equation.kick(ZERO, state, OBJECTIVE, normals, dt)
     root = equation.diffusion(ZERO, state, OBJECTIVE)
@@ -497,13 +498,13 @@ def test_adams_kick_carries_the_mean_of_its_noise(fluctuations):
     objective = Objective(loss, (X[:3], Y[:3]))
     equation = modified(Adam(0.05, 2, b1=0.8, b2=0.9), order=2, fluctuations=fluctuations)
     start = equation.init(PARAMS)
-    near = moved(start, (0.05, equation.drift(ZERO, start, objective)))
+    near = add_scaled(start, (0.05, equation.drift(ZERO, start, objective)))
     state = eqx.tree_at(lambda s: s.memory[0].nu, near, jax.tree.map(lambda leaf: leaf + 1.0, near.memory[0].nu))
     dt = equation.learning_rate
     points = jnp.asarray(list(itertools.product((-(3**0.5), 0.0, 3**0.5), repeat=3)))
     weights = np.prod(np.where(points == 0, 2 / 3, 1 / 6), axis=1)
     kicks = jax.vmap(lambda n: flat(equation.kick(ZERO, state, objective, n, dt).memory))(points)
-    wanted = moved(equation.drift(ZERO, state, objective), (-1.0, equation.flow(ZERO, state, objective)))
+    wanted = add_scaled(equation.drift(ZERO, state, objective), (-1.0, equation.flow(ZERO, state, objective)))
     found = weights @ np.asarray(kicks)
     np.testing.assert_allclose(found, dt * flat(wanted.memory), rtol=1e-6, atol=1e-9)
     assert np.abs(found).max() > 1e-6

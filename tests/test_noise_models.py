@@ -29,14 +29,14 @@ from equations import (
     Oja,
     StudentT,
     UnderdampedLangevin,
-    _squares,
     from_optax,
     modified,
-)  # fmt: skip
-from equations._increment import Increment
-from equations._noise import Batches
-from equations._squares import mean_square
-from validation._moment_equations import discrete
+)
+from equations._modified.increment import Increment
+from equations._noise import squares as variance_samples
+from equations._noise.base import Batches
+from equations._noise.squares import mean_square
+from validation._orders.moment_equations import discrete
 
 EXAMPLES, SCALE, DF, BATCH = 4, 0.3, 5.0, 2
 RNG = np.random.default_rng(0)
@@ -450,7 +450,7 @@ def test_mean_square_is_that_of_the_examples(layers):
     held = []
     for limit in (1, 400, 2**16):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_squares, "_HELD", limit)
+            patch.setattr(variance_samples, "_HELD", limit)
             held.append(flat(mean_square(objective, net)))
             np.testing.assert_allclose(held[-1], truth, rtol=1e-12, atol=1e-18)
     whole = jax.make_jaxpr(lambda net: mean_square(objective, net))(eqx.filter(net, eqx.is_array))

@@ -15,13 +15,13 @@ from typing_extensions import override
 
 from dynamics import Strang
 from equations import SGD, Adam, Modified, Momentum, Objective, from_optax, modified
-from equations._increment import Increment
-from equations._series import moved
+from equations._modified.increment import Increment
+from equations._tree import add_scaled
 from validation import orders
-from validation._moment_equations import discrete, linear, propagate
-from validation._order_ensemble import patterns
-from validation._order_fit import norm, slope, sweep
-from validation._statistics import Estimate
+from validation._compare.statistics import Estimate
+from validation._orders.ensemble import patterns
+from validation._orders.fit import norm, slope, sweep
+from validation._orders.moment_equations import discrete, linear, propagate
 
 PROBLEM = LinearRegression()
 BATCH = 4
@@ -114,7 +114,7 @@ class OtherDrift(Modified):
     def drift(self, t, state, signal):
         field = lambda y: self.leading.drift(t, y, signal)  # noqa: E731
         value, along = jax.jvp(field, (state,), (field(state),))
-        return moved(value, (self.factor * self.learning_rate, along))
+        return add_scaled(value, (self.factor * self.learning_rate, along))
 
 
 class WrongSign(OtherDrift):
@@ -145,7 +145,7 @@ class Entropic(Modified):
 
         zero = jax.tree.map(jnp.zeros_like, state)
         push = type(state)(unravel(jax.grad(trace)(w)), zero.memory)
-        return moved(super().drift(t, state, signal), (-self.learning_rate / 4, push))
+        return add_scaled(super().drift(t, state, signal), (-self.learning_rate / 4, push))
 
 
 def as_mutant(kind, right):

@@ -18,7 +18,7 @@ def test_wheel_in_a_clean_place(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
         archive.extractall(tmp_path / "site")
-        assert "validation/report.html.jinja" in archive.namelist()
+        assert "validation/_commands/report.html.jinja" in archive.namelist()
     assert {name for name in tops if not name.endswith(".dist-info")} == {"dynamics", "equations", "validation"}
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"

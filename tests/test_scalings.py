@@ -25,10 +25,10 @@ from equations import (
     modified,
     scheduled,
     volumized,
-)  # fmt: skip
+)
 from validation import orders, scaling_rule
+from validation._compare.statistics import Estimate
 from validation._scaling_rule import _deviations, _verdict, at_batch_size
-from validation._statistics import Estimate
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(32, 2))

@@ -22,8 +22,8 @@ from mutants_noise import NormalDistribution
 
 from dynamics import solve, train
 from equations import Isotropic, Lion, Minibatch, Objective, SignSGD, StudentT, modified
-from equations._sign import sign_covariance
-from equations.lion import LionState
+from equations._optimizers.lion import LionState
+from equations._optimizers.sign import sign_covariance
 from validation import orders
 
 START, TIME, SIGMA = 1.0, 1.6, 1.0

@@ -8,7 +8,7 @@ import pytest
 from mutants_signals import MUTANTS
 
 from equations import Factors, Spred, syre
-from equations.regularised import Regularised
+from equations._signals.regularized import Regularised
 
 KAPPA = 0.3
 

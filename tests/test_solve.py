@@ -13,7 +13,7 @@ from jaxtyping import Array
 from oracles import LinearRegression, mlp, squared_error, within
 
 from dynamics import Strang, Trajectory, solve, train
-from dynamics._ensemble import is_good
+from dynamics._paths.record import is_good
 from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective
 
 PROBLEM = LinearRegression(examples=12)

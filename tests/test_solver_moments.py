@@ -16,7 +16,7 @@ from oracles import LeftPoint, LinearRegression
 
 import dynamics._solve
 from dynamics import Strang, solve
-from dynamics._noise import Brownian
+from dynamics._paths.brownian import Brownian
 from equations import SGD
 
 EXAMPLES, DIMENSION = 24, 3

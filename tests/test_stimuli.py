@@ -11,9 +11,9 @@ import pytest
 
 import dynamics._solve
 from dynamics import Strang, solve, stationary, stimuli
-from dynamics._stream import _Arriving
+from dynamics._paths.stream_path import _Arriving
 from equations import SGD, AbstractDynamics, Circuit, DirectFeedbackAlignment, Objective, Stimulus, random_feedback
-from equations._circuit_state import Weights
+from equations._circuits.state import Weights
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(7, 2))

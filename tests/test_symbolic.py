@@ -13,7 +13,7 @@ from oracles import within
 
 from dynamics import solve
 from equations import modified, symbolic
-from equations._symbols_jax import to_jax
+from equations._symbolic.to_jax import to_jax
 
 x, y, z, eta, k, s = sp.symbols("x y z eta k s")
 L = sp.Function("L")

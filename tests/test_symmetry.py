@@ -9,8 +9,8 @@ import pytest
 from dynamics import train
 from equations import SGD, Isotropic, Momentum, Objective
 from validation import Symmetry, invariance
-from validation._batches import enumerated
-from validation._symmetry import moments
+from validation._irreversibility.batches import enumerated
+from validation._symmetry.symmetry import moments
 
 KEY = jax.random.key(0)
 WIDTH = 5

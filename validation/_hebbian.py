@@ -9,9 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
 from equations import AbstractSignal, Hebb, WithFeedback
-from equations._checks import nonnegative
-from equations._feedback import AbstractFeedback, cosine, layers
-from equations._signal import _examples
+from equations.internal import AbstractFeedback, checked_examples, cosine, layers, nonnegative
 
 
 class HebbianAlignment(eqx.Module):
@@ -33,7 +31,7 @@ class HebbianAlignment(eqx.Module):
     """
 
     signal: AbstractSignal
-    inputs: PyTree = eqx.field(converter=lambda value: _examples(value, "inputs"))
+    inputs: PyTree = eqx.field(converter=lambda value: checked_examples(value, "inputs"))
 
     def __check_init__(self):
         if not isinstance(self.signal, AbstractSignal):

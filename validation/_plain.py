@@ -6,9 +6,9 @@ import diffrax as dfx
 import jax
 import numpy as np
 
-from dynamics._trajectory import version
+from dynamics.internal import version
 
-from ._statistics import Estimate
+from ._compare.statistics import Estimate
 
 
 def plain(value):

@@ -8,20 +8,26 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import train
-from dynamics._ensemble import check_equation, check_key, check_params
-from dynamics._trajectory import title as words
+from dynamics.internal import check_equation, check_key, check_params
+from dynamics.internal import title as words
 from equations import AbstractEquation, AbstractSignal, Modified, Momentum, modified
-from equations._adaptive import AbstractAveraging
-from equations._checks import choice, decay, integer, positive
-from equations._increment import Increment
-from equations._slaved import Slaved
-from equations._wrapped import AbstractWrapped
-from equations.from_optax import OptaxEquation, check_model
+from equations.internal import (
+    AbstractAveraging,
+    AbstractWrapped,
+    Increment,
+    OptaxEquation,
+    Slaved,
+    check_model,
+    choice,
+    decay,
+    integer,
+    positive,
+)
 
-from ._observables import observables
-from ._order_table import _lines
-from ._statistics import Estimate, _mean, _squares, _subtract
-from ._student import quantile, welch
+from ._compare.observables import observables
+from ._compare.statistics import Estimate, difference, mean_of, variance_samples
+from ._compare.student import quantile, welch
+from ._orders.table import lines
 
 RULES = ("linear", "square_root")
 SURE = 4.0  # standard errors by which a deviation must lie beyond the tolerance, or within; more of few paths (Student)
@@ -67,7 +73,7 @@ class ScalingRule:
                 cells = [f"{v:+.3f} ± {e:.3f}" for v, e in zip(value, error, strict=True)]
                 rows.append((name, statistic, *cells, self.verdicts[name][statistic]))
         title = f"{words(self.family[0])}, {self.rule.replace('_', '-')} rule: {self.verdict}"
-        return "\n".join([title, *_lines(runs), "", *_lines(rows)])
+        return "\n".join([title, *lines(runs), "", *lines(rows)])
 
     def to_dict(self) -> dict:
         """Plain dicts, lists, numbers and strings."""
@@ -254,12 +260,12 @@ def _with_freedom(records: list[np.ndarray]) -> dict[str, tuple[Estimate, np.nda
     finals = [record[:, -1].reshape(len(record), -1) for record in records]
     way = np.max(np.abs(finals[0].mean(axis=0) - records[0][:, 0].reshape(len(records[0]), -1).mean(axis=0)))
     found = {}
-    for statistic, numbers in (("mean", finals), ("variance", [_squares(final) for final in finals])):
-        estimates = [_mean(values, True) for values in numbers]
+    for statistic, numbers in (("mean", finals), ("variance", [variance_samples(final) for final in finals])):
+        estimates = [mean_of(values, True) for values in numbers]
         scale = way if statistic == "mean" else np.max(estimates[0].value)
         counts, columns, freedoms = [len(values) for values in numbers], [], []
         for estimate, count in zip(estimates[1:], counts[1:], strict=True):
-            off = _subtract(estimate, estimates[0])
+            off = difference(estimate, estimates[0])
             worst = np.argmax(np.abs(off.value))
             columns.append([_in_units(number, scale) for number in (off.value[worst], off.error[worst])])
             freedoms.append(

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from equations._checks import integer
+from equations.internal import integer
 
-from ._statistics import Estimate
+from ._compare.statistics import Estimate
 
 
 def tail_index(multipliers: Any, weights: Any = None) -> float:

@@ -12,10 +12,11 @@ import pytest
 from jax.interpreters import batching, mlir
 
 from dynamics import solve
-from equations import SGD, AbstractEquation, Diagonal, Objective, Scheduled, _declared, decayed, scheduled
-from equations._affine import is_affine
-from equations._declared import check_linear
-from equations._squares import mean_square
+from equations import SGD, AbstractEquation, Diagonal, Objective, Scheduled, decayed, scheduled
+from equations._checks import declared as _declared
+from equations._checks.declared import check_linear
+from equations._jaxpr.structure import is_affine
+from equations._noise.squares import mean_square
 
 CASES = [
     ("affine rules by other primitives", "instance", "linalg.solve", "test_proven[solve]"),

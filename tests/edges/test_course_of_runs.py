@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from dynamics import Strang, solve
-from dynamics import _stability as stability
-from dynamics._auto import _more, looked_at
-from dynamics._ensemble import path_keys
-from dynamics._failed import rescued, tell_start
-from dynamics._health import Health
-from dynamics._path import Path
-from dynamics._quotient import Peak
+from dynamics._health import stability
+from dynamics._health.auto import _more, looked_at
+from dynamics._health.failed import rescued, tell_start
+from dynamics._health.health import Health
+from dynamics._health.quotient import Peak
+from dynamics._paths.path import Path
+from dynamics._paths.record import path_keys
 from equations import SGD, AbstractDynamics, Momentum, Objective, scheduled
 
 CASES = [

@@ -8,10 +8,10 @@ import optax
 import pytest
 
 from equations import AdaGrad, Adam, AdamW, AMSGrad, LaProp, NAdam, Objective, RMSProp, from_optax, modified
-from equations import _increment as increment_module
-from equations._increment import Increment
-from equations._roots import inverse_root, root, with_safe_roots
-from equations._series import moved
+from equations._jaxpr.roots import inverse_root, root, with_safe_roots
+from equations._modified import increment as increment_module
+from equations._modified.increment import Increment
+from equations._tree import add_scaled
 
 CASES = [
     ("roots at zero", "instance", "modified(Adam, order=2) where one parameter has no gradient", "test_modified[adam]"),
@@ -70,7 +70,9 @@ def drift(rule, order, pixels, route="derivatives"):
     def rate(equation):
         field = equation.increment
         state = field.init(params)
-        state = moved(state, (field.learning_rate, field.velocity(jnp.zeros(()), state, objective.gradient(params))))
+        state = add_scaled(
+            state, (field.learning_rate, field.velocity(jnp.zeros(()), state, objective.gradient(params)))
+        )
         return equation.drift(jnp.zeros(()), state, objective).params
 
     return rate(equation)

@@ -10,7 +10,7 @@ import pytest
 
 from dynamics import entropy_production, solve, stationary, train
 from equations import SGD, AbstractSignal, FeedbackAlignment, Objective, modified, regularised
-from equations._derivatives import _false_derivative, check_derivatives
+from equations._checks.derivatives import _false_derivative, check_derivatives
 from validation import Symmetry, corrected, irreversibility, orders
 
 CASES = [

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from dynamics import entropy_production, solve, train
-from dynamics._routes import chosen, noise_varies, warn_of_few_paths
+from dynamics._entropy.routes import chosen, noise_varies, warn_of_few_paths
 from equations import SGD, AbstractDynamics, Isotropic, Objective, StudentT, scheduled
 
 CASES = [

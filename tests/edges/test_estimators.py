@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from validation import neural_estimate, short_time_bound
-from validation._entropy_estimators import _held_out, largest_move
+from validation._irreversibility.estimators import _held_out, largest_move
 
 CASES = [
     ("a network's entropy without steps back", "instance", "noisy limit cycle, s = .1", "test_noisy_cycle"),

@@ -11,9 +11,9 @@ import pytest
 
 from dynamics import solve, train
 from equations import SGD, AbstractDynamics, Adam, Momentum, Objective
-from validation import _circuit_run
-from validation._circuit_run import Run
-from validation._circuit_write import summary
+from validation._commands import circuit_run as _circuit_run
+from validation._commands.circuit_report import summary
+from validation._commands.circuit_run import Run
 
 CASES = [
     (

@@ -5,10 +5,10 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from validation._order_fit import slope, sweep
+from validation._compare.statistics import Estimate, moments
+from validation._compare.student import deviations, quantile, welch
+from validation._orders.fit import slope, sweep
 from validation._scaling_rule import _verdict, _with_freedom
-from validation._statistics import Estimate, moments
-from validation._student import deviations, quantile, welch
 
 CASES = [
     ("error bars from few paths", "instance", "means of compare at 8 paths", "test_means_and_variances_of_few_paths[8]"),

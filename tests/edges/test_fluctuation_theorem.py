@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from validation import fluctuation_theorem
-from validation._fluctuation import _integral_error, _slope, _tells
+from validation._irreversibility.fluctuation import _integral_error, _tells, likeliest_slope
 
 CASES = [
     ("the error of a mean of exponentials", "instance", "s ~ N(10, 20), 1000 paths", "test_cannot_tell[gaussian-10]"),
@@ -75,7 +75,7 @@ def test_coverage(name):
     for paths in (50, 400):
         for mean in (0.1, 0.5, 1.0, 2.0, 8.0):
             s = DRAWS[name](rng, mean, (400, paths))
-            slope, slope_error = _slope(s)
+            slope, slope_error = likeliest_slope(s)
             error = _integral_error(s)
             tells = _tells(error, slope, slope_error)
             told.append(tells.mean())
@@ -90,7 +90,7 @@ def test_mutant_errors():
     """Rejected by the coverage: the spread of the sample, with and without the rule of when to tell."""
     s = gaussian(np.random.default_rng(2), 2.0, (400, 200))
     means, spread = np.exp(-s).mean(axis=1), np.exp(-s).std(axis=1, ddof=1) / 200**0.5
-    tells = _tells(spread, *_slope(s))
+    tells = _tells(spread, *likeliest_slope(s))
     print(f"\n{off(means, spread):.3f} of all, {off(means[tells], spread[tells]):.3f} where it would tell")
     assert off(means, spread) > 0.05 and off(means[tells], spread[tells]) > 0.05
     assert off(means, _integral_error(s)) <= 0.03

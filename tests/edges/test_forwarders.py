@@ -9,10 +9,10 @@ from schedules import ETA, PIECEWISE, STILL
 
 from dynamics._trajectory import learning_rates
 from equations import SGD, AbstractDynamics, AbstractEquation, Momentum, UnderdampedLangevin, modified, scheduled
-from equations._increment import Increment
-from equations._slaved import Slaved
-from equations._wrapped import AbstractWrapped
-from validation._corrected import Corrected
+from equations._modified.increment import Increment
+from equations._modified.slow_manifold import Slaved
+from equations._wrappers.base import AbstractWrapped
+from validation._irreversibility.corrected import Corrected
 
 CASES = [
     ("forgetful forwarder", "instance", "Slaved without learning_rate_at", "test_a_forwarder_that_forgets_is_seen"),

@@ -21,10 +21,10 @@ from schedules import (
 )
 from typing_extensions import override
 
-from dynamics import _held as held_module
 from dynamics import solve, train
+from dynamics._paths import held as held_module
 from equations import SGD, Momentum, Objective, modified, scheduled
-from equations._increment import Increment
+from equations._modified.increment import Increment
 
 CASES = [
     ("free steps", "instance", "a step-size controller across jumps", "test_a_controller_stops_at_jumps"),

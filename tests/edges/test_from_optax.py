@@ -12,11 +12,13 @@ import optax
 import pytest
 
 from dynamics import entropy_production, solve, train
-from equations import Objective, _probe, decayed, from_optax, modified, scheduled
-from equations._probe import apart, fault
-from validation import Symmetry, _order_fit, corrected, irreversibility, scaling_rule
-from validation._order_fit import sweep
-from validation._statistics import Estimate
+from equations import Objective, decayed, from_optax, modified, scheduled
+from equations._optax import probe as _probe
+from equations._optax.probe import apart, fault
+from validation import Symmetry, corrected, irreversibility, scaling_rule
+from validation._compare.statistics import Estimate
+from validation._orders import fit as _order_fit
+from validation._orders.fit import sweep
 
 CASES = [
     ("steps far from the identity", "instance", "SAM, which climbs by a length of its own", "test_refused[sam]"),

@@ -26,7 +26,7 @@ from equations import (
     from_optax,
     regularised,
 )
-from equations._frozen import frozen_leaves, warn_frozen
+from equations._checks.frozen import frozen_leaves, warn_frozen
 
 CASES = [
     ("noise on frozen leaves", "instance", "a buffer behind stop_gradient under Langevin", "test_warns[langevin]"),

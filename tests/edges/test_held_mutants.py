@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array
 from schedules import ETA, PIECEWISE, STEPS, STILL, VECTOR, cosine_of, rates_of
 
-from dynamics import _path as path_module
 from dynamics import solve
+from dynamics._paths import path as path_module
 from equations import SGD, modified, scheduled
 
 CASES = [

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from dynamics import Strang, Trajectory, _hooks, entropy_production, solve, stationary, train
+from dynamics import Strang, Trajectory, entropy_production, solve, stationary, train
+from dynamics._arguments import hooks as _hooks
 from equations import SGD, AbstractDynamics, Objective, scheduled
 from validation import compare, orders
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import validation._irreversibility as front
+import validation._irreversibility.irreversibility as front
 from equations import SGD, AdaGrad, Momentum, Objective, decayed, scheduled
 from validation import irreversibility
-from validation._leading_order import of_empty_memories, of_others
-from validation._one_batch import Step
-from validation._student import root_with_error, widening
+from validation._compare.student import root_with_error, widening
+from validation._irreversibility.leading_order import of_empty_memories, of_others
+from validation._irreversibility.one_batch import Step
 
 CASES = [
     ("error bars from few batches", "instance", "scalars, 32 to 128 batches", "test_coverage_of_the_scalars"),

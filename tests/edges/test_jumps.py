@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from dynamics import solve
-from dynamics._jumps import _first_jump
+from dynamics._arguments.jumps import _first_jump
 from equations import SGD, Objective, decayed
 
 CASES = [

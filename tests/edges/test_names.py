@@ -9,7 +9,7 @@ import pytest
 
 from dynamics import solve, stationary, train
 from equations import SGD, AbstractDynamics, AbstractEquation, AbstractSignal, Momentum, Objective, modified, scheduled
-from equations._overrides import check_class
+from equations._checks.overrides import check_class
 from validation import compare, orders
 
 CASES = [
@@ -161,7 +161,7 @@ def of_decays(value):
 
 def test_mutant(monkeypatch, unchecked):
     """The check that knows no names lets the field pass."""
-    from equations import _overrides
+    from equations._checks import overrides as _overrides
 
     check_class(SGD(0.1))
     mine = with_field(SGD, "order")(0.1)

@@ -9,7 +9,7 @@ import pytest
 
 from equations import SGD, AbstractEquation, Adam, Momentum, Objective, decayed
 from validation import orders
-from validation._orders import _fixed
+from validation._orders.orders import _fixed
 
 CASES = [
     ("an order holds down to an error", "instance", "a velocity wrong by .1 %", "test_the_error_resolved[wrong]"),

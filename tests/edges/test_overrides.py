@@ -24,7 +24,7 @@ from equations import (
     modified,
     scheduled,
 )
-from equations._overrides import check_class
+from equations._checks.overrides import check_class
 from validation import compare, orders
 
 CASES = [

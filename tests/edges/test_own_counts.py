@@ -12,7 +12,7 @@ from schedules import ETA, PIECEWISE, cosine_of
 from dynamics import train
 from dynamics._trajectory import learning_rates
 from equations import Objective, from_optax
-from equations import _own_counts as counts_module
+from equations._optax import own_counts as counts_module
 
 CASES = [
     ("own counts", "instance", "Prodigy of a schedule: times .6 for .32", "test_said[prodigy]"),

@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from dynamics import solve, train
 from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Isotropic, Momentum, Objective, scheduled
-from equations import _overrides as overrides
-from equations._overrides import check_class
+from equations._checks import overrides
+from equations._checks.overrides import check_class
 
 CASES = [
     ("fields for properties", "instance", "random: int = 0 runs without noise", "test_fields[random-int-0]"),

@@ -11,12 +11,12 @@ from dynamics import Trajectory
 from dynamics._trajectory import hyperparameters
 from equations import SGD, Adam, Objective, decayed, scheduled
 from validation import compare
-from validation._compare import Comparison
-from validation._irreversibility_report import Irreversibility
-from validation._page import finish
-from validation._plots import plot_difference, plot_fan
-from validation._report import write_report
-from validation._statistics import moments
+from validation._commands.compare_report import write_report
+from validation._commands.page import finish
+from validation._compare.compare import Comparison
+from validation._compare.plots import plot_difference, plot_fan
+from validation._compare.statistics import moments
+from validation._irreversibility.result import Irreversibility
 
 CASES = [
     ("comparisons without noise", "instance", "inf s.e. and 64 paths each", "test_without_noise"),

@@ -24,9 +24,9 @@ from schedules import (
 )
 
 from dynamics import Strang, solve
-from dynamics import _held as held_module
-from dynamics import _strang as strang_module
-from dynamics import _watched as watched_module
+from dynamics._paths import held as held_module
+from dynamics._paths import strang as strang_module
+from dynamics._paths import watched as watched_module
 from equations import SGD, Adam, Momentum, Objective, Scheduled, decayed, from_optax, modified, scheduled, volumized
 from validation import compare, orders
 

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from equations import SGD, Momentum, decayed, modified, scheduled, volumized
-from equations._slaved import Slaved
+from equations._modified.slow_manifold import Slaved
 from validation import corrected
 
 CASES = [

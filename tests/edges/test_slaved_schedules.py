@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from dynamics import solve, train
 from equations import Momentum, decayed, from_optax, modified, scheduled
-from equations._increment import Increment
-from equations._slaved import Slaved
+from equations._modified.increment import Increment
+from equations._modified.slow_manifold import Slaved
 from validation import orders
 
 CASES = [

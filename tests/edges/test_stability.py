@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics import Strang, _health, solve
-from dynamics import _stability as stability
+from dynamics import Strang, solve
+from dynamics._health import health as _health
+from dynamics._health import stability
 from equations import SGD, AbstractDynamics, Momentum, Objective, modified, scheduled
 from validation import compare
 

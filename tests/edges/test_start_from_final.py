@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics import _handed_out, solve, stationary, train
+from dynamics import solve, stationary, train
+from dynamics._arguments import handed_out as _handed_out
 from equations import SGD, Objective, regularised
 from validation import compare, orders
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics import Strang, _health, solve
+from dynamics import Strang, solve
+from dynamics._health import health as _health
 from equations import SGD, AbstractDynamics, Momentum, Objective
 
 CASES = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from equations import SGD, Objective, modified
-from equations import _derivatives as derivatives
+from equations._checks import derivatives
 
 CASES = [
     ("stopped terms in few examples", "instance", "a temporal difference in one of 64", "test_refused[one]"),

@@ -8,7 +8,8 @@ import lineax as lx
 import numpy as np
 import pytest
 
-from dynamics import Strang, _health, solve
+from dynamics import Strang, solve
+from dynamics._health import health as _health
 from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective, scheduled
 
 CASES = [

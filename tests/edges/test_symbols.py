@@ -12,8 +12,8 @@ import pytest
 import sympy as sp
 
 from equations import symbolic
-from equations._symbols_jax import to_jax
-from equations._symbols_table import TABLE
+from equations._symbolic.table import TABLE
+from equations._symbolic.to_jax import to_jax
 
 CASES = [
     ("terms of SymPy's that cancel", "instance", "lowergamma(10, .1), order a symbol", "test_the_order_as_a_symbol"),

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics import _handed_out
+from dynamics._arguments import handed_out as _handed_out
 from equations import SGD, AbstractSignal, LabelNoise, Langevin, Objective, regularised, scheduled
-from equations._affine import is_affine
-from equations._frozen import frozen_leaves, warn_frozen
+from equations._checks.frozen import frozen_leaves, warn_frozen
+from equations._jaxpr.structure import is_affine
 
 CASES = [
     ("a field named `signal`", "instance", "a user's signal around another that uses a leaf", "test_frozen"),

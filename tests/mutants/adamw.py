@@ -3,7 +3,7 @@
 import jax
 
 from equations import AdamW
-from equations._adaptive import AbstractAdam
+from equations._optimizers.adaptive import AbstractAdam
 
 
 class InTheGradient(AdamW):

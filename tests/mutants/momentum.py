@@ -6,7 +6,7 @@ import optax
 
 from equations import Momentum
 from equations._base import AbstractEquation
-from equations.momentum import MomentumState
+from equations._optimizers.momentum import MomentumState
 
 
 class NoFriction(Momentum):

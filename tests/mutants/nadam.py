@@ -3,7 +3,7 @@
 import jax
 
 from equations import NAdam
-from equations._adaptive import AbstractAdam
+from equations._optimizers.adaptive import AbstractAdam
 
 
 class NoLookAhead(NAdam):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from typing_extensions import override
 
 from equations import Volumized
-from equations._wrapped import AbstractWrapped
+from equations._wrappers.base import AbstractWrapped
 
 
 class MomentKept(Volumized):

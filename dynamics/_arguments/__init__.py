@@ -1,0 +1,1 @@
+"""What is checked of the arguments of a run before anything is compiled."""

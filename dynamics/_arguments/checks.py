@@ -1,0 +1,158 @@
+"""Checks of the arguments that all runs share."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics
+from equations.internal import LARGEST, check_class, explicit_axes, integer, is_parameter, leaf_name, typed_key
+
+from .handed_out import check_one_model
+
+Observables = dict[str, Callable]
+
+
+def check_equation(equation: Any, kind: type, reads: str = "twin", name: str = "equation") -> None:
+    """Raises a TypeError unless `equation` is an instance of the contract `kind`, of a class whose overrides all act."""
+    if not isinstance(equation, kind):
+        hint = " (an instance, not the class)" if isinstance(equation, type) and issubclass(equation, kind) else ""
+        raise TypeError(f"Argument `{name}` must be an equations.{kind.__name__}{hint}, but {equation!r} was given.")
+    check_class(equation, reads)
+
+
+def dynamic_numbers(equation: AbstractDynamics) -> AbstractDynamics:
+    """The equation with its Python floats as arrays, so that a new value does not recompile."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, equation)
+
+
+def check_params(params: PyTree) -> PyTree:
+    """The parameters with plain floats and NumPy arrays as JAX arrays, checked.
+
+    Leaves of an Equinox module that are no arrays stay what they are.
+    """
+
+    def convert(path, leaf):
+        if isinstance(leaf, float | np.floating | np.ndarray):
+            return jnp.asarray(leaf)
+        if isinstance(leaf, numbers.Number | np.generic):  # a function in a plain container is no parameter, this is
+            name = leaf_name("params", path)
+            raise TypeError(f"Argument `params` must hold floating-point numbers, but {name} is {leaf!r}.")
+        return leaf
+
+    params = jax.tree_util.tree_map_with_path(convert, params, is_leaf=lambda leaf: isinstance(leaf, eqx.Module))
+    dtypes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not eqx.is_array(leaf):
+            continue
+        name = leaf_name("params", path)
+        if leaf.dtype not in (jnp.float32, jnp.float64):
+            raise TypeError(
+                f"Argument `params` must hold float32 or float64 arrays, but {name} has dtype {leaf.dtype}."
+            )
+        if not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf)):
+            raise ValueError(f"Argument `params` must be finite, but {name} holds NaN or infinity.")
+        dtypes.setdefault(leaf.dtype, name)
+    if not dtypes:
+        raise TypeError(f"Argument `params` must hold at least one floating-point array, but {params!r} was given.")
+    check_one_model(params)
+    if len(dtypes) > 1:
+        given = ", ".join(f"{name} has dtype {dtype}" for dtype, name in dtypes.items())
+        raise TypeError(f"Argument `params` must have one dtype in all its arrays, but {given}.")
+    return params
+
+
+def check_mesh(params: PyTree) -> None:
+    """Raises a ValueError for parameters laid out along explicit axes of a mesh, where Diffrax's updates have none."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if eqx.is_array(leaf) and (axes := explicit_axes(leaf)):
+            raise ValueError(
+                f"Argument `params` must be laid out along axes of the type jax.sharding.AxisType.Auto, but "
+                f"{leaf_name('params', path)} lies along {', '.join(map(repr, axes))} of the type Explicit."
+            )
+
+
+def check_concrete(where: str, **arguments: PyTree) -> None:
+    """Raises a TypeError for traced arguments of a function that works on numbers."""
+    for name, value in arguments.items():
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            raise TypeError(
+                f"Argument `{name}` must hold numbers, since `{where}` works on these and cannot be inside of jit, vmap or "
+                f"grad, as `solve` and `train` can, but a traced one was given."
+            )
+
+
+def guard_traced(params: PyTree) -> PyTree:
+    """The finiteness check for parameters that are traced."""
+
+    def guard(leaf):
+        if isinstance(leaf, jax.core.Tracer) and is_parameter(leaf):
+            return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), "Argument `params` must be finite.")
+        return leaf
+
+    return jax.tree.map(guard, params)
+
+
+def check_schedule(steps, paths, save_every) -> tuple[int, int, int]:
+    """Steps, paths and save_every as integers, with save_every dividing steps."""
+    steps, paths = integer("steps", steps, maximum=LARGEST), integer("paths", paths, maximum=LARGEST)
+    save_every = integer("save_every", save_every)
+    if steps % save_every:
+        raise ValueError(f"Argument `save_every` must divide `steps`, {steps}, but {save_every} was given.")
+    return steps, paths, save_every
+
+
+def check_key(key, needed: bool) -> Array:
+    """A typed key; a fixed one stands in where nothing is random."""
+    if key is None:
+        if needed:
+            raise ValueError(
+                "Argument `key` must be a key such as jax.random.key(0), because the run is random, but None was given."
+            )
+        return jax.random.key(0)
+    return typed_key("key", key)
+
+
+def check_observe(observe, params: PyTree) -> Observables:
+    """The observables as a dict of callables that give arrays; each is traced once."""
+    if observe is None:
+        return {}
+    if not isinstance(observe, dict) or not all(isinstance(name, str) for name in observe):
+        raise TypeError(
+            f"Argument `observe` must be a dict from names to functions of the parameters, but {observe!r} was given."
+        )
+    slashes = [name for name in observe if "/" in name]
+    if slashes:
+        raise ValueError(
+            f"Argument `observe` must have names without a slash, which NetCDF reads as a group, but "
+            f"{slashes} was given."
+        )
+    reserved = {"path", "step", "time", "ok", "failed_at"} & set(observe)
+    if reserved:
+        raise ValueError(
+            f"Argument `observe` must not use the names of the record itself, but {sorted(reserved)} was given."
+        )
+    for name, function in observe.items():
+        if not callable(function):
+            raise TypeError(f"Argument `observe` must hold callables, but observe[{name!r}] is {function!r}.")
+        try:
+            value = eqx.filter_eval_shape(function, params)
+        except Exception as error:
+            raise ValueError(
+                f"Argument `observe`: observable {name!r} fails on `params`: {type(error).__name__}: {error}"
+            ) from error
+        if not (
+            isinstance(value, jax.ShapeDtypeStruct | float | int)
+            and not jnp.issubdtype(getattr(value, "dtype", float), jax.dtypes.extended)
+        ):
+            raise TypeError(f"Argument `observe`: observable {name!r} must return one array, but it returns {value!r}.")
+        if jnp.issubdtype(getattr(value, "dtype", float), jnp.complexfloating):
+            raise TypeError(
+                f"Argument `observe`: observable {name!r} must return real numbers, but it returns {value!r}."
+            )
+    return dict(observe)

@@ -1,0 +1,196 @@
+"""What the methods of a user's class return: structure, shapes and dtypes, checked in one place before compilation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import PyTree
+
+from equations import AbstractDynamics, AbstractEquation
+from equations.internal import abstract_value, definer, is_ours, newer
+
+# Where to look first for the fault of a method that is made of others.
+_MADE_OF = {
+    "flow": ("velocity",),
+    "drift": ("velocity",),
+    "kick": ("diffusion", "velocity"),
+    "euler": ("velocity", "flow", "kick"),
+    "start": ("velocity",),
+}
+
+
+def check_hooks(
+    dynamics: AbstractDynamics, signal: Any, params: PyTree, hooks: tuple[str, ...], kicks: int = 1
+) -> None:
+    """Raises unless what the methods `hooks` of a dynamics return is like the state, and `init` and `params` fit.
+
+    A number of another shape would be added all the same, by broadcasting. A floating-point number of another precision is
+    cast to that of the state; complex numbers and integers are refused. Only shapes are needed, so that it works under jit
+    and vmap too, and what was found right once is remembered.
+
+    **Arguments:** `params`, the parameters without what is no parameter.
+
+    **Raises:** ValueError for a structure or a shape, TypeError for a dtype, naming class and method.
+    """
+    abstract_value(_check, dynamics, signal, params, hooks)
+
+
+def checked_noise(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
+    """The structure of the normal numbers of a kick, checked, as are `init` and `params`."""
+    return abstract_value(_checked_noise, dynamics, signal, params)
+
+
+def check_twin(equation: AbstractEquation, params: PyTree) -> None:
+    """The same for the updates of the parameters by an equation's twin, and for its memory."""
+    abstract_value(_check_twin, equation, params)
+
+
+def _check(dynamics, signal, params, hooks):
+    state = dynamics.init(params)
+    _same(dynamics, "init", state, None)
+    _same(dynamics, "params", dynamics.params(state), params)
+    for hook in hooks:
+        _check_one(dynamics, signal, state, hook)
+
+
+def _checked_noise(dynamics, signal, params):
+    _check(dynamics, signal, params, ())
+    return _value(dynamics, signal, dynamics.init(params), "noise")
+
+
+def _check_one(dynamics, signal, state, hook: str):
+    returned = False
+    try:
+        value = _value(dynamics, signal, state, hook)
+        returned = True
+        if hook in ("noise", "diffusion") or (hook == "start" and value is None):
+            return
+        _same(dynamics, hook, value, state)
+    except Exception:  # also what a method of ours makes of a wrong part: that is looked for first
+        if returned and not is_ours(definer(type(dynamics), hook)):  # it is the user's own that is of a wrong shape
+            raise
+        for inside in ("inner", "leading", "source"):  # of a wrapper or a series
+            part = getattr(dynamics, inside, None)
+            # The state of an increment field is not that of its equation.
+            if isinstance(part, AbstractDynamics) and jax.tree.structure(
+                part.init(dynamics.params(state))
+            ) == jax.tree.structure(state):
+                _check_one(part, signal, state, hook)
+        for part in _MADE_OF.get(hook, ()):
+            if part == "velocity" and not isinstance(dynamics, AbstractEquation):
+                continue
+            _check_one(dynamics, signal, state, part)
+        raise
+
+
+def _value(dynamics, signal, state, hook):
+    """What a method returns."""
+    t = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
+    if hook in ("flow", "drift"):
+        return getattr(dynamics, hook)(t, state, signal)
+    if hook == "velocity":
+        return dynamics.velocity(t, state, signal.gradient(dynamics.params(state)))
+    if hook == "diffusion":
+        return _diffusion(dynamics, signal, state, t)
+    noise = _noise(dynamics, signal, state, t)
+    if hook == "noise":
+        return noise
+    if hook == "start":
+        return dynamics.start(state, signal, _noise(dynamics, signal, state, t))
+    if hook == "kick" and noise is None:
+        return state
+    return getattr(dynamics, hook)(t, state, signal, noise, jnp.asarray(1.0))
+
+
+def _diffusion(dynamics, signal, state, t):
+    """The operator, with the state's structure as its output."""
+    operator = dynamics.diffusion(t, state, signal)
+    if operator is None:
+        return None
+    if not isinstance(operator, lx.AbstractLinearOperator):
+        raise TypeError(
+            f"Argument `equation` must have a Lineax operator or None as its diffusion, but "
+            f"{type(dynamics).__name__}.diffusion gives {operator!r}."
+        )
+    _same(dynamics, "diffusion", operator.out_structure(), state)
+    if isinstance(dynamics, AbstractEquation) and newer(type(dynamics), "diffusion", "kick") and not dynamics.random:
+        raise ValueError(
+            "Argument `equation` must be `random` where it has a diffusion, but by its `batch_size` and `gradient_noise` "
+            f"{type(dynamics).__name__} has no noise, and {type(dynamics).__name__}.diffusion gives some: override "
+            "`random` too."
+        )
+    return operator
+
+
+def _noise(dynamics, signal, state, t):
+    """Normal numbers of the structure that `noise` gives, None where there are none."""
+    kind = type(dynamics)
+    made = kind.kick is AbstractDynamics.kick or newer(kind, "diffusion", "kick")  # whether the kick is the diffusion's
+    operator = _diffusion(dynamics, signal, state, t) if made else None
+    structure = dynamics.noise(state, signal, 1)
+    for leaf in jax.tree.leaves(structure):
+        if not (hasattr(leaf, "shape") and jnp.issubdtype(getattr(leaf, "dtype", None), jnp.floating)):
+            raise TypeError(
+                "Argument `equation` must give its noise as a PyTree of jax.ShapeDtypeStruct of floating-point numbers, "
+                f"but {kind.__name__}.noise gives {leaf!r}."
+            )
+    if structure is not None and operator is not None:
+        _same(dynamics, "noise", structure, operator.in_structure(), "what its diffusion takes")
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
+
+
+def _check_twin(equation, params):
+    twin = equation.twin()
+    # Several transformations of Optax mix an int32 count with floats, which strict promotion forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        memory = jax.tree.map(jnp.asarray, twin.init(params))
+        updates, after = twin.update(jax.tree.map(jnp.zeros_like, params), memory, params)
+    _same(equation, "twin", updates, params, "the parameters in its updates")
+    _same(equation, "twin", after, memory, "what its `init` gives in its memory", _number)
+
+
+def _floating(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _number(leaf) -> bool:
+    return not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+
+
+def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: Callable | None = None) -> None:
+    """Raises unless `value`, which the method `hook` gave, has structure, shapes and kind of dtype of `model`."""
+    value = jax.tree.map(_struct, value)
+    place = f"{type(dynamics).__name__}.{hook}"
+    like = like or ("`params`" if hook == "params" else "its state")
+    what = "a velocity or drift" if hook in ("velocity", "drift", "flow") else f"a `{hook}`"
+    if model is None:
+        wording = f"Argument `equation` must have {what} of floating-point numbers"
+    else:
+        model = jax.tree.map(_struct, model)
+        wording = f"Argument `equation` must have {what} like {like}"
+        if jax.tree.structure(value) != jax.tree.structure(model):
+            given, wanted = (eqx.tree_pformat(tree) for tree in (value, model))
+            raise ValueError(f"{wording}, {wanted}, but {place} gives {given}.")
+        pairs = zip(jax.tree_util.tree_leaves_with_path(value), jax.tree.leaves(model), strict=True)
+        for (path, given), wanted in pairs:
+            if given.shape != wanted.shape:
+                raise ValueError(
+                    f"{wording}, of shape {wanted.shape}{_at(path)}, but {place} gives an array of shape {given.shape}."
+                )
+    for path, given in jax.tree_util.tree_leaves_with_path(value):
+        if not (allowed or _floating)(given):
+            raise TypeError(f"{wording}, but {place} gives {given.dtype}{_at(path)}.")
+
+
+def _struct(leaf):
+    """Shape and dtype of what may be an array or a plain number."""
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        leaf = jnp.asarray(leaf)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _at(path) -> str:
+    return f" at `{jax.tree_util.keystr(path)}`" if path else ""

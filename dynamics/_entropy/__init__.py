@@ -1,0 +1,1 @@
+"""Stationary states and entropy production."""

@@ -1,0 +1,284 @@
+"""`stationary`: the Gaussian stationary distribution near a stable point, its current and its entropy production."""
+
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics, AbstractEquation, AbstractSignal, AbstractStream
+from equations.internal import (
+    Increment,
+    at_infinity,
+    check_class,
+    check_derivatives,
+    check_model,
+    flag,
+    is_parameter,
+    nonnegative,
+)
+
+from .._arguments.checks import check_concrete, check_equation, check_mesh, check_params, dynamic_numbers
+from .._arguments.handed_out import check_axis
+from .._arguments.hooks import check_hooks
+from . import linear_noise
+from .local import Local, coordinates, flat_size, parity_vector
+
+LARGEST = 64  # dimensions: the Lyapunov equation is solved as a linear system in d^2 unknowns
+_NEWTON = 50
+_FACTORS = 0.5 ** np.arange(8)
+
+
+class Stationary(eqx.Module):
+    r"""What `stationary` returns, in the flat coordinates of the state, dimension d.
+
+    These are `jax.flatten_util.ravel_pytree` of the state, without what an algorithm's memory counts. Methods take a state
+    or such a vector.
+
+    **Attributes:**
+
+    - `mean`: `(d,)`; `covariance`: C, `(d, d)`.
+    - `jacobian`: A, the derivative of the drift at the mean, or of the step, 1 + eta A, if `discrete`.
+    - `noise`: S = 2 D, the covariance of dY over dt at the mean; of a whole step if `discrete`.
+    - `current`: the matrix K of the mean local velocity J/p = K (y - mean), K = A + D C^{-1}, zero in equilibrium; over a
+        step, if `discrete`, the antisymmetric part of the one-step correlation, ((M C) - (M C)^T)/2, times C^{-1}.
+    - `entropy_production_rate`: per unit of time, in units of Boltzmann's constant; infinite where the noise does not
+        reach every direction in which the motion is irreversible.
+    - `noise_change`: the largest relative change of S at one standard deviation from the mean, each of its entries over
+        those of C. What is said here is exact where it is 0.
+    - `rank`: the dimension of the space that the noise reaches; below d, C^{-1} is a pseudo-inverse.
+    - `discrete`: whether it is that of the algorithm with Gaussian noise.
+    """
+
+    mean: Array
+    covariance: Array
+    jacobian: Array
+    noise: Array
+    current: Array
+    entropy_production_rate: Array
+    noise_change: Array
+    rank: int = eqx.field(static=True)
+    discrete: bool = eqx.field(static=True)
+    counts: tuple[int, ...] = eqx.field(static=True, default=())
+
+    def log_density(self, state: PyTree) -> Array:
+        """ln p of a state, normalised; a ValueError where the noise does not reach every direction."""
+        if self.rank < self.mean.size:
+            raise ValueError(
+                "Argument `regularization` of `stationary` must be positive for a density where the noise reaches only "
+                f"{self.rank} of {self.mean.size} dimensions, but it was 0."
+            )
+        centred = self.vector(state) - self.mean
+        _, logdet = jnp.linalg.slogdet(2 * jnp.pi * self.covariance)
+        return -0.5 * (centred @ jnp.linalg.solve(self.covariance, centred) + logdet)
+
+    def velocity(self, state: PyTree) -> Array:
+        """The mean local velocity of the probability current, J/p, `(d,)`."""
+        return self.current @ (self.vector(state) - self.mean)
+
+    def probability_current(self, state: PyTree) -> Array:
+        """The current J = p * velocity of the stationary density, `(d,)`; it has no divergence."""
+        return jnp.exp(self.log_density(state)) * self.velocity(state)
+
+    def vector(self, state: PyTree) -> Array:
+        """A state in flat coordinates, `(d,)`."""
+        leaves = [leaf for place, leaf in enumerate(jax.tree.leaves(state)) if place not in self.counts]
+        vector = ravel_pytree(leaves)[0]
+        if vector.shape != self.mean.shape:
+            raise ValueError(
+                f"Argument `state` must be a state of {self.mean.size} dimensions, or its vector, but one of {vector.size} "
+                "was given."
+            )
+        return vector
+
+
+def stationary(
+    equation: AbstractDynamics,
+    objective: Any,
+    params: PyTree,
+    *,
+    discrete: bool = False,
+    multiplicative: bool = False,
+    parity: PyTree = None,
+    regularization: float = 0.0,
+) -> Stationary:
+    r"""The stationary distribution of an equation near a stable point, linearised there.
+
+    With the drift A (y - mean) and the noise S = 2 D as at the mean,
+
+        A C + C A^T + S = 0                                     (continuous)
+        C = M C M^T + Q,  M = 1 + eta A,  Q = eta S             (discrete: one step of the twin on Gaussian gradients)
+        rate = tr[K^T D^{-1} K C],  K = A + D C^{-1}
+
+    (Seifert 2012, Rep. Prog. Phys. 75, 126001; in terms of B = -A the rate is tr(B^T D^{-1} B C) - tr B). Discrete, it is
+    E ln P(y'|y)/P(y|y') over eta. Exact for a linear drift and constant noise; momentum and matrix learning rates are
+    states and velocities like all others. Bias corrections are over and schedules at their end: an algorithm's counts
+    stand at infinity. Where the noise is singular, inverses are pseudo-inverses, of the dtype's precision.
+
+    **Arguments:**
+
+    - `equation`, `objective`: as for `solve`.
+    - `params`: a point from which Newton's method finds the mean, where the drift vanishes; memory begins where it settles
+        at these parameters.
+    - `discrete`: of the algorithm (an equation's twin, or the Euler step of a dynamics with a learning rate) instead.
+    - `multiplicative`: the noise grows with the distance from the mean, as its columns do to first order: exact
+        covariances of linear regression. The distribution is then not Gaussian, and the rate is NaN.
+    - `parity`: signs under time reversal, a prefix of the state with leaves 1 and -1, such as `MomentumState(1, -1)`. Only
+        the irreversible part of the drift, (A + PAP)/2, then enters K: without it the rate of an equation whose noise
+        enters through velocities alone is infinite. Continuous only.
+    - `regularization`: r, standard deviation per training step (per unit of time without a learning rate) of isotropic
+        noise thought on top of the equation's, as in `entropy_production`. It makes densities and rates finite; these grow
+        as 1/r^2 where they were infinite.
+
+    **Returns:** a `Stationary`.
+
+    **Raises:** TypeError or ValueError, naming the argument; ValueError where the point is not stable. Warns where the
+    noise changes by more than 5 % within a standard deviation, unless `multiplicative`.
+    """
+    check_equation(equation, AbstractDynamics)
+    if isinstance(objective, AbstractStream):
+        raise TypeError(
+            "Argument `objective` must not be a stream of stimuli, under which nothing is stationary from one moment to "
+            f"the next, but {objective!r} was given."
+        )
+    check_concrete("stationary", equation=equation, objective=objective, params=params)
+    equation, params = dynamic_numbers(equation), check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
+    equation.check(params, objective)
+    check_model(equation, params)
+    check_derivatives(objective, params, "`stationary`")
+    discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)
+    r = float(nonnegative("regularization")(regularization))
+    if discrete and parity is not None:
+        raise ValueError(f"Argument `parity` must be None for `discrete`, but {parity!r} was given.")
+    dynamic, static = eqx.partition(params, is_parameter)
+    signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
+    eta = getattr(equation, "learning_rate", None)
+    if discrete and eta is None:
+        raise ValueError(
+            "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
+        )
+    if discrete and isinstance(equation, AbstractEquation):
+        equation = Increment.of(equation)
+    check_class(equation, "field")
+    check_hooks(equation, signal, dynamic, ("drift", "diffusion"))
+    state = equation.init(dynamic)
+    moving, counts = coordinates(equation, state)
+    size = flat_size(moving)
+    if size > LARGEST:
+        raise ValueError(f"Argument `params` must have a state of at most {LARGEST} dimensions, but it has {size}.")
+    signs = parity_vector(parity, moving)
+    places = tuple(place for place, leaf in enumerate(_leaves(moving)) if leaf is None)
+    state = eqx.combine(moving, at_infinity(counts))
+    mean, jacobian, root, columns = jax.device_get(_at_the_mean(equation, signal, state, multiplicative))
+    if not np.all(np.isfinite(mean)) or not np.all(np.isfinite(jacobian)):
+        raise ValueError(
+            "Argument `params` must be near a point where the drift vanishes and is smooth, but Newton's method found none."
+        )
+    eps, dtype = np.finfo(mean.dtype).eps, mean.dtype
+    mean, jacobian, root = (np.asarray(a, float) for a in (mean, jacobian, root))
+    columns = list(np.asarray(columns, float)) if multiplicative else None
+    eta = None if eta is None else float(eta)
+    _check_stable(jacobian, eta if discrete else None, eps)
+    extra = r**2 / (1.0 if eta is None else eta)
+    if discrete:
+        linear = linear_noise.discrete(jacobian, root, columns, eta, extra, eps)
+    else:
+        linear = linear_noise.continuous(jacobian, root, columns, signs, extra, eps)
+    one, step = np.eye(size), eta if discrete else 1.0
+    noise = (root @ root.T + extra * one) * step
+    change = _noise_change(equation, signal, state, mean.astype(dtype), linear.covariance, noise / step)
+    if change > 0.05 and not multiplicative:
+        warnings.warn(
+            f"Argument `objective`: the noise changes by {100 * change:.0f} % within a standard deviation of the mean, but "
+            "`stationary` takes it as at the mean; multiplicative=True gives the covariance of noise that grows.",
+            stacklevel=2,
+        )
+    arrays = (
+        mean,
+        linear.covariance,
+        one + eta * jacobian if discrete else jacobian,
+        noise,
+        linear.current,
+        linear.rate,
+    )
+    return Stationary(
+        *(jnp.asarray(a, dtype) for a in (*arrays, change)), rank=linear.rank, discrete=discrete, counts=places
+    )
+
+
+def _leaves(tree: PyTree) -> list:
+    return jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None)
+
+
+@eqx.filter_jit
+def _at_the_mean(equation, signal, state, multiplicative):
+    """The zero of the drift, and there the Jacobian, the root of the noise, and of its columns the derivatives
+    `(n, d, d)`."""
+    local, begin = Local.at(equation, signal, state)
+    t = _late(equation, begin)
+    drift = lambda y: local.drift(t, y)  # noqa: E731
+    tolerance = 1e3 * jnp.finfo(begin.dtype).eps
+    # Memory first, with the parameters held: an empty second moment has no derivative of its root.
+    chosen = jax.jacfwd(lambda y: ravel_pytree(equation.params(local.state(y)))[0])(begin)
+    held = jnp.any(chosen != 0, axis=0)
+    jacobian = jnp.where(held[:, None] | held, jnp.eye(begin.size, dtype=begin.dtype), jax.jacfwd(drift)(begin))
+    settled = begin - jnp.linalg.solve(jacobian, jnp.where(held, 0.0, drift(begin)).astype(begin.dtype))
+    begin = jnp.where(jnp.all(jnp.isfinite(settled)), settled, begin)
+
+    def body(carry):
+        y, _, count = carry
+        change = jnp.linalg.solve(jax.jacfwd(drift)(y), drift(y))
+        # The part of the step that leaves the least drift: a whole one goes too far where the drift levels off.
+        tries = y - _FACTORS.astype(y.dtype)[:, None] * change
+        left = jnp.linalg.norm(jax.vmap(drift)(tries), axis=1)
+        best = tries[jnp.argmin(jnp.where(jnp.isfinite(left), left, jnp.inf))]
+        return best, jnp.max(jnp.abs(change)) / (1 + jnp.max(jnp.abs(y))), count + 1
+
+    def unfinished(carry):
+        return (carry[1] > tolerance) & (carry[2] < _NEWTON)
+
+    mean, last, _ = jax.lax.while_loop(unfinished, body, (begin, jnp.asarray(jnp.inf, begin.dtype), 0))
+    mean = jnp.where(last <= tolerance, mean, jnp.nan)
+    columns = jnp.moveaxis(jax.jacfwd(lambda y: local.root(t, y))(mean), 1, 0) if multiplicative else None
+    return mean, jax.jacfwd(drift)(mean), local.root(t, mean), columns
+
+
+def _late(equation, y) -> Array:
+    """Late enough for what dies away with time."""
+    return jnp.asarray(getattr(equation, "learning_rate", 1.0), y.dtype) * 1e6
+
+
+def _check_stable(jacobian, eta, eps) -> None:
+    values = np.linalg.eigvals(jacobian)
+    growth = values.real.max() if eta is None else np.abs(1 + eta * values).max()
+    excess = growth if eta is None else (growth - 1) / eta
+    if not excess < -len(jacobian) * eps * np.linalg.norm(jacobian, 2):
+        what = "real part of the drift's Jacobian" if eta is None else "eigenvalue of a step"
+        raise ValueError(
+            f"Argument `params` must lead to a stable stationary point, but the largest {what} there is {growth:.3g}."
+        )
+
+
+def _noise_change(equation, signal, state, mean, covariance, noise) -> float:
+    """The largest relative change of S at one standard deviation along the principal axes."""
+    values, vectors = np.linalg.eigh(covariance)
+    away = (vectors * np.sqrt(np.maximum(values, 0))).T
+    points = np.concatenate([mean + away, mean - away, mean[None]]).astype(mean.dtype)
+    there = np.asarray(_covariances(equation, signal, state, points), float)
+    size = np.sqrt(np.diagonal(covariance))
+    scale = np.where(size > 0, 1 / np.where(size > 0, size, 1), 0)
+    lengths = np.linalg.norm((there - there[-1]) * np.outer(scale, scale), axis=(1, 2))
+    whole = np.linalg.norm(noise * np.outer(scale, scale))
+    return float(lengths.max() / whole) if whole > 0 else 0.0
+
+
+@eqx.filter_jit
+def _covariances(equation, signal, state, points):
+    local, y = Local.at(equation, signal, state)
+    return jax.lax.map(lambda point: local.covariance(_late(equation, y), point), points)

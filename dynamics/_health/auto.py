@@ -1,0 +1,101 @@
+"""A run with what is checked of it, and `substeps="auto"`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from equations.internal import integer, silent
+
+from .failed import rescued, tell_start
+from .health import Health, health, in_the_course, is_checked, told
+from .quotient import Peak
+from .stability import MOST
+
+
+def check_substeps(substeps: Any, maximum: int = MOST) -> tuple[int, bool]:
+    """A first number of substeps, and whether the run is to find its own."""
+    if isinstance(substeps, str):
+        if substeps != "auto":
+            raise TypeError(f"Argument `substeps` must be a positive integer or 'auto', but {substeps!r} was given.")
+        return 1, True
+    return integer("substeps", substeps, maximum=maximum), False
+
+
+def check_auto(path, solver, controller, params: PyTree) -> None:
+    """Raises a ValueError unless the steps of this run can be checked, so that their number can be found."""
+    reason = None
+    if path.streamed:
+        reason = "under a stream of stimuli, whose solver makes steps of `dt`"
+    elif controller is not None:
+        reason = "where a `stepsize_controller` chooses the steps"
+    elif not is_checked(path, solver, controller):
+        reason = "for diffrax.Euler(), whose single step is the discrete algorithm's"
+    elif silent((path, params)):
+        reason = "under a trace (jit, vmap, grad), where no value can be looked at"
+    if reason is not None:
+        raise ValueError(f"Argument `substeps` must be an integer {reason}, but 'auto' was given.")
+
+
+def checked_run(
+    path, solver, controller, runs: tuple[Callable, Callable], params: PyTree, noisy: bool, auto: bool
+) -> tuple[Any, int, tuple]:
+    """What `run(path)` returns, its number of substeps and rows for the details, with warnings of what is wrong.
+
+    `runs`: besides `run` there is `before(path, index, step)`, the state of path `index` before a training step. With
+    `auto` steps are divided until they are stable and their noise small, at the start, at the end and where the quotient
+    of stages is largest; where a path still fails, once more, to see whether the solver or the equation is to blame.
+    """
+    run, before = runs
+    if auto:
+        start = eqx.filter_jit(path.dynamics.init)(params)
+        path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, params, start, np.inf).substeps))
+    result = run(path)
+    tell_start(path.dynamics, path.signal, params, result[2])
+    if silent((result, params)) or not is_checked(path, solver, controller):
+        return result, path.substeps, ()
+    found = _found(path, solver, noisy, params, result, before)
+    while auto and path.substeps < MOST and (_failures(result) or not found.good):
+        other = dataclasses.replace(path, substeps=_more(found, path.substeps, _failures(result)))
+        finer = run(other)
+        if found.good and _failures(finer) and not rescued(_failed(result), _failed(finer), noisy):
+            break  # it is the equation that fails
+        path, result, found = other, finer, _found(other, solver, noisy, params, finer, before)
+    rows = told(found, path, solver, _failures(result) > 0)
+    return result, path.substeps, (*rows, ("substeps_chosen", "auto")) if auto else rows
+
+
+def _more(found: Health, substeps: int, failures: int) -> int:
+    """The next number to try: of a path that failed only the start can be relied on."""
+    wanted = found.substeps[0] if failures else max(found.substeps)
+    return min(MOST, max(wanted, 2 * substeps if failures or wanted == substeps else wanted))
+
+
+def looked_at(failed_at, peak: Peak):
+    """The path to be looked at: one that failed, if any did, else the stiffest."""
+    failed = failed_at >= 0
+    return jnp.where(jnp.any(failed), jnp.argmax(failed), jnp.argmax(peak.quotient))
+
+
+def _found(path, solver, noisy, params, result, before) -> Health:
+    _, _, failed_at, peak, state = result
+    if _failures(result):
+        return health(path, solver, noisy, params, state, np.inf)
+    peak = jax.tree.map(np.asarray, peak)
+    index = int(np.argmax(peak.quotient))
+    quotient, step = float(peak.quotient[index]), int(peak.step[index])
+    found = health(path, solver, noisy, params, state, quotient)
+    return in_the_course(found, path, solver, quotient, step, lambda path: before(path, index, step))
+
+
+def _failed(result) -> np.ndarray:
+    return np.asarray(result[2]) >= 0
+
+
+def _failures(result) -> int:
+    return int(np.sum(_failed(result)))

@@ -1,0 +1,56 @@
+"""Paths that fail in their first step because the rate of change is not finite at the start."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics, AbstractSignal
+from equations.internal import leaf_name, quick_jit, silent, warn
+
+
+def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_at: Array) -> None:
+    """Warns where paths fail in step 1 since the gradient, or else the rate of change, is not finite at the start."""
+    if silent((dynamics, signal, params, failed_at)) or not np.any(np.asarray(failed_at) == 1):
+        return
+    if isinstance(signal, AbstractSignal):
+        what, rates, name = "the gradient of the loss", _gradient(signal, params), "params"
+    else:
+        what, rates, name = f"the drift of {type(dynamics).__name__}", _drift(dynamics, signal, params), "state"
+    bad = [
+        leaf_name(name, path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(rates)
+        if not np.all(np.isfinite(np.asarray(leaf)))
+    ]
+    if bad:
+        warn(
+            f"{what[0].upper()}{what[1:]} is NaN or infinite at the start, in {', '.join(bad)}: paths fail in step 1 and "
+            "stay where they are, with `ok` False. A norm or a root has no derivative at zero; start elsewhere, or give "
+            "it one by the double `where` of JAX's FAQ."
+        )
+
+
+def rescued(failed: np.ndarray, finer: np.ndarray, random: bool) -> bool:
+    """Whether a finer step saves paths that failed, bools `(paths,)`, by more than sampling noise explains.
+
+    The paths are the same Brownian ones: of those that fail at one step alone, each is as likely to fail at either where
+    the equation is to blame (McNemar 1947), and the difference has their number for its variance. Every path against none
+    is no such chance.
+    """
+    worse, better = int(np.sum(failed & ~finer)), int(np.sum(finer & ~failed))
+    if not random or (failed.all() and not finer.any()):
+        return worse > better
+    return worse - better > 3 * (worse + better) ** 0.5
+
+
+@quick_jit(level=0)
+def _gradient(signal, params):
+    return signal.gradient(params)
+
+
+@quick_jit(level=0)
+def _drift(dynamics, signal, params):
+    state = dynamics.init(params)
+    return dynamics.flow(jnp.zeros((), jax.tree.leaves(params)[0].dtype), state, signal)

@@ -1,0 +1,248 @@
+"""What is checked of every run of `solve`: that the solver's steps are stable, and their noise small."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics, AbstractEquation
+from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, warn
+
+from .._paths.strang import Strang
+from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
+from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """What was found, at the start and at the end of a path, and where else it was looked at.
+
+    - `stiffness`: dt times the modulus of the most unstable mode that the flow damps, 0 where all are stable.
+    - `strength`: the relative change of a kick by the one before it where that is too large, else 0.
+    - `substeps`: a number that suffices for both.
+    - `step`: the training step of the third place, if there is one.
+    """
+
+    stiffness: tuple[float, ...]
+    strength: tuple[float, ...]
+    substeps: tuple[int, ...]
+    step: int | None = None
+
+    @property
+    def good(self) -> bool:
+        return not any(self.stiffness) and not any(self.strength)
+
+
+class _Pair(eqx.Module):
+    """The start and the last record of a path, leaves `(2, ...)`, each with its time, and the step of the solver.
+
+    Where the dynamics is singular at the start, as with an empty second moment, both are the last record.
+    """
+
+    dynamics: AbstractDynamics
+    signal: Any
+    times: Array
+    states: PyTree
+    dt: Array
+
+
+@quick_jit(level=0)
+def _pair(path, params, state) -> _Pair:
+    dynamics, start = path.dynamics, path.dynamics.init(params)
+    end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
+    normals = dynamics.noise(start, path.signal, 1)
+    normals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals)
+    singular = dynamics.start(start, path.signal, normals) is not None
+    begin, start = (end, state) if singular else (0 * end, start)
+    states = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
+    return _Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
+
+
+@quick_jit(level=1)
+def _jacobians(pair: _Pair, split: bool, leaps: bool, differences: bool) -> Array:
+    def at(t, state):
+        if leaps:
+            return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state, differences)
+        field = pair.dynamics.flow if split else pair.dynamics.drift
+        return jacobian(lambda y: field(t, y, pair.signal), state, differences)
+
+    return jax.vmap(at)(pair.times, pair.states)
+
+
+@quick_jit(level=1)
+def _changes(pair: _Pair, kicks: int):
+    kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
+    change, sample = jax.vmap(kick)(pair.times, pair.states)
+    return kicks**0.5 * change, sample
+
+
+@quick_jit(level=0)
+def _bending(pair: _Pair, sample):
+    return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
+
+
+@quick_jit(level=1)
+def _through_flow(pair: _Pair):
+    """At the last record: noise that a flow turns into growth is seen where it led."""
+    t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
+    return through_flow(pair.dynamics, pair.signal, t, state, pair.dt)
+
+
+def _acts_through_flow(dynamics, state) -> bool:
+    """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
+    if isinstance(dynamics, AbstractEquation):
+        return dynamics.leapfrog and abstract_value(_affine, dynamics, state) is not None
+    return True
+
+
+def _affine(dynamics, state) -> Array | None:
+    """A number where the velocity is affine in the gradient, None elsewhere: so the answer is remembered."""
+    return jnp.zeros(()) if dynamics.is_affine(state) else None
+
+
+def is_checked(path, solver, controller) -> bool:
+    """Whether a run has steps to check.
+
+    Under a stream and by a controller they are checked elsewhere, and Euler's single step is the algorithm itself.
+    """
+    return not path.streamed and controller is None and not (isinstance(solver, dfx.Euler) and path.substeps == 1)
+
+
+def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: float) -> Health:
+    """The health of a run of `path` from `params` to `state`.
+
+    `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
+    nothing to compute. A leapfrog step has no such stages, nor has Euler's.
+    """
+    split, pair, dt = isinstance(solver, Strang), _pair(path, params, state), float(path.dt) / path.substeps
+    leaps = _leaps(path.dynamics, solver)
+    growth = stability_function(dfx.Euler() if leaps else solver)
+    stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
+    steps = path.steps * path.substeps
+    if leaps or isinstance(solver, dfx.Euler) or not quotient < suspicious(growth, steps):
+        tables = np.asarray(_jacobians(pair, split, leaps, _is_misleading(path, params)))
+        stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaps) for table in tables), strict=True)
+    leaping = split and noisy and _acts_through_flow(path.dynamics, state)
+    # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
+    smooth = getattr(path.dynamics, "has_series", True)
+    if noisy and smooth and path.dynamics.kicks > 1:
+        strength, changed = _strengths(pair, (solver.kicks or path.dynamics.kicks) if split else 1)
+        # The square of the change is in proportion to the step.
+        softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
+        leaping = leaping and not changed
+    if leaping and (change := float(_through_flow(pair))) > LARGEST_THROUGH:
+        # It falls with the power 3/2 of the step, and is a growth in every one of them.
+        strength, softer = [0.0, change], [1, min(MOST, int(np.ceil((change / 0.125) ** (2 / 3))))]
+    substeps = [min(MOST, path.substeps * max(one)) for one in zip(counts, softer, strict=True)]
+    return Health(stiffness, tuple(strength), tuple(substeps))
+
+
+def _is_misleading(path, params: PyTree) -> bool:
+    """Whether JAX's derivatives of the flow are not those of the flow, so that differences are to be taken."""
+    return bool(once(flow_is_misleading, path.dynamics, path.signal, params))
+
+
+def _strengths(pair: _Pair, kicks: int) -> tuple[list[float], bool]:
+    """The largest change of a kick that is too large, at each place, and whether kicks change at all."""
+    change, sample = _changes(pair, kicks)
+    change = np.asarray(change).reshape(2, -1)
+    bad = change > LARGEST
+    between = (change > LARGEST_ALONE) & ~bad
+    if between.any():
+        bad |= between & (change**2 > 2 * np.asarray(_bending(pair, sample)))
+    return [float(value) for value in np.max(np.where(bad, change, 0), axis=1)], bool(np.any(change))
+
+
+def in_the_course(found: Health, path, solver, quotient: float, step: int, before: Callable) -> Health:
+    """What was found at both ends, and with them at training step `step`, whose quotient of stages is the largest.
+
+    Where it is beyond the solver's limit, though no end shows why, the mode that is damped or grows there is looked at:
+    `before(path)` is the state, by a second run.
+    """
+    growth = stability_function(solver)
+    if any(found.stiffness) or _leaps(path.dynamics, solver) or not quotient > limit(growth):
+        return found
+    count = jnp.asarray(step - 1, jnp.int32)
+    one = _there(path, count, before(path))
+    params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
+    table = np.asarray(_jacobians(one, isinstance(solver, Strang), False, _is_misleading(path, params)))[0]
+    stiffness, substeps = stiffest(table, float(one.dt), growth, path.steps * path.substeps)
+    return Health(
+        (*found.stiffness, stiffness),
+        (*found.strength, 0.0),
+        (*found.substeps, min(MOST, path.substeps * substeps)),
+        step,
+    )
+
+
+@quick_jit(level=0)
+def _there(path, count, state) -> _Pair:
+    """The same of one place alone, where what is counted is that of a training step."""
+    time = (count.astype(jax.tree.leaves(state)[0].dtype) * path.dt)[None]
+    states = jax.tree.map(lambda leaf: leaf[None], state)
+    return _Pair(path.dynamics.held(count), path.signal, time, states, path.dt / path.substeps)
+
+
+def _leaps(dynamics, solver) -> bool:
+    return isinstance(solver, Strang) and getattr(dynamics, "leapfrog", False)
+
+
+def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ...]:
+    """Warns of what is wrong, each thing once, and returns it for the details of a `Trajectory`."""
+    rows = []
+    if any(found.stiffness):
+        place = max(place for place, value in enumerate(found.stiffness) if value)
+        leaps = _leaps(path.dynamics, solver)
+        edge = limit(stability_function(dfx.Euler() if leaps else solver))
+        name = "a leapfrog step" if leaps else repr(solver.flow if isinstance(solver, Strang) else solver)
+        message = (
+            f"The solver is unstable {_where(found, place, failed)}: dt times the stiffest rate is "
+            f"{_size(found.stiffness[place])}, and {name} {_stable(found.stiffness[place], edge, path)}. What comes of "
+            f"that is no property of the equation. {_advice(found, place, path.substeps, solver)}"
+        )
+        rows.append(("stability", message))
+    if any(found.strength):
+        place = max(place for place, value in enumerate(found.strength) if value)
+        message = (
+            f"The noise of a solver's step is not small {_where(found, place, failed)}: a kick changes the next one by "
+            f"{found.strength[place]:.0%}, and typical paths are then not those of the equation. "
+            f"{_advice(found, place, path.substeps, solver)}"
+        )
+        rows.append(("strong_noise", message))
+    for _, message in rows:
+        warn(message)
+    return tuple(rows)
+
+
+def _size(stiffness: float) -> str:
+    return f"{stiffness:.3g}" if stiffness < 1000 else "beyond 1000"  # of a state that is no longer one
+
+
+def _where(found: Health, place: int, failed: bool) -> str:
+    if place == 2:
+        return f"in the course of the run (step {found.step})"
+    if not place:
+        return "at the start"
+    return "in the last good record of a path that failed" if failed else "at the end of the run"
+
+
+def _stable(stiffness: float, edge: float, path) -> str:
+    if stiffness * 1.05 > edge:
+        return f"is stable up to {edge:.3g}"
+    return (
+        f"lets an oscillation grow that the flow damps, over {path.steps} training steps by more than a factor of two"
+    )
+
+
+def _advice(found: Health, place: int, substeps: int, solver) -> str:
+    count = found.substeps[place]
+    if count >= MOST:
+        return f"Argument `substeps` is {substeps}; even {MOST}, the most there are, may not suffice."
+    auto = "." if isinstance(solver, dfx.Euler) else ", and 'auto' finds a number for the whole run."
+    return f"Argument `substeps` is {substeps}: {count} suffice there{auto}"

@@ -1,0 +1,1 @@
+"""One path from record to record: grid, noise, terms and solvers."""

@@ -1,0 +1,249 @@
+"""One path of a dynamics, from record to record."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics
+from equations.internal import quick_jit
+
+from .._health.quotient import Peak, no_peak
+from .brownian import Brownian, Increments
+from .held import counted, held, scales_all
+from .record import first_failure, is_good, keep, path_keys, record, with_start
+from .strang import Merged, Strang
+from .terms import Clock, EulerTerm, Field, KickTerm
+from .watched import Watched
+
+# One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
+_LONGEST = 10_000
+
+
+class AbstractPath(eqx.Module):
+    """All that a path needs but its start and its key."""
+
+    dynamics: AbstractDynamics
+    signal: Any
+    static: PyTree
+    observe: dict[str, Callable]
+    dt: Array
+    solver: dfx.AbstractSolver
+    adjoint: dfx.AbstractAdjoint
+    meter: dfx.AbstractProgressMeter
+    steps: int = eqx.field(static=True)
+    save_every: int = eqx.field(static=True)
+    substeps: int = eqx.field(static=True)
+    keep_states: bool = eqx.field(static=True)
+
+    streamed: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
+        """Records and states `(saves, ...)`, the last recorded state, the training step of failure, or -1, and the
+        `Peak` of the quotients of stages (`_quotient.py`)."""
+
+    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
+        """What is kept of a state: the observables and, if wanted, the state itself."""
+        observed = record(self.observe, self.dynamics.params(state), self.static)
+        return observed, state if self.keep_states else None
+
+    def _good(self, state) -> Array:
+        params = self.dynamics.params(state)
+        return is_good(params, None if params is state else state)
+
+
+class Path(AbstractPath):
+    """A path that Diffrax integrates in segments, each with a clock of its own."""
+
+    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
+        """A scan over intervals between records."""
+        state = self.dynamics.init(params)
+        brownian = self._brownian(state, key)
+        started = self._start(state, key)
+        begin = 0 if started is None else 1  # the training steps that are taken already
+        count = self.steps // self.save_every
+
+        def interval(carry, index):
+            state, recorded, failed_at, peak, block, meter = carry
+            offset = index * self.save_every
+            end = offset + self.save_every
+            if started is not None:
+                state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
+                failed_at = first_failure(failed_at, self._good(state), 1)
+                offset = jnp.maximum(offset, 1)
+            advanced = self._advance(state, failed_at, peak, block, begin, offset, end, brownian)
+            state, failed_at, peak, block = advanced
+            complete = self._complete(state, begin, end)
+            failed_at = first_failure(failed_at, self._good(complete), end)
+            state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
+            meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
+            return (state, recorded, failed_at, peak, block, meter), self._saved(recorded)
+
+        block = None if brownian is None else brownian.first_block()
+        carry = (state, state, jnp.full((), -1, jnp.int32), no_peak(state), block, self.meter.init())
+        carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
+        _, recorded, failed_at, peak, _, meter = carry
+        self.meter.close(meter)
+        return with_start(self._saved(state), saves), recorded, failed_at, peak
+
+    def before(self, params: PyTree, key: Array, step: Array) -> PyTree:
+        """The state before training step `step`, counted from 1, of the path that a call gives."""
+        path = dataclasses.replace(self, save_every=1)
+        state = self.dynamics.init(params)
+        brownian = self._brownian(state, key)
+        block = None if brownian is None else brownian.first_block()
+        started = self._start(state, key)
+        begin, state = (0, state) if started is None else (1, started)
+
+        def advance(carry):
+            offset, state, block = carry
+            nothing = jnp.full((), -1, jnp.int32), no_peak(state)
+            state, _, _, block = path._advance(state, *nothing, block, begin, offset, offset + 1, brownian)
+            return offset + 1, state, block
+
+        carry = jnp.full((), begin, jnp.int32), state, block
+        return jax.lax.while_loop(lambda carry: carry[0] < step - 1, advance, carry)[1]
+
+    @property
+    def _merged(self) -> bool:
+        return type(self.solver) is Strang
+
+    @property
+    def _kicks(self) -> int:
+        return (self.solver.kicks or self.dynamics.kicks) if isinstance(self.solver, Strang) else 1
+
+    def _brownian(self, state, key) -> Brownian | None:
+        per_step = self.substeps * self._kicks
+        structure = self.dynamics.noise(state, self.signal, per_step)
+        return None if structure is None else Brownian(key, structure, per_step)
+
+    def _counts(self, state) -> bool:
+        return counted(self.dynamics, self.signal, self.dynamics.params(state))
+
+    def _start(self, state, key):
+        """The state after the first step, for a dynamics that is singular at the start; None for all others."""
+        structure = self.dynamics.noise(state, self.signal, 1)
+        noise = None if structure is None else Brownian(key, structure, 1).whole(jnp.zeros((), jnp.int32))
+        return self.dynamics.held(jnp.zeros((), jnp.int32)).start(state, self.signal, noise)
+
+    def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
+        clock = Clock(offset, self.dt / self.substeps, self.substeps)
+        field = Field(self.dynamics, self.signal, clock, whole=not isinstance(self.solver, Strang))
+        if isinstance(self.solver, Strang):
+            kick = KickTerm(self.dynamics, self.signal, clock, increments, self._kicks)
+            return dfx.MultiTerm(dfx.ODETerm(field), kick)
+        if isinstance(self.solver, dfx.Euler):
+            return EulerTerm(self.dynamics, self.signal, clock, increments)
+        return dfx.ODETerm(field)
+
+    def _complete(self, state, begin, end):
+        """The state at the end of training step `end`: where half flows are merged, half a flow is owing."""
+        if not self._merged:
+            return state
+        start, stop = (jnp.full((), self.substeps - owing, _clock_type(state)) for owing in (0.5, 0.0))
+        terms = self._terms(end - 1, None)
+        terms = held(terms, start) if self._counts(state) else terms
+        complete = self.solver.flow_step(terms, start, stop, state, None)
+        return keep(end == begin, state, complete)
+
+    def _advance(self, state, failed_at, peak, block, begin, offset, end, brownian):
+        """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
+        rows = 1 if brownian is None else brownian.rows
+        longest = min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST)
+        if rows == 1:
+            count = -(-self.save_every // longest)
+        elif rows % self.save_every == 0 or self.save_every % rows == 0:
+            count = -(-self.save_every // rows)
+        else:  # at most so many blocks have steps in an interval; where there are fewer, segments are empty
+            count = (self.save_every - 2) // rows + 2
+
+        def segment(carry, _):
+            offset, state, failed_at, peak, block = carry
+            increments, stop = None, jnp.minimum(offset + longest, end)
+            if brownian is not None:
+                increments, block, limit = brownian.read(offset, block)
+                stop = stop if limit is None else jnp.minimum(stop, limit)
+            stop = jnp.maximum(stop, offset)
+            state, found, new = self._segment(state, offset, stop - offset, longest, offset == begin, increments)
+            peak = peak.or_later(*new)
+            return (stop, state, jnp.where(failed_at < 0, found, failed_at), peak, block), None
+
+        carry, _ = jax.lax.scan(segment, (offset, state, failed_at, peak, block), None, length=count)
+        return carry[1:]
+
+    def _segment(self, state, offset, length, longest: int, first, increments):
+        """`length` training steps by one call of Diffrax; `first`: the path begins with them."""
+        count, clock_type = length * self.substeps, _clock_type(state)
+        solver, counts = self.solver, self._counts(state)
+        if self._merged:
+            solver = Merged(solver, jnp.where(first, 0, -1), counts, scales_all(self.dynamics, state))
+        solution = dfx.diffeqsolve(
+            self._terms(offset, increments),
+            Watched(solver, self._good, offset, self.substeps, counts and not self._merged),
+            t0=jnp.zeros((), clock_type),
+            t1=count.astype(clock_type),
+            dt0=jnp.ones((), clock_type),
+            y0=state,
+            saveat=dfx.SaveAt(t1=True, solver_state=True),
+            adjoint=self.adjoint,
+            max_steps=longest * self.substeps,
+            throw=False,
+        )
+        return jax.tree.map(lambda leaf: leaf[-1], solution.ys), *solution.solver_state[1:]
+
+    def adaptive(self, params: PyTree, controller: dfx.AbstractStepSizeController):
+        """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""
+        initial = state = self.dynamics.init(params)
+        started = self._start(state, None)
+        begin, state = (0, state) if started is None else (1, started)
+        clock_type = _clock_type(state)
+        clock = Clock(jnp.zeros((), jnp.int32), self.dt, 1)
+        recorded = jnp.arange(self.save_every, self.steps + 1, self.save_every).astype(clock_type)
+
+        def output(t, state, args):
+            return self._saved(state)
+
+        solution = dfx.diffeqsolve(
+            dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)),
+            self.solver,
+            t0=jnp.full((), begin, clock_type),
+            t1=jnp.full((), self.steps, clock_type),
+            dt0=None,
+            y0=state,
+            saveat=dfx.SaveAt(
+                subs=[dfx.SubSaveAt(ts=recorded, fn=output), dfx.SubSaveAt(t1=True, fn=lambda t, y, args: (t, y))]
+            ),
+            stepsize_controller=controller,
+            event=dfx.Event(lambda t, y, args, **kwargs: ~self._good(y)),
+            adjoint=self.adjoint,
+            progress_meter=self.meter,
+            max_steps=16 * self.steps + 4096,
+            throw=False,
+        )
+        saves, last = solution.ys
+        reached, state = jax.tree.map(lambda leaf: leaf[-1], last)
+        ok = solution.result == dfx.RESULTS.successful
+        failed_at = jnp.where(ok, -1, jnp.floor(reached).astype(jnp.int32) + 1)
+        # Records that were not reached repeat the last one that was.
+        saves = with_start(self._saved(initial), saves)
+        count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
+        index = jnp.minimum(jnp.arange(recorded.size + 1), count)
+        return jax.tree.map(lambda leaf: leaf[index], saves), state, failed_at, no_peak(state)
+
+
+@quick_jit(level=0)
+def state_before(path, params, key, paths, index, step):
+    """`Path.before` of path `index` of an ensemble."""
+    return path.before(params, path_keys(key, paths)[index], step)
+
+
+def _clock_type(state):
+    """The dtype of Diffrax's clock: that of the state, or its time would promote the state."""
+    return jnp.result_type(*jax.tree.leaves(state))

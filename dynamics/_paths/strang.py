@@ -1,0 +1,156 @@
+"""Strang splitting: flow, kick, flow."""
+
+from typing import ClassVar
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .._health.quotient import no_quotient, stage_quotient
+from .held import differ, held, mean
+from .terms import add
+
+
+class Ralston3(dfx.AbstractERK):
+    """Ralston's third-order Runge-Kutta method in three stages.
+
+    Diffrax's Bosh3 is the same method with a fourth stage that serves the next step; after a kick there is no such use.
+    """
+
+    tableau: ClassVar[dfx.ButcherTableau] = dfx.ButcherTableau(
+        a_lower=(np.array([1 / 2]), np.array([0.0, 3 / 4])),
+        b_sol=np.array([2 / 9, 1 / 3, 4 / 9]),
+        b_error=np.array([2 / 9, 1 / 3 - 1, 4 / 9]),
+        c=np.array([1 / 2, 3 / 4]),
+    )
+    interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation.from_k
+
+    def order(self, terms):
+        return 3
+
+
+class Strang(dfx.AbstractItoSolver):
+    r"""Half a flow, the Itô kick evaluated and applied in the middle, half a flow.
+
+    Second order in the step for mean and covariance; first order for rules that are neither affine in the gradient nor of
+    leapfrog form, and with a single evaluation of a noise that changes itself. The flow is one step of any explicit Diffrax
+    solver. `solve` merges adjacent half flows; a record takes half a flow of its own, so that a path is the same however
+    often it is recorded.
+
+    **Arguments:**
+
+    - `flow`: the Diffrax solver of the flow. The default is of third order: at eta*lambda = .25 a second-order flow leaves
+        up to the whole model error of SGD in the covariance, a third-order one below a quarter (linear regression).
+    - `kicks`: evaluations of the noise in a kick, 1 or 2; None leaves it to the dynamics, which knows whether a kick
+        changes what the noise depends on.
+    """
+
+    flow: dfx.AbstractSolver = eqx.field(default_factory=Ralston3)
+    kicks: int | None = eqx.field(default=None, static=True)
+
+    term_structure: ClassVar = dfx.MultiTerm[tuple[dfx.ODETerm, dfx.AbstractTerm]]
+    interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
+
+    def __check_init__(self):
+        if not isinstance(self.flow, dfx.AbstractERK | dfx.Euler):
+            raise ValueError(
+                f"Argument `flow` must be an explicit Diffrax solver such as Heun(), but {self.flow!r} was given."
+            )
+        if self.kicks not in (None, 1, 2):
+            raise ValueError(f"Argument `kicks` must be 1, 2 or None, but {self.kicks!r} was given.")
+
+    def order(self, terms):
+        return min(2, self.flow.order(None))
+
+    def strong_order(self, terms):
+        return 0.5
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def flow_step(self, terms, t0, t1, y0, args):
+        """One step of the flow alone, from t0 to t1."""
+        return self.flow_stages(terms, t0, t1, y0, args)[0]
+
+    def flow_stages(self, terms, t0, t1, y0, args):
+        """One step of the flow alone, and what the solver of the flow knows of its stages."""
+        flow = terms.terms[0]
+        state = self.flow.init(flow, t0, t1, y0, args)
+        y1, _, stages, _, _ = self.flow.step(flow, t0, t1, y0, args, state, made_jump=False)
+        return y1, stages
+
+    def kick_step(self, terms, t, step_start, y0, args):
+        """The kick of the step that starts at `step_start`, at time t."""
+        kick = terms.terms[1]
+        control = kick.contr(step_start, step_start + 1)
+        return add(y0, kick.vf_prod(t, y0, args, control))
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        middle = t0 + (t1 - t0) / 2
+        y = self.flow_step(terms, t0, middle, y0, args)
+        y = self.kick_step(terms, middle, t0, y, args)
+        y = self.flow_step(terms, middle, t1, y, args)
+        return y, None, dict(y0=y0, y1=y), None, dfx.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        return terms.vf(t0, y0, args)
+
+
+class Merged(dfx.AbstractItoSolver):
+    """Strang splitting with adjacent half flows merged: a step is the flow from the middle of the step before, and a kick.
+
+    It leaves half a flow owing after the last kick. Only its step number `first`, if any, is entered with none owing.
+
+    Two half flows that belong to different training steps part where something that is counted changes between them; where
+    that is one factor of all rates (`scales`), the flow of both is that of the mean factor. Its state is
+    the quotient of the stages of the last flow (`_quotient.py`).
+    """
+
+    strang: Strang
+    first: Array
+    counts: bool = eqx.field(static=True, default=False)
+    scales: bool = eqx.field(static=True, default=False)
+
+    term_structure: ClassVar = Strang.term_structure
+    interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
+
+    def order(self, terms):
+        return 2
+
+    def init(self, terms, t0, t1, y0, args):
+        return no_quotient(y0)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        start = jnp.rint(t0)
+        begin = jnp.where(start == self.first.astype(start.dtype), start, start - 0.5)
+        if not self.counts:
+            y, quotient = self._flow(terms, begin, start + 0.5, y0, args)
+        else:
+            before, terms = held(terms, begin), held(terms, start)
+            y, quotient = self._across(before, terms, begin, start, y0, args)
+        y = self.strang.kick_step(terms, start + 0.5, start, y, args)
+        return y, None, dict(y0=y0, y1=y), quotient, dfx.RESULTS.successful
+
+    def _flow(self, terms, t0, t1, y, args):
+        """A step of the flow, and the quotient of its stages."""
+        y, stages = self.strang.flow_stages(terms, t0, t1, y, args)
+        return y, stage_quotient(self.strang.flow, stages)
+
+    def _across(self, before, after, begin, start, y, args):
+        """From the middle of a step to that of the next, where these may belong to different training steps."""
+        end = start + 0.5
+        if self.scales:
+            return self._flow(mean(before, after), begin, end, y, args)
+
+        def apart(y):
+            y, first = self._flow(before, begin, start, y, args)
+            y, second = self._flow(after, start, end, y, args)
+            return y, jnp.maximum(first, second)
+
+        return jax.lax.cond(differ(before, after), apart, lambda y: self._flow(after, begin, end, y, args), y)
+
+    def func(self, terms, t0, y0, args):
+        return terms.vf(t0, y0, args)

@@ -1,0 +1,114 @@
+"""The terms that Diffrax sees. Its time counts steps of the solver, so that no float32 clock ever loses one."""
+
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics
+
+from .brownian import Increments
+
+
+def add(state: PyTree, increment: PyTree) -> PyTree:
+    """state + increment in the state's dtypes."""
+    return jax.tree.map(lambda y, dy: (y + dy).astype(y.dtype), state, increment)
+
+
+class Clock(eqx.Module):
+    """Turns the solver's time tau, counted in substeps from training step `offset`, into the dynamics' time."""
+
+    offset: Array
+    dt: Array
+    substeps: int = eqx.field(static=True)
+
+    def time(self, tau: Array) -> Array:
+        """The dynamics' time at tau."""
+        return (self.offset * self.substeps).astype(tau.dtype) * self.dt + tau * self.dt
+
+    def step(self, substep: Array) -> Array:
+        """The training step, counted from 0, to which a whole substep belongs."""
+        return self.offset + substep // self.substeps
+
+
+def _now(signal, tau, args):
+    """The signal at tau: always the same, or where it changes with time, a function of it in Diffrax's `args`."""
+    return signal if args is None else args(tau)
+
+
+def _cast(increment, state):
+    return jax.tree.map(lambda dy, y: dy.astype(y.dtype), increment, state)
+
+
+class Field(eqx.Module):
+    """The vector field of a noise-free dynamics, or of the flow of a splitting, per substep."""
+
+    dynamics: AbstractDynamics
+    signal: Any
+    clock: Clock
+    whole: bool = eqx.field(static=True)
+
+    def __call__(self, tau, state, args):
+        field = self.dynamics.drift if self.whole else self.dynamics.flow
+        velocity = field(self.clock.time(tau), state, _now(self.signal, tau, args))
+        return _cast(jax.tree.map(lambda v: self.clock.dt * v, velocity), state)
+
+
+class IncrementTerm(dfx.AbstractTerm):
+    """A term given by its increment over one substep; `vf` and `prod` have no meaning of their own."""
+
+    dynamics: AbstractDynamics
+    signal: Any
+    clock: Clock
+    increments: Increments | None
+
+    def contr(self, t0, t1, **kwargs):
+        return t0  # the substep; a float, since Diffrax multiplies a control by the direction of time
+
+    def vf(self, t, y, args):
+        return y
+
+    def prod(self, vf, control):
+        return vf
+
+    def noise(self, control, kicks: int) -> list:
+        """The normals of the `kicks` kicks of a substep."""
+        if self.increments is None:
+            return [None] * kicks
+        substep = jnp.rint(control).astype(self.clock.offset.dtype)
+        rows = self.increments(self.clock.step(substep))
+        place = (substep % self.clock.substeps) * kicks
+        return [jax.tree.map(lambda leaf, j=j: leaf[place + j], rows) for j in range(kicks)]
+
+
+class EulerTerm(IncrementTerm):
+    """The whole Euler-Maruyama step: with `diffrax.Euler()` one weighted gradient."""
+
+    def vf_prod(self, t, y, args, control):
+        (noise,) = self.noise(control, 1)
+        signal = _now(self.signal, t, args)
+        return _cast(self.dynamics.euler(self.clock.time(t), y, signal, noise, self.clock.dt), y)
+
+
+class KickTerm(IncrementTerm):
+    """The kick in the middle of a substep, of `kicks` evaluations.
+
+    Two evaluations, K1 = kick(y, xi1, dt/2) and K2 = kick(y + sqrt(2) K1, xi2, dt/2), have the covariance of a pure
+    diffusion to second order in dt (for a kick linear in the state exactly so: the second lies a whole kick away from
+    the first, at half its weight). One evaluation leaves the noise that the noise itself has changed to first order.
+    """
+
+    kicks: int = eqx.field(static=True)
+
+    def vf_prod(self, t, y, args, control):
+        time, dt = self.clock.time(t), self.clock.dt / self.kicks
+        noise = self.noise(control, self.kicks)
+        first = self.dynamics.kick(time, y, self.signal, noise[0], dt)
+        if self.kicks == 1:
+            return _cast(first, y)
+        moved = add(y, jax.tree.map(lambda k: 2**0.5 * k, first))
+        second = self.dynamics.kick(time, moved, self.signal, noise[1], dt)
+        return _cast(jax.tree.map(jnp.add, first, second), y)

@@ -1,0 +1,41 @@
+"""A Diffrax solver that notes when its path diverges: a fixed-step NaN is otherwise reported as a success."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._health.quotient import no_peak, stage_quotient
+from .around import Around
+from .held import differ, held
+from .record import first_failure
+from .strang import Merged
+
+
+class Watched(Around):
+    """Wraps a solver and keeps, beside its state, the training step in which the path first went bad, or -1, and the
+    `Peak` of the quotients of stages (`_quotient.py`).
+
+    It only takes note: a path goes on, so that an ensemble under vmap never waits for it. And it holds, in all stages of a
+    step, what the dynamics counts at the training step that the step belongs to.
+    """
+
+    good: Callable[[PyTree], Array]
+    offset: Array
+    substeps: int = eqx.field(static=True)
+    counts: bool = eqx.field(static=True, default=False)  # whether to hold what the dynamics counts
+
+    def init(self, terms, t0, t1, y0, args):
+        return self.solver.init(terms, t0, t1, y0, args), jnp.full((), -1, jnp.int32), no_peak(y0)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        inner, failed_at, peak = solver_state
+        if self.counts:
+            now, last = (held(terms, (t0 + t1) / 2 - back) for back in (0, 1))
+            terms, made_jump = now, made_jump | differ(now, last)
+        y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
+        step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
+        quotient = inner if isinstance(self.solver, Merged) else stage_quotient(self.solver, dense)
+        peak = peak.or_later(quotient, step)
+        return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step), peak), result

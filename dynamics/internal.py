@@ -1,0 +1,32 @@
+"""What `validation` takes of this package beside its public names. No promise to anybody else."""
+
+from ._arguments.checks import Observables as Observables
+from ._arguments.checks import check_concrete as check_concrete
+from ._arguments.checks import check_equation as check_equation
+from ._arguments.checks import check_key as check_key
+from ._arguments.checks import check_mesh as check_mesh
+from ._arguments.checks import check_observe as check_observe
+from ._arguments.checks import check_params as check_params
+from ._arguments.checks import check_schedule as check_schedule
+from ._arguments.checks import dynamic_numbers as dynamic_numbers
+from ._arguments.checks import guard_traced as guard_traced
+from ._arguments.handed_out import check_axis as check_axis
+from ._arguments.hooks import check_hooks as check_hooks
+from ._health.auto import check_substeps as check_substeps
+from ._health.failed import rescued as rescued
+from ._paths.brownian import Brownian as Brownian
+from ._paths.brownian import Increments as Increments
+from ._paths.record import is_good as is_good
+from ._paths.record import path_keys as path_keys
+from ._paths.record import record as record
+from ._paths.sampler import Sampler as Sampler
+from ._paths.terms import Clock as Clock
+from ._paths.terms import EulerTerm as EulerTerm
+from ._paths.terms import Field as Field
+from ._paths.terms import KickTerm as KickTerm
+from ._solve import check_solver as check_solver
+from ._solve import hooks_of as hooks_of
+from ._train import draws as draws
+from ._trajectory import hyperparameters as hyperparameters
+from ._trajectory import title as title
+from ._trajectory import version as version

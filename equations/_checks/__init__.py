@@ -1,0 +1,1 @@
+"""What is checked of arguments and of users' classes and losses, before anything runs."""

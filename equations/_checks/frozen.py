@@ -1,0 +1,186 @@
+"""Leaves of the parameters that a signal leaves alone: their gradient is zero whatever the numbers are."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from .._base import AbstractDynamics
+from .._jaxpr.structure import is_free
+from .._signals.base import AbstractSignal, is_parameter
+from .._signals.regularized import Regularised
+from .._signals.spred import Factors, Spred
+from .._tree import add_scaled
+from .arguments import leaf_name
+from .once import once, quick_jit, warn
+
+# In steps, where what reads the time is looked at: noise or decay may begin late.
+_TIMES = (1.0, 0.5, 2.5, 4.5, 16.5, 64.5, 256.5, 1024.5, 4096.5)
+
+# What is zero where its first argument is, or any, or where all are that are not mere places or conditions.
+_FIRST = {
+    "neg", "copy", "copy_p", "convert_element_type", "reshape", "broadcast_in_dim", "transpose", "squeeze", "expand_dims",
+    "reduce_sum", "slice", "rev", "cumsum", "real", "imag", "div", "dynamic_slice", "gather", "reduce_precision", "abs",
+    "sign", "square", "integer_pow", "sqrt", "tanh", "sin", "stop_gradient", "sharding_constraint", "optimization_barrier",
+}  # fmt: skip
+_ANY = {"mul", "dot_general", "conv_general_dilated"}
+_ALL = {"add", "sub", "add_any", "concatenate", "pad", "max", "min"}
+_FIRST_TWO = {"dynamic_update_slice"}
+
+
+def zeros(jaxpr, inputs: list[bool]) -> list[bool]:
+    """Which outputs of a jaxpr are zero by its structure, given which inputs are; False where that cannot be seen."""
+    known = dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def of(atom) -> bool:
+        if isinstance(atom, jax.extend.core.Literal):
+            return bool(np.all(np.equal(np.asarray(atom.val), 0)))
+        return known.get(atom, False)
+
+    for eqn in jaxpr.eqns:
+        marks = [of(atom) for atom in eqn.invars]
+        known.update(zip(eqn.outvars, _outputs(eqn, marks), strict=True))
+    return [of(atom) for atom in jaxpr.outvars]
+
+
+def _outputs(eqn, marks: list[bool]) -> list[bool]:
+    name, params = eqn.primitive.name, eqn.params
+    if name == "scan":
+        return _of_scan(params, marks)
+    if name == "cond":
+        branches = [zeros(branch.jaxpr, marks[1:]) for branch in params["branches"]]
+        return [all(marks) for marks in zip(*branches, strict=True)]
+    inner = next((params[key] for key in ("jaxpr", "call_jaxpr") if key in params), None)
+    inner = getattr(inner, "jaxpr", inner)
+    if inner is not None and len(inner.invars) == len(marks):
+        return zeros(inner, marks)
+    if name in _FIRST:
+        zero = marks[0]
+    elif name in _ANY:
+        zero = any(marks)
+    elif name in _ALL:
+        zero = all(marks)
+    elif name in _FIRST_TWO or name in ("scatter", "scatter-add"):
+        zero = marks[0] and marks[1 if name in _FIRST_TWO else 2]
+    elif name == "select_n":
+        zero = all(marks[1:])
+    else:
+        zero = False
+    return [zero] * len(eqn.outvars)
+
+
+def _of_scan(params, marks: list[bool]) -> list[bool]:
+    """A carry is zero if it begins so and every pass leaves it so."""
+    constants, carries = params["num_consts"], params["num_carry"]
+    carry = marks[constants : constants + carries]
+    while True:
+        found = zeros(params["jaxpr"].jaxpr, [*marks[:constants], *carry, *marks[constants + carries :]])
+        kept = [before and after for before, after in zip(carry, found[:carries], strict=True)]
+        if kept == carry:
+            return [*carry, *found[carries:]]
+        carry = kept
+
+
+def without_gradient(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
+    """Like the gradient: True for a leaf that no example can move, as one behind `stop_gradient` or one that is not used.
+
+    By structure, not by value: a unit that is dead on these examples has a gradient.
+    """
+    active, static = eqx.partition(params, is_parameter)
+
+    def gradient(active, frozen, example):
+        value = lambda active: signal.surrogate(eqx.combine(active, static), eqx.combine(frozen, static), example)  # noqa: E731
+        return jax.grad(value)(active)
+
+    first = jax.tree.map(lambda leaf: leaf[0], signal.data)
+    jaxpr = jax.make_jaxpr(gradient)(active, active, first).jaxpr
+    return jax.tree.unflatten(jax.tree.structure(active), zeros(jaxpr, [False] * len(jaxpr.invars)))
+
+
+def _without_loss(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
+    """`without_gradient` of the signal inside our own penalties; a signal of a user's around another speaks for itself."""
+    if isinstance(signal, Spred):
+        marks = _without_loss(signal.signal, params.product())
+        return Factors(marks, marks)
+    return _without_loss(signal.signal, params) if isinstance(signal, Regularised) else without_gradient(signal, params)
+
+
+def frozen_leaves(signal: AbstractSignal, params: PyTree) -> tuple[str, ...]:
+    """The names of the leaves that the signal, penalties apart, leaves alone; none where it moves no leaf at all, as where
+    there is no force."""
+    return once(_frozen_leaves, signal, params) or ()
+
+
+def _frozen_leaves(signal, params):
+    marks = jax.tree_util.tree_leaves_with_path(_without_loss(signal, params))
+    frozen = tuple(leaf_name("params", path) for path, mark in marks if mark)
+    return () if len(frozen) == len(marks) else frozen
+
+
+def warn_frozen(equation: AbstractDynamics, signal: Any, params: PyTree) -> None:
+    """Warns where a step moves leaves that have no gradient, by noise that it injects, by decay or by a penalty."""
+    if not isinstance(signal, AbstractSignal):
+        return
+    frozen = frozen_leaves(signal, params)
+    if not frozen:
+        return
+    dynamic, static = eqx.partition(params, is_parameter)
+    bound = signal.bind(static)
+    times = _TIMES if once(_depends_on_time, equation, bound, dynamic) else _TIMES[:1]
+    quiet, noisy = _moved(equation, bound, dynamic, jnp.asarray(times))
+    walking = {}
+    for (path, _), drift, noise in zip(jax.tree_util.tree_leaves_with_path(dynamic), quiet, noisy, strict=True):
+        name = leaf_name("params", path)
+        if name in frozen and (drift or noise):
+            walking[name] = "decay or a penalty" if drift else "noise"
+    if walking:
+        causes = " and ".join(sorted(set(walking.values())))
+        warn(
+            f"Argument `params`: {', '.join(walking)} must have a gradient in the loss to be trained, but has none, and is "
+            f"moved by {causes} alone; what is to stay as it is belongs into the loss, which may close over it, and not "
+            "into the parameters."
+        )
+
+
+def _depends_on_time(equation, signal, params) -> bool:
+    """Whether the flow or the kick reads the time, as under a schedule."""
+    state = jax.eval_shape(equation.init, params)
+
+    def step(t, state):
+        structure = equation.noise(state, signal, 1)
+        noise = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), structure)
+        kick = None if structure is None else equation.kick(t, state, signal, noise, jnp.ones_like(t))
+        return equation.flow(t, state, signal), kick
+
+    state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), state)
+    return not is_free(lambda t: step(t, state), jnp.ones(()))
+
+
+@quick_jit(level=0)
+def _moved(equation, signal, params, times):
+    """By leaf, whether two steps move it without noise, and with noise, at any of some times in steps."""
+    begin, dt = equation.init(params), jnp.asarray(getattr(equation, "learning_rate", 1e-3))
+
+    def step(t, state, structure):
+        leaves, treedef = jax.tree.flatten(structure)
+        normals = [0.5 * jnp.ones(leaf.shape, leaf.dtype) for leaf in leaves]  # any will do, if it is not zero
+        noise = jax.tree.unflatten(treedef, normals)
+        state = add_scaled(state, (dt, equation.flow(t, state, signal)))
+        return state if structure is None else add_scaled(state, (1.0, equation.kick(t, state, signal, noise, dt)))
+
+    def differs(t, structure):
+        state = begin
+        for _ in range(2):  # noise may enter the memory first
+            state = step(t, state, structure)
+        pairs = zip(jax.tree.leaves(equation.params(state)), jax.tree.leaves(params), strict=True)
+        return [jnp.any(jnp.abs(after - before) > 0) for after, before in pairs]
+
+    def at(time):
+        t = (time * dt).astype(dt.dtype)
+        return differs(t, None), differs(t, equation.noise(begin, signal, 1))
+
+    return jax.tree.map(jnp.any, jax.lax.map(at, times))

@@ -1,0 +1,1 @@
+"""Circuits of neurons that learn in continuous time, and the streams of stimuli that drive them."""

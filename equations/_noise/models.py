@@ -1,0 +1,293 @@
+"""Models of gradient noise beside the exact one: approximations of it, and noise that the algorithm is given."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._checks.arguments import nonnegative, positive
+from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
+from .._tree import add_scaled
+from .base import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters, noise_model
+
+
+class Diagonal(AbstractGradientNoise):
+    r"""Minibatch noise without its correlations: delta_j = sqrt(C_jj/B) z_j, z ~ N(0, I).
+
+    What many analyses of adaptive methods assume. The variances cost about a gradient where layers are dense.
+    """
+
+    def structure(self, batches, params):
+        return {"coordinates": like_parameters(params)}
+
+    def delta(self, batches, params, normals):
+        variance = Minibatch().variance(batches, params)
+        return jax.tree.map(lambda v, z: jnp.sqrt(v) * z, variance, normals["coordinates"])
+
+    def variance(self, batches, params):
+        return Minibatch().variance(batches, params)
+
+
+class AbstractInjected(AbstractGradientNoise):
+    """Noise that is added to a training step, independent of the noise `on` top of which it comes.
+
+    A model gives `own_structure`, `own`, `injected` and `real`.
+    """
+
+    on: eqx.AbstractVar[AbstractGradientNoise]
+
+    @abc.abstractmethod
+    def own_structure(self, batches: Batches, params: PyTree) -> PyTree[jax.ShapeDtypeStruct]:
+        """That of the normals of what is added."""
+
+    @abc.abstractmethod
+    def own(self, batches: Batches, params: PyTree, normals: PyTree) -> PyTree:
+        """What is added, as Gaussian noise of its covariance, linear in the normals."""
+
+    def random(self, noisy_batches):
+        return True
+
+    @property
+    def injects(self):
+        return True
+
+    @property
+    def normal(self):
+        return self.on.normal
+
+    def structure(self, batches, params):
+        own = {"own": self.own_structure(batches, params)}
+        return own | ({"on": self.on.structure(batches, params)} if self.on.random(batches.noisy) else {})
+
+    def _base(self, batches, params, normals, method, *args):
+        """The gradient with the noise below alone, by its `method`."""
+        if not self.on.random(batches.noisy):
+            return batches.signal.gradient(params)
+        return getattr(self.on, method)(batches, params, normals["on"], *args)
+
+    def delta(self, batches, params, normals):
+        own = self.own(batches, params, normals["own"])
+        if not self.on.random(batches.noisy):
+            return own
+        return add_scaled(self.on.delta(batches, params, normals["on"]), (1.0, own))
+
+    def gaussian(self, batches, params, normals, amplitude):
+        gradient = self._base(batches, params, normals, "gaussian", amplitude)
+        return add_scaled(gradient, (amplitude, self.own(batches, params, normals["own"])))
+
+    def draw(self, batches, params, normals):
+        gradient = self._base(batches, params, normals, "draw")
+        return add_scaled(gradient, (1.0, self.own(batches, params, normals["own"])))
+
+    def parts(self, batches, params):
+        own = columns(lambda normals: self.own(batches, params, normals), self.own_structure(batches, params))
+        return [own, *(self.on.parts(batches, params) if self.on.random(batches.noisy) else [])]
+
+    def below(self, batch: AbstractSignal, params: PyTree, normals: PyTree) -> PyTree:
+        """The gradient of a real batch with what the noise below injects."""
+        return self.on.real(batch, params, normals["on"] if self.on.injects else None)
+
+    def injected(self, batch, params):
+        batches = Batches(batch, None, "with_replacement")
+        own = {"own": self.own_structure(batches, params)}
+        return own | ({"on": self.on.injected(batch, params)} if self.on.injects else {})
+
+    def check(self, signal):
+        self.on.check(signal)
+
+    def check_covariance(self):
+        self.on.check_covariance()
+
+
+def _on():
+    return eqx.field(default_factory=Minibatch, kw_only=True, converter=noise_model("on"))
+
+
+class Isotropic(AbstractInjected):
+    """`scale` times independent standard normals added to every coordinate of the gradient.
+
+    **Arguments:**
+
+    - `scale`: zero or more, in units of the gradient. Traced.
+    - `on`: the noise on top of which it comes; by default that of minibatches, if there are any.
+    """
+
+    scale: Array = eqx.field(converter=nonnegative("scale"))
+    on: AbstractGradientNoise = _on()
+
+    @classmethod
+    def traced(cls, scale: Array, on: AbstractGradientNoise) -> "Isotropic":
+        """With a scale that an equation has computed, which is not checked again in every step."""
+        return eqx.tree_at(lambda noise: noise.scale, cls(0.0, on=on), scale)
+
+    def own_structure(self, batches, params):
+        return like_parameters(params)
+
+    def own(self, batches, params, normals):
+        return jax.tree.map(lambda z: (self.scale * z).astype(z.dtype), normals)
+
+    def real(self, batch, params, normals):
+        return add_scaled(self.below(batch, params, normals), (self.scale, normals["own"]))
+
+    def variance(self, batches, params):
+        square = jax.tree.map(
+            lambda leaf: jnp.full(leaf.shape, self.scale**2, leaf.dtype), like_parameters(params)
+        )  # fmt: skip
+        if not self.on.random(batches.noisy):
+            return square
+        return add_scaled(square, (1.0, self.on.variance(batches, params)))
+
+
+class StudentT(AbstractInjected):
+    r"""`scale` times independent Student-t numbers of `df` degrees of freedom added to every coordinate of the gradient.
+
+    An equation whose velocity is affine in the gradient knows no more of it than the covariance,
+    scale^2 df/(df - 2) (df > 2; its Brownian motion is Gaussian). A rule that is not, such as SignSGD, is kicked with the
+    very numbers, and the algorithm is given them (Compagnoni et al. 2025, ICLR, recalled).
+
+    **Arguments:**
+
+    - `df`: above 0, real. - `scale`: zero or more, in units of the gradient. Both traced.
+    - `on`: the noise on top of which it comes; by default that of minibatches, if there are any.
+    """
+
+    df: Array = eqx.field(converter=positive("df"))
+    scale: Array = eqx.field(converter=nonnegative("scale"))
+    on: AbstractGradientNoise = _on()
+
+    def own_structure(self, batches, params):
+        like = like_parameters(params)
+        return {"numerator": like, "denominator": like}
+
+    def own(self, batches, params, normals):
+        sigma = self.scale * jnp.sqrt(self.df / (self.df - 2))  # NaN where there is no variance
+        return jax.tree.map(lambda z: (sigma * z).astype(z.dtype), normals["numerator"])
+
+    def numbers(self, normals: PyTree) -> PyTree:
+        """Student-t numbers from two standard normals x, y each: x sqrt(df (exp(r^2/df) - 1)) / r, r^2 = x^2 + y^2.
+
+        Bailey's polar method (1994, Mathematics of Computation 62, 779), with exp(-r^2/2) as its uniform number.
+        """
+
+        def leaf(x, y):
+            square = (x**2 + y**2) / self.df.astype(x.dtype)
+            return x * jnp.sqrt(jnp.where(square > 0, jnp.expm1(square) / jnp.where(square > 0, square, 1.0), 1.0))
+
+        return jax.tree.map(leaf, normals["numerator"], normals["denominator"])
+
+    def draw(self, batches, params, normals):
+        gradient = self._base(batches, params, normals, "draw")
+        return add_scaled(gradient, (self.scale, self.numbers(normals["own"])))
+
+    def real(self, batch, params, normals):
+        return add_scaled(self.below(batch, params, normals), (self.scale, self.numbers(normals["own"])))
+
+    @property
+    def normal(self):
+        return False
+
+    def check_covariance(self):
+        super().check_covariance()
+        if not isinstance(self.df, jax.core.Tracer) and not float(self.df) > 2:
+            raise ValueError(
+                "Argument `df` must exceed 2, for the noise to have a covariance, unless the rule takes only the sign of "
+                f"the gradient, but {float(self.df):g} was given."
+            )
+
+    def check_sign(self, noisy_batches):
+        if self.on.random(noisy_batches):
+            super().check_sign(noisy_batches)
+
+    def expected_sign(self, batches, params, gradient):
+        """2 F(x) - 1 = sign(x) I_{x^2/(df + x^2)}(1/2, df/2), x = gradient/scale, F the Student-t distribution function.
+
+        The sign itself at scale 0.
+        """
+        self.check_sign(batches.noisy)
+
+        def leaf(g):
+            scale, df = (jnp.broadcast_to(number.astype(g.dtype), g.shape) for number in (self.scale, self.df))
+            larger = jnp.maximum(jnp.abs(g), scale)  # the ratio is that of both in units of the larger one
+            unit = jnp.where(larger > 0, larger, 1.0)
+            square = (g / unit) ** 2
+            ratio = square / jnp.where(larger > 0, df * (scale / unit) ** 2 + square, 1.0)
+            return jnp.sign(g) * jax.scipy.special.betainc(jnp.full_like(g, 0.5), df / 2, ratio)
+
+        return jax.tree.map(leaf, gradient)
+
+
+def _second(data):
+    return data[1]
+
+
+def _callable(value):
+    if not callable(value):
+        raise TypeError(f"Argument `labels` must be callable as labels(data), but {value!r} was given.")
+    return value
+
+
+class LabelNoise(AbstractInjected):
+    r"""Labels y + scale * zeta, zeta ~ N(0, 1) afresh in every training step, in the examples of the batch.
+
+    With h_i = d g_i/dy, of covariance (scale^2/B) mean_i h_i h_i^T whatever the sampling, B = N for the full batch
+    (Blanc et al. 2020, COLT; HaoChen et al. 2021, COLT). Exact where the gradient is affine in the label, as for squared
+    error; else of leading order in `scale`.
+
+    **Arguments:**
+
+    - `scale`: zero or more, in units of the label. Traced.
+    - `labels`: where they are in the data, by default `data[1]`; an array of floating-point numbers.
+    - `on`: the noise on top of which it comes; by default that of minibatches, if there are any.
+    """
+
+    scale: Array = eqx.field(converter=nonnegative("scale"))
+    labels: Callable = eqx.field(default=_second, static=True, converter=_callable)
+    on: AbstractGradientNoise = _on()
+
+    def own_structure(self, batches, params):
+        label = self.labels(batches.signal.data)
+        return jax.ShapeDtypeStruct(label.shape, parameter_dtype(params))
+
+    def own(self, batches, params, normals):
+        """The derivative of the full gradient along the labels."""
+        signal = batches.signal
+        labels = self.labels(signal.data)
+        direction = (self.scale * normals / (batches.count / signal.size) ** 0.5).astype(labels.dtype)
+        active, static = eqx.partition(params, is_parameter)
+
+        def value(active, labels):
+            model = eqx.combine(active, static)
+            data = eqx.tree_at(self.labels, signal.data, labels)
+            return jnp.mean(jax.vmap(lambda example: signal.surrogate(model, params, example))(data))
+
+        def along(active):
+            return jax.jvp(lambda y: value(active, y), (labels,), (direction,))[1]
+
+        return jax.grad(along)(active)
+
+    def real(self, batch, params, normals):
+        labels = self.labels(batch.data)
+        noisy = labels + (self.scale * normals["own"]).astype(labels.dtype)
+        return self.below(batch.with_data(eqx.tree_at(self.labels, batch.data, noisy)), params, normals)
+
+    def check(self, signal):
+        super().check(signal)
+        wording = "Argument `noise_model`: `labels` must find the labels, floating-point numbers, in `data`, "
+        try:
+            labels = self.labels(signal.data)
+            eqx.tree_at(self.labels, signal.data, labels)  # of a bare array data[1] is no leaf
+        except Exception as error:
+            if eqx.is_array(signal.data):
+                raise ValueError(
+                    f"{wording}as one of its arrays, but `data` is one: give the labels as an array of their own, "
+                    "data=(inputs, labels), or all of them as labels=lambda data: data."
+                ) from error
+            raise ValueError(f"{wording}but {type(error).__name__}: {error}") from error
+        if not eqx.is_inexact_array(labels):
+            raise TypeError(f"{wording}but found {labels!r}.")
+        # Of a bare array data[1] is the second example.
+        if not any(labels is leaf for leaf in jax.tree.leaves(signal.data)):
+            raise ValueError(f"{wording}as one of its arrays, but found something else of shape {labels.shape}.")

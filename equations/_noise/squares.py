@@ -1,0 +1,114 @@
+"""The mean of the squares of the per-example gradients, coordinate by coordinate, without holding these gradients.
+
+The gradient of one example with respect to a matrix W that enters as W x is an outer product delta x^T, so that the sum
+over examples of its squares is one matrix product of squares, (delta^2)^T (x^2), as dear as the gradient itself. Such
+products are found in the jaxpr of the gradient of one example; any other leaf is squared as it is, a few at a time, and so
+are all where the jaxpr holds something that cannot be evaluated piece by piece.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._checks.once import warn
+from .._jaxpr.bind import bound
+from .._jaxpr.structure import CALLS
+from .._signals.base import AbstractSignal, is_parameter
+
+_HELD = 2**16  # numbers of a few examples that are held at once
+
+
+class _Outer(NamedTuple):
+    """The product a_i b_j as an array of shape a.shape + b.shape, its axes in another `order`."""
+
+    a: Any
+    b: Any
+    order: tuple[int, ...]
+
+    @property
+    def whole(self) -> Array:
+        return jnp.transpose(jnp.tensordot(self.a, self.b, axes=0), self.order)
+
+
+def _whole(value):
+    return value.whole if isinstance(value, _Outer) else value
+
+
+def _evaluate(jaxpr, constants, arguments) -> list:
+    """The outputs of a jaxpr, those that are outer products as `_Outer`."""
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+    read = lambda atom: atom.val if isinstance(atom, jax.extend.core.Literal) else known[atom]  # noqa: E731
+    for eqn in jaxpr.eqns:
+        name, values = eqn.primitive.name, [read(atom) for atom in eqn.invars]
+        if name in CALLS:
+            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+            results = _evaluate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values)
+        elif name == "dot_general" and not any(axes for pair in eqn.params["dimension_numbers"] for axes in pair):
+            a, b = (_whole(value).astype(eqn.outvars[0].aval.dtype) for value in values)
+            results = [_Outer(a, b, tuple(range(a.ndim + b.ndim)))]
+        elif name == "transpose" and isinstance(values[0], _Outer):
+            results = [values[0]._replace(order=tuple(values[0].order[axis] for axis in eqn.params["permutation"]))]
+        else:
+            results = bound(eqn, [_whole(value) for value in values])
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
+    """(1/N) sum_i g_i^2, like the gradient."""
+    active, static = eqx.partition(params, is_parameter)
+
+    def gradient(active, example):
+        value = lambda active: signal.surrogate(eqx.combine(active, static), params, example)  # noqa: E731
+        return jax.grad(value)(active)
+
+    first = jax.tree.map(lambda leaf: leaf[0], signal.data)
+    closed, shapes = jax.make_jaxpr(gradient, return_shape=True)(active, first)
+    orders: list[tuple[int, ...] | None] = []
+
+    def pieces(example):
+        """By leaf the two factors of an outer product, or the leaf alone."""
+        found = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((active, example)))
+        orders[:] = [value.order if isinstance(value, _Outer) else None for value in found]
+        return [(value.a, value.b) if isinstance(value, _Outer) else (value,) for value in found]
+
+    def leaves_alone(example):
+        orders[:] = [None] * len(jax.tree.leaves(shapes))
+        return [(leaf,) for leaf in jax.tree.leaves(gradient(active, example))]
+
+    try:
+        jax.eval_shape(pieces, first)
+    except Exception as error:  # a primitive of a kind that is new
+        pieces = leaves_alone
+        warn(
+            "The squares of gradients are computed example by example, which is slower, since a part of the loss cannot be "
+            f"evaluated by itself: {type(error).__name__}: {str(error)[:200]}"
+        )
+    held = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(pieces, first)))
+    chunk = min(signal.size, max(1, _HELD // held))
+    count = -(-signal.size // chunk)
+
+    def add(total, place):
+        index = place * chunk + jnp.arange(chunk)
+        examples = jax.tree.map(lambda leaf: leaf[jnp.minimum(index, signal.size - 1)], signal.data)
+        inside = index < signal.size  # the last few may be less than a chunk
+
+        def squares(factors, order):
+            parts = [jnp.square(part).reshape(chunk, -1) for part in factors]
+            weighted = jnp.where(inside[:, None], parts[0], 0)
+            if order is None:
+                return jnp.sum(weighted, axis=0).reshape(factors[0].shape[1:])
+            shape = [*factors[0].shape[1:], *factors[1].shape[1:]]
+            return jnp.transpose((weighted.T @ parts[1]).reshape(shape), order)
+
+        found = jax.vmap(pieces)(examples)
+        return [t + squares(*pair) for t, *pair in zip(total, found, orders, strict=True)], None
+
+    leaves, treedef = jax.tree.flatten(shapes)
+    total = jax.lax.scan(add, [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves], jnp.arange(count))[0]
+    return jax.tree.unflatten(treedef, [leaf / signal.size for leaf in total])

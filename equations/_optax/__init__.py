@@ -1,0 +1,1 @@
+"""Optax optimizers as equations."""

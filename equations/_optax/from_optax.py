@@ -1,0 +1,170 @@
+"""Any Optax optimizer as an equation: its increment field."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from .._base import AbstractDynamics
+from .._checks.arguments import decay, number
+from .._modified.increment import AbstractIncrement
+from .._noise.base import AbstractGradientNoise, Minibatch
+from .._signals.base import is_parameter
+from .checks import check_made, check_twin
+from .probe import check_nearness
+from .rate import rate_at, takes_any_parameters
+
+# How an optimizer's decay rates move with the learning rate unless the user says otherwise: 1 - rate ~ eta^exponent.
+_EXPONENTS = {"b1": 1.0, "b2": 1.0, "b3": 1.0, "decay": 1.0, "momentum": 0.5}
+
+Rule = float | int | Callable[[Any, Array], Any]
+
+
+class OptaxEquation(AbstractIncrement):
+    """What `from_optax` returns: the increment field of `factory(learning_rate, **hyperparameters)`."""
+
+    factory: Callable = eqx.field(kw_only=True, static=True)
+    hyperparameters: dict[str, Any] = eqx.field(kw_only=True)
+    scaling: tuple[tuple[str, Rule], ...] = eqx.field(kw_only=True, static=True)
+    # Shapes of the parameters, for factories that take trees like these only.
+    _like: tuple | None = eqx.field(default=None, kw_only=True, static=True, repr=False)
+
+    def twin(self):
+        return self.factory(learning_rate=self.learning_rate, **self.hyperparameters)
+
+    def rescaled(self, factor):
+        """Another learning rate, with every hyperparameter moved by its rule."""
+        scaled = super().rescaled(factor)
+        values = dict(self.hyperparameters)
+        for name, rule in self.scaling:
+            if callable(rule):
+                # A count that the factory wants as a plain number stays one.
+                plain = not (eqx.is_array(values[name]) or isinstance(factor, jax.core.Tracer))
+                values[name] = rule(values[name], float(factor) if plain else factor)
+            else:
+                values[name] = decay(name)(1 - (1 - values[name]) * factor**rule)
+        return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
+
+    def check(self, params, signal):
+        super().check(params, signal)
+        check_twin(self, eqx.filter(params, is_parameter))
+
+    def at_fixed_memory(self, factor):
+        """Decay rates stay; the rules that are functions hold for everything else, such as the length of a schedule."""
+        moving = tuple((name, rule) for name, rule in self.scaling if callable(rule) and name not in _EXPONENTS)
+        return dataclasses.replace(dataclasses.replace(self, scaling=moving).rescaled(factor), scaling=self.scaling)
+
+    def learning_rate_at(self, step):
+        """Where there is a schedule inside, what it makes of the learning rate: see `equations._optax_rate`."""
+        return rate_at(self, step, self._like)
+
+    def time_per_step(self):
+        """eta^(smallest exponent of the decay rates, at most 1)."""
+        exponents = [rule for _, rule in self.scaling if not callable(rule) and rule > 0]
+        return self.learning_rate ** min([1.0, *exponents])
+
+
+def on_parameters(equation: AbstractDynamics, params: PyTree) -> AbstractDynamics:
+    """`equation`, in which factories that take labels or masks like the parameters know the shapes of these."""
+
+    def know(node):
+        if not isinstance(node, OptaxEquation) or takes_any_parameters(node):
+            return node
+        leaves, treedef = jax.tree.flatten(eqx.filter(params, is_parameter))
+        like = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), treedef
+        return dataclasses.replace(node, _like=like)
+
+    return jax.tree.map(know, equation, is_leaf=lambda node: isinstance(node, OptaxEquation))
+
+
+def check_model(equation: AbstractDynamics, params: PyTree) -> None:
+    """Raises or warns where what `from_optax` gave, alone or inside `equation`, is no equation of its algorithm."""
+    for inner in jax.tree.leaves(equation, is_leaf=lambda node: isinstance(node, OptaxEquation)):
+        if isinstance(inner, OptaxEquation):
+            check_nearness(inner, eqx.filter(params, is_parameter))
+
+
+def from_optax(
+    factory: Callable[..., optax.GradientTransformation],
+    learning_rate,
+    batch_size: int | None = None,
+    sampling: str = "with_replacement",
+    *,
+    noise_model: AbstractGradientNoise | None = None,
+    scaling: Mapping[str, Rule] | None = None,
+    **hyperparameters,
+) -> OptaxEquation:
+    r"""An Optax optimizer as an equation, without a line of mathematics: dy = f_eta(y) dt, f_eta = (Phi_eta - 1)/eta.
+
+    The state y is the parameters and the optimizer's memory. The field is that of the algorithm at this learning rate, not
+    of a limit; to leading order it is the equation that the algorithm models, and `modified` continues it to higher ones.
+
+        own = from_optax(optax.adamw, learning_rate=1e-3)
+        warm = from_optax(
+            lambda learning_rate, decay_steps: optax.sgd(optax.cosine_decay_schedule(learning_rate, decay_steps)),
+            learning_rate=0.1, decay_steps=100, scaling={"decay_steps": lambda steps, factor: steps / factor},
+        )
+
+    **Arguments:**
+
+    - `factory`: called as `factory(learning_rate=..., **hyperparameters)`, such as `optax.adamw`.
+    - `learning_rate`, `batch_size`, `sampling`, `noise_model`: as in `AbstractEquation`.
+    - `scaling`: how hyperparameters move as eta -> 0, by name: a number p for a decay rate with 1 - rate ~ eta^p (0: it
+        stays), or a function `(value, factor) -> value`. By default b1, b2, b3 and decay have p = 1 and
+        momentum p = 1/2, also where the factory's own default stands; everything else stays.
+    - `hyperparameters`: the optimizer's own. Floats are traced, so that a new value does not recompile; whole numbers and
+        everything else are handed on as they are.
+
+    Where a schedule inside multiplies the step, `times` are the sums of its rates: the learning rate of a step is what the
+    schedule gives, times `learning_rate` where that is multiplied beside it. Where schedules do something else to the
+    gradient, times are sums of `learning_rate`, and a warning says so.
+
+    Not every transformation is one: its memory must be real numbers (no random keys, no flags), it must need nothing but
+    the gradient and the parameters (no line search), and its step must be near the identity where the learning rate is
+    small. Gradients gathered over several steps and sharpness-aware ascent are refused, others such as Rprop warned of, by
+    what both sides do on a few parameters; `train` runs them all the same. Labels and masks are trees like the parameters,
+    and are checked where these are given. A schedule that asks for the value of its peak, as
+    `warmup_cosine_decay_schedule` does, goes beside the learning rate: `optax.scale_by_schedule` with peak 1.
+
+    **Raises:** TypeError or ValueError, naming the argument.
+    """
+    if not callable(factory):
+        raise TypeError(f"Argument `factory` must be callable, such as optax.adamw, but {factory!r} was given.")
+    if scaling is not None and not isinstance(scaling, Mapping):
+        raise TypeError(f"Argument `scaling` must be a dict from hyperparameters to rules, but {scaling!r} was given.")
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    named = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    values = {name: value for name, value in named.items() if name in _EXPONENTS} | hyperparameters
+    rules = {name: p for name, p in _EXPONENTS.items() if name in values} | dict(scaling or {})
+    for name, rule in rules.items():
+        if name not in values and name in named:
+            values[name] = named[name]
+        if name not in values:
+            raise ValueError(
+                f"Argument `scaling` must name hyperparameters of the factory, {sorted(values)}, but {name!r} was given."
+            )
+        if not callable(rule):
+            number(f"scaling[{name!r}]", rule, allowed="a number of at least 0 or a function", test=lambda p: p >= 0)
+    rules = {name: rule for name, rule in rules.items() if values[name] is not None}
+    values = {name: jnp.asarray(v) if isinstance(v, float) else v for name, v in values.items()}
+    equation = OptaxEquation(
+        learning_rate, batch_size, sampling, noise_model=Minibatch() if noise_model is None else noise_model,
+        factory=factory, hyperparameters=values, scaling=tuple(sorted(rules.items())),
+    )  # fmt: skip
+    try:
+        twin = equation.twin()
+    except Exception as error:
+        names = ", ".join(["learning_rate", *sorted(values)])
+        raise ValueError(f"Argument `factory` must take {names}, but {type(error).__name__}: {error}") from error
+    check_made(twin)
+    check_twin(equation, {"w": jnp.ones((2, 2))}, invented=True)
+    return equation

@@ -1,0 +1,215 @@
+"""What the rules that divide by the root of a second moment share: the positive moment, the first step, the scalings."""
+
+import dataclasses
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, ArrayLike, PyTree
+
+from .._base import AbstractEquation, kept_positive
+from .._checks.arguments import choice, decay, nonnegative, number
+from .._jaxpr.roots import root
+
+_ABSENT = object()
+
+
+class Moments(eqx.Module):
+    """Parameters, first moment and second moment (Optax's names), alike in structure."""
+
+    params: PyTree
+    mu: PyTree
+    nu: PyTree
+
+
+class AbstractAdaptive(AbstractEquation):
+    """An equation with the gradient's square in its memory.
+
+    Its state is an `eqx.Module` with the fields `params`, `nu`, which gains from squares only, and others. They are
+    declared in the order in which a training step computes them, but for the parameters, which come first and are
+    computed last.
+    """
+
+    def params(self, state):
+        return state.params
+
+    def step(self, t: Array, state: PyTree, gradient: PyTree) -> PyTree:
+        """The training step of the algorithm that begins at t, on this gradient.
+
+        It is the velocity's, but each part of the state goes along the new values of those before it, and the bias
+        corrections are those after the step. (An Euler step takes the old values of all.)
+        """
+        after = t + self.learning_rate
+        names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
+        for name in [*names, "params"]:
+            rate = getattr(self.velocity(after, state, gradient), name)
+            new = jax.tree.map(lambda y, v: (y + self.learning_rate * v).astype(y.dtype), getattr(state, name), rate)
+            state = dataclasses.replace(state, **{name: new})
+        return state
+
+    def resumed(self, params: PyTree, memory: PyTree) -> PyTree:
+        """The state from which the equation goes on where its twin has these parameters and this memory."""
+        state = self.init(params)
+        names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
+        found = {name: optax.tree_utils.tree_get(memory, name, _ABSENT) for name in names}
+        if any(value is _ABSENT for value in found.values()):
+            raise ValueError(
+                f"Argument `memory` must have Optax's names for what {type(self).__name__} remembers, {', '.join(names)}, "
+                f"but {', '.join(name for name in names if found[name] is _ABSENT)} is not among them; give `resumed`."
+            )
+        return dataclasses.replace(state, **found)
+
+    def start(self, state, signal, noise):
+        """The first step is taken as the algorithm takes it: a bias correction is 0/0 at t = 0, an empty root is zero."""
+        return self.step(jnp.zeros_like(self.learning_rate), state, self.gradient(state.params, signal, noise))
+
+    def flow(self, t, state, signal):
+        """The parameters' velocity at the mean gradient, the memory's at none: it forgets.
+
+        What the memory gains is left to the kick whole, where the gain of the second moment is a square: over a training
+        step nothing drives it negative, and the first moment never runs ahead of it.
+        """
+        if self.leapfrog:
+            return super().flow(t, state, signal)
+        none = jax.tree.map(jnp.zeros_like, state.params)
+        rest = self.velocity(t, state, none)
+        gain = self.velocity(t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu
+        moving = self.velocity(t, state, signal.gradient(state.params)).params
+        return dataclasses.replace(rest, params=moving, nu=jax.tree.map(jnp.subtract, rest.nu, gain))
+
+    def bounded(self, state, even, odd, dt):
+        """Keeps the second moment positive, with its mean as it is."""
+        nu = jax.tree.map(lambda *leaves: kept_positive(*leaves, dt), state.nu, even.nu, odd.nu)
+        return dataclasses.replace(odd, nu=nu)
+
+
+class AbstractAveraging(AbstractAdaptive):
+    """An adaptive equation whose memory is exponential averages, under one of three scalings by name.
+
+    - `"ballistic"`: 1 - beta ~ eta, everything else stays; clock eta * step. The noise vanishes as sqrt(eta)
+        (Compagnoni et al. 2025, ICLR).
+    - `"batch_equivalent"`: 1 - beta ~ eta^2 and batch size ~ eta^2, so that the noise of a gradient grows as 1/eta and the
+        moments with it, eps ~ 1/eta; clock eta^2 * step. The noise stays of order one: kappa times the batch at
+        sqrt(kappa) times the learning rate is the same limit, which is the square-root rule (Malladi et al. 2022, NeurIPS).
+    - `"fixed"`: every hyperparameter stays; clock eta * step. A limit without noise, and then of the algorithm with its
+        memory slaved (see `modified`); with noise there is none, for nu fluctuates by as much as it is.
+    """
+
+    scaling: str = eqx.field(
+        default="ballistic",
+        static=True,
+        kw_only=True,
+        converter=lambda value: choice("scaling", value, ("ballistic", "batch_equivalent", "fixed")),
+    )
+
+    decays: ClassVar[tuple[str, ...]]
+    """The names of the decay rates."""
+
+    def exponents(self) -> dict[str, int]:
+        """How hyperparameters move with eta where the gradients grow as 1/eta, by name: value ~ eta^exponent."""
+        return {}
+
+    def rescaled(self, factor):
+        if self.scaling == "fixed":
+            return super().rescaled(factor)
+        factor = number("factor", factor, allowed="a positive finite number", test=lambda x: x > 0)
+        strong = self.scaling == "batch_equivalent"
+        values = {name: decay(name)(1 - (1 - getattr(self, name)) * factor ** (1 + strong)) for name in self.decays}
+        if strong:
+            values |= {name: getattr(self, name) * factor**power for name, power in self.exponents().items()}
+        scaled = eqx.tree_at(
+            lambda equation: [getattr(equation, name) for name in values],
+            super().rescaled(factor),
+            list(values.values()),
+        )
+        return dataclasses.replace(scaled, batch_size=self._batch_size(factor)) if strong else scaled
+
+    def _batch_size(self, factor) -> int:
+        if not self.random or self.gradient_noise.injects:
+            raise ValueError(
+                "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches."
+            )
+        if isinstance(factor, jax.core.Tracer):
+            raise TypeError(
+                "Argument `factor` must be a plain number for scaling='batch_equivalent', for it changes the batch size, "
+                "but a traced one was given."
+            )
+        size = self.batch_size * float(factor) ** 2
+        if abs(size - round(size)) > 1e-6 * size or round(size) < 1:
+            raise ValueError(
+                "Argument `factor` must make batch_size * factor**2 an integer for scaling='batch_equivalent', but with "
+                f"{float(factor):g} it is {size:g}."
+            )
+        return round(size)
+
+    def time_per_step(self):
+        return self.learning_rate**2 if self.scaling == "batch_equivalent" else self.learning_rate
+
+    def variance_scale(self):
+        return jnp.ones(()) if self.scaling == "batch_equivalent" else super().variance_scale()
+
+    def forget(self, rate: Array, target: PyTree, average: PyTree) -> PyTree:
+        """(1 - rate)/eta (target - average): what an exponential average does."""
+        return jax.tree.map(lambda x, m: (1 - rate) / self.learning_rate * (x - m), target, average)
+
+
+class AbstractAdam(AbstractAveraging):
+    """Adam's two moments and hyperparameters; a rule gives `direction`, and its twin."""
+
+    b1: Array = eqx.field(default=0.9, converter=decay("b1"))
+    b2: Array = eqx.field(default=0.999, converter=decay("b2"))
+    eps: Array = eqx.field(default=1e-8, converter=nonnegative("eps"))
+    eps_root: Array = eqx.field(default=0.0, converter=nonnegative("eps_root"))
+
+    decays: ClassVar = ("b1", "b2")
+
+    def exponents(self):
+        return {"eps": -1, "eps_root": -2}
+
+    def init(self, params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Moments(params, zeros, zeros)
+
+    def velocity(self, t, state, gradient):
+        squares = jax.tree.map(jnp.square, gradient)
+        return Moments(
+            self.direction(t / self.learning_rate, state, gradient),
+            self.forget(self.b1, gradient, state.mu),
+            self.forget(self.b2, squares, state.nu),
+        )
+
+    def direction(self, steps: Array, state: PyTree, gradient: PyTree) -> PyTree:
+        """d params/dt after `steps` training steps, a real number."""
+        mu_hat, nu_hat = unbiased(state.mu, self.b1, steps), unbiased(state.nu, self.b2, steps)
+        return jax.tree.map(lambda m, v: -m / self.root(v), mu_hat, nu_hat)
+
+    def root(self, nu: Array) -> Array:
+        """What the first moment is divided by."""
+        return root(nu + self.eps_root) + self.eps
+
+    def optax(self) -> dict[str, Array]:
+        """The hyperparameters by Optax's names."""
+        return dict(learning_rate=self.learning_rate, b1=self.b1, b2=self.b2, eps=self.eps, eps_root=self.eps_root)
+
+    @property
+    def leapfrog(self):
+        return True
+
+
+def unbiased(average: PyTree, rate: ArrayLike, steps: Array) -> PyTree:
+    """An exponential average from zero over the weight it has gathered, 1 - rate^steps."""
+    weight = 1 - rate**steps
+    return jax.tree.map(lambda m: m / weight.astype(m.dtype), average)
+
+
+def held(quotients: PyTree, share: Array) -> PyTree:
+    """Gradients over the root of a second moment, none beyond 1/sqrt(share).
+
+    An algorithm that divides by the new second moment, which holds the share (1 - b2)/weight of the gradient's own square,
+    keeps this bound by itself. Its equation divides by the moment as it is, which after the first steps may be near zero;
+    as eta -> 0 the bound goes to infinity and no longer acts.
+    """
+    bound = 1 / jnp.sqrt(share)
+    return jax.tree.map(lambda q: jnp.clip(q, -bound.astype(q.dtype), bound.astype(q.dtype)), quotients)

@@ -1,0 +1,1 @@
+"""Learning signals: losses, penalties on them, and Hebbian rules."""

@@ -1,0 +1,60 @@
+"""Penalties on the parameters, as part of what is descended."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .base import AbstractSignal
+
+
+def _penalty(value):
+    if not callable(value):
+        raise TypeError(f"Argument `penalty` must be callable as penalty(params), but {value!r} was given.")
+    return value
+
+
+class Regularised(AbstractSignal):
+    """What `regularised` returns: the signal with the penalty in the surrogate of every example."""
+
+    signal: AbstractSignal
+    penalty: Callable = eqx.field(converter=_penalty)
+
+    @property
+    def data(self):
+        return self.signal.data
+
+    def surrogate(self, active, frozen, example):
+        value = self.signal.surrogate(active, frozen, example)
+        return value + jnp.asarray(self.penalty(active)).astype(value.dtype)
+
+    def value(self, params: PyTree) -> Array:
+        """The mean loss and the penalty, where the signal is that of a loss."""
+        return self.signal.value(params) + self.penalty(params)
+
+    @property
+    def has_value(self):
+        return self.signal.has_value
+
+    def with_data(self, data):
+        return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
+
+
+def regularised(signal: AbstractSignal, penalty: Callable) -> Regularised:
+    """A signal with the gradient of a penalty added: L(theta) + penalty(theta).
+
+    The optimizer sees it as part of the gradient: weight decay of this kind is `optax.chain(optax.add_decayed_weights(
+    decay), optimizer)`. The gradients of all examples gain the same, and so their covariance, the noise, gains nothing. A
+    decay that the optimizer does not see is a term of the equation: `decayed`.
+
+    **Arguments:**
+
+    - `signal`: any signal, such as an `Objective`.
+    - `penalty`: `penalty(params) -> scalar`, a function, or a module such as `syre` makes.
+
+    **Raises:** TypeError, naming the argument; a ValueError, by `check`, where the penalty does not fit the parameters.
+    """
+    if not isinstance(signal, AbstractSignal):
+        raise TypeError(f"Argument `signal` must be a signal such as equations.Objective, but {signal!r} was given.")
+    return Regularised(signal, penalty)

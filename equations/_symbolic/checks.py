@@ -1,0 +1,160 @@
+"""Checks of the arguments of `symbolic`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._checks.arguments import number, positive
+from .table import TABLE
+from .to_jax import names_of, to_jax
+
+
+def check_symbol(name: str, symbol: Any):
+    """A symbol, or None."""
+    import sympy
+
+    if symbol is not None and not isinstance(symbol, sympy.Symbol):
+        raise TypeError(f"Argument `{name}` must be a SymPy symbol or None, but {symbol!r} was given.")
+    return symbol
+
+
+def check_state(state: Any) -> tuple:
+    """A symbol or several as a tuple."""
+    import sympy
+
+    given = state
+    state = tuple(state) if isinstance(state, Sequence | sympy.MatrixBase) else (state,)
+    if not state or not all(isinstance(symbol, sympy.Symbol) for symbol in state):
+        raise TypeError(f"Argument `state` must be a SymPy symbol or a tuple of symbols, but {given!r} was given.")
+    if len(set(state)) < len(state):
+        raise ValueError(f"Argument `state` must hold each symbol once, but {given!r} was given.")
+    return state
+
+
+def check_expression(name: str, value: Any):
+    """A number or SymPy expression, finite sums and products written out. Strings, which SymPy would execute, are not."""
+    import sympy
+
+    wording = f"Argument `{name}` must hold scalar SymPy expressions or numbers, but {value!r} was given."
+    if isinstance(value, str):
+        raise TypeError(wording)
+    try:
+        value = sympy.sympify(value, strict=True)
+    except sympy.SympifyError:
+        raise TypeError(wording) from None
+    if not isinstance(value, sympy.Expr) or not value.is_commutative or value.is_Matrix:
+        raise TypeError(wording)
+    return value.doit() if value.has(sympy.Sum, sympy.Product) else value
+
+
+def check_vector(name: str, value: Any, size: int) -> tuple:
+    """`size` expressions."""
+    import sympy
+
+    entries = (
+        tuple(value) if isinstance(value, Sequence | sympy.MatrixBase) and not isinstance(value, str) else (value,)
+    )
+    entries = tuple(check_expression(name, entry) for entry in entries)
+    if len(entries) != size:
+        raise ValueError(
+            f"Argument `{name}` must hold an expression for each of {size} state symbols, but {len(entries)} were given."
+        )
+    return entries
+
+
+def check_matrix(name: str, value: Any, size: int):
+    """An immutable matrix of `size` rows."""
+    import sympy
+
+    rows = value.tolist() if isinstance(value, sympy.MatrixBase) else value
+    rows = list(rows) if isinstance(rows, Sequence) and not isinstance(rows, str) else [rows]
+    rows = [list(row) if isinstance(row, Sequence) and not isinstance(row, str) else [row] for row in rows]
+    rows = [[check_expression(name, entry) for entry in row] for row in rows]
+    if len(rows) != size or len({len(row) for row in rows}) != 1 or not rows[0]:
+        raise ValueError(
+            f"Argument `{name}` must be a matrix with a row for each of {size} state symbols, but {value!r} was given."
+        )
+    return sympy.ImmutableMatrix(rows)
+
+
+def check_values(values: Any, needed: set, rate: Any) -> dict:
+    """Numbers for the symbols that are needed, as weakly typed arrays; empty for None."""
+    import sympy
+
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(symbol, sympy.Symbol) for symbol in values):
+        raise TypeError(f"Argument `values` must be a dict from SymPy symbols to numbers, but {values!r} was given.")
+    missing = sorted(str(symbol) for symbol in needed - set(values))
+    if missing:
+        raise ValueError(f"Argument `values` must give a number for every symbol, but {missing[0]!r} has none.")
+
+    def convert(symbol):
+        name = f"values[{symbol}]"
+        if symbol == rate:
+            return positive(name)(values[symbol])
+        return number(name, values[symbol], allowed="a finite number", test=lambda x: x == x)
+
+    return {symbol: convert(symbol) for symbol in sorted(needed, key=str)}
+
+
+def check_functions(name: str, expressions: tuple, functions: Any) -> None:
+    """Raises unless JAX or `functions` has every function in the expressions; opaque ones may be missing from None."""
+    import sympy
+
+    if functions is not None and not (
+        isinstance(functions, dict) and all(isinstance(k, str) and callable(f) for k, f in functions.items())
+    ):
+        raise TypeError(
+            f"Argument `functions` must be a dict from names to JAX functions, but {functions!r} was given."
+        )
+    for expression in expressions:
+        try:
+            missing = names_of(expression) - set(TABLE) - set(functions or {})
+        except ValueError as error:
+            raise ValueError(f"Argument `{name}` must be real for real symbols, but {error}.") from None
+        missing = sorted(missing - set(opaque((expression,)) if functions is None else ()))
+        if missing:
+            raise ValueError(
+                f"Argument `{name}` must be made of functions that JAX or `functions` has, but {missing[0]!r} is in none."
+            )
+    if functions is not None:
+        for call in {node for e in expressions for node in e.atoms(sympy.core.function.AppliedUndef)}:
+            _check_scalar(type(call).__name__, functions[type(call).__name__], len(call.args))
+
+
+def _check_scalar(name: str, function: Callable, arguments: int) -> None:
+    scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    try:
+        result = jax.eval_shape(function, *[scalar] * arguments)
+    except Exception as error:
+        raise ValueError(
+            f"Argument `functions` must hold functions of as many scalars as the expressions give, but {name!r} fails "
+            f"on {arguments}: {type(error).__name__}: {error}"
+        ) from error
+    if getattr(result, "shape", None) != () or not jnp.issubdtype(result.dtype, jnp.floating):
+        raise ValueError(
+            f"Argument `functions` must hold functions that return a real scalar, but {name!r} returns {result!r}."
+        )
+
+
+def check_trace(name: str, expressions: tuple, functions: Any) -> None:
+    """Raises a ValueError unless JAX can trace the expressions, where nothing opaque is missing."""
+    if functions is None and opaque(expressions):
+        return
+    symbols = tuple(set().union(*(expression.free_symbols for expression in expressions)))
+    scalars = [jax.ShapeDtypeStruct((), jnp.result_type(float))] * max(len(symbols), 1)
+    try:
+        jax.eval_shape(to_jax(expressions, symbols or ("constant",), functions), *scalars)
+    except Exception as error:
+        raise ValueError(f"Argument `{name}` must be traceable by JAX, but {type(error).__name__}: {error}.") from error
+
+
+def opaque(expressions: tuple) -> list[str]:
+    """The names of opaque functions."""
+    import sympy
+
+    found = {type(node).__name__ for e in expressions for node in e.atoms(sympy.core.function.AppliedUndef)}
+    return sorted(found)

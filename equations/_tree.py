@@ -1,0 +1,21 @@
+"""Arithmetic on PyTrees that share a structure."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, PyTree
+
+
+def add_scaled(state: PyTree, *terms: tuple[Array | float, PyTree]) -> PyTree:
+    """state + sum of factor * tree over pairs (factor, tree), in the state's dtypes."""
+
+    def leaf(y, *trees):
+        return (y + sum(factor * x for (factor, _), x in zip(terms, trees, strict=True))).astype(y.dtype)
+
+    return jax.tree.map(leaf, state, *(tree for _, tree in terms))
+
+
+def scaled_sum(*terms: tuple[Any, PyTree]) -> PyTree:
+    """The sum of factor * tree over pairs (factor, tree)."""
+    factors, trees = zip(*terms, strict=True)
+    return jax.tree.map(lambda *leaves: sum(f * leaf for f, leaf in zip(factors, leaves, strict=True)), *trees)

@@ -1,0 +1,1 @@
+"""What stands around an optimizer: schedules, weight decay, volumization."""

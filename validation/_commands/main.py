@@ -1,0 +1,231 @@
+"""The command `traindyn`."""
+
+import dataclasses
+import difflib
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from .circuit import CircuitOptions, run_circuit
+from .irreversibility import Irreversible, run_irreversibility
+
+# On the digits; 0.001 for every other.
+_LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "adagrad": 0.01}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare continuous and discrete training of a tanh network on scikit-learn's digits.
+
+    Prints a table and writes report.html, results.json and trajectories.nc.
+    """
+
+    equation: tuple[str, ...] = ("sgd", "momentum", "adam")
+    """Names of the algorithms, compared one after the other; what goes around them, but for decay and schedule, is for
+    Python."""
+    learning_rate: float | None = None
+    """Learning rate; by default 0.1 for sgd, 0.01 for momentum and adagrad, 0.001 for all others."""
+    batch_size: int = 32
+    """Examples per minibatch."""
+    sampling: Literal["with_replacement", "without_replacement", "shuffled"] = "with_replacement"
+    """How minibatches are drawn."""
+    noise: Literal["minibatch", "gaussian"] = "minibatch"
+    """Whether the discrete side takes real minibatches or Gaussian gradients of the same covariance."""
+    steps: int = 200
+    """Training steps."""
+    paths: int | None = None
+    """Paths of each ensemble; by default 32, and 8 for signsgd and lion, whose drift takes variances of gradients."""
+    save_every: int | None = None
+    """Steps between two records; by default the largest divisor of the steps up to 10."""
+    substeps: int = 1
+    """Steps of the solver per training step."""
+    weight_decay: float = 0.0
+    """Weight decay beside the optimizer."""
+    schedule: Literal["constant", "cosine", "warmup"] = "constant"
+    """Learning rate over the run: constant, falling to zero as a cosine, or that after a linear rise over a tenth of it."""
+    hidden: int = 32
+    """Width of the hidden layer."""
+    seed: int = 0
+    """Seed of the initial network and of the noise."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("traindyn-compare")
+    """Folder of the report, made if need be; files of an earlier run are replaced."""
+
+
+def _lookup(name: str) -> type:
+    from .catalogue import algorithms, exported, signals
+
+    known, plain = algorithms(), name.lower().replace("_", "").replace("-", "")
+    if plain in known:
+        return known[plain]
+    if plain in exported() or plain in signals():
+        raise ValueError(
+            f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given, which goes around one "
+            "or is descended by one: decay and schedules are the options --weight-decay and --schedule, all else is for "
+            "Python."
+        )
+    near = difflib.get_close_matches(plain, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
+
+
+def _paths(equation, options: Compare) -> int:
+    """As asked for, or as many as the drift of the equation allows in a minute or two."""
+    return options.paths if options.paths is not None else 32 if equation.has_series else 8
+
+
+def _composed(equation, options: Compare):
+    """The equation with the weight decay and the schedule that were asked for."""
+    import optax
+
+    from equations import decayed, scheduled
+    from equations.internal import integer
+
+    if options.weight_decay != 0:
+        equation = decayed(equation, options.weight_decay)
+    if options.schedule == "constant":
+        return equation
+    steps = integer("steps", options.steps)
+    warmup = steps // 10 if options.schedule == "warmup" else 0
+    return scheduled(equation, optax.warmup_cosine_decay_schedule(0.0 if warmup else 1.0, 1.0, warmup, steps))
+
+
+def run_list() -> None:
+    """The command `traindyn list`."""
+    from .catalogue import algorithms, describe, exported, noise_models, signals
+
+    around = {name: kind for name, kind in exported().items() if name not in algorithms()}
+    for kinds, title in ((algorithms(), ""), (around, "Around any of these:\n")):
+        print(title, end="\n" if title else "")
+        for name, kind in sorted(kinds.items()):
+            print(f"{name}\n{describe(kind)}\n")
+    print("What any of these descends, in place of the gradient of a loss or beside it:\n")
+    for name, kind in sorted(signals().items()):
+        print(f"{name}\n{describe(kind, ('summary',))}\n")
+    print("The noise of its gradient, as `noise_model`:\n")
+    for name, kind in sorted(noise_models().items()):
+        print(f"{name}\n{describe(kind, ('summary',))}\n")
+
+
+def run_compare(options: Compare) -> None:
+    """The command `traindyn compare`."""
+    from .files import check_folder
+
+    kinds = {kind.__name__.lower(): kind for kind in map(_lookup, options.equation)}
+    if not kinds:
+        raise ValueError("Argument `equation` must name at least one algorithm, but none was given.")
+    equations_ = {
+        name: _composed(
+            kind(
+                _LEARNING_RATES.get(name, 1e-3) if options.learning_rate is None else options.learning_rate,
+                options.batch_size,
+                options.sampling,
+            ),
+            options,
+        )
+        for name, kind in kinds.items()
+    }
+    from dynamics.internal import check_schedule
+
+    save_every = options.save_every
+    if save_every is None:
+        save_every = max(k for k in range(1, 11) if options.steps % k == 0)
+    for equation in equations_.values():
+        check_schedule(options.steps, _paths(equation, options), save_every)
+    folder = check_folder("output", options.output)
+
+    import jax
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from equations.internal import integer
+
+    from .._compare.compare import compare
+    from .compare_report import write_report
+    from .digits import digits_problem
+
+    begin = time.monotonic()
+    key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
+    objective, network, observe = digits_problem(jax.random.fold_in(key, 0), integer("hidden", options.hidden))
+    console, comparisons = Console(stderr=True), {}
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=3 * len(equations_))
+        for place, (name, equation) in enumerate(equations_.items()):
+
+            def stage(what, name=name, place=place):
+                done = 3 * place + ("discrete", "equation", "refinement").index(what)
+                progress.update(task, description=f"{name}: {what}", completed=done)
+
+            comparisons[name] = compare(
+                equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1),
+                paths=_paths(equation, options), observe=observe, save_every=save_every,
+                substeps=options.substeps, noise=options.noise,
+                progress=stage,
+            )  # fmt: skip
+            progress.update(task, completed=3 * place + 3)
+        progress.update(task, description="report")
+        title = "Continuous and discrete training: tanh network on digits"
+        configuration = {
+            "data": "scikit-learn digits, 1797 images of 8 x 8",
+            "network": f"tanh, 64-{options.hidden}-10, cross-entropy, float32",
+            **{
+                name.replace("_", " "): value
+                for name, value in dataclasses.asdict(options).items()
+                if name not in ("output", "hidden", "equation") and value is not None
+            },
+        }
+        files = write_report(folder, title, comparisons, configuration)
+    for comparison in comparisons.values():
+        print(comparison, end="\n\n")
+    print(f"{time.monotonic() - begin:.0f} s; written: {', '.join(str(path) for path in files.values())}")
+
+
+def main() -> None:
+    """Entry point: exits with 2 and one line on a wrong argument."""
+    command = tyro.extras.SubcommandApp()
+
+    def guarded(run, options) -> None:
+        try:
+            run(options)
+        except KeyboardInterrupt:
+            print("traindyn: interrupted; nothing was written", file=sys.stderr)
+            sys.exit(130)
+        except (ValueError, TypeError) as error:
+            if not str(error).startswith("Argument"):
+                raise  # not a wrong argument but a defect
+            print(f"traindyn: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    @command.command(name="compare")
+    def _(options: tyro.conf.OmitArgPrefixes[Compare]) -> None:
+        """Compare continuous and discrete training of a network on real data."""
+        guarded(run_compare, options)
+
+    @command.command(name="irreversibility")
+    def _(options: tyro.conf.OmitArgPrefixes[Irreversible]) -> None:
+        """Measure how irreversible training on real data is, and which symmetries that breaks."""
+        guarded(run_irreversibility, options)
+
+    @command.command(name="circuit")
+    def _(options: tyro.conf.OmitArgPrefixes[CircuitOptions]) -> None:
+        """Let plastic circuits learn in continuous time; vary delay and time scales."""
+        guarded(run_circuit, options)
+
+    @command.command(name="list")
+    def _() -> None:
+        """The algorithms: formula, scaling, natural clock, order and source of each."""
+        run_list()
+
+    command.cli(
+        prog="traindyn",
+        description="Training algorithms as differential equations, held against the discrete algorithms they model.",
+    )

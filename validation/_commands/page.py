@@ -1,0 +1,54 @@
+"""What the reports of all commands share: a page that opens offline, and the numbers as JSON."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+from .files import write_whole
+
+
+def svg(figure, salt: str) -> str:
+    """A figure as inline SVG, the same bytes for the same figure; the salt keeps the ids of two figures apart."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    # Matplotlib numbers the elements of each figure afresh: without a prefix two figures would share their clip paths.
+    prefix = re.sub(r"\W", "-", salt)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", buffer.getvalue())
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", text[text.index("<svg") :])
+
+
+def finish(ax, title: str, x: str, y: str, legend: bool = True) -> None:
+    """Names the axes of a figure, and puts its legend below them, where it covers no data, in columns that fit."""
+    ax.set_title(title, fontsize="medium", loc="left")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.spines[["top", "right"]].set_visible(False)
+    if legend:
+        longest = max((len(text) for text in ax.get_legend_handles_labels()[1]), default=0)
+        columns = 3 if longest <= 16 else 2 if longest <= 24 else 1
+        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns)
+
+
+def write_page(folder: Path, template: str, document: dict, **context) -> dict[str, Path]:
+    """Writes `report.html` and `results.json` into a folder that exists, each whole or not at all.
+
+    **Arguments:** the folder, the name of a template beside this file, what becomes JSON, what the template needs.
+
+    **Returns:** the paths of the files by name.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("validation._commands", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    texts = {
+        "report.html": environment.get_template(template).render(**context),
+        "results.json": json.dumps(document, indent=1, allow_nan=False),
+    }
+    for name, text in texts.items():
+        write_whole(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    return {name: folder / name for name in texts}

@@ -1,0 +1,1 @@
+"""An equation held against its twin: statistics, tables, figures."""

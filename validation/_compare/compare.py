@@ -1,0 +1,235 @@
+"""`compare`: an equation held against the discrete algorithm it models."""
+
+import dataclasses
+from collections.abc import Callable
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from dynamics import Trajectory, solve, train
+from dynamics.internal import (
+    check_axis,
+    check_concrete,
+    check_equation,
+    check_hooks,
+    check_key,
+    check_mesh,
+    check_params,
+    check_schedule,
+    check_solver,
+    check_substeps,
+    draws,
+    dynamic_numbers,
+    hooks_of,
+    hyperparameters,
+    title,
+)
+from equations import AbstractEquation, AbstractSignal
+from equations.internal import check_model, choice, integer, is_parameter
+
+from .._orders.runs import RUNAWAY, largest
+from .._plain import plain, versions
+from .observables import observables
+from .statistics import Estimate, Moment, moments
+from .table import table
+
+_MOST = 64  # substeps, of which the refinement takes twice as many
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The result of `compare`. `print(result)` is a table; `result.to_dict()` is what `results.json` holds.
+
+    **Attributes:**
+
+    - `equation`: what was compared.
+    - `flow`, `refined`: the equation's trajectories at `substeps` and at twice as many, on the same Brownian paths.
+    - `run`: the discrete algorithm's.
+    - `moments`: `moments[observable]["mean" | "variance"]` is a `Moment`, an estimate with its standard error for every
+        saved step: of both sides, of their difference, of the solver error and of the model error.
+    - `scale`: the largest of the first parameters, at least 1.
+    """
+
+    equation: AbstractEquation
+    flow: Trajectory
+    refined: Trajectory
+    run: Trajectory
+    moments: dict[str, dict[str, Moment]]
+    scale: float = 1.0
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The saved steps, shape `(saves,)`."""
+        return np.asarray(self.flow.steps)
+
+    @property
+    def times(self) -> np.ndarray:
+        """The sum of the learning rates of the steps before, shape `(saves,)`."""
+        return np.asarray(self.flow.times, float)
+
+    @property
+    def failed(self) -> dict[str, float]:
+        """The fraction of paths that diverged, for each side; they are left out of every average, which biases it."""
+        sides = {"equation": self.flow, "refined": self.refined, "discrete": self.run}
+        return {side: float(np.mean(~np.asarray(trajectory.ok))) for side, trajectory in sides.items()}
+
+    @property
+    def runaway(self) -> dict[str, tuple[float, float]]:
+        """The fraction of paths that did not fail but end beyond 1e8 times `scale`, and how far, for each side: these
+        diverge, though no number has overflowed yet, and stay in the averages."""
+        sides = {"equation": self.flow, "refined": self.refined, "discrete": self.run}
+        return {side: _runaway(trajectory, self.scale) for side, trajectory in sides.items()}
+
+    def __str__(self):
+        return table(self)
+
+    def to_dict(self) -> dict:
+        """Plain dicts, lists, numbers and strings; NaN and infinity are None."""
+        return {
+            "equation": title(self.equation),
+            "hyperparameters": hyperparameters(self.equation),
+            "paths": {"equation": int(self.flow.ok.size), "discrete": int(self.run.ok.size)},
+            "details": {"equation": dict(self.flow.details), "discrete": dict(self.run.details)},
+            "failed_fraction": self.failed,
+            "runaway_fraction": {side: fraction for side, (fraction, _) in self.runaway.items()},
+            "steps": self.steps.tolist(),
+            "times": self.times.tolist(),
+            "observables": {
+                name: {
+                    statistic: {part: plain(e) for part, e in moment._asdict().items() if isinstance(e, Estimate)}
+                    for statistic, moment in statistics.items()
+                }
+                for name, statistics in self.moments.items()
+            },
+            "degrees_of_freedom": {
+                name: {statistic: plain(moment.freedom) for statistic, moment in statistics.items()}
+                for name, statistics in self.moments.items()
+            },
+            "versions": versions(),
+        }
+
+
+def compare(
+    equation: AbstractEquation,
+    objective: AbstractSignal,
+    params: PyTree,
+    *,
+    steps: int,
+    key: Array | None = None,
+    paths: int = 64,
+    observe: dict | None = None,
+    save_every: int = 1,
+    substeps: int | str = 1,
+    solver: dfx.AbstractSolver | None = None,
+    noise: str = "minibatch",
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Holds an equation against its discrete twin: model, solver and Monte Carlo error apart.
+
+    Three ensembles are run: the equation, the equation at half the solver's step on the same Brownian paths (their paired
+    difference gives the solver error), and, from an independent key, the discrete algorithm.
+
+    **Arguments:** as for `solve` and `train`, except
+
+    - `paths`: of each ensemble; at least 2 where something is random, for there is no error bar from one.
+    - `observe`: `None` records the objective's `value` as `"loss"`, if it has one.
+    - `progress`: called with the name of each stage as it begins.
+
+    **Returns:** a `Comparison`.
+
+    **Raises:** TypeError or ValueError before any compilation, naming the argument.
+    """
+    check_equation(equation, AbstractEquation, "equation")
+    check_concrete("compare", equation=equation, objective=objective, params=params, key=key)
+    params = check_params(params)
+    check_axis(objective, params)
+    check_mesh(params)
+    equation.check(params, objective)
+    check_model(equation, params)
+    observe = observables(observe, objective, params)
+    choice("noise", noise, ("minibatch", "gaussian"))
+    random = draws(equation, noise)
+    paths = integer("paths", paths, minimum=2 if random else 1)
+    substeps, auto = check_substeps(substeps, maximum=_MOST)
+    if auto and isinstance(solver, dfx.Euler):
+        raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
+    check_schedule(steps, paths, save_every)
+    order = weak_order(equation, params, solver)
+    dynamic, static = eqx.partition(params, is_parameter)
+    hooks = hooks_of(check_solver(solver, None, equation.random), equation.random)
+    check_hooks(dynamic_numbers(equation), objective.bind(static), dynamic, hooks)
+    key = check_key(key, random)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")
+    progress = progress or (lambda stage: None)
+
+    shared = dict(steps=steps, paths=paths, observe=observe, save_every=save_every)
+    continuous = dict(shared, key=jax.random.fold_in(key, 0), solver=solver)
+    progress("discrete")
+    run = jax.block_until_ready(
+        train(equation, objective, params, key=jax.random.fold_in(key, 1), noise=noise, **shared)
+    )
+    progress("equation")
+    flow = solve(equation, objective, params, substeps="auto" if auto else substeps, **continuous)
+    if auto:
+        substeps = int(dict(flow.details)["substeps"])
+    if substeps > _MOST:  # there must be twice as many
+        substeps = _MOST
+        flow = solve(equation, objective, params, substeps=substeps, **continuous)
+    jax.block_until_ready(flow)
+    progress("refinement")
+    refined = jax.block_until_ready(solve(equation, objective, params, substeps=2 * substeps, **continuous))
+
+    both = np.asarray(flow.ok & refined.ok)
+    kept = {
+        name: moments(
+            _ensemble(flow, name, both, equation.random),
+            _ensemble(refined, name, both, equation.random),
+            _ensemble(run, name, np.asarray(run.ok), random),
+            order,
+            (equation.random, random),
+        )
+        for name in observe
+    }
+    return Comparison(equation, flow, refined, run, kept, max(1.0, float(largest(dynamic))))
+
+
+def _runaway(trajectory: Trajectory, scale: float) -> tuple[float, float]:
+    """The fraction of paths that are good and beyond `RUNAWAY` times the scale, and the largest parameter of these."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(trajectory.final, is_parameter))]
+    ok = np.asarray(trajectory.ok)
+    sizes = np.zeros(ok.size)
+    for leaf in leaves:
+        if leaf.size:
+            sizes = np.maximum(sizes, np.max(np.abs(leaf.reshape(ok.size, -1)), axis=1))
+    far = ok & (sizes > RUNAWAY * scale)
+    return float(np.mean(far)), float(np.max(sizes[far], initial=0.0))
+
+
+def _ensemble(trajectory: Trajectory, name: str, ok: np.ndarray, random: bool) -> np.ndarray:
+    """One observable of the paths that did not diverge, in float64; one path where all are the same."""
+    values = np.asarray(trajectory.observables[name], dtype=float)
+    if not ok.any():
+        return np.full((1, *values.shape[1:]), np.nan)
+    return values[ok] if random else values[:1]
+
+
+def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractSolver | None) -> int:
+    """The order in its step with which the solver's means converge on this equation."""
+    solver = check_solver(solver, None, equation.random)
+    if not equation.random:
+        return solver.order(None)
+    affine = equation.is_affine(equation.init(eqx.filter(params, is_parameter)))
+    if isinstance(solver, dfx.Euler):
+        if not affine:
+            raise ValueError(
+                f"Argument `solver` must be Strang() or None for {type(equation).__name__}, whose velocity is not affine "
+                f"in the gradient, so that Euler's step cannot be refined, but {solver!r} was given."
+            )
+        return 1
+    if (solver.kicks or equation.kicks) < equation.kicks or not (affine or equation.leapfrog):
+        return 1
+    return solver.order(None)

@@ -1,0 +1,91 @@
+"""Ensemble means and variances, with standard errors, and their errors told apart."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .student import welch
+
+
+class Estimate(NamedTuple):
+    """A number per saved step (and per component of the observable), and its Monte Carlo standard error."""
+
+    value: np.ndarray
+    error: np.ndarray
+
+
+class Moment(NamedTuple):
+    """One statistic of one observable on both sides; every array has the shape `(saves, ...)`.
+
+    - `equation`, `discrete`: the statistic of either ensemble.
+    - `difference`: equation - discrete, as solved.
+    - `solver_error`: equation as solved - equation solved exactly, estimated by refinement on the same Brownian paths.
+    - `model_error`: difference - solver_error, what the equation itself says wrongly of the algorithm.
+    - `freedom`: the degrees of freedom of the model error's standard error (Welch 1947), by which Student's t says how much
+        a number of standard errors means; infinite where there is no error.
+    """
+
+    equation: Estimate
+    discrete: Estimate
+    difference: Estimate
+    solver_error: Estimate
+    model_error: Estimate
+    freedom: np.ndarray
+
+
+def mean_of(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
+    """The mean over the leading axis; its error is zero without randomness, and unknown (NaN) from less than `least` paths.
+
+    Of two paths the squares about their mean are equal, so that a variance takes three.
+    """
+    count = len(per_path)
+    if count < least:
+        error = np.full(per_path.shape[1:], np.nan if random else 0.0)
+    else:
+        # About the first path: of equal values the spread is zero, not that of rounding.
+        error = (per_path - per_path[0]).std(axis=0, ddof=1) / count**0.5
+    return Estimate(per_path.mean(axis=0), error)
+
+
+def variance_samples(values: np.ndarray) -> np.ndarray:
+    """Per path, numbers whose mean is the unbiased variance; their spread gives its standard error."""
+    count = len(values)
+    # Centred on the first path before the mean is taken: equal values have variance zero, not that of rounding.
+    centred = values - values[0]
+    return (centred - centred.mean(axis=0)) ** 2 * (count / (count - 1) if count > 1 else 1.0)
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    return Estimate(a.value - b.value, np.hypot(a.error, b.error))
+
+
+def moments(
+    equation: np.ndarray, refined: np.ndarray, discrete: np.ndarray, order: int, random=(True, True)
+) -> dict[str, Moment]:
+    """Mean and variance over paths.
+
+    **Arguments:**
+
+    - `equation`, `refined`: `(paths, saves, ...)`, the same paths at one and at half the solver's step.
+    - `discrete`: `(paths, saves, ...)`, an independent ensemble.
+    - `order`: the weak order of the solver, for Richardson's extrapolation to a vanishing step.
+    - `random`: whether the equation and whether the discrete side is random; if not, one path says all.
+    """
+    ratio = 2**order / (2**order - 1)
+
+    def moment(coarse, fine, other, least):
+        excess = ratio * (coarse - fine)
+        ours, discrete = (lambda values: mean_of(values, random[0], least)), mean_of(other, random[1], least)
+        solved = ours(coarse - excess)
+        return Moment(
+            equation=ours(coarse),
+            discrete=discrete,
+            difference=difference(ours(coarse), discrete),
+            solver_error=ours(excess),
+            model_error=difference(solved, discrete),
+            freedom=welch((solved.error, len(coarse) - 1), (discrete.error, len(other) - 1)),
+        )
+
+    sides = equation, refined, discrete
+    with np.errstate(over="ignore", invalid="ignore"):  # an observable that is not finite gives a NaN, not a warning
+        return {"mean": moment(*sides, 2), "variance": moment(*map(variance_samples, sides), 3)}

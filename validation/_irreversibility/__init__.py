@@ -1,0 +1,1 @@
+"""How irreversible training is: measures, forces, and what is estimated from trajectories alone."""

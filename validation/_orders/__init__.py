@@ -1,0 +1,1 @@
+"""The order with which an equation approaches its algorithm."""

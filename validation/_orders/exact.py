@@ -1,0 +1,110 @@
+"""An order sweep by exact moments."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
+
+from equations import AbstractEquation, AbstractSignal
+from equations.internal import has_field
+
+from .moment_equations import Linear, Polynomial, discrete, linear, polynomial, propagate
+from .sides import MEASURES, Error, Outcome, Sides, gather
+
+Closed = tuple[dict[str, Polynomial], list[tuple[Linear, Linear]]]
+
+
+def closing(sides: Sides) -> Closed | None:
+    """The observables as polynomials, and at every learning rate algorithm and equation as matrices; None unless their
+    moments close."""
+    first = sides.family[0]
+    if first.sampling == "shuffled" or not has_field(first):
+        return None
+    observables = {name: polynomial(function, sides.static, sides.dynamic) for name, function in sides.observe.items()}
+    if None in observables.values():
+        return None
+    systems = []
+    for place, equation in enumerate(sides.family):
+        state, increment = equation.init(sides.dynamic), sides.increment(place)
+        map_ = discrete(increment, sides.signal, increment.init(sides.dynamic))
+        if map_ is None or not (sides.skips.any() or _regular(equation, sides.signal, state)):
+            return None
+        flow = linear(equation, sides.signal, state)
+        if flow is None:
+            return None
+        systems.append((map_, flow))
+    return observables, systems
+
+
+def _regular(equation: AbstractEquation, signal: AbstractSignal, state: PyTree) -> bool:
+    """Whether the equation needs no first step of its own."""
+    return eqx.filter_eval_shape(lambda y: equation.start(y, signal, None), state) is None
+
+
+def _embedding(equation: AbstractEquation, state: PyTree) -> np.ndarray:
+    """The matrix from (state, 1) to (parameters, 1), of entries 0 and 1."""
+    base, unravel = ravel_pytree(state)
+    places = unravel(jnp.arange(base.size, dtype=base.dtype))
+    chosen = np.asarray(ravel_pytree(equation.params(places))[0]).astype(int)
+    return np.eye(base.size + 1)[np.append(chosen, base.size)]
+
+
+def _statistics(observable: Polynomial, second: np.ndarray, length: float) -> dict[str, np.ndarray]:
+    """The measures from E z z^T, z = (parameters, 1)."""
+    if observable.quadratic is not None:
+        return {"mean": np.einsum("cij,ij->c", observable.quadratic, second)}
+    mean = observable.linear @ second[:, -1]
+    square = np.einsum("ci,ij,cj->c", observable.linear, second, observable.linear)
+    centred = second - np.outer(second[:, -1], second[:, -1])
+    variance = np.einsum("ci,ij,cj->c", observable.linear, centred, observable.linear)
+    return dict(zip(MEASURES, (mean, square, variance / length), strict=True))
+
+
+def by_moments(sides: Sides, closed: Closed) -> Outcome:
+    """First and second moments of both sides, exactly."""
+    observables, systems = closed
+    errors, finals, failed = [], [], []
+    first = np.append(np.asarray(ravel_pytree(sides.dynamic)[0], float), 1.0)
+    first = np.outer(first, first)
+    for place, (equation, (map_, flow)) in enumerate(zip(sides.family, systems, strict=True)):
+        increment, eta = sides.increment(place), float(equation.learning_rate)
+        states = increment.init(sides.dynamic), equation.init(sides.dynamic)
+        embeddings = [_embedding(side, state) for side, state in zip((increment, equation), states, strict=True)]
+        start = [
+            np.outer(z, z) for z in (np.append(np.asarray(ravel_pytree(state)[0], float), 1.0) for state in states)
+        ]
+        if sides.skips[place]:
+            same = start[0].shape == start[1].shape
+            middle = propagate(map_, flow, tuple(start), eta, int(sides.skips[place]))[0]
+            start = [middle, middle if same else embeddings[0] @ middle @ embeddings[0].T]
+        seconds = [
+            embedding @ second @ embedding.T
+            for embedding, second in zip(
+                embeddings, propagate(map_, flow, tuple(start), eta, int(sides.steps[place])), strict=True
+            )
+        ]
+        at = {}
+        for name, observable in observables.items():
+            run, solved, before = (
+                _statistics(observable, second, sides.spreads[place]) for second in (*seconds, first)
+            )
+            sizes = {measure: float(np.linalg.norm(value)) for measure, value in run.items()}
+            if "variance/eta" in run:  # a difference of second moments
+                sizes["variance/eta"] = sizes["second moment"] / sides.spreads[place]
+            at[name] = {
+                measure: Error(
+                    (float(np.linalg.norm(solved[measure] - run[measure])), 0.0),
+                    (0.0, 0.0),
+                    sides.floor() * size,
+                    float(np.linalg.norm(run[measure] - before[measure])),
+                )
+                for measure, size in sizes.items()
+            }
+        errors.append(at)
+        size = np.sqrt(max(np.max(np.abs(np.diagonal(second)[:-1]), initial=0.0) for second in seconds))
+        failed.append(not size <= sides.farthest())
+        _, unravel = ravel_pytree(sides.dynamic)
+        base = ravel_pytree(sides.dynamic)[0]
+        finals.append(unravel(jnp.asarray(seconds[0][:-1, -1], base.dtype)))
+    return gather(sides, errors, finals, failed)

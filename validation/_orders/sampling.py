@@ -1,0 +1,87 @@
+"""An order sweep by sampling."""
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from dynamics import Strang
+from equations import AbstractEquation
+
+from .._compare.compare import weak_order
+from .._compare.statistics import variance_samples
+from .ensemble import ensemble, numerics, patterns
+from .fit import norm
+from .sides import MEASURES, Error, Outcome, Sides, gather
+
+# Numbers per path whose mean is the measure.
+_PER_PATH = dict(zip(MEASURES, (lambda x: x, np.square, variance_samples), strict=True))
+
+
+def solver_of(
+    equation: AbstractEquation, params: PyTree, solver: dfx.AbstractSolver | None
+) -> tuple[dfx.AbstractSolver, int]:
+    """The solver for sampling, and the order of its means; a Runge-Kutta method without noise as the flow of a splitting.
+
+    Raises a TypeError or ValueError for a solver that cannot be used.
+    """
+    order = weak_order(equation, params, solver)
+    if not equation.random and not isinstance(solver, Strang):
+        solver = Strang(flow=solver or dfx.Tsit5())
+    return solver or Strang(), order
+
+
+def _before(measure: str, start: np.ndarray) -> np.ndarray:
+    """A measure at the start, where all paths are at one point."""
+    return {"mean": start, "second moment": start**2}.get(measure, 0.0 * start)
+
+
+def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:
+    """Ensembles of both sides, the equation refined once; the paths of a group count as one."""
+    first = sides.family[0]
+    noise = "minibatch" if first.sampling == "shuffled" else noise
+    solver, order = solver_of(first, sides.dynamic, solver)
+    size = len(patterns(numerics(first, sides.signal, solver, substeps)[1].kicks))
+    groups = max(2, -(-paths // size))
+    remains = 4.0**-order  # of the solver error, by rule of thumb, after extrapolation
+    ratio = 2**order / (2**order - 1)
+    errors, finals, failed, first = [], [], [], sides.first()
+    for place, equation in enumerate(sides.family):
+        records, final, good = ensemble(
+            equation, sides.increment(place), sides.signal, sides.dynamic, sides.static, sides.observe,
+            jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups,
+            noise, solver, substeps, jnp.asarray(sides.farthest()),
+        )  # fmt: skip
+        ok = np.asarray(good).all(axis=1)
+        at = {}
+        for name in sides.observe:
+            values = [np.asarray(side[name], float)[ok] for side in records]
+            values = [value.reshape(size * len(value), int(np.prod(value.shape[2:]))) for value in values]
+            at[name] = {}
+            for measure, function in _PER_PATH.items():
+                length = sides.spreads[place] if measure == "variance/eta" else 1.0
+                if ok.sum() < 2:
+                    at[name][measure] = Error((np.nan, np.nan), (np.nan, np.nan), np.nan, np.nan)
+                    continue
+                coarse, fine, run = (
+                    function(value).reshape(-1, size, value.shape[1]).mean(axis=1) / length for value in values
+                )
+                excess = ratio * (coarse - fine)
+                solved = norm(excess)
+                scale = np.abs(run.mean(axis=0))
+                if measure == "variance/eta":  # squares of differences between numbers of this size
+                    scale = np.sqrt(scale * (values[2] ** 2).mean(axis=0) / length)
+                at[name][measure] = Error(
+                    norm(coarse - excess - run),
+                    solved,
+                    remains * solved[0] + sides.floor() * float(np.linalg.norm(scale)),
+                    float(np.linalg.norm(run.mean(axis=0) - _before(measure, first[name]))),
+                    len(run) - 1,
+                )
+        errors.append(at)
+        finals.append(final)
+        failed.append(1 - ok.mean())
+    how = "the same normal numbers on both sides" if noise == "gaussian" else "minibatches, independent of the equation"
+    method = f"sampling, {groups} antithetic groups of {size} paths, {how}; solver {solver!r}"
+    return method, gather(sides, errors, finals, failed)

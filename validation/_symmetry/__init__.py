@@ -1,0 +1,1 @@
+"""Symmetries of a loss, and what training makes of them."""

@@ -1,0 +1,339 @@
+"""`Symmetry`: what a continuous symmetry of the loss says about training, and where irreversibility breaks it."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, PyTree
+
+from dynamics.internal import check_equation, check_params, dynamic_numbers
+from equations import SGD, AbstractEquation, AbstractSignal
+from equations.internal import (
+    Increment,
+    add_scaled,
+    check_derivatives,
+    is_parameter,
+    leaf_name,
+    nonnegative,
+    number,
+    real_array,
+)
+
+from .._irreversibility.batches import check_batches, check_plain, covariance_factor, potential
+from .._irreversibility.one_batch import dot, square
+from .generators import Between, Scaling
+from .results import Balance, ChargeStep, Least, OrbitSlope, SymmetryCheck
+
+
+def _callable(generator):
+    if not callable(generator):
+        raise TypeError(
+            "Argument `generator` must be a linear map from parameters to parameters, A theta as a function of theta, but "
+            f"{generator!r} was given."
+        )
+    return generator
+
+
+class Symmetry(eqx.Module):
+    r"""A one-parameter group exp(lambda A) under which a loss is invariant, ell(exp(lambda A) theta) = ell(theta).
+
+    **Arguments:**
+
+    - `generator`: theta -> A theta, linear, from parameters to a PyTree alike; it gets None where a leaf is no parameter.
+        `Symmetry.between` and `Symmetry.scaling` make the usual ones.
+
+    For plain gradient steps theta' = theta - eta (g_B + 2 gamma theta), the charge C = theta . A theta of a symmetric A
+    obeys, exactly, C' = (1 - 2 eta gamma)^2 C + eta^2 g_B . A g_B, and on average the Noether flow
+
+        dC/dt = -4 gamma C + eta (E[g_B . A g_B] + 4 gamma^2 C)
+
+    (Ziyin, Wang, Li and Wu 2024, NeurIPS, whose noise term is eta Tr[Sigma A]; the mean gradient's share, which a discrete
+    step adds, is in E[g_B . A g_B]; derived and checked). Only the symmetric part of A enters a charge; an orthogonal
+    symmetry, whose A is antisymmetric, has none, and irreversibility keeps it: phi is the same along its orbit.
+    """
+
+    generator: Callable = eqx.field(converter=_callable)
+
+    @classmethod
+    def between(cls, incoming: Callable, outgoing: Callable, matrix: ArrayLike) -> "Symmetry":
+        r"""Between two layers: W_in -> exp(lambda K) W_in, b_in likewise, W_out -> W_out exp(-lambda K).
+
+        **Arguments:**
+
+        - `incoming`, `outgoing`: functions from the parameters to a list of arrays, such as
+            `lambda net: [net.layers[0].weight, net.layers[0].bias]`; those that come in have the width of the hidden layer
+            as their first axis, those that go out as their second (a vector as its only one), as the layers of Equinox
+            have, `Linear` and `Conv` alike.
+        - `matrix`: K, `(width, width)`. For homogeneous activations (ReLU) the identity rescales the layers, e_j e_j^T the
+            neuron j alone; for linear layers any matrix is a symmetry, and an antisymmetric one rotates.
+        """
+        if not (callable(incoming) and callable(outgoing)):
+            raise TypeError(
+                f"Arguments `incoming` and `outgoing` must be functions of the parameters, but {incoming!r} and "
+                f"{outgoing!r} were given."
+            )
+        if not isinstance(matrix, jax.core.Tracer):
+            known = real_array("matrix", matrix, "the real numbers of K, (width, width)")
+            if not np.all(np.isfinite(known)):
+                raise ValueError(f"Argument `matrix` must be finite, but {matrix!r} was given.")
+        matrix = jnp.asarray(matrix)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"Argument `matrix` must be square, but it has shape {matrix.shape}.")
+        return cls(Between(incoming, outgoing, matrix))
+
+    @classmethod
+    def scaling(cls, where: Callable) -> "Symmetry":
+        """Of a loss that does not see the length of the arrays `where(params)`, a list: scale invariance."""
+        if not callable(where):
+            raise TypeError(f"Argument `where` must be a function of the parameters, but {where!r} was given.")
+        return cls(Scaling(where))
+
+    def apply(self, vector: PyTree) -> PyTree:
+        """A v, for v like the parameters."""
+        image = self.generator(vector)
+        if jax.tree.structure(image) != jax.tree.structure(vector):
+            raise ValueError(
+                "Argument `generator` must give a PyTree like the parameters, of structure "
+                f"{jax.tree.structure(vector)}, but it gives {jax.tree.structure(image)}."
+            )
+        for (path, leaf), moved_ in zip(
+            jax.tree_util.tree_leaves_with_path(vector), jax.tree.leaves(image), strict=True
+        ):
+            if jnp.shape(leaf) != jnp.shape(moved_):
+                raise ValueError(
+                    f"Argument `generator` must give arrays like the parameters, but for {leaf_name('params', path)} of "
+                    f"shape {jnp.shape(leaf)} it gives one of shape {jnp.shape(moved_)}."
+                )
+        return image
+
+    def check_linear(self, theta: PyTree) -> None:
+        """Raises a ValueError unless the generator is linear, finite and not zero, as tried on random vectors."""
+        flat, unravel = ravel_pytree(theta)
+        u, v = (unravel(jax.random.normal(jax.random.key(k), flat.shape, flat.dtype)) for k in (1, 2))
+        au, av = self.apply(u), self.apply(v)
+        length = square(au) + square(av)
+        if not jnp.isfinite(length):
+            raise ValueError("Argument `generator` must be finite, but A v of a random v holds NaN or infinity.")
+        if length == 0:
+            raise ValueError("Argument `generator` must move some parameter, but A v of a random v is zero.")
+        off = add_scaled(self.apply(add_scaled(u, (2.0, v))), (-1.0, au), (-2.0, av))
+        if not square(off) <= (1e3 * _precision(theta)) ** 2 * length:
+            raise ValueError(
+                f"Argument `generator` must be linear, A(u + 2 v) = A u + 2 A v, but {self.generator!r} was given."
+            )
+
+    def transpose(self, vector: PyTree) -> PyTree:
+        """A^T v."""
+        (image,) = jax.linear_transpose(self.apply, vector)(vector)
+        return image
+
+    def charge(self, params: PyTree) -> Array:
+        """C = theta . A theta."""
+        theta = eqx.filter(params, is_parameter)
+        return dot(theta, self.apply(theta))
+
+    def move(self, params: PyTree, amount) -> PyTree:
+        """exp(amount A) theta, by its Taylor series to order 16 in 16 parts: exact to rounding where |amount A| is below
+        about 16, beyond which the orbit has left what numbers can hold."""
+        return self._moved(params, number("amount", amount, allowed="a finite number", test=lambda x: x == x))
+
+    def _moved(self, params: PyTree, amount: Array) -> PyTree:
+        """`move` by an amount that is checked."""
+        theta, static = eqx.partition(params, is_parameter)
+        amount = jnp.asarray(amount, jnp.result_type(*jax.tree.leaves(theta)))
+        parts = 16
+
+        def part(_, y):
+            term, total = y, y
+            for order in range(1, 17):
+                scale = amount / (parts * order)
+                term = jax.tree.map(lambda leaf, s=scale: s * leaf, self.apply(term))
+                total = add_scaled(total, (1.0, term))
+            return total
+
+        return eqx.combine(jax.lax.fori_loop(0, parts, part, theta), static)
+
+    def check(self, objective: AbstractSignal, params: PyTree) -> SymmetryCheck:
+        """How well the loss has this symmetry: identities of its gradient and its Hessian, example by example."""
+        theta, signal, _ = self._ready(None, objective, params)
+        values = (float(value) for value in _identities(self, signal, theta))
+        return SymmetryCheck(*values, _precision(theta))
+
+    def _ready(self, equation, objective, params) -> tuple[PyTree, AbstractSignal, PyTree]:
+        """Parameters, the signal for them and what is no parameter; a TypeError or ValueError unless all fit."""
+        params = check_params(params)
+        if equation is not None:
+            check_plain(equation)
+        (equation or SGD(1.0)).check(params, objective)
+        check_derivatives(objective, params, "`Symmetry`")
+        theta, static = eqx.partition(params, is_parameter)
+        self.check_linear(theta)
+        return theta, objective.bind(static), static
+
+    def steps(
+        self,
+        equation: AbstractEquation,
+        objective: AbstractSignal,
+        params: PyTree,
+        batches: list,
+        *,
+        decay: float = 0.0,
+    ) -> ChargeStep:
+        """The charge after steps of the equation's twin against (1 - 2 eta gamma)^2 C + eta^2 g . A g.
+
+        **Arguments:** the equation, whose twin makes the steps from its empty memory with the decay 2 gamma theta added to
+        the gradient; `batches`, the indices `(B,)` of examples, or None for all, for each step.
+
+        **Returns:** a `ChargeStep`, the worst of the steps. The rule is for a symmetry of the loss and plain gradient
+        steps: whether it holds is what the result says.
+        """
+        check_equation(equation, AbstractEquation)
+        equation, gamma = dynamic_numbers(equation), nonnegative("decay")(decay)
+        params = check_params(params)
+        equation.check(params, objective)
+        batches = check_batches(batches, objective.size)
+        theta, static = eqx.partition(params, is_parameter)
+        self.check_linear(theta)
+        signal, increment, worst = objective.bind(static), Increment.of(equation), None
+        eta, state = equation.learning_rate, increment.init(theta)
+        for indices in batches:
+            batch = signal if indices is None else signal.take(indices)
+            state, *numbers = _charge_step(self, increment, batch, state, eta, gamma)
+            result = ChargeStep(*map(float, numbers), _precision(theta))
+            worst = result if worst is None or not result.error <= worst.error else worst
+        return worst
+
+    def flow(
+        self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree, *, decay: float = 0.0
+    ) -> Balance:
+        """The Noether flow at these parameters and the master balance of a stationary state.
+
+        **Arguments:** `equation`, plain gradient steps such as `SGD`; `decay`, gamma.
+        """
+        theta, signal, _ = self._ready(equation, objective, params)
+        return _balance(self, equation, signal, theta, nonnegative("decay")(decay))
+
+    def slope(self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree) -> OrbitSlope:
+        """d phi/d lambda along the orbit at lambda = 0, measured and as -E[g_B . A g_B]/2 predicts."""
+        theta, signal, _ = self._ready(equation, objective, params)
+        return OrbitSlope(*(float(x) for x in _orbit_slope(self, equation, signal, theta)))
+
+    def least(
+        self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree, *, bound: float = 20.0
+    ) -> Least:
+        """The point of least phi on the orbit, |lambda| <= bound, by bisection of the slope of the convex phi(lambda).
+
+        For a symmetric A; others raise a ValueError. phi(lambda) has one minimum, which may lie at infinity: `found` is
+        then False.
+        """
+        theta, signal, static = self._ready(equation, objective, params)
+        bound = number("bound", bound, allowed="a positive finite number", test=lambda x: x > 0)
+        symmetric = float(_symmetric(self, theta))
+        if not symmetric > 1 - 1e3 * _precision(theta):
+            raise ValueError(
+                "Argument `generator` must be symmetric for phi to be convex along its orbit, but |A + A^T|/(2 |A|) is "
+                f"{symmetric:.3g}."
+            )
+        amount, phi, slope = _least(self, equation, signal, theta, bound)
+        found = bool(jnp.abs(slope) < 1e-6 * phi) and bool(jnp.abs(amount) < bound * (1 - 1e-6))
+        return Least(float(amount), float(phi), found, eqx.combine(self.move(theta, amount), static))
+
+
+def _precision(theta) -> float:
+    return float(jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).eps)
+
+
+@eqx.filter_jit
+def _identities(symmetry, signal, theta):
+    image = symmetry.apply(theta)
+    twice = symmetry.apply(image)
+
+    def one(index):
+        example = signal.take(index[None])
+        gradient, hessian = jax.jvp(example.gradient, (theta,), (image,))
+        turned = symmetry.transpose(gradient)
+        off = add_scaled(hessian, (1.0, turned))
+        tiny = jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).tiny
+        curvature = dot(image, hessian) + dot(gradient, twice)
+        return (
+            jnp.abs(dot(gradient, image)) / jnp.maximum(jnp.sqrt(square(gradient) * square(image)), tiny),
+            jnp.sqrt(square(off) / jnp.maximum(square(turned), tiny)),
+            jnp.abs(curvature) / jnp.maximum(jnp.sqrt(square(gradient) * square(twice)), tiny),
+        )
+
+    worst = [jnp.max(values) for values in jax.lax.map(one, jnp.arange(signal.size))]
+    return (*worst, _symmetric(symmetry, theta))
+
+
+@eqx.filter_jit
+def _symmetric(symmetry, theta):
+    """|A v + A^T v|/(2 |A v|) for a random v."""
+    flat, unravel = ravel_pytree(theta)
+    v = unravel(jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
+    av = symmetry.apply(v)
+    return jnp.sqrt(square(add_scaled(av, (1.0, symmetry.transpose(v)))) / square(av)) / 2
+
+
+@eqx.filter_jit
+def _charge_step(symmetry, increment, signal, state, eta, gamma):
+    theta = state.params
+    gradient = signal.gradient(theta)
+    after = add_scaled(state, (eta, increment.velocity(jnp.zeros(()), state, add_scaled(gradient, (2 * gamma, theta)))))
+    before = symmetry.charge(theta)
+    predicted = (1 - 2 * eta * gamma) ** 2 * before + eta**2 * dot(gradient, symmetry.apply(gradient))
+    terms = jax.tree.map(lambda p, moved: jnp.sum(jnp.abs(p * moved)), theta, symmetry.apply(theta))
+    return after, before, symmetry.charge(after.params), predicted, sum(jax.tree.leaves(terms))
+
+
+@eqx.filter_jit
+def moments(symmetry, equation, signal, theta):
+    """g . A g of the mean gradient, and its mean over minibatches."""
+    gradient = signal.gradient(theta)
+    mean = dot(gradient, symmetry.apply(gradient))
+    if equation.batch_size is None:
+        return mean, mean
+
+    def one(index):
+        single = signal.take(index[None]).gradient(theta)
+        return dot(single, symmetry.apply(single))
+
+    factor = covariance_factor(equation, signal.size)
+    singles = jnp.mean(jax.lax.map(one, jnp.arange(signal.size)))
+    return mean, mean + factor * (singles - mean)
+
+
+def _balance(symmetry, equation, signal, theta, gamma) -> Balance:
+    eta, gamma = float(equation.learning_rate), float(gamma)
+    mean, both = (float(x) for x in moments(symmetry, equation, signal, theta))
+    loss = 4 * gamma * (1 - eta * gamma) * float(symmetry.charge(theta))
+    return Balance(eta * both - loss, eta * both, loss, eta * (both - mean), eta * mean)
+
+
+@eqx.filter_jit
+def _orbit_slope(symmetry, equation, signal, theta):
+    phi, gradient = potential(equation, signal, theta)
+    predicted = -moments(symmetry, equation, signal, theta)[1] / 2
+    return dot(gradient, symmetry.apply(theta)), predicted, phi
+
+
+@eqx.filter_jit
+def _least(symmetry, equation, signal, theta, bound):
+    def value(amount):
+        return potential(equation, signal, symmetry._moved(theta, amount))[0]
+
+    def slope(amount):
+        moved_ = symmetry._moved(theta, amount)
+        return dot(potential(equation, signal, moved_)[1], symmetry.apply(moved_))
+
+    def body(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        rising = slope(middle) > 0
+        return jnp.where(rising, low, middle), jnp.where(rising, middle, high)
+
+    low, high = jax.lax.fori_loop(0, 60, body, (-bound, bound))
+    amount = (low + high) / 2
+    return amount, value(amount), slope(amount)
