@@ -51,10 +51,10 @@ def worst(samples) -> float:
     covariance = np.zeros((2, 2))
     for _ in range(STEPS):
         covariance = step @ covariance @ step + RATE**2 * NOISE**2 * a @ a
-    centred = np.asarray(samples, float) - mean
-    products = centred[:, :, None] * centred[:, None, :] - covariance
+    centered = np.asarray(samples, float) - mean
+    products = centered[:, :, None] * centered[:, None, :] - covariance
     return max(
-        np.max(np.abs(values.mean(0)) / (values.std(0, ddof=1) / len(values) ** 0.5)) for values in (centred, products)
+        np.max(np.abs(values.mean(0)) / (values.std(0, ddof=1) / len(values) ** 0.5)) for values in (centered, products)
     )
 
 

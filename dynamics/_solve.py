@@ -71,7 +71,7 @@ def solve(
         multiple of the duration of a stimulus or of `dt`. Exactly one of the two is given.
     - `key`: a typed key; needed exactly where the equation is random. The same key gives the same Brownian motion for any
         `save_every`, and for any `substeps` the same increments over training steps.
-    - `paths`: the number of realisations. The paths of a noise-free equation are all the same and solved once.
+    - `paths`: the number of realizations. The paths of a noise-free equation are all the same and solved once.
     - `observe`: a dict of functions of the parameters, recorded at step 0 and every `save_every` steps, each giving an
         array. A function defined afresh on every call recompiles on every call.
     - `save_every`: a divisor of `steps`.

@@ -46,8 +46,8 @@ from ._signals.base import AbstractSignal as AbstractSignal
 from ._signals.bcm import BCM as BCM
 from ._signals.objective import Objective as Objective
 from ._signals.oja import Oja as Oja
-from ._signals.regularized import Regularised as Regularised
-from ._signals.regularized import regularised as regularised
+from ._signals.regularized import Regularized as Regularized
+from ._signals.regularized import regularized as regularized
 from ._signals.spred import Factors as Factors
 from ._signals.spred import Spred as Spred
 from ._signals.syre import syre as syre
@@ -60,3 +60,15 @@ from ._wrappers.scheduled import Scheduled as Scheduled
 from ._wrappers.scheduled import scheduled as scheduled
 from ._wrappers.volumized import Volumized as Volumized
 from ._wrappers.volumized import volumized as volumized
+
+_OLD_NAMES = {"Regularised": "Regularized", "regularised": "regularized"}
+
+
+def __getattr__(name: str):
+    if name not in _OLD_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    new = _OLD_NAMES[name]
+    warnings.warn(f"equations.{name} is now called equations.{new}.", DeprecationWarning, stacklevel=2)
+    return globals()[new]

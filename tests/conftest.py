@@ -6,7 +6,7 @@ import pathlib
 
 import jaxlib.version
 
-# Nearly all the time of the tests goes into compiling, of which LLVM without optimisation takes the least, and XLA's older
+# Nearly all the time of the tests goes into compiling, of which LLVM without optimization takes the least, and XLA's older
 # emitter of fused loops half of what its MLIR one does. A flag that a jaxlib does not know ends the process: only 0.10 is
 # known to know the second.
 FLAGS = ["--xla_backend_optimization_level=0"]

@@ -22,7 +22,7 @@ class OneNumber(Diagonal):
         return jax.tree.map(lambda v: jnp.sqrt(v) * normals, Minibatch().variance(batches, params))
 
 
-class Uncentred(Diagonal):
+class Uncentered(Diagonal):
     """The second moment of the per-example gradients in place of their variance."""
 
     def delta(self, batches, params, normals):
@@ -110,7 +110,7 @@ class NormalDistribution(StudentT):
 
 MUTANTS = {
     "OneNumber": ("diagonal", "covariance", OneNumber()),
-    "Uncentred": ("diagonal", "covariance", Uncentred()),
+    "Uncentered": ("diagonal", "covariance", Uncentered()),
     "ScaleIsVariance": ("isotropic", "covariance", ScaleIsVariance(SCALE)),
     "InPlaceOfBatches": ("isotropic", "covariance", InPlaceOfBatches(SCALE)),
     "NotIntoRealBatches": ("isotropic", "real batches", NotIntoRealBatches(SCALE)),

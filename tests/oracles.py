@@ -81,8 +81,8 @@ def within(samples, mean, covariance, errors=4.0):
     """The largest deviation of an ensemble (paths, d) from a mean and covariance, in standard errors / `errors`."""
     samples = np.asarray(samples)
     n = len(samples)
-    centred = samples - mean
-    products = centred[:, :, None] * centred[:, None, :]
+    centered = samples - mean
+    products = centered[:, :, None] * centered[:, None, :]
     worst = 0.0
     for values, truth in ((samples, mean), (products, covariance)):
         error = values.std(0, ddof=1) / n**0.5

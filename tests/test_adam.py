@@ -22,9 +22,9 @@ START = np.array([3.0, -3.0])
 
 
 def quadratic(w, example):
-    """Noise both multiplicative (the curvatures differ) and additive (the centres do)."""
-    curvature, centre = example
-    return 0.5 * jnp.sum(curvature * (w - centre) ** 2)
+    """Noise both multiplicative (the curvatures differ) and additive (the centers do)."""
+    curvature, center = example
+    return 0.5 * jnp.sum(curvature * (w - center) ** 2)
 
 
 def problem(seed=0, examples=16):
@@ -126,10 +126,10 @@ def test_gap_to_real_batches():
 
 @pytest.mark.slow
 def test_no_gap_where_batches_have_gaussian_cumulants():
-    """Six centres (-1, 0, 0, 0, 0, 1) sqrt(3) have the moments of a normal variable up to the fifth."""
+    """Six centers (-1, 0, 0, 0, 0, 1) sqrt(3) have the moments of a normal variable up to the fifth."""
     eta = RATES[1]
-    centres = np.sqrt(3.0) * np.array([-1.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-    objective = Objective(quadratic, (np.ones((6, 2)), 1.5 * np.stack([centres, centres], axis=1)))
+    centers = np.sqrt(3.0) * np.array([-1.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    objective = Objective(quadratic, (np.ones((6, 2)), 1.5 * np.stack([centers, centers], axis=1)))
     deviation, error = gap(discrete(eta, "minibatch", objective), discrete(eta, "gaussian", objective))
     print(f"\nreal batches with Gaussian cumulants: off by {deviation} +- {error}")
     assert np.all(np.abs(deviation) < 4 * error)

@@ -35,8 +35,8 @@ from validation import orders
 
 def wave(w, example):
     """Noise both multiplicative and additive, and curvature that changes."""
-    curvature, centre = example
-    return jnp.sum(curvature * (w - centre) ** 2 / 2 + 0.3 * jnp.cos(w))
+    curvature, center = example
+    return jnp.sum(curvature * (w - center) ** 2 / 2 + 0.3 * jnp.cos(w))
 
 
 RNG = np.random.default_rng(0)

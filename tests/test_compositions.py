@@ -1,4 +1,4 @@
-"""Schedules, weight decay, volumization, penalties and reparametrisations, around any equation: exact facts about them."""
+"""Schedules, weight decay, volumization, penalties and reparametrizations, around any equation: exact facts about them."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ from equations import (
     decayed,
     from_optax,
     modified,
-    regularised,
+    regularized,
     scheduled,
     syre,
     volumized,
@@ -49,14 +49,14 @@ CURVATURES, ETA, STEPS = np.array([1.0, 0.3]), 0.1, 40
 WARM = optax.warmup_cosine_decay_schedule(0.0, 1.0, 10, STEPS, 0.1)
 
 
-def quadratic(w, centre):
-    return 0.5 * jnp.sum(CURVATURES * (w - centre) ** 2)
+def quadratic(w, center):
+    return 0.5 * jnp.sum(CURVATURES * (w - center) ** 2)
 
 
 def at_rest(dimension=2):
-    """A quadratic about the origin, and about eight centres around it."""
-    centres = np.random.default_rng(0).normal(size=(8, dimension))
-    return Objective(quadratic, np.zeros((1, dimension))), Objective(quadratic, centres - centres.mean(0))
+    """A quadratic about the origin, and about eight centers around it."""
+    centers = np.random.default_rng(0).normal(size=(8, dimension))
+    return Objective(quadratic, np.zeros((1, dimension))), Objective(quadratic, centers - centers.mean(0))
 
 
 def factors():
@@ -145,10 +145,10 @@ def test_adamw_is_a_composition():
 
 
 def test_decay_before_the_optimizer_is_a_penalty():
-    """`regularised` by decay/2 |theta|^2 is optax.add_decayed_weights before Adam."""
+    """`regularized` by decay/2 |theta|^2 is optax.add_decayed_weights before Adam."""
     network, images, labels = laws.classification()
     penalty = lambda p: 0.05 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(laws.arrays(p)))  # noqa: E731
-    objective = regularised(Objective(laws.cross_entropy, (images, labels)), penalty)
+    objective = regularized(Objective(laws.cross_entropy, (images, labels)), penalty)
     plain = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.05))
     record = laws.plain_loop(plain, network, images, labels, laws.batches(len(labels), 20))
     run = train(Adam(0.05, laws.BATCH), objective, network, steps=20, key=jax.random.key(0), observe=laws.WEIGHTS)
@@ -158,7 +158,7 @@ def test_decay_before_the_optimizer_is_a_penalty():
 
 def test_a_penalty_makes_no_noise():
     params, weights = laws.PARAMS, jnp.array([1.0, -2.0, 1.0])
-    more = regularised(laws.OBJECTIVE, lambda p: jnp.sum(p["w"] ** 2))
+    more = regularized(laws.OBJECTIVE, lambda p: jnp.sum(p["w"] ** 2))
     np.testing.assert_allclose(*(laws.flat(s.gradient(params, weights)) for s in (more, laws.OBJECTIVE)), atol=1e-15)
     change = more.gradient(params)["w"] - laws.OBJECTIVE.gradient(params)["w"]
     np.testing.assert_allclose(change, 2 * params["w"], rtol=1e-14)
@@ -359,7 +359,7 @@ def test_a_wrapper_that_does_not_forward_is_seen(mutant, name, what):
 
 
 def test_compare_takes_a_composition_and_names_it():
-    found = compare(scheduled(decayed(Adam(0.05), 0.1), WARM), regularised(at_rest()[0], jnp.sum), jnp.ones(2), steps=20,
+    found = compare(scheduled(decayed(Adam(0.05), 0.1), WARM), regularized(at_rest()[0], jnp.sum), jnp.ones(2), steps=20,
                     paths=1, save_every=10)  # fmt: skip
     assert "Scheduled(Decayed(Adam)), learning rate 0.05" in str(found) and list(found.moments) == ["loss"]
     document = found.to_dict()
@@ -485,7 +485,7 @@ def test_syre_tells_duplicated_neurons_apart():
     found = {}
     for spread, diagonal in ((0.0, False), (0.001, False), (0.1, False), (0.0, True)):
         penalty = syre(start, jax.random.key(7), strength=1e-3, spread=spread, diagonal=diagonal)
-        run = train(Momentum(0.05), regularised(objective, penalty), start, steps=20_000, save_every=20_000)
+        run = train(Momentum(0.05), regularized(objective, penalty), start, steps=20_000, save_every=20_000)
         final = jax.tree.map(lambda leaf: leaf[0], run.final)
         rank = np.linalg.matrix_rank(np.asarray(final["w"]), tol=1e-6)
         found[spread, diagonal] = rank, 2 * float(objective.value(final))
@@ -503,10 +503,10 @@ def test_the_penalty_of_syre_is_what_it_says():
     plain, weighted = (syre(params, key, strength, spread, diagonal=diagonal) for diagonal in (False, True))
     # At the origin, and by the second derivative, for what the penalty is of.
     off = 5 * 2**0.5 / count**0.5
-    centres = -jax.grad(plain)(params)["w"] / (2 * strength)
-    np.testing.assert_allclose(jnp.mean(centres**2), spread**2, rtol=off)
-    assert abs(jnp.mean(centres)) < 5 * spread / count**0.5
-    np.testing.assert_allclose(plain(params), strength * (jnp.sum(centres**2) + jnp.sum((1 - plain.centre["b"]) ** 2)),
+    centers = -jax.grad(plain)(params)["w"] / (2 * strength)
+    np.testing.assert_allclose(jnp.mean(centers**2), spread**2, rtol=off)
+    assert abs(jnp.mean(centers)) < 5 * spread / count**0.5
+    np.testing.assert_allclose(plain(params), strength * (jnp.sum(centers**2) + jnp.sum((1 - plain.center["b"]) ** 2)),
                                rtol=1e-12)  # fmt: skip
     ones = jax.tree.map(jnp.ones_like, params)
     for penalty, spread_of_weights in ((plain, 0.0), (weighted, 1 / 12)):
@@ -533,8 +533,8 @@ def test_bad_input(unchecked):
         (ValueError, "volume", lambda: volumized(sgd, -1.0)),
         (ValueError, "alpha", lambda: volumized(sgd, 1.0, -1.0)),
         (ValueError, "alpha", lambda: volumized(sgd, 1.0, float("nan"))),
-        (TypeError, "signal", lambda: regularised(None, jnp.sum)),
-        (TypeError, "penalty", lambda: regularised(laws.OBJECTIVE, 0.1)),
+        (TypeError, "signal", lambda: regularized(None, jnp.sum)),
+        (TypeError, "penalty", lambda: regularized(laws.OBJECTIVE, 0.1)),
         (TypeError, "signal", lambda: Spred(squared_error, 0.1)),
         (ValueError, "kappa", lambda: Spred(laws.OBJECTIVE, -0.1)),
         (ValueError, "imbalance", lambda: Factors.of(laws.PARAMS, 0.0)),
@@ -559,7 +559,7 @@ def test_bad_input(unchecked):
         (
             ValueError,
             "objective",
-            lambda: train(sgd, regularised(laws.OBJECTIVE, lambda p: p["w"]), laws.PARAMS, steps=2),
+            lambda: train(sgd, regularized(laws.OBJECTIVE, lambda p: p["w"]), laws.PARAMS, steps=2),
         ),
     ):
         with pytest.raises(error, match=f"Argument `{name}`"):

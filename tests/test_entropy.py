@@ -125,7 +125,7 @@ def test_the_clock_and_paths_that_failed(chain):
     failed = eqx.tree_at(lambda t: t.ok, run, run.ok.at[1].set(False))
     entropies = entropy_production(driven, None, failed).medium
     assert np.all(np.isnan(entropies[1])) and np.all(entropies[0] == whole[0])
-    # As Adam's equation where it starts: no regularisation mends an empty second moment.
+    # As Adam's equation where it starts: no regularization mends an empty second moment.
     empty = eqx.tree_at(lambda t: t.states, run, run.states.at[:, :2].set(np.nan))
     with pytest.raises(ValueError, match="Argument `burn_in` must be at least 2 for these paths"):
         entropy_production(driven, None, empty)
@@ -543,10 +543,10 @@ def test_what_an_optimizer_counts_is_no_coordinate():
 
     def density(before, after, k):
         mean, field = CURVATURE @ before[:2], lambda g: step(jnp.asarray(before), 1.0 * k, g)
-        centre = np.mean([[field(mean + sign * x / 2**0.5) for sign in (1, -1)] for x in NOISE], axis=(0, 1))
+        center = np.mean([[field(mean + sign * x / 2**0.5) for sign in (1, -1)] for x in NOISE], axis=(0, 1))
         first, second = jax.jacfwd(field)(mean) @ np.linalg.cholesky(covariance), jax.jacfwd(jax.jacfwd(field))(mean)
         spread = first @ first.T + np.einsum("aij,jk,bkl,li->ab", second, covariance, second, covariance) / 2
-        return normal(centre, spread + r**2 * np.eye(6)).logpdf(after)
+        return normal(center, spread + r**2 * np.eye(6)).logpdf(after)
 
     measured = entropy_production(adam, QUADRATIC, run, regularization=r).medium
     np.testing.assert_allclose(measured, by_densities(density, y), rtol=1e-7)
@@ -595,7 +595,7 @@ def test_momentum_under_time_reversal():
     assert rate > 0.01 and abs(still) < 1e-10
 
 
-def test_singular_noise_is_regularised():
+def test_singular_noise_is_regularized():
     """Momentum's step has no noise of its own in the position: the medium entropy grows as 1/r^2, and r is stated."""
     momentum = Momentum(0.1, 2, momentum=0.7)
     run = train(momentum, QUADRATIC, jnp.ones(2), steps=20, key=KEY, paths=8, noise="gaussian", keep_states=True)

@@ -21,7 +21,7 @@ from equations import (
     decayed,
     modified,
     random_feedback,
-    regularised,
+    regularized,
 )
 from equations._feedback.base import Routed, angle, block, decay, layers
 from validation import compare, irreversibility, orders
@@ -375,7 +375,7 @@ def test_compare_and_orders(key):
 
 
 def test_penalties_and_precision():
-    penalty = regularised(FA, lambda net: 0.5 * jnp.sum(net.layers[0].weight ** 2))
+    penalty = regularized(FA, lambda net: 0.5 * jnp.sum(net.layers[0].weight ** 2))
     first = [layers(s.gradient(NET))[0].weight for s in (penalty, FA)]
     np.testing.assert_allclose(first[0] - first[1], NET.layers[0].weight, rtol=1e-12)
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_array_like(leaf) else leaf, (PAIR, (X, Y)))

@@ -25,7 +25,7 @@ from equations import (
     SignSGD,
     decayed,
     from_optax,
-    regularised,
+    regularized,
     scheduled,
 )
 from equations._signals.base import checked_examples, is_parameter
@@ -311,7 +311,7 @@ def test_what_is_plain():
         assert front._is_plain(Step.of(equation, START, "slaved", 3), RESCALING, START) == plain
     ridge = lambda p: jnp.sum(p**2)  # noqa: E731
     for signal, loss in ((RESCALING, True), (Rotation(jnp.ones(1)), False)):  # a penalty does not change what it is
-        assert front._is_loss(signal) == front._is_loss(regularised(signal, ridge)) == loss
+        assert front._is_loss(signal) == front._is_loss(regularized(signal, ridge)) == loss
 
 
 class FeedbackAlignment(AbstractSignal):

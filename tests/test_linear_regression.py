@@ -70,8 +70,8 @@ def test_shuffled_epochs_are_noise_free_at_leading_order(key):
         equation = sgd.rescaled(0.5**halvings)
         steps = 12 * 2**halvings  # epochs have three steps
         run = train(equation, objective, jnp.zeros(2), steps=steps, key=key, paths=4000, observe={}, save_every=steps)
-        centred = np.asarray(run.final) - np.asarray(run.final).mean(0)
-        squares = (centred**2).sum(1) / float(equation.learning_rate)
+        centered = np.asarray(run.final) - np.asarray(run.final).mean(0)
+        squares = (centered**2).sum(1) / float(equation.learning_rate)
         rates.append(float(equation.learning_rate))
         spreads.append(squares.mean())
         errors.append(squares.std() / len(squares) ** 0.5)

@@ -71,18 +71,18 @@ A = np.array([[1.5, 0.4], [0.4, 0.6]])
 L = np.array([[0.12, 0.03], [0.03, 0.2]])  # symmetric, and it does not commute with A
 
 
-def bowl(w, centre):
-    return 0.5 * w @ A @ w - jnp.dot(centre, w)
+def bowl(w, center):
+    return 0.5 * w @ A @ w - jnp.dot(center, w)
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.8])
 def test_a_matrix_learning_rate_with_momentum(mu):
     """(1-mu)(LHS+SHL) - (1+mu^2)/(1-mu^2) LHSHL + mu/(1-mu^2) (LHLHS+SHLHL) = LCL on a quadratic with constant noise."""
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(10, 2))
-    centres -= centres.mean(0)
-    objective = Objective(bowl, centres)
-    noise = centres.T @ centres / len(centres) / BATCH
+    centers = rng.normal(size=(10, 2))
+    centers -= centers.mean(0)
+    objective = Objective(bowl, centers)
+    noise = centers.T @ centers / len(centers) / BATCH
     s, _ = stationary(L, mu, objective)
 
     def sides(weight):

@@ -130,11 +130,11 @@ def test_gradient_descent_is_the_known_field(order, route):
         assert apart > 1e-5
 
 
-def test_order_two_is_implicit_regularisation():
+def test_order_two_is_implicit_regularization():
     """The flow of L + (h/4)|grad L|^2, for any PyTree."""
     h = 0.1
-    regularised = jax.grad(lambda y: value(y) + h / 4 * jnp.sum(jax.grad(value)(y) ** 2))(THETA)
-    np.testing.assert_allclose(drift(modified(SGD(h), order=2)), -regularised, rtol=0, atol=1e-12)
+    regularized = jax.grad(lambda y: value(y) + h / 4 * jnp.sum(jax.grad(value)(y) ** 2))(THETA)
+    np.testing.assert_allclose(drift(modified(SGD(h), order=2)), -regularized, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("order", [2, 3])

@@ -13,16 +13,16 @@ HESSIAN = np.array([[1.0, 0.3], [0.3, 0.5]])
 BATCH = 2
 
 
-def quadratic(w, centre):
-    return 0.5 * jnp.dot(w - centre, jnp.asarray(HESSIAN) @ (w - centre))
+def quadratic(w, center):
+    return 0.5 * jnp.dot(w - center, jnp.asarray(HESSIAN) @ (w - center))
 
 
 def problem():
     """A quadratic whose gradient noise is constant and does not commute with the curvature; its covariance too."""
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(12, 2)) * np.array([1.0, 0.4])
-    centres -= centres.mean(0)
-    return Objective(quadratic, centres), HESSIAN @ np.cov(centres.T, bias=True) @ HESSIAN / BATCH
+    centers = rng.normal(size=(12, 2)) * np.array([1.0, 0.4])
+    centers -= centers.mean(0)
+    return Objective(quadratic, centers), HESSIAN @ np.cov(centers.T, bias=True) @ HESSIAN / BATCH
 
 
 def lyapunov(matrix, source):
@@ -134,6 +134,6 @@ def test_order_one_in_the_root_of_the_learning_rate():
         slopes = np.log2(values[:-1] / values[1:])
         print(f"\nequation nesterov={equation}, algorithm nesterov={twin}: errors {values}, slopes {slopes}")
         assert np.all(np.abs(slopes - 1) < 0.15)
-    # The Nesterov term is the look-ahead: each algorithm is modelled better by its own equation, at the same order.
+    # The Nesterov term is the look-ahead: each algorithm is modeled better by its own equation, at the same order.
     assert np.all(found[True, True] < 0.5 * found[False, True])
     assert np.all(found[False, False] < 0.6 * found[True, False])

@@ -407,9 +407,9 @@ SIGNALS = {
 def test_any_optimizer_signal_and_noise(signal, batch_size):
     """Traced, not compiled: every equation under every model runs on every signal, in both directions."""
     signal, params = SIGNALS[signal]
-    labelled = isinstance(signal, Objective)
+    labeled = isinstance(signal, Objective)
     for equation in COMBINED:
-        for kind in ("isotropic", "student", "all") if labelled else ("isotropic", "student"):
+        for kind in ("isotropic", "student", "all") if labeled else ("isotropic", "student"):
             if isinstance(equation, Lion) and kind == "student" and batch_size:
                 continue  # refused: test_sign
             member = equation if isinstance(equation, Modified) else dataclasses.replace(

@@ -188,11 +188,11 @@ def barycentric(count, points, at):
 class Grid:
     """Functions of (theta, mu) at Chebyshev points around where Lion goes, flattened."""
 
-    def __init__(self, counts=(20, 28), centres=(0.3, 0.1), widths=(2.2, 0.5)):
+    def __init__(self, counts=(20, 28), centers=(0.3, 0.1), widths=(2.2, 0.5)):
         self.counts, self.axes, self.along = counts, [], []
-        for place, (count, centre, width) in enumerate(zip(counts, centres, widths, strict=True)):
+        for place, (count, center, width) in enumerate(zip(counts, centers, widths, strict=True)):
             x, d = chebyshev(count, width)
-            self.axes.append(centre + x)
+            self.axes.append(center + x)
             self.along.append(np.kron(d, np.eye(counts[1] + 1)) if place == 0 else np.kron(np.eye(counts[0] + 1), d))
         self.theta, self.mu = np.meshgrid(*self.axes, indexing="ij")
 

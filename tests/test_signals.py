@@ -1,4 +1,4 @@
-"""What spred, syre and `regularised` add to value and gradient, by formulas written out; every mutant is rejected."""
+"""What spred, syre and `regularized` add to value and gradient, by formulas written out; every mutant is rejected."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from mutants_signals import MUTANTS
 
 from equations import Factors, Spred, syre
-from equations._signals.regularized import Regularised
+from equations._signals.regularized import Regularized
 
 KAPPA = 0.3
 
@@ -29,7 +29,7 @@ def cubes(params):
     return sum(jnp.sum(leaf**3) for leaf in jax.tree.leaves(params))
 
 
-def regularised_is_what_it_says(kind):
+def regularized_is_what_it_says(kind):
     """L + sum theta^3, with the gradient of either."""
     signal = kind(laws.OBJECTIVE, cubes)
     theta, g = (np.asarray(laws.flat(tree)) for tree in (laws.PARAMS, laws.OBJECTIVE.gradient(laws.PARAMS)))
@@ -38,7 +38,7 @@ def regularised_is_what_it_says(kind):
 
 
 def syre_is_what_it_says(kind):
-    """2 strength weight (theta - centre), centre and weights independent: of each other and of leaf and leaf."""
+    """2 strength weight (theta - center), center and weights independent: of each other and of leaf and leaf."""
     count, strength, spread = 4000, 0.3, 0.02
     params = {"a": jnp.ones(count), "b": jnp.full(count, 2.0)}
     bound = 5 / count**0.5
@@ -49,22 +49,22 @@ def syre_is_what_it_says(kind):
         weights = {n: np.asarray(one[n] - zero[n]) / (2 * strength) for n in params}
         for name in params:
             laws.close("mean of the weights", np.mean(weights[name]), 1.0, 0, bound)
-        centres = {n: -np.asarray(zero[n]) / (2 * strength * weights[n]) for n in params}
-        value = sum(strength * np.sum(weights[n] * (np.asarray(params[n]) - centres[n]) ** 2) for n in params)
+        centers = {n: -np.asarray(zero[n]) / (2 * strength * weights[n]) for n in params}
+        value = sum(strength * np.sum(weights[n] * (np.asarray(params[n]) - centers[n]) ** 2) for n in params)
         laws.close("value", penalty(params), value, 1e-10)
         for name in params:
-            laws.close("spread of the centre", np.std(centres[name]) / spread, 1.0, 0, bound)
+            laws.close("spread of the center", np.std(centers[name]) / spread, 1.0, 0, bound)
             laws.close("variance of the weights", np.var(weights[name]), diagonal / 12, 0, bound / 12 + 1e-12)
-        pairs = [(centres["a"], centres["b"])]
+        pairs = [(centers["a"], centers["b"])]
         if diagonal:
-            pairs += [(weights["a"], weights["b"]), *((weights[m], centres[n]) for m in params for n in params)]
+            pairs += [(weights["a"], weights["b"]), *((weights[m], centers[n]) for m in params for n in params)]
         for x, y in pairs:
             laws.close("correlation", np.corrcoef(x, y)[0, 1], 0.0, 0, bound)
 
 
 CHECKS = {
     "spred": (spred_is_what_it_says, Spred),
-    "regularised": (regularised_is_what_it_says, Regularised),
+    "regularized": (regularized_is_what_it_says, Regularized),
     "syre": (syre_is_what_it_says, syre),
 }
 

@@ -138,7 +138,7 @@ def test_a_solver_of_second_order_keeps_its_order_with_a_delay():
 
 
 def test_what_is_late_is_interpolated_within_a_step():
-    """Between both ends of a step, which a jump tears from those of its neighbours; a stage at the very end is in it."""
+    """Between both ends of a step, which a jump tears from those of its neighbors; a stage at the very end is in it."""
     left, right = jnp.array([0.0, 2.0, 5.0]), jnp.array([2.0, 4.0, 7.0])
     late = _Arriving(Stimulus(jnp.zeros(2), jnp.zeros(1)), jnp.array(4), jnp.array(3), left, right)
     found = [float(late(jnp.asarray(tau)).past) for tau in (4.0, 4.5, 5.75, 6.0, 6.25, 7.0)]

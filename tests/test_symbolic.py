@@ -331,7 +331,7 @@ def test_stationary_density(arguments):
     assert sp.simplify(equation.fokker_planck(mutant) / mutant) != 0
 
 
-def test_gaussian_densities_are_normalised():
+def test_gaussian_densities_are_normalized():
     density = OU.stationary_density().subs({eta: 0.1, k: 1.5, s: 0.5})
     assert abs(float(sp.Integral(density, (x, -2, 2)).evalf()) - 1) < 1e-12
     skew = symbolic((x, y), drift=(-x + y, -x - 2 * y), diffusion=[[1, 0], [0, 2]]).stationary_density()

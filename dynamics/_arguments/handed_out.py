@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from equations import Regularised, Spred
+from equations import Regularized, Spred
 from equations.internal import is_parameter, leaf_name
 
 _leaves: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity
@@ -93,7 +93,7 @@ def _shapes(params: PyTree) -> list[tuple[int, ...]]:
 
 def _loss(objective: Any) -> Any:
     """The loss at the bottom of a signal; None where there is none that can be remembered."""
-    while isinstance(objective, (Regularised, Spred)):  # a signal of a user's around another has parameters of its own
+    while isinstance(objective, (Regularized, Spred)):  # a signal of a user's around another has parameters of its own
         objective = objective.signal
     loss = getattr(objective, "loss", None)
     try:

@@ -233,8 +233,8 @@ def _ensemble_change(equation, states, ok) -> Array:
 
     if len(good) <= 2 * size:
         raise without_density(0)
-    centred = np.moveaxis(flat - good.mean(axis=0), 0, -1)  # (saves, size, paths)
-    some = centred[..., ok]
+    centered = np.moveaxis(flat - good.mean(axis=0), 0, -1)  # (saves, size, paths)
+    some = centered[..., ok]
     covariance = some @ np.swapaxes(some, 1, 2) / (len(good) - 1)
     spread = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     unit = np.where(spread > 0, spread, 1)
@@ -243,7 +243,7 @@ def _ensemble_change(equation, states, ok) -> Array:
     if np.any(thin):
         raise without_density(np.argmax(thin))
     warn_of_few_paths(len(good), size)
-    rest = np.linalg.solve(np.linalg.cholesky(covariance), centred)
+    rest = np.linalg.solve(np.linalg.cholesky(covariance), centered)
     densities = -0.5 * np.sum(rest**2, axis=1) - np.linalg.slogdet(covariance)[1][:, None] / 2
     return jnp.asarray(np.diff(densities, axis=0).T)
 

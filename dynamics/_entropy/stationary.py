@@ -66,15 +66,15 @@ class Stationary(eqx.Module):
     counts: tuple[int, ...] = eqx.field(static=True, default=())
 
     def log_density(self, state: PyTree) -> Array:
-        """ln p of a state, normalised; a ValueError where the noise does not reach every direction."""
+        """ln p of a state, normalized; a ValueError where the noise does not reach every direction."""
         if self.rank < self.mean.size:
             raise ValueError(
                 "Argument `regularization` of `stationary` must be positive for a density where the noise reaches only "
                 f"{self.rank} of {self.mean.size} dimensions, but it was 0."
             )
-        centred = self.vector(state) - self.mean
+        centered = self.vector(state) - self.mean
         _, logdet = jnp.linalg.slogdet(2 * jnp.pi * self.covariance)
-        return -0.5 * (centred @ jnp.linalg.solve(self.covariance, centred) + logdet)
+        return -0.5 * (centered @ jnp.linalg.solve(self.covariance, centered) + logdet)
 
     def velocity(self, state: PyTree) -> Array:
         """The mean local velocity of the probability current, J/p, `(d,)`."""
@@ -106,7 +106,7 @@ def stationary(
     parity: PyTree = None,
     regularization: float = 0.0,
 ) -> Stationary:
-    r"""The stationary distribution of an equation near a stable point, linearised there.
+    r"""The stationary distribution of an equation near a stable point, linearized there.
 
     With the drift A (y - mean) and the noise S = 2 D as at the mean,
 

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from .._base import AbstractDynamics
 from .._jaxpr.structure import is_free
 from .._signals.base import AbstractSignal, is_parameter
-from .._signals.regularized import Regularised
+from .._signals.regularized import Regularized
 from .._signals.spred import Factors, Spred
 from .._tree import add_scaled
 from .arguments import leaf_name
@@ -106,7 +106,7 @@ def _without_loss(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
     if isinstance(signal, Spred):
         marks = _without_loss(signal.signal, params.product())
         return Factors(marks, marks)
-    return _without_loss(signal.signal, params) if isinstance(signal, Regularised) else without_gradient(signal, params)
+    return _without_loss(signal.signal, params) if isinstance(signal, Regularized) else without_gradient(signal, params)
 
 
 def frozen_leaves(signal: AbstractSignal, params: PyTree) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def layer_pairs(value) -> tuple[tuple[int, int], ...]:
 
 
 def connections(layers: tuple[int, ...], skip: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    """The pairs of layers that are connected: neighbours first, then those of `skip`, checked."""
+    """The pairs of layers that are connected: neighbors first, then those of `skip`, checked."""
     last = len(layers) - 1
     if len(set(skip)) < len(skip) or not all(i + 1 < j <= last for i, j in skip):
         raise ValueError(

@@ -179,7 +179,7 @@ class AbstractFeedback(AbstractSignal):
 
     Every layer learns from its own error and its own input, as in backpropagation; only what is handed on to the layers
     below is another. Derivatives through the loss, the activation functions and within a layer are the true ones. The loss
-    may do with the network nothing but call it; penalties on its weights are a matter of `regularised`.
+    may do with the network nothing but call it; penalties on its weights are a matter of `regularized`.
 
     The angles are observables, `observe={"angle": signal.angle}`; they are those of the learning signal without decay.
     """

@@ -134,10 +134,10 @@ class AbstractGradientNoise(eqx.Module):
 
         Of each part it is the mean over [f(\bar g + d) + f(\bar g - d)]/2, and what parts add to f(\bar g) adds up.
         """
-        centre, parts = batches.signal.gradient(params), self.parts(batches, params)
-        total, *rest = (_paired_mean(function, centre, deviation, count) for count, deviation in parts)
+        center, parts = batches.signal.gradient(params), self.parts(batches, params)
+        total, *rest = (_paired_mean(function, center, deviation, count) for count, deviation in parts)
         for other in rest:
-            total = add_scaled(total, (1.0, other), (-1.0, function(centre)))
+            total = add_scaled(total, (1.0, other), (-1.0, function(center)))
         return total
 
     def variance(self, batches: Batches, params: PyTree) -> PyTree:
@@ -199,16 +199,16 @@ def columns(linear: Callable[[PyTree], PyTree], structure: PyTree) -> tuple[int,
     return zeros.size, lambda index: apply(unravel(zeros.at[index].set(zeros.size**0.5)))
 
 
-def _paired_mean(function: Callable, centre: PyTree, deviation: Callable[[Array], PyTree], count: int) -> PyTree:
-    """The mean over index < count of [f(centre + deviation(index)) + f(centre - deviation(index))]/2."""
+def _paired_mean(function: Callable, center: PyTree, deviation: Callable[[Array], PyTree], count: int) -> PyTree:
+    """The mean over index < count of [f(center + deviation(index)) + f(center - deviation(index))]/2."""
 
     def add(total, index):
         away = deviation(index)
         for sign in (1.0, -1.0):
-            total = add_scaled(total, (0.5 / count, function(add_scaled(centre, (sign, away)))))
+            total = add_scaled(total, (0.5 / count, function(add_scaled(center, (sign, away)))))
         return total, None
 
-    begin = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, centre))
+    begin = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, center))
     return jax.lax.scan(add, begin, jnp.arange(count))[0]
 
 

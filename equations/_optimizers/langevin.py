@@ -12,7 +12,7 @@ from .._noise.models import Isotropic
 
 
 class Langevin(AbstractEquation):
-    r"""Langevin dynamics and its discretisation, theta' = theta - eta g + sqrt(2 eta T) xi, xi ~ N(0, I).
+    r"""Langevin dynamics and its discretization, theta' = theta - eta g + sqrt(2 eta T) xi, xi ~ N(0, I).
 
         dX = -\bar g dt + sqrt(2 T) dW + sqrt(eta) (C/B)^{1/2} dW',    t = eta * step
 

@@ -15,8 +15,8 @@ def _penalty(value):
     return value
 
 
-class Regularised(AbstractSignal):
-    """What `regularised` returns: the signal with the penalty in the surrogate of every example."""
+class Regularized(AbstractSignal):
+    """What `regularized` returns: the signal with the penalty in the surrogate of every example."""
 
     signal: AbstractSignal
     penalty: Callable = eqx.field(converter=_penalty)
@@ -41,7 +41,7 @@ class Regularised(AbstractSignal):
         return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
 
 
-def regularised(signal: AbstractSignal, penalty: Callable) -> Regularised:
+def regularized(signal: AbstractSignal, penalty: Callable) -> Regularized:
     """A signal with the gradient of a penalty added: L(theta) + penalty(theta).
 
     The optimizer sees it as part of the gradient: weight decay of this kind is `optax.chain(optax.add_decayed_weights(
@@ -57,4 +57,4 @@ def regularised(signal: AbstractSignal, penalty: Callable) -> Regularised:
     """
     if not isinstance(signal, AbstractSignal):
         raise TypeError(f"Argument `signal` must be a signal such as equations.Objective, but {signal!r} was given.")
-    return Regularised(signal, penalty)
+    return Regularized(signal, penalty)

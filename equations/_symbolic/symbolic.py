@@ -222,9 +222,9 @@ class Symbolic(AbstractDynamics):
     def stationary_density(self):
         """A stationary density p with no current at infinity, L* p = 0, a SymPy expression.
 
-        - linear drift, constant diffusion: the Gaussian, normalised;
-        - drift -grad U, sigma sigma^T = s 1 constant: exp(-2U/s), not normalised;
-        - one dimension, D = sigma^2: exp(int 2b/D dx)/D, not normalised.
+        - linear drift, constant diffusion: the Gaussian, normalized;
+        - drift -grad U, sigma sigma^T = s 1 constant: exp(-2U/s), not normalized;
+        - one dimension, D = sigma^2: exp(int 2b/D dx)/D, not normalized.
 
         **Raises:** ValueError for any other equation, and where a linear drift is not stable. Warns where the integral of p
         is infinite, so that it is no density (drift x - x^3 has one, drift x^2 has none), and where that cannot be told:
@@ -237,12 +237,12 @@ class Symbolic(AbstractDynamics):
         )
         if finite is None:
             warn(
-                f"It is not known whether the stationary density {density} can be normalised: give signs to letters, by "
+                f"It is not known whether the stationary density {density} can be normalized: give signs to letters, by "
                 'sympy.Symbol("k", positive=True) or by `values`, and check opaque functions yourself.'
             )
         elif not finite:
             warn(
-                f"The stationary density {density} cannot be normalised: its integral is infinite, and the equation has no "
+                f"The stationary density {density} cannot be normalized: its integral is infinite, and the equation has no "
                 "stationary state of this form."
             )
         return density

@@ -16,7 +16,7 @@ class Decayed(AbstractWrapped):
 
         d theta = d theta of the equation - lambda theta dt,    t = eta * step
 
-    Decay before the optimizer, which it then sees as part of the gradient, is a term of the objective: `regularised`.
+    Decay before the optimizer, which it then sees as part of the gradient, is a term of the objective: `regularized`.
 
     Source: Loshchilov and Hutter 2019, ICLR.
     Scaling: that of the equation, and eta lambda ~ the natural time of a step, so that theta decays at one rate in the

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dynamics import entropy_production, solve, stationary, train
-from equations import SGD, AbstractSignal, FeedbackAlignment, Objective, modified, regularised
+from equations import SGD, AbstractSignal, FeedbackAlignment, Objective, modified, regularized
 from equations._checks.derivatives import _false_derivative, check_derivatives
 from validation import Symmetry, corrected, irreversibility, orders
 
@@ -93,7 +93,7 @@ WRONG = {
     "custom_vjp": (Objective(lambda w, r: (rounded(w) - r) ** 2, X), 0.3 * ONE),
     "custom_jvp": (Objective(lambda w, r: (sign(w) - r) ** 2, X), 0.3 * ONE),
     "nested": (Objective(nested, X), ONE),
-    "penalty": (regularised(Objective(lambda w, r: (w - r) ** 2, X), lambda w: w * stop(w)), ONE),
+    "penalty": (regularized(Objective(lambda w, r: (w - r) ** 2, X), lambda w: w * stop(w)), ONE),
     "surrogate": (Spoiled(jnp.asarray(X)), ONE),
     "some_examples": (Objective(lambda w, r: jnp.where(r > 0.8, stop(w) * w, w**2 / 2) - r * w, X), ONE),
 }

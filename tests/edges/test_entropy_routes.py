@@ -253,10 +253,10 @@ def test_the_error_of_a_fitted_gaussian():
     for size, count in ((1, 20), (2, 50), (4, 100)):
         x = rng.normal(size=(2000, count, size))
         mean = x.mean(axis=1)
-        centred = x - mean[:, None]
-        covariance = np.einsum("rni,rnj->rij", centred, centred) / (count - 1)
+        centered = x - mean[:, None]
+        covariance = np.einsum("rni,rnj->rij", centered, centered) / (count - 1)
         inverse, logdet = np.linalg.inv(covariance), np.linalg.slogdet(covariance)[1]
-        first = centred[:, 0]
+        first = centered[:, 0]
         wrong = (np.sum(x[:, 0] ** 2, axis=1) - np.einsum("ri,rij,rj->r", first, inverse, first) - logdet) / 2
         traces = np.trace(inverse, axis1=1, axis2=2) + np.einsum("ri,rij,rj->r", mean, inverse, mean)
         divergence = np.mean(traces - size + logdet) / 2

@@ -24,7 +24,7 @@ from equations import (
     UnderdampedLangevin,
     decayed,
     from_optax,
-    regularised,
+    regularized,
 )
 from equations._checks.frozen import frozen_leaves, warn_frozen
 
@@ -84,7 +84,7 @@ def test_both_sides(run):
 def test_penalties():
     square = lambda params: 0.1 * jnp.sum(params["buffer"] ** 2)  # noqa: E731
     with pytest.warns(UserWarning, match=f"{MESSAGE[:30]}.*a penalty"):
-        warn_frozen(SGD(0.05, 2), regularised(OBJECTIVE, square), PARAMS)
+        warn_frozen(SGD(0.05, 2), regularized(OBJECTIVE, square), PARAMS)
     with pytest.warns(UserWarning, match=r"`params.u\['buffer'\]`, `params.w\['buffer'\]`"):
         warn_frozen(SGD(0.05), Spred(OBJECTIVE, 0.1), Factors.of(PARAMS))
 

@@ -103,8 +103,8 @@ def lengths(sample):
 
 def small(vectors):
     """The same with a mean that is a tenth of the spread over 32 batches, hard to tell from 0."""
-    centred = vectors - vectors.mean(axis=0)
-    return centred + 0.1 * centred.std(axis=0) / 32**0.5
+    centered = vectors - vectors.mean(axis=0)
+    return centered + 0.1 * centered.std(axis=0) / 32**0.5
 
 
 def test_coverage_of_the_distances(residuals):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynamics import solve, train
-from equations import SGD, Objective, regularised
+from equations import SGD, Objective, regularized
 
 CASES = [
     ("losses beyond one example", "instance", "BatchNorm, whose axis is unbound", "test_refused[axis]"),
@@ -72,7 +72,7 @@ def test_returned_state(unchecked):
 def test_under_a_penalty():
     loss, params, reason = BEYOND["dropout"]
     with pytest.raises(ValueError, match=f"Argument `objective` must be that of one example.*{reason}"):
-        regularised(Objective(loss, X), lambda net: 0.0).check(params)
+        regularized(Objective(loss, X), lambda net: 0.0).check(params)
 
 
 def test_inference_mode():

@@ -8,7 +8,7 @@ import pytest
 
 from dynamics import solve, stationary, train
 from dynamics._arguments import handed_out as _handed_out
-from equations import SGD, Objective, regularised
+from equations import SGD, Objective, regularized
 from validation import compare, orders
 
 CASES = [
@@ -81,8 +81,8 @@ def test_copies(runs, unchecked):
     final = trajectories["solve"].final
     for copy in (np.asarray(final), jnp.array(final), 2 * final, jnp.asarray(np.asarray(final), jnp.float32)):
         refused(lambda copy=copy: solve(EQUATION, objective, copy, steps=2, key=KEY), "same loss", "[(3,)]", "[(2, 3)]")
-    penalised = regularised(objective, lambda w: jnp.sum(w**2))
-    refused(lambda: train(EQUATION, penalised, np.asarray(final), steps=2, key=KEY), "same loss")
+    penalized = regularized(objective, lambda w: jnp.sum(w**2))
+    refused(lambda: train(EQUATION, penalized, np.asarray(final), steps=2, key=KEY), "same loss")
 
 
 def test_observables(runs, unchecked):

@@ -315,7 +315,7 @@ def test_modified_without_a_symbol(arguments, order, fluctuations, expected):
 )
 def test_densities_that_are_none(arguments):
     equation = symbolic(**arguments)
-    with pytest.warns(UserWarning, match="cannot be normalised: its integral is infinite") as record:
+    with pytest.warns(UserWarning, match="cannot be normalized: its integral is infinite") as record:
         density = equation.stationary_density()
     assert record[0].filename == __file__
     assert sp.simplify(equation.fokker_planck(density)) == 0

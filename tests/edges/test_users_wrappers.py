@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynamics._arguments import handed_out as _handed_out
-from equations import SGD, AbstractSignal, LabelNoise, Langevin, Objective, regularised, scheduled
+from equations import SGD, AbstractSignal, LabelNoise, Langevin, Objective, regularized, scheduled
 from equations._checks.frozen import frozen_leaves, warn_frozen
 from equations._jaxpr.structure import is_affine
 
@@ -54,13 +54,13 @@ def test_frozen():
 
 
 def test_around():
-    assert frozen_leaves(regularised(Around(INNER), lambda p: jnp.sum(p["b"] ** 2)), PARAMS) == ()
+    assert frozen_leaves(regularized(Around(INNER), lambda p: jnp.sum(p["b"] ** 2)), PARAMS) == ()
 
 
 def test_handed_out():
     _handed_out.hand_out(INNER, {"a": jnp.ones(2)}, {"a": jnp.ones((3, 2))})
     with pytest.raises(ValueError, match="the same loss"):
-        _handed_out.check_axis(regularised(INNER, lambda p: 0.0), {"a": jnp.ones((3, 2))})
+        _handed_out.check_axis(regularized(INNER, lambda p: 0.0), {"a": jnp.ones((3, 2))})
     _handed_out.check_axis(Around(INNER), {"a": jnp.ones((3, 2))})
 
 

@@ -10,8 +10,8 @@ class InTheGradient(AdamW):
     """The decay as part of the gradient, as a penalty on the weights has it, which Adam divides by the root."""
 
     def velocity(self, t, state, gradient):
-        penalised = jax.tree.map(lambda g, p: g + self.weight_decay * p, gradient, state.params)
-        return super().velocity(t, state, penalised)
+        penalized = jax.tree.map(lambda g, p: g + self.weight_decay * p, gradient, state.params)
+        return super().velocity(t, state, penalized)
 
     def direction(self, steps, state, gradient):
         return AbstractAdam.direction(self, steps, state, gradient)

@@ -27,7 +27,7 @@ class EpsilonOutside(RMSProp):
         return jnp.sqrt(nu) + self.eps if self.eps_in_sqrt else jnp.sqrt(nu + self.eps)
 
 
-class TwiceCentred(RMSProp):
+class TwiceCentered(RMSProp):
     """The central moment about twice the mean, and the plain one of the gradient less half its own root."""
 
     def velocity(self, t, state, gradient):

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 import equations
-from equations import AbstractEquation, AbstractGradientNoise, AbstractSignal, Modified, Objective, Regularised
+from equations import AbstractEquation, AbstractGradientNoise, AbstractSignal, Modified, Objective, Regularized
 from equations.internal import AbstractWrapped
 
 # Li, Tai and E 2019, JMLR 20(40); Compagnoni et al. 2025, ICLR; Oja 1982, J. Math. Biol. 15
@@ -73,9 +73,9 @@ def exported() -> dict[str, type[AbstractEquation]]:
 
 def signals() -> dict[str, Any]:
     """What any of the algorithms descends in place of a loss, or beside it, by its name in lower case."""
-    plain = (AbstractSignal, Objective, Regularised)
+    plain = (AbstractSignal, Objective, Regularized)
     kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and issubclass(kind, AbstractSignal)]
-    functions = (equations.regularised, equations.syre)
+    functions = (equations.regularized, equations.syre)
     return {kind.__name__.lower(): kind for kind in (*kinds, *functions) if kind not in plain}
 
 

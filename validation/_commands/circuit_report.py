@@ -10,7 +10,7 @@ from .circuit_data import Task
 from .circuit_run import EDGE, Law, Run
 from .page import finish, svg, write_page
 
-_COLOURS = {"SGD": "0.35", "FA": "#0072b2", "DFA": "#009e73", "KP": "#d55e00"}
+_COLORS = {"SGD": "0.35", "FA": "#0072b2", "DFA": "#009e73", "KP": "#d55e00"}
 
 
 def _figure(panels):
@@ -25,11 +25,11 @@ def _learning_figure(task: Task, runs: list[Run]):
     drawn = [run for run in runs if run.surface is not None]
     figure, axes = _figure(2 + bool(drawn))
     for run in runs:
-        colour = _COLOURS[run.rule]
-        axes[0].plot(run.times, run.test.T, color=colour, lw=0.6, alpha=0.5)
-        axes[0].plot(run.times, run.mean(run.test), color=colour, lw=1.8, label=run.rule)
+        color = _COLORS[run.rule]
+        axes[0].plot(run.times, run.test.T, color=color, lw=0.6, alpha=0.5)
+        axes[0].plot(run.times, run.mean(run.test), color=color, lw=1.8, label=run.rule)
         for place in range(run.alignment.shape[2]):
-            style = dict(ls=("-", "--", ":", "-.")[place % 4], color=colour, lw=1.4)
+            style = dict(ls=("-", "--", ":", "-.")[place % 4], color=color, lw=1.4)
             axes[1].plot(run.times, run.mean(run.alignment[:, :, place]), label=f"{run.rule}, {place + 1}", **style)
     axes[0].set_ylim(top=1.01)
     axes[1].axhline(0, color="0.6", lw=0.8)
@@ -56,9 +56,9 @@ def _sweep(ax, runs: list[Run], value, chance: float):
         at, last = np.array([value(run) for run in mine]), np.array([run.test[:, -1] for run in mine])
         ok = np.array([run.ok for run in mine])
         wide = np.broadcast_to(at[:, None], last.shape)
-        ax.plot(at, [run.mean(run.test)[-1] for run in mine], color=_COLOURS[rule], lw=1.5, label=rule)
-        ax.plot(wide[ok], last[ok], "o", ms=3.5, color=_COLOURS[rule], alpha=0.6)
-        ax.plot(wide[~ok], last[~ok], "x", ms=6, color=_COLOURS[rule])
+        ax.plot(at, [run.mean(run.test)[-1] for run in mine], color=_COLORS[rule], lw=1.5, label=rule)
+        ax.plot(wide[ok], last[ok], "o", ms=3.5, color=_COLORS[rule], alpha=0.6)
+        ax.plot(wide[~ok], last[~ok], "x", ms=6, color=_COLORS[rule])
     ax.axhline(chance, color="0.6", lw=0.8, ls=":")
     ax.set_ylim(0, 1.03)
 

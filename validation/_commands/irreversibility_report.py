@@ -24,14 +24,14 @@ def _measures_figure(along, sweep):
     finish(left, r"$\varphi = \frac{1}{4}\,\mathrm{E}\,\|g_B\|^2$", "training step", "φ", legend=False)
     middle.axhline(1, color="0.6", lw=0.8)
     for name in _NAMES:
-        colour, marker = _STYLE[name]
+        color, marker = _STYLE[name]
         label = name.replace("_", " ")
         ratio = np.array([r.values[name] / r.phi for r in results])
         error = np.array([r.standard_errors[name] / r.phi for r in results])
-        middle.errorbar(steps, ratio, error, color=colour, marker=marker, ms=3, lw=1, label=label)
+        middle.errorbar(steps, ratio, error, color=color, marker=marker, ms=3, lw=1, label=label)
         rates = np.array([float(r.equation.learning_rate) for r in sweep])
         errors = [r.distances[name] if name in VECTORS else abs(r.values[name] / r.phi - 1) for r in sweep]
-        right.loglog(rates, errors, color=colour, marker=marker, ms=4, lw=1, label=label)
+        right.loglog(rates, errors, color=color, marker=marker, ms=4, lw=1, label=label)
     guide = 0.5 * min(r.distances[name] for r in sweep[-1:] for name in VECTORS) / rates[-1] * rates
     right.loglog(rates, guide, color="0.6", ls="--", lw=1, label="slope 1")
     right.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
@@ -61,8 +61,8 @@ def _charges_figure(record):
     middle.plot(record.steps, record.neurons - record.neurons[0], color="#0072b2", lw=0.6, alpha=0.5)
     middle.axhline(0, color="0.6", lw=0.8)
     finish(middle, "each neuron", "training step", "charge less that at step 0", legend=False)
-    for (name, values), colour in zip(record.parts.items(), ("#d55e00", "#009e73", "#0072b2"), strict=True):
-        right.plot(record.steps, values, color=colour, lw=1, label=name)
+    for (name, values), color in zip(record.parts.items(), ("#d55e00", "#009e73", "#0072b2"), strict=True):
+        right.plot(record.steps, values, color=color, lw=1, label=name)
     right.axhline(0, color="0.6", lw=0.8)
     right.ticklabel_format(axis="y", scilimits=(-2, 3))
     finish(right, "parts of the Noether flow", "training step", "change of the charge per training step")

@@ -50,9 +50,9 @@ def mean_of(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
 def variance_samples(values: np.ndarray) -> np.ndarray:
     """Per path, numbers whose mean is the unbiased variance; their spread gives its standard error."""
     count = len(values)
-    # Centred on the first path before the mean is taken: equal values have variance zero, not that of rounding.
-    centred = values - values[0]
-    return (centred - centred.mean(axis=0)) ** 2 * (count / (count - 1) if count > 1 else 1.0)
+    # Centered on the first path before the mean is taken: equal values have variance zero, not that of rounding.
+    centered = values - values[0]
+    return (centered - centered.mean(axis=0)) ** 2 * (count / (count - 1) if count > 1 else 1.0)
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:

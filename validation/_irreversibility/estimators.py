@@ -179,7 +179,7 @@ def neural_estimate(
 ) -> NeuralEstimate:
     r"""The entropy production rate by a neural estimator, trained on half of the paths and read off on the other half.
 
-    A network's s(y, y') = f(middle, change) - f(middle, -change) changes sign when time is reversed; maximising
+    A network's s(y, y') = f(middle, change) - f(middle, -change) changes sign when time is reversed; maximizing
     E[s - exp(-s)] makes it the entropy production of a step (Kim, Bae, Lee and Jeong 2020, Phys. Rev. Lett. 125, 140604).
     Inputs are scaled to unit variance; coordinates that never move are left out.
 

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from dynamics.internal import check_equation, check_key, check_params, dynamic_numbers, guard_traced
-from equations import AbstractEquation, AbstractSignal, Objective, Regularised, Spred
+from equations import AbstractEquation, AbstractSignal, Objective, Regularized, Spred
 from equations.internal import Slaved, add_scaled, check_derivatives, check_model, choice, integer, is_parameter, warn
 
 from .._compare.student import root_with_error, widening
@@ -36,7 +36,7 @@ def irreversibility(
     r"""Measures the irreversibility of one training step from `params`, averaged over minibatches, in four ways.
 
     With phi = E|g_B|^2/4, g_B the gradient of a minibatch, and eta the learning rate, plain gradient steps have (derived;
-    the potential and its normalisation are ours)
+    the potential and its normalization are ours)
 
     - *backward error*: a step less the exact gradient flow on the same batch for the time eta, -> -eta^2 grad phi;
     - *time renormalized*: a step less `substeps` = n steps of length eta/n, -> -(1 - 1/n) eta^2 grad phi;
@@ -169,7 +169,7 @@ def _averages(step, signal, params, indices, weights, groups=1):
 
 def _is_loss(signal: AbstractSignal) -> bool:
     """Whether a signal is the gradient of a loss, with or without a penalty."""
-    while isinstance(signal, Regularised | Spred):
+    while isinstance(signal, Regularized | Spred):
         signal = signal.signal
     return isinstance(signal, Objective)
 

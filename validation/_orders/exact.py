@@ -56,8 +56,8 @@ def _statistics(observable: Polynomial, second: np.ndarray, length: float) -> di
         return {"mean": np.einsum("cij,ij->c", observable.quadratic, second)}
     mean = observable.linear @ second[:, -1]
     square = np.einsum("ci,ij,cj->c", observable.linear, second, observable.linear)
-    centred = second - np.outer(second[:, -1], second[:, -1])
-    variance = np.einsum("ci,ij,cj->c", observable.linear, centred, observable.linear)
+    centered = second - np.outer(second[:, -1], second[:, -1])
+    variance = np.einsum("ci,ij,cj->c", observable.linear, centered, observable.linear)
     return dict(zip(MEASURES, (mean, square, variance / length), strict=True))
 
 

@@ -23,7 +23,7 @@ class Sweep(NamedTuple):
     - `solver_errors`: the like for the error of the numerical solution, which is taken out of `errors`.
     - `usable`: shape `(rates,)`, which of the errors stand out of Monte Carlo, solver and rounding error.
     - `slope`, `slope_error`: of the usable ones, with the half-width of a 95 % interval; NaN from fewer than three.
-    - `local_slopes`: between neighbours, shape `(rates - 1,)`, with standard errors; NaN where one is not usable.
+    - `local_slopes`: between neighbors, shape `(rates - 1,)`, with standard errors; NaN where one is not usable.
     - `claim`: the order that the equation claims.
     - `verdict`: "holds", "fails" or "cannot tell".
     - `resolved`: the smallest error that counts, over the change of the statistic in the run. An error of the equation that
@@ -51,11 +51,11 @@ def norm(per_path: np.ndarray) -> tuple[float, float]:
     mean = per_path.mean(axis=0)
     if count == 1:
         return float(np.linalg.norm(mean)), 0.0
-    centred = (per_path - mean) / np.sqrt(count * (count - 1.0))
-    trace = np.sum(centred**2)
-    gram = centred.T @ centred if components <= count else centred @ centred.T
+    centered = (per_path - mean) / np.sqrt(count * (count - 1.0))
+    trace = np.sum(centered**2)
+    gram = centered.T @ centered if components <= count else centered @ centered.T
     square = max(np.sum(mean**2) - trace, 0.0)
-    deviation = np.sqrt(4 * np.sum((centred @ mean) ** 2) + 2 * np.sum(gram**2))
+    deviation = np.sqrt(4 * np.sum((centered @ mean) ** 2) + 2 * np.sum(gram**2))
     return float(np.sqrt(square)), float(deviation / (2 * np.sqrt(max(square, trace, np.finfo(float).tiny))))
 
 
@@ -69,9 +69,9 @@ def _weights(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[np.nda
     def fit(tau2):
         weight = 1 / (variance + tau2)
         weight = weight / weight.max()
-        centre = np.sum(weight * x) / np.sum(weight)
-        coefficients = weight * (x - centre) / np.sum(weight * (x - centre) ** 2)
-        residuals = y - np.sum(weight * y) / np.sum(weight) - coefficients @ y * (x - centre)
+        center = np.sum(weight * x) / np.sum(weight)
+        coefficients = weight * (x - center) / np.sum(weight * (x - center) ** 2)
+        residuals = y - np.sum(weight * y) / np.sum(weight) - coefficients @ y * (x - center)
         return coefficients, np.sum(residuals**2 / (variance + tau2)) - (len(x) - 2)
 
     # The largest lack of fit there can be, and next to none: a floor for variances of zero.
@@ -95,7 +95,7 @@ def slope(x: np.ndarray, errors: Estimate, freedom=np.inf) -> tuple[float, float
     - Monte Carlo error, with the degrees of freedom `freedom` at each step;
     - scatter about the line, with as many degrees of freedom as the fit has residuals; those of the sum of both are by
         Satterthwaite 1946, Biometrics Bulletin 2, 110;
-    - curvature: the slope without the largest step is off the limit by less, by the ratio of neighbouring steps if the
+    - curvature: the slope without the largest step is off the limit by less, by the ratio of neighboring steps if the
         next order of the error bends the line. What this says of the whole distance, beyond its Monte Carlo error.
     """
     logs, variance = np.log(errors.value), (errors.error / errors.value) ** 2
@@ -104,8 +104,8 @@ def slope(x: np.ndarray, errors: Estimate, freedom=np.inf) -> tuple[float, float
     parts = zip(np.abs(coefficients) * np.sqrt(variance), np.broadcast_to(freedom, len(x)), strict=True)
     student = float(quantile(_NORMAL, welch(*parts, (np.sqrt(scatter), len(x) - 2))))
     weight = 1 / (variance[1:] + tau2)
-    centred = weight * (x[1:] - np.sum(weight * x[1:]) / np.sum(weight))
-    change = coefficients - np.append(0.0, centred / np.sum(centred * x[1:]))
+    centered = weight * (x[1:] - np.sum(weight * x[1:]) / np.sum(weight))
+    change = coefficients - np.append(0.0, centered / np.sum(centered * x[1:]))
     bend = max((change @ logs) ** 2 - np.sum(change**2 * variance), 0.0)
     distance = 1 / (1 - np.exp(np.mean(np.diff(x))))
     return float(coefficients @ logs), float(np.sqrt(student**2 * (known + scatter) + distance**2 * bend))
