@@ -10,7 +10,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal, AbstractStream
-from equations.internal import abstract_value, check_model, flag, is_parameter, on_parameters, positive, warn_frozen
+from equations.internal import (
+    abstract_value,
+    check_model,
+    flag,
+    is_parameter,
+    learning_rate_of,
+    on_parameters,
+    positive,
+    split,
+    warn_frozen,
+)
 
 from ._arguments.checks import (
     check_equation,
@@ -146,7 +156,7 @@ def solve(
     if isinstance(solver, dfx.Euler) and substeps > 1:  # raises where Euler cannot make substeps of a nonlinear rule
         structure = abstract_value(_noise, equation, signal, dynamic, substeps)
         eqx.filter_eval_shape(
-            lambda y, n: equation.euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure
+            lambda y, n: split(equation).euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure
         )
     check_hooks(equation, signal, dynamic, hooks_of(solver, noise is not None))
     adjoint = adjoint or _default_adjoint(noise)
@@ -248,7 +258,7 @@ def _ensemble(path, params, key, controller, paths):
 
 
 def _step_length(equation, dt) -> Array:
-    rate = getattr(equation, "learning_rate", None)
+    rate = learning_rate_of(equation)
     if rate is None and dt is None:
         raise ValueError(
             f"Argument `dt` must be the time of a training step, since {type(equation).__name__} has no "
@@ -277,7 +287,7 @@ def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
 
 
 def _noise(equation, signal, dynamic, kicks_per_step):
-    structure = equation.noise(equation.init(dynamic), signal, kicks_per_step)
+    structure = split(equation).noise(equation.init(dynamic), signal, kicks_per_step)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
 
 

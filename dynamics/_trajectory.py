@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractGradientNoise
-from equations.internal import abstract_value
+from equations.internal import abstract_value, inside, learning_rate_of
 
 
 class Trajectory(eqx.Module):
@@ -98,7 +98,7 @@ def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
 
     **Raises:** ValueError where a schedule gives no learning rate.
     """
-    if not hasattr(dynamics, "learning_rate_at") or abstract_value(_changing, dynamics) is None:
+    if abstract_value(_changing, dynamics) is None:
         return None
     rates = rates_at(dynamics, jnp.arange(steps))
     if not isinstance(rates, jax.core.Tracer) and not np.all(good := np.isfinite(rates) & (np.asarray(rates) >= 0)):
@@ -113,15 +113,14 @@ def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
 @eqx.filter_jit
 def rates_at(dynamics: Any, steps: Array) -> Array:
     """The learning rates at training steps, whole or real numbers, of shape `(n,)`."""
-    if not hasattr(dynamics, "learning_rate_at"):
-        return jnp.ones(steps.shape)
-    return jax.vmap(dynamics.learning_rate_at)(steps) * jnp.ones(steps.shape)
+    return jax.vmap(dynamics.scaling_limit().learning_rate_at)(steps) * jnp.ones(steps.shape)
 
 
 def _changing(dynamics):
     """A number where the learning rate of a step may be another than `learning_rate`; None where it is that."""
-    rate = dynamics.learning_rate_at(jnp.zeros((), jnp.int32))
-    return None if rate is dynamics.learning_rate else jnp.zeros(())
+    rate = dynamics.scaling_limit().learning_rate_at(jnp.zeros((), jnp.int32))
+    own = learning_rate_of(dynamics)
+    return None if own is None or rate is own else jnp.zeros(())
 
 
 def recorded(rates: Array | None, steps: int, save_every: int, dt: Array) -> tuple[Array, Array]:
@@ -134,9 +133,9 @@ def recorded(rates: Array | None, steps: int, save_every: int, dt: Array) -> tup
 
 def title(equation: eqx.Module) -> str:
     """The name of an equation, with those that it wraps: `Scheduled(Adam)`."""
-    inner = getattr(equation, "equation", None)
+    inner = inside(equation)
     name = type(equation).__name__
-    return f"{name}({title(inner)})" if isinstance(inner, AbstractDynamics) else name
+    return name if inner is None else f"{name}({title(inner)})"
 
 
 def version() -> str:
@@ -155,8 +154,8 @@ def words(noise: AbstractGradientNoise) -> str:
 def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
     """The scalar fields of an equation and of what it wraps, as plain numbers and strings; fields with `internal` in their
     metadata, which no user gives, only where they are not at their default."""
-    inner = getattr(equation, "equation", None)
-    fields = hyperparameters(inner) if isinstance(inner, AbstractDynamics) else {}
+    inner = inside(equation)
+    fields = {} if inner is None else hyperparameters(inner)
     for field in dataclasses.fields(equation):
         name, value = field.name, getattr(equation, field.name)
         if name.startswith("_"):

@@ -2,6 +2,7 @@
 
 from ._base import AbstractDynamics as AbstractDynamics
 from ._base import AbstractEquation as AbstractEquation
+from ._circuits.base import AbstractCircuit as AbstractCircuit
 from ._circuits.circuit import Circuit as Circuit
 from ._circuits.state import CircuitState as CircuitState
 from ._circuits.state import Weights as Weights
@@ -15,6 +16,7 @@ from ._feedback.hebb import Hebb as Hebb
 from ._feedback.heterosynaptic import Heterosynaptic as Heterosynaptic
 from ._feedback.kolen_pollack import KolenPollack as KolenPollack
 from ._feedback.weight_mirror import WeightMirror as WeightMirror
+from ._forwarder import AbstractForwarder as AbstractForwarder
 from ._modified.increment import TwinState as TwinState
 from ._modified.modified import Modified as Modified
 from ._modified.modified import modified as modified
@@ -42,6 +44,9 @@ from ._optimizers.rmsprop import RMSProp as RMSProp
 from ._optimizers.sgd import SGD as SGD
 from ._optimizers.sign_sgd import SignSGD as SignSGD
 from ._optimizers.underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
+from ._scaling import ForwardedLimit as ForwardedLimit
+from ._scaling import ScalingLimit as ScalingLimit
+from ._series import Series as Series
 from ._signals.base import AbstractSignal as AbstractSignal
 from ._signals.bcm import BCM as BCM
 from ._signals.objective import Objective as Objective
@@ -51,6 +56,9 @@ from ._signals.regularized import regularized as regularized
 from ._signals.spred import Factors as Factors
 from ._signals.spred import Spred as Spred
 from ._signals.syre import syre as syre
+from ._splitting import ForwardedSplitting as ForwardedSplitting
+from ._splitting import GradientSplitting as GradientSplitting
+from ._splitting import Splitting as Splitting
 from ._symbolic.symbolic import Symbolic as Symbolic
 from ._symbolic.symbolic import symbolic as symbolic
 from ._wrappers.base import AbstractWrapped as AbstractWrapped

@@ -1,5 +1,6 @@
 """What `dynamics` and `validation` take of this package beside its public names. No promise to anybody else."""
 
+from ._base import check_sampling as check_sampling
 from ._checks.arguments import LARGEST as LARGEST
 from ._checks.arguments import choice as choice
 from ._checks.arguments import decay as decay
@@ -16,9 +17,12 @@ from ._checks.arguments import typed_key as typed_key
 from ._checks.derivatives import check_derivatives as check_derivatives
 from ._checks.derivatives import flow_is_misleading as flow_is_misleading
 from ._checks.frozen import warn_frozen as warn_frozen
+from ._checks.lineage import as_of as as_of
 from ._checks.lineage import definer as definer
+from ._checks.lineage import inside as inside
 from ._checks.lineage import is_ours as is_ours
 from ._checks.lineage import newer as newer
+from ._checks.lineage import overrides as overrides
 from ._checks.once import once as once
 from ._checks.once import quick_jit as quick_jit
 from ._checks.once import silent as silent
@@ -26,11 +30,13 @@ from ._checks.once import unchecked as unchecked
 from ._checks.once import warn as warn
 from ._checks.overrides import check_class as check_class
 from ._checks.overrides import has_field as has_field
+from ._circuits.base import AbstractCircuit as AbstractCircuit
 from ._circuits.circuit import FEEDBACK as FEEDBACK
 from ._counts import around as around
 from ._feedback.base import AbstractFeedback as AbstractFeedback
 from ._feedback.base import cosine as cosine
 from ._feedback.base import layers as layers
+from ._forwarder import AbstractForwarder as AbstractForwarder
 from ._jaxpr.structure import is_affine as is_affine
 from ._jaxpr.structure import is_free as is_free
 from ._modified.increment import AbstractIncrement as AbstractIncrement
@@ -43,8 +49,16 @@ from ._optax.from_optax import OptaxEquation as OptaxEquation
 from ._optax.from_optax import check_model as check_model
 from ._optax.from_optax import on_parameters as on_parameters
 from ._optimizers.adaptive import AbstractAveraging as AbstractAveraging
+from ._scaling import RULES as RULES
+from ._scaling import ForwardedLimit as ForwardedLimit
+from ._scaling import ScalingLimit as ScalingLimit
+from ._scaling import learning_rate_of as learning_rate_of
 from ._shapes import abstract_value as abstract_value
 from ._signals.base import checked_examples as checked_examples
 from ._signals.base import is_parameter as is_parameter
+from ._splitting import ForwardedSplitting as ForwardedSplitting
+from ._splitting import GradientSplitting as GradientSplitting
+from ._splitting import Splitting as Splitting
+from ._splitting import split as split
 from ._tree import add_scaled as add_scaled
 from ._wrappers.base import AbstractWrapped as AbstractWrapped

@@ -10,16 +10,10 @@ from jaxtyping import Array, PyTree
 from dynamics import train
 from dynamics.internal import check_equation, check_key, check_params
 from dynamics.internal import title as words
-from equations import AbstractEquation, AbstractSignal, Modified, Momentum, modified
+from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
-    AbstractAveraging,
-    AbstractWrapped,
-    Increment,
-    OptaxEquation,
-    Slaved,
     check_model,
     choice,
-    decay,
     integer,
     positive,
 )
@@ -185,69 +179,7 @@ def scaling_rule(
 
 def at_batch_size(equation: AbstractEquation, rule: str, batch_size: int) -> AbstractEquation:
     """The equation at another batch size, its hyperparameters moved by the rule."""
-    kappa = batch_size / equation.batch_size
-    if isinstance(equation, AbstractWrapped):  # the natural clock of both rules counts examples
-        return equation.around_moved(at_batch_size(equation.inner, rule, batch_size), kappa)
-    if isinstance(equation, Modified):
-        return _modified_at(equation, rule, batch_size)
-    if isinstance(equation, OptaxEquation):
-        return _optax_at(equation, rule, batch_size)
-    factor = kappa if rule == "linear" else kappa**0.5
-    if isinstance(equation, AbstractAveraging):
-        if rule == "square_root":
-            _check_noise(equation)
-        scaling = "ballistic" if rule == "linear" else "batch_equivalent"
-        moved = dataclasses.replace(equation, scaling=scaling).rescaled(factor)
-        return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
-    if isinstance(equation, Momentum):
-        moved = dataclasses.replace(equation, scaling="fixed").rescaled(factor)
-        return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
-    moved = {name: decay(name)(1 - (1 - getattr(equation, name)) * kappa) for name in getattr(equation, "decays", ())}
-    return dataclasses.replace(equation.rescaled(factor), batch_size=batch_size, **moved)
-
-
-def _check_noise(equation: AbstractAveraging) -> None:
-    """The square-root rule is one for the noise of minibatches."""
-    if not equation.random:
-        given = f"sampling={equation.sampling!r}"
-    elif equation.gradient_noise.injects:
-        given = f"noise_model={equation.gradient_noise!r}"
-    else:
-        return
-    raise ValueError(
-        "Argument `equation` must have the noise of independent minibatches and no other for rule='square_root', but "
-        f"{given} was given."
-    )
-
-
-def _modified_at(equation: Modified, rule: str, batch_size: int) -> Modified:
-    """The series of the algorithm at another batch size, under the same options."""
-    leading = equation.leading
-    slaved = isinstance(leading, Slaved)
-    increment = leading.source if slaved else leading
-    if not isinstance(increment, Increment | OptaxEquation):
-        raise ValueError(
-            "Argument `equation` must be an algorithm with a twin for a scaling rule, but the series of "
-            f"{words(leading)} was given."
-        )
-    algorithm = increment.source if isinstance(increment, Increment) else increment
-    return modified(
-        at_batch_size(algorithm, rule, batch_size), equation.order, fluctuations=equation.fluctuations,
-        route=equation.route, memory="slaved" if slaved else "dynamic",
-    )  # fmt: skip
-
-
-def _optax_at(equation: OptaxEquation, rule: str, batch_size: int) -> OptaxEquation:
-    """By the linear rule, where 1 - rate ~ eta moves by kappa and any other memory stays, as momentum's does."""
-    if rule == "square_root":
-        raise ValueError(
-            "Argument `equation` must not be one of `from_optax` for rule='square_root', in which eps and decay rates move "
-            f"in ways that its `scaling` does not say, but {words(equation)} was given: take one by its name, such as "
-            "equations.Adam."
-        )
-    kept = tuple((name, how) for name, how in equation.scaling if callable(how) or how == 1)
-    moved = dataclasses.replace(equation, scaling=kept).rescaled(batch_size / equation.batch_size)
-    return dataclasses.replace(moved, batch_size=batch_size, scaling=equation.scaling)
+    return equation.scaling_limit().at_batch_size(rule, batch_size)
 
 
 def _deviations(records: list[np.ndarray]) -> dict[str, Estimate]:

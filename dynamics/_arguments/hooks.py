@@ -10,7 +10,7 @@ import lineax as lx
 from jaxtyping import PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import abstract_value, definer, is_ours, newer
+from equations.internal import Splitting, abstract_value, definer, is_ours, newer, split
 
 # Where to look first for the fault of a method that is made of others.
 _MADE_OF = {
@@ -89,8 +89,10 @@ def _check_one(dynamics, signal, state, hook: str):
 def _value(dynamics, signal, state, hook):
     """What a method returns."""
     t = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
-    if hook in ("flow", "drift"):
-        return getattr(dynamics, hook)(t, state, signal)
+    if hook == "drift":
+        return dynamics.drift(t, state, signal)
+    if hook == "flow":
+        return split(dynamics).flow(t, state, signal)
     if hook == "velocity":
         return dynamics.velocity(t, state, signal.gradient(dynamics.params(state)))
     if hook == "diffusion":
@@ -99,10 +101,11 @@ def _value(dynamics, signal, state, hook):
     if hook == "noise":
         return noise
     if hook == "start":
-        return dynamics.start(state, signal, _noise(dynamics, signal, state, t))
+        return split(dynamics).start(state, signal, _noise(dynamics, signal, state, t))
     if hook == "kick" and noise is None:
         return state
-    return getattr(dynamics, hook)(t, state, signal, noise, jnp.asarray(1.0))
+    step = split(dynamics).kick if hook == "kick" else split(dynamics).euler
+    return step(t, state, signal, noise, jnp.asarray(1.0))
 
 
 def _diffusion(dynamics, signal, state, t):
@@ -116,7 +119,11 @@ def _diffusion(dynamics, signal, state, t):
             f"{type(dynamics).__name__}.diffusion gives {operator!r}."
         )
     _same(dynamics, "diffusion", operator.out_structure(), state)
-    if isinstance(dynamics, AbstractEquation) and newer(type(dynamics), "diffusion", "kick") and not dynamics.random:
+    if (
+        isinstance(dynamics, AbstractEquation)
+        and newer(type(dynamics), "diffusion", "splitting")
+        and not dynamics.random
+    ):
         raise ValueError(
             "Argument `equation` must be `random` where it has a diffusion, but by its `batch_size` and `gradient_noise` "
             f"{type(dynamics).__name__} has no noise, and {type(dynamics).__name__}.diffusion gives some: override "
@@ -128,9 +135,9 @@ def _diffusion(dynamics, signal, state, t):
 def _noise(dynamics, signal, state, t):
     """Normal numbers of the structure that `noise` gives, None where there are none."""
     kind = type(dynamics)
-    made = kind.kick is AbstractDynamics.kick or newer(kind, "diffusion", "kick")  # whether the kick is the diffusion's
+    made = type(split(dynamics)) is Splitting  # whether the kick is the diffusion's
     operator = _diffusion(dynamics, signal, state, t) if made else None
-    structure = dynamics.noise(state, signal, 1)
+    structure = split(dynamics).noise(state, signal, 1)
     for leaf in jax.tree.leaves(structure):
         if not (hasattr(leaf, "shape") and jnp.issubdtype(getattr(leaf, "dtype", None), jnp.floating)):
             raise TypeError(

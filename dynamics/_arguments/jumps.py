@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import definer, is_free, is_ours, once, warn
+from equations.internal import definer, inside, is_free, is_ours, once, warn
 
 from .._paths.held import jumps
 
@@ -21,6 +21,9 @@ class _Reading(eqx.Module):
     equation: AbstractEquation
     state: PyTree
     gradient: PyTree
+
+    def scaling_limit(self):
+        return self
 
     def learning_rate_at(self, step: Array) -> Array:
         """Of the name by which `jumps` reads a schedule."""
@@ -40,11 +43,10 @@ def warn_of_jumps(dynamics: AbstractDynamics, params: PyTree, steps: int) -> Non
         if found is not None:
             warn(
                 f"Argument `equation`: {kind.__name__}.velocity jumps in time, first with training step {found}, and the "
-                "stages of a solver read across the jump: put what is counted into `scheduled`, or give `held` and "
-                "`between`."
+                "stages of a solver read across the jump: put what is counted into `scheduled`, or give `held`."
             )
             return
-        inner = getattr(inner, "equation", None)
+        inner = inside(inner)
 
 
 def _first_jump(equation, params, steps) -> int | None:

@@ -19,6 +19,7 @@ from equations.internal import (
     choice,
     integer,
     is_parameter,
+    learning_rate_of,
     nonnegative,
 )
 
@@ -138,7 +139,7 @@ def entropy_production(
     route = check_route(route, trajectory)
     if route == "path":  # div S is a derivative
         check_derivatives(objective, eqx.combine(first, static), "`entropy_production` by route='path'")
-    rate = getattr(equation, "learning_rate", None)
+    rate = learning_rate_of(equation)
     dt = trajectory.times[1] - trajectory.times[0] if rate is None else jnp.asarray(rate)
     times = trajectory.steps[burn_in:].astype(float) * dt  # the equation's own clock, also under a schedule
     whole = trajectory.steps[burn_in:]

@@ -19,6 +19,7 @@ from equations.internal import (
     check_model,
     flag,
     is_parameter,
+    learning_rate_of,
     nonnegative,
 )
 
@@ -158,7 +159,7 @@ def stationary(
         raise ValueError(f"Argument `parity` must be None for `discrete`, but {parity!r} was given.")
     dynamic, static = eqx.partition(params, is_parameter)
     signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
-    eta = getattr(equation, "learning_rate", None)
+    eta = learning_rate_of(equation)
     if discrete and eta is None:
         raise ValueError(
             "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
@@ -251,7 +252,7 @@ def _at_the_mean(equation, signal, state, multiplicative):
 
 def _late(equation, y) -> Array:
     """Late enough for what dies away with time."""
-    return jnp.asarray(getattr(equation, "learning_rate", 1.0), y.dtype) * 1e6
+    return jnp.asarray(equation.scaling_limit().learning_rate_at(jnp.zeros(())), y.dtype) * 1e6
 
 
 def _check_stable(jacobian, eta, eps) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
-from equations.internal import leaf_name, quick_jit, silent, warn
+from equations.internal import leaf_name, quick_jit, silent, split, warn
 
 
 def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_at: Array) -> None:
@@ -53,4 +53,4 @@ def _gradient(signal, params):
 @quick_jit(level=0)
 def _drift(dynamics, signal, params):
     state = dynamics.init(params)
-    return dynamics.flow(jnp.zeros((), jax.tree.leaves(params)[0].dtype), state, signal)
+    return split(dynamics).flow(jnp.zeros((), jax.tree.leaves(params)[0].dtype), state, signal)

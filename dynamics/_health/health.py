@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, warn
+from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Strang
 from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
@@ -56,20 +56,20 @@ class _Pair(eqx.Module):
 def _pair(path, params, state) -> _Pair:
     dynamics, start = path.dynamics, path.dynamics.init(params)
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
-    normals = dynamics.noise(start, path.signal, 1)
+    normals = split(dynamics).noise(start, path.signal, 1)
     normals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals)
-    singular = dynamics.start(start, path.signal, normals) is not None
+    singular = split(dynamics).start(start, path.signal, normals) is not None
     begin, start = (end, state) if singular else (0 * end, start)
     states = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
     return _Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
 
 
 @quick_jit(level=1)
-def _jacobians(pair: _Pair, split: bool, leaps: bool, differences: bool) -> Array:
+def _jacobians(pair: _Pair, strang: bool, leaps: bool, differences: bool) -> Array:
     def at(t, state):
         if leaps:
             return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state, differences)
-        field = pair.dynamics.flow if split else pair.dynamics.drift
+        field = split(pair.dynamics).flow if strang else pair.dynamics.drift
         return jacobian(lambda y: field(t, y, pair.signal), state, differences)
 
     return jax.vmap(at)(pair.times, pair.states)
@@ -97,7 +97,7 @@ def _through_flow(pair: _Pair):
 def _acts_through_flow(dynamics, state) -> bool:
     """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
     if isinstance(dynamics, AbstractEquation):
-        return dynamics.leapfrog and abstract_value(_affine, dynamics, state) is not None
+        return split(dynamics).leapfrog and abstract_value(_affine, dynamics, state) is not None
     return True
 
 
@@ -120,19 +120,19 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
     nothing to compute. A leapfrog step has no such stages, nor has Euler's.
     """
-    split, pair, dt = isinstance(solver, Strang), _pair(path, params, state), float(path.dt) / path.substeps
+    strang, pair, dt = isinstance(solver, Strang), _pair(path, params, state), float(path.dt) / path.substeps
     leaps = _leaps(path.dynamics, solver)
     growth = stability_function(dfx.Euler() if leaps else solver)
     stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
     steps = path.steps * path.substeps
     if leaps or isinstance(solver, dfx.Euler) or not quotient < suspicious(growth, steps):
-        tables = np.asarray(_jacobians(pair, split, leaps, _is_misleading(path, params)))
+        tables = np.asarray(_jacobians(pair, strang, leaps, _is_misleading(path, params)))
         stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaps) for table in tables), strict=True)
-    leaping = split and noisy and _acts_through_flow(path.dynamics, state)
+    leaping = strang and noisy and _acts_through_flow(path.dynamics, state)
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
-    smooth = getattr(path.dynamics, "has_series", True)
-    if noisy and smooth and path.dynamics.kicks > 1:
-        strength, changed = _strengths(pair, (solver.kicks or path.dynamics.kicks) if split else 1)
+    smooth = split(path.dynamics).smooth
+    if noisy and smooth and split(path.dynamics).kicks > 1:
+        strength, changed = _strengths(pair, (solver.kicks or split(path.dynamics).kicks) if strang else 1)
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
         leaping = leaping and not changed
@@ -190,7 +190,7 @@ def _there(path, count, state) -> _Pair:
 
 
 def _leaps(dynamics, solver) -> bool:
-    return isinstance(solver, Strang) and getattr(dynamics, "leapfrog", False)
+    return isinstance(solver, Strang) and split(dynamics).leapfrog
 
 
 def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ...]:

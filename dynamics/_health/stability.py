@@ -10,6 +10,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from equations.internal import split
+
 from .._paths.strang import Strang
 
 # Vectors of Krylov's space: the stiff modes of a network stand apart, and so few find them to some percent.
@@ -88,12 +90,12 @@ def leapfrogged(dynamics, signal, t: Array, dt: Array) -> Callable[[PyTree], PyT
     """
 
     def flow(y):
-        half = jax.tree.map(lambda y, f: y + dt / 4 * f, y, dynamics.flow(t, y, signal))
-        return jax.tree.map(lambda y, f: y + dt / 2 * f, y, dynamics.flow(t, half, signal))
+        half = jax.tree.map(lambda y, f: y + dt / 4 * f, y, split(dynamics).flow(t, y, signal))
+        return jax.tree.map(lambda y, f: y + dt / 2 * f, y, split(dynamics).flow(t, half, signal))
 
     def increment(y):
         middle = flow(y)
-        end = flow(jax.tree.map(jnp.add, middle, dynamics.kick(t, middle, signal, None, dt)))
+        end = flow(jax.tree.map(jnp.add, middle, split(dynamics).kick(t, middle, signal, None, dt)))
         return jax.tree.map(lambda a, b: (b - a) / dt, y, end)
 
     return increment

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation
+from equations.internal import split
 
 # A pair of kicks is right in the moments to second order, but typical paths need small kicks: for dX = s X dW the exponent
 # -s^2/2 comes out 8 % too large at s^2 dt = .1 and 25 % at .25 (4e6 draws). Single examples at eta lambda = .25 have a
@@ -29,7 +30,7 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
     large noise does not hide. Signs stand in for normals, so that few draws do; where a state is small there are more of
     them, for there are fewer numbers in it to average over.
     """
-    leaves, treedef = jax.tree.flatten(dynamics.noise(state, signal, 2))
+    leaves, treedef = jax.tree.flatten(split(dynamics).noise(state, signal, 2))
     draws = _FEW if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
 
     def signs(place):
@@ -43,7 +44,7 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
         again = place >= draws
         before, row = place % draws, jnp.where(again, place + 1, place) % draws
         at = jax.tree.map(lambda y, k: y + jnp.where(again, k[before], 0), state, kicks)
-        kick = dynamics.kick(t, at, signal, signs(row), dt)
+        kick = split(dynamics).kick(t, at, signal, signs(row), dt)
         kick = jax.tree.map(lambda k, y: k.astype(y.dtype), kick, state)
         old = jax.tree.map(lambda k: k[row], kicks)
         differences = jax.tree.map(lambda d, k, o: d.at[row].set(jnp.where(again, k - o, 0)), differences, kick, old)
@@ -81,19 +82,19 @@ def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
     adds in error to the growth of the mean square, per step of the solver, is a tenth to a quarter of its square
     (momentum on one weight with Gaussian inputs, against the matrix exponential of its second moments).
     """
-    leaves, treedef = jax.tree.flatten(dynamics.noise(state, signal, 2))
+    leaves, treedef = jax.tree.flatten(split(dynamics).noise(state, signal, 2))
     draws = 1 if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
 
     def kicks(y, normals):
         """The mean of a kick, and what the normals add to it."""
         flipped = jax.tree.map(jnp.negative, normals)
-        both = [jax.tree.map(lambda k, y: k.astype(y.dtype), dynamics.kick(t, y, signal, n, dt), y)
+        both = [jax.tree.map(lambda k, y: k.astype(y.dtype), split(dynamics).kick(t, y, signal, n, dt), y)
                 for n in (normals, flipped)]  # fmt: skip
         return tuple(jax.tree.map(lambda a, b, s=s: (a + s * b) / 2, *both) for s in (1, -1))
 
     def flow(y):
-        half = jax.tree.map(lambda y, f: y + dt / 2 * f, y, dynamics.flow(t, y, signal))
-        return jax.tree.map(lambda y, f: y + dt * f, y, dynamics.flow(t, half, signal))
+        half = jax.tree.map(lambda y, f: y + dt / 2 * f, y, split(dynamics).flow(t, y, signal))
+        return jax.tree.map(lambda y, f: y + dt * f, y, split(dynamics).flow(t, half, signal))
 
     def body(carry, place):
         # A pair of states, of which the first alone is kicked by noise in the even rounds; the odd ones compare kicks.
@@ -116,10 +117,10 @@ def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
 
 def bending(dynamics, signal, t: Array, state: PyTree, kicks: PyTree) -> Array:
     """The change of the flow by a kick, over the kick: for dX = a X dt + s X dW it is |a|; as many as of `changes`."""
-    before = dynamics.flow(t, state, signal)
+    before = split(dynamics).flow(t, state, signal)
 
     def one(kick):
-        after = dynamics.flow(t, jax.tree.map(jnp.add, state, kick), signal)
+        after = split(dynamics).flow(t, jax.tree.map(jnp.add, state, kick), signal)
         return jax.tree.map(jnp.subtract, after, before)
 
     changed, sizes = (_flat(dynamics, tree) ** 2 for tree in (jax.lax.map(one, kicks), kicks))

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from equations import AbstractDynamics, AbstractStream
-from equations.internal import seconds
+from equations.internal import AbstractCircuit, learning_rate_of, seconds
 
 _ROUNDING = 1e-6  # relative; 0.05/0.001 is no integer in floating point
 
@@ -65,7 +65,7 @@ class Grid(NamedTuple):
 def stream_grid(dynamics: AbstractDynamics, stream: AbstractStream, dt, substeps: int) -> Grid:
     """The grid of a dynamics under a stream, checked."""
     name = type(dynamics).__name__
-    if getattr(dynamics, "learning_rate", None) is not None:
+    if learning_rate_of(dynamics) is not None:
         raise ValueError(
             f"Argument `objective` must not be a stream of stimuli for {name}, which has a learning rate and counts "
             f"training steps, but {stream!r} was given."
@@ -81,15 +81,17 @@ def stream_grid(dynamics: AbstractDynamics, stream: AbstractStream, dt, substeps
             "was given."
         )
     dt = seconds("dt", dt)
-    dynamics.check_step(dt)
-    delay = float(getattr(dynamics, "delay", 0.0))
+    delay = 0.0
+    if isinstance(dynamics, AbstractCircuit):
+        dynamics.check_step(dt)
+        delay = float(dynamics.delay)
     return Grid(dt, stimulus_steps(stream.duration, dt), delay_steps(delay, dt))
 
 
 def check_time(dynamics: AbstractDynamics, steps: int | None, time, length) -> int:
     """The number of training steps, or of stimuli, from exactly one of `steps` and `time`; each takes `length`."""
     if time is None:
-        if steps is None and getattr(dynamics, "learning_rate", None) is None:
+        if steps is None and learning_rate_of(dynamics) is None:
             raise ValueError(
                 f"Argument `steps` must be given, or `time`, for {type(dynamics).__name__} without a learning rate, but "
                 "neither was given."
@@ -97,7 +99,7 @@ def check_time(dynamics: AbstractDynamics, steps: int | None, time, length) -> i
         return steps
     if steps is not None:
         raise ValueError(f"Argument `time` must be None where `steps` is given, but {time!r} was given.")
-    if getattr(dynamics, "learning_rate", None) is not None:
+    if learning_rate_of(dynamics) is not None:
         raise ValueError(
             f"Argument `time` must be None for {type(dynamics).__name__}, which counts training steps of its learning "
             f"rate (`steps`), but {time!r} was given."

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, Scheduled
-from equations.internal import abstract_value, is_free
+from equations.internal import abstract_value, is_free, split
 
 from .._trajectory import rates_at
 from .around import Around
@@ -30,16 +30,16 @@ def _counted(dynamics, signal, params):
     if dynamics.held(zero) is dynamics:
         return None
     state = dynamics.init(params)
-    structure = dynamics.noise(state, signal, 1)
+    structure = split(dynamics).noise(state, signal, 1)
     noise = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
     dtype = jnp.result_type(*jax.tree.leaves(state))
-    time = dt = jnp.asarray(getattr(dynamics, "learning_rate", 1.0)).astype(dtype)
+    time = dt = jnp.asarray(dynamics.scaling_limit().learning_rate_at(zero)).astype(dtype)
 
     def flow(step):
-        return dynamics.held(step).flow(time, state, signal)
+        return split(dynamics.held(step)).flow(time, state, signal)
 
     def kick(step):
-        return dynamics.held(step).kick(time, state, signal, noise, dt)
+        return split(dynamics.held(step)).kick(time, state, signal, noise, dt)
 
     free = is_free(flow, zero) and (structure is None or is_free(kick, zero))
     return None if free else jnp.zeros(())
@@ -76,7 +76,7 @@ def scales_all(dynamics: AbstractDynamics, state: PyTree) -> bool:
     """Whether what is held is one factor of all rates: the flow under one and then another is that of their mean."""
     if not isinstance(dynamics, Scheduled):
         return False
-    inner = dynamics.inner
+    inner = dynamics.equation
     return inner.params(state) is state and inner.held(jnp.zeros((), jnp.int32)) is inner
 
 
@@ -104,7 +104,7 @@ class Between(Around):
         def keep(node):
             if not isinstance(node, Field):
                 return node
-            return eqx.tree_at(lambda term: term.dynamics, node, node.dynamics.between(low, high))
+            return eqx.tree_at(lambda term: term.dynamics, node, node.dynamics.held(low, high))
 
         return jax.tree.map(keep, terms, is_leaf=lambda node: isinstance(node, Field))
 
@@ -163,7 +163,7 @@ def read(
     if controller is None:
         return solver, None, (("counts", "held within a training step"),)
     dtype = jnp.result_type(*jax.tree.leaves(params))
-    dynamics.between(*jnp.zeros(2, dtype))  # raises where counts cannot be read so
+    dynamics.held(*jnp.zeros(2, dtype))  # raises where counts cannot be read so
     stops, tops = jumps(dynamics, steps)
     if stops.size == 0:
         return solver, controller, (("counts", "continuous, stopping at 0 jumps"),)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import quick_jit
+from equations.internal import quick_jit, split
 
 from .._health.quotient import Peak, no_peak
 from .brownian import Brownian, Increments
@@ -117,11 +117,11 @@ class Path(AbstractPath):
 
     @property
     def _kicks(self) -> int:
-        return (self.solver.kicks or self.dynamics.kicks) if isinstance(self.solver, Strang) else 1
+        return (self.solver.kicks or split(self.dynamics).kicks) if isinstance(self.solver, Strang) else 1
 
     def _brownian(self, state, key) -> Brownian | None:
         per_step = self.substeps * self._kicks
-        structure = self.dynamics.noise(state, self.signal, per_step)
+        structure = split(self.dynamics).noise(state, self.signal, per_step)
         return None if structure is None else Brownian(key, structure, per_step)
 
     def _counts(self, state) -> bool:
@@ -129,9 +129,9 @@ class Path(AbstractPath):
 
     def _start(self, state, key):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
-        structure = self.dynamics.noise(state, self.signal, 1)
+        structure = split(self.dynamics).noise(state, self.signal, 1)
         noise = None if structure is None else Brownian(key, structure, 1).whole(jnp.zeros((), jnp.int32))
-        return self.dynamics.held(jnp.zeros((), jnp.int32)).start(state, self.signal, noise)
+        return split(self.dynamics.held(jnp.zeros((), jnp.int32))).start(state, self.signal, noise)
 
     def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)

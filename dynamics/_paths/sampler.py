@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import LARGEST, integer
+from equations.internal import LARGEST, check_sampling, integer
 
 from .._arguments.checks import check_equation, check_key
 
@@ -51,7 +51,7 @@ def minibatches(
     """
     check_equation(equation, AbstractEquation)
     integer("batch_size", equation.batch_size)
-    equation.check_sampling(objective)
+    check_sampling(equation, objective)
     steps, path = integer("steps", steps, maximum=LARGEST), integer("path", path, minimum=0, maximum=LARGEST)
     sampler = Sampler(
         jax.random.fold_in(check_key(key, True), path), objective.size, equation.batch_size, equation.sampling

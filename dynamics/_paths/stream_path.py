@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractStream, Stimulus
+from equations.internal import split
 
 from .._health.quotient import Peak, no_peak
 from .brownian import Brownian, Increments
@@ -57,7 +58,7 @@ class StreamPath(AbstractPath):
         """A scan over the stimuli between records, and over the records."""
         state = self.dynamics.init(params)
         order_key, noise_key = jax.random.split(key)
-        structure = self.dynamics.noise(state, self.signal, self.substeps)
+        structure = split(self.dynamics).noise(state, self.signal, self.substeps)
         brownian = None if structure is None else Brownian(noise_key, structure, self.substeps, longest=1)
         count = self.steps // self.save_every
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
+from equations.internal import split
 
 from .brownian import Increments
 
@@ -52,7 +53,7 @@ class Field(eqx.Module):
     whole: bool = eqx.field(static=True)
 
     def __call__(self, tau, state, args):
-        field = self.dynamics.drift if self.whole else self.dynamics.flow
+        field = self.dynamics.drift if self.whole else split(self.dynamics).flow
         velocity = field(self.clock.time(tau), state, _now(self.signal, tau, args))
         return _cast(jax.tree.map(lambda v: self.clock.dt * v, velocity), state)
 
@@ -90,7 +91,7 @@ class EulerTerm(IncrementTerm):
     def vf_prod(self, t, y, args, control):
         (noise,) = self.noise(control, 1)
         signal = _now(self.signal, t, args)
-        return _cast(self.dynamics.euler(self.clock.time(t), y, signal, noise, self.clock.dt), y)
+        return _cast(split(self.dynamics).euler(self.clock.time(t), y, signal, noise, self.clock.dt), y)
 
 
 class KickTerm(IncrementTerm):
@@ -106,9 +107,9 @@ class KickTerm(IncrementTerm):
     def vf_prod(self, t, y, args, control):
         time, dt = self.clock.time(t), self.clock.dt / self.kicks
         noise = self.noise(control, self.kicks)
-        first = self.dynamics.kick(time, y, self.signal, noise[0], dt)
+        first = split(self.dynamics).kick(time, y, self.signal, noise[0], dt)
         if self.kicks == 1:
             return _cast(first, y)
         moved = add(y, jax.tree.map(lambda k: 2**0.5 * k, first))
-        second = self.dynamics.kick(time, moved, self.signal, noise[1], dt)
+        second = split(self.dynamics).kick(time, moved, self.signal, noise[1], dt)
         return _cast(jax.tree.map(jnp.add, first, second), y)

@@ -16,6 +16,7 @@ from .._base import AbstractDynamics
 from .._jaxpr.suspects import suspects
 from .._signals.base import AbstractSignal, is_parameter
 from .._signals.objective import Objective
+from .._splitting import split
 from .._tree import add_scaled
 from .arguments import leaf_name
 from .frozen import without_gradient
@@ -52,7 +53,7 @@ def flow_is_misleading(dynamics: AbstractDynamics, signal: Any, params: PyTree) 
         return _false_derivative(signal, params) is not None
     state = jax.eval_shape(dynamics.init, params)
     time = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
-    return bool(suspects(jax.make_jaxpr(lambda y: dynamics.flow(time, y, signal))(state).jaxpr))
+    return bool(suspects(jax.make_jaxpr(lambda y: split(dynamics).flow(time, y, signal))(state).jaxpr))
 
 
 def _suspects_of(signal: AbstractSignal, params: PyTree) -> set[str]:

@@ -11,9 +11,11 @@ from jaxtyping import PyTree
 
 from .._base import AbstractDynamics
 from .._jaxpr.structure import is_free
+from .._scaling import learning_rate_of
 from .._signals.base import AbstractSignal, is_parameter
 from .._signals.regularized import Regularized
 from .._signals.spred import Factors, Spred
+from .._splitting import split
 from .._tree import add_scaled
 from .arguments import leaf_name
 from .once import once, quick_jit, warn
@@ -151,10 +153,10 @@ def _depends_on_time(equation, signal, params) -> bool:
     state = jax.eval_shape(equation.init, params)
 
     def step(t, state):
-        structure = equation.noise(state, signal, 1)
+        structure = split(equation).noise(state, signal, 1)
         noise = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), structure)
-        kick = None if structure is None else equation.kick(t, state, signal, noise, jnp.ones_like(t))
-        return equation.flow(t, state, signal), kick
+        kick = None if structure is None else split(equation).kick(t, state, signal, noise, jnp.ones_like(t))
+        return split(equation).flow(t, state, signal), kick
 
     state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), state)
     return not is_free(lambda t: step(t, state), jnp.ones(()))
@@ -163,14 +165,17 @@ def _depends_on_time(equation, signal, params) -> bool:
 @quick_jit(level=0)
 def _moved(equation, signal, params, times):
     """By leaf, whether two steps move it without noise, and with noise, at any of some times in steps."""
-    begin, dt = equation.init(params), jnp.asarray(getattr(equation, "learning_rate", 1e-3))
+    rate = learning_rate_of(equation)
+    begin, dt = equation.init(params), jnp.asarray(1e-3 if rate is None else rate)
 
     def step(t, state, structure):
         leaves, treedef = jax.tree.flatten(structure)
         normals = [0.5 * jnp.ones(leaf.shape, leaf.dtype) for leaf in leaves]  # any will do, if it is not zero
         noise = jax.tree.unflatten(treedef, normals)
-        state = add_scaled(state, (dt, equation.flow(t, state, signal)))
-        return state if structure is None else add_scaled(state, (1.0, equation.kick(t, state, signal, noise, dt)))
+        state = add_scaled(state, (dt, split(equation).flow(t, state, signal)))
+        return (
+            state if structure is None else add_scaled(state, (1.0, split(equation).kick(t, state, signal, noise, dt)))
+        )
 
     def differs(t, structure):
         state = begin
@@ -181,6 +186,6 @@ def _moved(equation, signal, params, times):
 
     def at(time):
         t = (time * dt).astype(dt.dtype)
-        return differs(t, None), differs(t, equation.noise(begin, signal, 1))
+        return differs(t, None), differs(t, split(equation).noise(begin, signal, 1))
 
     return jax.tree.map(jnp.any, jax.lax.map(at, times))

@@ -25,3 +25,22 @@ def newer(kind: type, name: str, than: str) -> bool:
     place = kind.__mro__.index
     mine = definer(kind, name)
     return not is_ours(mine) and place(mine) < place(definer(kind, than))
+
+
+def as_of(kind: type, name: str, than: str):
+    """The attribute `name` that the class which defines `than` knows, whatever a user's class has given since."""
+    bases = kind.__mro__[kind.__mro__.index(definer(kind, than)) :]
+    if is_ours(bases[0]):  # which may have it from a class of ours between
+        bases = [base for base in kind.__mro__ if is_ours(base)]
+    return next(vars(base)[name] for base in bases if name in vars(base))
+
+
+def overrides(kind: type, name: str) -> bool:
+    """Whether a class, of these packages or a user's, gives another `name` than the contract."""
+    return definer(kind, name).__name__ not in ("AbstractDynamics", "AbstractEquation")
+
+
+def inside(equation):
+    """The equation that one of these packages' classes has inside, None where there is none."""
+    owners = [base for base in type(equation).__mro__ if "equation" in vars(base).get("__annotations__", {})]
+    return equation.equation if owners and is_ours(owners[0]) else None

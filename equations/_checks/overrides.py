@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 from .lineage import definer, is_ours, newer
+from .old_names import overridden_old_name
 from .once import warn
 from .own_names import check_values, shadowing
 
@@ -14,28 +15,21 @@ _INSTEAD = {
     "AbstractSignEquation": "`velocity` and `drift` together",
     "Lion": "`velocity` and `drift` together",
     "SignSGD": "`velocity` and `drift` together",
-    "AbstractAdaptive": "`velocity`",
-    "AbstractIncrement": "`velocity`",
-    "Modified": "`drift`",
 }
-_FOLLOW_DRIFT = (
-    "AbstractEquation",
-    "AbstractDynamics",
-    "Modified",
-)  # whose flow is made of `self.drift` where it is new
-_FOLLOW_DIFFUSION = ("AbstractEquation", "AbstractDynamics")  # whose kick is made of `self.diffusion` where it is new
-# One of which an equation has to change for its learning rate to change; `learning_rate_at` gives the recorded times.
-_USE_THE_RATE = ("velocity", "twin", "held", "drift", "flow", "mapped", "factor")
+# One of which an equation has to change for its learning rate to change; its scaling limit only tells of it.
+_USE_THE_RATE = ("velocity", "twin", "held", "drift", "splitting", "mapped", "factor")
 
-# Names that are looked for on the objects of a user, and what may stand under them: nothing, a method, or more.
+# Made of other members, which are to be overridden.
+_FINAL = {
+    "gradient": "`gradient_noise`, or `surrogate` of a signal,",
+    "batches": "`gradient_noise`",
+    "is_affine": "the class attribute `linear`, which is tried on numbers,",
+    "series": "`twin`, whose series is taken,",
+}
+
+# Names that are looked for on the objects of a user, and what may stand under them.
 _NAMES = {
-    "AbstractDynamics": {
-        **dict.fromkeys(("increment", "modified", "remainder", "order", "fluctuations", "equation"), None),
-        "resumed": "a method from parameters and memory to the state",
-        "learning_rate_at": "a method from the training step to its learning rate",
-        "decays": "a tuple of the names of decay rates",
-        "delay": "a number of seconds",
-    },
+    "AbstractDynamics": {},
     "AbstractSignal": {"value": "a method from the parameters to the loss"},
     "AbstractGradientNoise": {},
 }
@@ -51,7 +45,7 @@ def check_class(thing: Any, reads: str = "equation") -> None:
     `reads` is what of an equation is needed: the `"equation"` as a solver steps it, the `"field"` of drift and diffusion,
     or the `"twin"`, in whose increment field the equation has no part.
     """
-    message = _refusal(type(thing), reads)
+    message = _refusal(type(thing), reads) or _half_done(thing, reads)
     if message is not None:
         raise TypeError(message)
     check_values(thing)
@@ -82,7 +76,7 @@ def check_series(equation: Any) -> None:
     twin: the series of the twin does not know of it."""
     kind = type(equation)
     if not is_ours(kind) and _is(kind, "AbstractEquation") and is_ours(definer(kind, "twin")):
-        found = [name for name in ("velocity", "drift", "diffusion", "kick", "flow") if newer(kind, name, "twin")]
+        found = [name for name in ("velocity", "drift", "diffusion", "splitting") if newer(kind, name, "twin")]
         if found:
             named = " and ".join(f"{kind.__name__}.{name}" for name in found)
             warn(
@@ -109,7 +103,9 @@ def _refusal(kind: type, reads: str) -> str | None:
     contract = _contract(kind)
     if is_ours(kind) or contract is None:
         return None
-    named = _name(kind, contract)
+    named = (
+        overridden_old_name(kind) or _name(kind, contract) if contract == "AbstractDynamics" else _name(kind, contract)
+    )
     if named is not None:
         return named
     if contract == "AbstractSignal":
@@ -136,48 +132,35 @@ def _users(kind: type, name: str) -> bool:
 def _ignored(kind: type, reads: str) -> tuple[str, str] | None:
     """A method whose override would not reach all that a run uses, and what to override in its place."""
     new = functools.partial(newer, kind)
-    algorithm = _is(kind, "AbstractEquation")
-    if algorithm:
-        if _users(kind, "gradient"):
-            return "gradient", "`gradient_noise`, or `surrogate` of a signal,"
-        if _users(kind, "batches"):
-            return "batches", "`gradient_noise`"
-        if _users(kind, "is_affine"):
-            return "is_affine", "the class attribute `linear`, which is tried on numbers,"
-        if all(new("learning_rate_at", name) for name in _USE_THE_RATE if hasattr(kind, name)):
-            return "learning_rate_at", "`velocity` and `twin` as well, or use `scheduled`,"
+    if not _is(kind, "AbstractEquation"):
+        return ("series", "nothing") if _users(kind, "series") else None
+    for name, instead in _FINAL.items():
+        if _users(kind, name):
+            return name, instead
     if reads == "twin":
         return None
-    if new("flow", "kick") and new("flow", "drift"):
-        return "flow", "`drift`"
-    if new("euler", "drift") and (new("euler", "flow") or new("euler", "kick")):
-        return "euler", "`drift` and `diffusion`, or `flow` and `kick`,"
-    if new("noise", "kick") and new("noise", "diffusion"):
-        return "noise", "`kick` with `noise`, or `diffusion`,"
-    if reads == "field" and new("kick", "diffusion"):
-        return "kick", "`diffusion` as well, which is read here,"
-    return _ignored_by_algorithm(kind, reads) if algorithm else None
-
-
-def _ignored_by_algorithm(kind: type, reads: str) -> tuple[str, str] | None:
-    """The same for what an equation derives of its velocity."""
-    new = functools.partial(newer, kind)
-    by = lambda name: definer(kind, name).__name__  # noqa: E731
-    if new("velocity", "drift") and is_ours(definer(kind, "drift")) and by("drift") != "AbstractEquation":
-        return "velocity", _INSTEAD.get(by("drift"), "`drift`")
-    closed = is_ours(definer(kind, "diffusion")) and by("diffusion") != "AbstractEquation"
+    drift, diffusion = definer(kind, "drift"), definer(kind, "diffusion")
+    if new("velocity", "drift") and is_ours(drift) and drift.__name__ != "AbstractEquation":
+        return "velocity", _INSTEAD.get(drift.__name__, "`drift`")
+    closed = is_ours(diffusion) and diffusion.__name__ != "AbstractEquation"
     if reads == "field" and new("velocity", "diffusion") and closed:
         return "velocity", "`diffusion` as well, which is read here,"
-    sign = _is(kind, "AbstractSignEquation")
-    if sign and new("drift", "velocity"):
-        return "drift", _INSTEAD["AbstractSignEquation"]
-    if new("drift", "flow") and not sign and by("flow") not in _FOLLOW_DRIFT:
-        return "drift", _INSTEAD.get(by("flow"), "`flow` as well")
-    if new("diffusion", "kick"):
-        follow = by("kick") in _FOLLOW_DIFFUSION and (by("flow") in _FOLLOW_DIFFUSION or sign)
-        if not follow and not (_users(kind, "kick") and not _users(kind, "flow")):
-            wrapped = by("kick") == "AbstractWrapped"
-            return "diffusion", "`mapped`" if wrapped else "`gradient_noise`, or `kick` as well,"
+    return None
+
+
+def _half_done(thing: Any, reads: str) -> str | None:
+    """A splitting or a scaling limit of the user's that says what his class does not do elsewhere."""
+    kind = type(thing)
+    if is_ours(kind) or _contract(kind) != "AbstractDynamics":
+        return None
+    if reads == "field" and newer(kind, "splitting", "diffusion"):
+        splitting = type(thing.splitting())
+        if not is_ours(definer(splitting, "kick")):
+            return _wording(kind, "splitting", "`diffusion` as well, which is read here,")
+    if _is(kind, "AbstractEquation") and _users(kind, "scaling_limit"):
+        told = not is_ours(definer(type(thing.scaling_limit()), "learning_rate_at"))
+        if told and not any(_users(kind, name) for name in _USE_THE_RATE if hasattr(kind, name)):
+            return _wording(kind, "scaling_limit", "`velocity` and `twin` as well, or use `scheduled`,")
     return None
 
 
@@ -211,8 +194,4 @@ def _fields(kind: type) -> set[str]:
 
 def _allowed(kind: type, name: str, value, field: bool) -> bool:
     """Whether what stands under a name that we look for is what we look for."""
-    if name in ("resumed", "learning_rate_at", "value"):
-        return callable(value) and not field
-    if name == "decays":
-        return not field and isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    return name == "delay" and not _is(kind, "AbstractEquation")
+    return callable(value) and not field

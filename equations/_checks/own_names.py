@@ -10,14 +10,11 @@ from .lineage import definer, is_ours
 
 # What the properties of ours are, and what is allowed in their place.
 _KINDS = {
-    "leapfrog": ("True or False", lambda value: isinstance(value, bool)),
-    "has_series": ("True or False", lambda value: isinstance(value, bool)),
     "random": ("True or False", lambda value: isinstance(value, bool)),
-    "kicks": ("1 or 2", lambda value: type(value) is int and value in (1, 2)),
     "gradient_noise": ("a noise model", lambda value: hasattr(value, "injects")),
 }
 # One of which brings noise of its own to an equation, whatever its batches.
-_NOISY = ("diffusion", "kick", "noise")
+_NOISY = ("diffusion", "splitting")
 
 
 class _Nothing(eqx.Module):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._base import AbstractDynamics
 from .._checks.arguments import choice, flag, positive, typed_key
+from .base import AbstractCircuit
 from .checks import (
     check_activation,
     check_examples,
@@ -33,7 +33,7 @@ FEEDBACK = ("SGD", "FA", "DFA", "KP")
 FILTERS = ("tau_presynaptic", "tau_error", "tau_eligibility")
 
 
-class Circuit(AbstractDynamics):
+class Circuit(AbstractCircuit):
     r"""Rate neurons whose synapses learn from an error while the inputs go on: SGD, FA, DFA and Kolen-Pollack as limits.
 
         tau_p dz_j/dt = -z_j + phi(a_j),               a_j = sum_i W_ij z_i        (the output z_L is linear)

@@ -1,18 +1,23 @@
 """The increment field of a discrete algorithm, a vector field that any Optax transformation has."""
 
+from dataclasses import InitVar
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from .._base import AbstractEquation, kept_positive, with_batches_of
+from .._base import AbstractEquation
 from .._counts import inside, put
+from .._forwarder import hand_on, inner
 from .._jaxpr.roots import with_safe_roots
 from .._jaxpr.structure import squares
+from .._scaling import ForwardedLimit
 from .._signals.base import parameter_dtype
+from .._splitting import GradientSplitting, clip_square_noise, split
 from .._tree import add_scaled
-from .._wrappers.base import AbstractWrapped
 
 
 class TwinState(eqx.Module):
@@ -42,11 +47,8 @@ class AbstractIncrement(AbstractEquation):
         default=None, kw_only=True, repr=False
     )  # where they are read between
 
-    def held(self, step):
-        return put(self, _step=step)
-
-    def between(self, low, high):
-        return put(self, _window=(low, high))
+    def held(self, low, high=None):
+        return put(self, _step=low) if high is None else put(self, _window=(low, high))
 
     def init(self, params):
         with jax.numpy_dtype_promotion("standard"):
@@ -122,7 +124,7 @@ class AbstractIncrement(AbstractEquation):
         time = jnp.zeros((), parameter_dtype(params))
         return squares(lambda gradient: self.velocity(time, state, gradient), params)
 
-    def _forgotten(self, t: Array, state: TwinState, gains: PyTree[int]) -> TwinState:
+    def forgotten(self, t: Array, state: TwinState, gains: PyTree[int]) -> TwinState:
         """The rates where second moments gain nothing: those at no gradient, and about a mean what is linear in them."""
         none = jax.tree.map(jnp.zeros_like, state.params)
         without = self.velocity(t, state, none)
@@ -133,36 +135,40 @@ class AbstractIncrement(AbstractEquation):
         linear = jax.jvp(velocity, (moments,), (moments,))[1]
         return jax.tree.map(lambda gain, part, whole: part if gain == 2 else whole, gains, linear, without)
 
+    def splitting(self):
+        return IncrementSplitting(self)
+
+
+class IncrementSplitting(GradientSplitting):
+    """With second moments that stay positive."""
+
     def flow(self, t, state, signal):
         """As everywhere, but for second moments: these gain nothing in the flow, and in the kick they gain squares.
 
         Over a training step nothing then drives them negative.
         """
         rates = super().flow(t, state, signal)
-        gains = self.squares(state)
+        gains = self.dynamics.squares(state)
         if not any(jax.tree.leaves(gains)):
             return rates
-        without = self._forgotten(t, state, gains)
+        without = self.dynamics.forgotten(t, state, gains)
         return jax.tree.map(lambda gain, none, rate: none if gain else rate, gains, without, rates)
 
     def start(self, state, signal, noise):
         """The first step is the algorithm's where there is a second moment: no series knows an empty one."""
-        if not any(jax.tree.leaves(self.squares(state))):
+        equation = self.dynamics
+        if not any(jax.tree.leaves(equation.squares(state))):
             return None
-        gradient = self.gradient(self.params(state), signal, noise)
-        return add_scaled(state, (self.learning_rate, self.velocity(jnp.zeros(()), state, gradient)))
+        gradient = equation.gradient(equation.params(state), signal, noise)
+        return add_scaled(state, (equation.learning_rate, equation.velocity(jnp.zeros(()), state, gradient)))
 
-    def at_fixed_memory(self, factor: Array) -> "AbstractIncrement":
-        """At `learning_rate * factor`, with the memory's hyperparameters as they are: natural clock eta * step."""
-        return eqx.tree_at(lambda e: e.learning_rate, self, self.learning_rate * factor)
-
-    def bounded(self, state, even, odd, dt):
+    def clip_noise(self, state, even, odd, dt):
         """Keeps second moments positive over a part of a step, as Adam's equation does, and for its reasons."""
 
-        def cut(square, leaf, even, odd):
-            return kept_positive(leaf, even, odd, dt) if square else odd
+        def clip(square, leaf, even, odd):
+            return clip_square_noise(leaf, even, odd, dt) if square else odd
 
-        return jax.tree.map(cut, self.squares(state), state, even, odd)
+        return jax.tree.map(clip, self.dynamics.squares(state), state, even, odd)
 
 
 def at_infinity(counts: PyTree) -> PyTree:
@@ -171,12 +177,17 @@ def at_infinity(counts: PyTree) -> PyTree:
 
 
 class Increment(AbstractIncrement):
-    """The increment field of an equation's twin, under the scaling and in the natural clock of that equation."""
+    """The increment field of an equation's twin, under the scaling and in the natural clock of that equation.
+
+    A diffusion of the equation's own has no part in what its twin does, nor has anything else but what is forwarded here.
+    """
 
     equation: AbstractEquation = eqx.field(kw_only=True)
-
-    def __post_init__(self):
-        self.equation = with_batches_of(self, self.equation)
+    learning_rate: InitVar[Any] = inner("learning_rate")
+    batch_size: InitVar[Any] = inner("batch_size")
+    sampling: InitVar[Any] = inner("sampling")
+    noise_model: InitVar[Any] = inner("noise_model")
+    __post_init__ = hand_on
 
     @classmethod
     def of(cls, equation: AbstractEquation) -> AbstractIncrement:
@@ -188,57 +199,22 @@ class Increment(AbstractIncrement):
                 f"Argument `equation` must have an optax.GradientTransformation as its twin, but "
                 f"{type(equation).__name__}.twin() gave {equation.twin()!r}."
             )
-        return cls(equation.learning_rate, equation.batch_size, equation.sampling, equation=equation)
+        return cls(equation=equation)
 
-    @property
-    def source(self) -> AbstractEquation:
-        """The equation at the learning rate of this one."""
-        return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
-
-    @property
-    def linear(self):
-        return self.source.linear
-
-    @property
-    def gradient_noise(self):
-        return self.source.gradient_noise
-
-    @property
-    def random(self):
-        """Whether its gradient is: a diffusion of the equation's own has no part in what its twin does."""
-        return super().random
-
-    @property
-    def has_series(self):
-        return self.source.has_series
-
-    def check(self, params, signal):
-        self.source.check(params, signal)
+    linear = inner("linear")
+    gradient_noise = inner("gradient_noise")
 
     def twin(self):
-        return self.source.twin()
+        return self.equation.twin()
 
-    def claim(self, measure):
-        return self.source.claim(measure)
+    def splitting(self):
+        return IncrementSplitting(self, smooth=split(self.equation).smooth)
 
-    def variance_scale(self):
-        return self.source.variance_scale()
+    def scaling_limit(self):
+        return ForwardedLimit(self)
 
-    def learning_rate_at(self, step):
-        return self.source.learning_rate_at(step)
+    def around_moved(self, equation, clock):
+        return Increment.of(equation)
 
-    def rescaled(self, factor):
-        return Increment.of(self.source.rescaled(factor))
-
-    def at_fixed_memory(self, factor):
-        """What is around the optimizer, such as a schedule, moves with the clock."""
-
-        def moved_inside(equation):
-            if isinstance(equation, AbstractWrapped):
-                return equation.around_moved(moved_inside(equation.inner), factor)
-            return eqx.tree_at(lambda e: e.learning_rate, equation, equation.learning_rate * factor)
-
-        return Increment.of(moved_inside(self.source))
-
-    def time_per_step(self):
-        return self.source.time_per_step()
+    def check(self, params, signal):
+        self.equation.check(params, signal)

@@ -1,23 +1,25 @@
 """Modified equations: what a discrete algorithm really follows, as a series in the learning rate."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import PyTree
 
-from .._base import AbstractDynamics, AbstractEquation, with_batches_of
+from .._base import AbstractDynamics, AbstractEquation
 from .._checks.arguments import choice, flag, integer
 from .._checks.derivatives import check_derivatives
+from .._checks.lineage import overrides
 from .._checks.overrides import check_class, check_series
-from .._counts import around
+from .._circuits.base import AbstractCircuit
+from .._forwarder import AbstractForwarder
 from .._noise.base import noise_factor
+from .._scaling import ForwardedLimit, learning_rate_of
+from .._series import Series
+from .._splitting import split
 from .._tree import add_scaled
 from .increment import AbstractIncrement, Increment
-from .series import by_derivatives, by_map
 from .slow_manifold import Slaved, forgets_at_a_fixed_rate
+from .truncated import AbstractTruncated, ModifiedDynamics, left_out
 
 _HIGHEST = {"derivatives": 3, "map": 6}
 
@@ -78,7 +80,7 @@ def modified(
     """
     if not isinstance(equation, AbstractDynamics):
         raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
-    if isinstance(equation, Modified):
+    if isinstance(equation, AbstractTruncated):
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
     check_class(equation, "twin" if isinstance(equation, AbstractEquation) else "equation")
     if isinstance(equation, AbstractEquation):
@@ -86,37 +88,13 @@ def modified(
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = choice("memory", memory, ("dynamic", "slaved"))
-    if isinstance(equation, AbstractEquation) and not equation.has_series:
+    if isinstance(equation, AbstractEquation) and not split(equation).smooth:
         raise ValueError(
             f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
-    if hasattr(equation, "modified"):  # it knows its own series
-        if (route, memory) != ("derivatives", "dynamic"):
-            raise ValueError(
-                "Arguments `route` and `memory` must be left as they are for an equation in symbols, but "
-                f"{route!r} and {memory!r} were given."
-            )
-        return equation.modified(integer("order", order, maximum=6), fluctuations=fluctuations)
-    order = integer("order", order, maximum=_HIGHEST[route])
     if not isinstance(equation, AbstractEquation):
-        if getattr(equation, "delay", 0.0):
-            raise ValueError(
-                f"Argument `equation` must act without a delay to have a series, but {equation!r} was given."
-            )
-        if memory == "slaved":
-            raise ValueError(
-                "Argument `memory` must be 'dynamic' for a dynamics without a twin, but 'slaved' was given."
-            )
-        if getattr(equation, "learning_rate", None) is None:
-            raise ValueError(
-                "Argument `equation` must have a learning rate, the step of the series, but "
-                f"{type(equation).__name__} has none."
-            )
-        noisy = any(
-            getattr(type(equation), name) is not getattr(AbstractDynamics, name) for name in ("diffusion", "kick")
-        )
-        _check_noise(order, fluctuations, noisy, memory)
-        return Modified(equation.learning_rate, equation=equation, order=order, fluctuations=fluctuations, route=route)
+        return _of_dynamics(equation, order, fluctuations, route, memory)
+    order = integer("order", order, maximum=_HIGHEST[route])
     leading = Increment.of(equation)
     _check_noise(order, fluctuations, leading.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
@@ -127,10 +105,31 @@ def modified(
         )
     if memory == "slaved":
         leading = Slaved.of(leading, order)
-    return Modified(
-        equation.learning_rate, equation.batch_size, equation.sampling,
-        equation=leading, order=order, fluctuations=fluctuations, route=route,
-    )  # fmt: skip
+    return Modified(equation=leading, order=order, fluctuations=fluctuations, route=route)
+
+
+def _of_dynamics(equation: AbstractDynamics, order, fluctuations: bool, route: str, memory: str) -> AbstractDynamics:
+    """The series of the Euler step of a dynamics without a twin."""
+    if (continued := equation.series().continued) is not None:
+        if (route, memory) != ("derivatives", "dynamic"):
+            raise ValueError(
+                "Arguments `route` and `memory` must be left as they are for an equation in symbols, but "
+                f"{route!r} and {memory!r} were given."
+            )
+        return continued(integer("order", order, maximum=6), fluctuations=fluctuations)
+    order = integer("order", order, maximum=_HIGHEST[route])
+    if isinstance(equation, AbstractCircuit) and equation.delay:
+        raise ValueError(f"Argument `equation` must act without a delay to have a series, but {equation!r} was given.")
+    if memory == "slaved":
+        raise ValueError("Argument `memory` must be 'dynamic' for a dynamics without a twin, but 'slaved' was given.")
+    if learning_rate_of(equation) is None:
+        raise ValueError(
+            "Argument `equation` must have a learning rate, the step of the series, but "
+            f"{type(equation).__name__} has none."
+        )
+    noisy = any(overrides(type(equation), name) for name in ("diffusion", "splitting"))
+    _check_noise(order, fluctuations, noisy, memory)
+    return ModifiedDynamics(equation=equation, order=order, fluctuations=fluctuations, route=route)
 
 
 def _check_noise(order: int, fluctuations: bool, random: bool, memory: str) -> None:
@@ -143,110 +142,39 @@ def _check_noise(order: int, fluctuations: bool, random: bool, memory: str) -> N
         )
 
 
-class Modified(AbstractEquation):
-    """What `modified` returns.
+class Modified(AbstractTruncated, AbstractForwarder):
+    """What `modified` returns for an algorithm.
 
     **Attributes:**
 
     - `order`, `fluctuations`, `route`: as given.
-    - `equation`: the leading equation whose series this is: an increment field, a slaved one, or the dynamics given.
-    - `increment`: the increment field of the discrete algorithm, None for a dynamics without a twin.
+    - `equation`: the leading equation whose series this is: an increment field, or a slaved one.
     """
 
-    equation: AbstractDynamics = eqx.field(kw_only=True)
-    order: int = eqx.field(kw_only=True, static=True)
-    fluctuations: bool = eqx.field(kw_only=True, static=True)
-    route: str = eqx.field(kw_only=True, static=True)
-
-    def __post_init__(self):
-        if isinstance(self.equation, AbstractEquation):
-            self.equation = with_batches_of(self, self.equation)
+    @property
+    def increment(self) -> AbstractIncrement:
+        """The increment field of the discrete algorithm."""
+        return self.equation.equation if isinstance(self.equation, Slaved) else self.equation
 
     @property
-    def leading(self) -> AbstractDynamics:
-        """The leading equation at the learning rate of this one."""
-        return eqx.tree_at(lambda equation: equation.learning_rate, self.equation, self.learning_rate)
+    def remainder(self) -> str:
+        """What the truncated series leaves out, in words, for an algorithm that takes any parameters."""
+        return self._remainder_on(jnp.zeros(1))
 
-    @property
-    def increment(self) -> AbstractIncrement | None:
-        if isinstance(self.equation, Slaved):
-            return self.leading.source
-        return self.leading if isinstance(self.equation, AbstractIncrement) else None
-
-    def init(self, params):
-        return self.leading.init(params)
-
-    def params(self, state):
-        return self.leading.params(state)
-
-    def velocity(self, t, state, gradient):
-        """That of the leading equation."""
-        return self.leading.velocity(t, state, gradient)
-
-    def twin(self):
-        if not isinstance(self.equation, AbstractEquation):
-            raise TypeError(
-                "Argument `equation` must have a discrete twin, but a modified "
-                f"{type(self.equation).__name__} was given, which has none."
-            )
-        return self.leading.twin()
-
-    @property
-    def gradient_noise(self):
-        leading = self.leading
-        return leading.gradient_noise if isinstance(leading, AbstractEquation) else self.noise_model
-
-    @property
-    def random(self):
-        leading = self.leading
-        return leading.random if isinstance(leading, AbstractEquation) else True
-
-    def is_affine(self, state):
-        leading = self.leading
-        return leading.is_affine(state) if isinstance(leading, AbstractEquation) else True
-
-    def rescaled(self, factor):
-        if not isinstance(self.equation, AbstractEquation):
-            return super().rescaled(factor)
-        scaled = self.leading.rescaled(factor)
-        return eqx.tree_at(lambda e: (e.learning_rate, e.equation), self, (scaled.learning_rate, scaled))
-
-    def claim(self, measure):
-        if measure != "variance/eta":
-            return float(self.order)
-        if self.fluctuations:
-            return 2.0
-        return self.leading.claim(measure) if isinstance(self.equation, AbstractEquation) else 1.0
-
-    def variance_scale(self):
-        leading = self.leading
-        return leading.variance_scale() if isinstance(leading, AbstractEquation) else self.time_per_step()
-
-    def held(self, step):
-        return around(self, "equation", self.equation.held(step))
-
-    def between(self, low, high):
-        return around(self, "equation", self.equation.between(low, high))
-
-    def learning_rate_at(self, step):
-        leading = self.leading
-        return leading.learning_rate_at(step) if isinstance(leading, AbstractEquation) else self.learning_rate
-
-    def time_per_step(self):
-        leading = self.leading
-        return leading.time_per_step() if isinstance(leading, AbstractEquation) else self.learning_rate
-
-    def _corrected(self, t, state, signal):
-        series = by_map if self.route == "map" else by_derivatives
-        drift = series(lambda y: self.leading.drift(t, y, signal), state, self.learning_rate, self.order)
-        if self.batch_size is not None and self.sampling == "shuffled" and self.order == 2:
+    def drift(self, t, state, signal):
+        """The series in the leading equation's drift."""
+        drift = self.truncated(t, state, signal)
+        if self._of_epochs():
             drift = add_scaled(drift, (-self.learning_rate / 2, self._epoch(t, state, signal)))
         return drift
+
+    def _of_epochs(self) -> bool:
+        return self.batch_size is not None and self.sampling == "shuffled" and self.order == 2
 
     def _epoch(self, t, state, signal):
         """E[u_B' u_B] - b'b over independent subsets B: factor * (mean_i u_i' u_i - b'b), by one pass over the examples."""
         factor = noise_factor(signal.size, self.batch_size, "without_replacement")
-        leading = self.leading
+        leading = self.equation
 
         def along_itself(field):
             return jax.jvp(field, (state,), (field(state),))[1]
@@ -260,96 +188,55 @@ class Modified(AbstractEquation):
         begin = jax.tree.map(lambda leaf: (-factor * leaf).astype(leaf.dtype), mean)
         return jax.lax.scan(add, begin, jnp.arange(signal.size))[0]
 
-    def _mean_of_kick(self, t, state, signal):
-        """drift - flow of the leading equation, or None where it vanishes."""
-        leading = self.leading
-        if isinstance(leading, AbstractEquation):
-            if not leading.random or leading.is_affine(state):
-                return None
-        elif type(leading).flow is AbstractDynamics.flow:
-            return None
-        return add_scaled(leading.drift(t, state, signal), (-1.0, leading.flow(t, state, signal)))
+    def scaling_limit(self):
+        return ModifiedLimit(self)
 
-    def drift(self, t, state, signal):
-        """The series in the leading equation's drift."""
-        return self._corrected(t, state, signal)
+    def series(self):
+        return Series(self.order, self.fluctuations, self.increment, remainder=self._remainder_on)
 
-    def flow(self, t, state, signal):
-        drift, mean = self.drift(t, state, signal), self._mean_of_kick(t, state, signal)
-        return drift if mean is None else add_scaled(drift, (-1.0, mean))
-
-    @property
-    def kicks(self):
-        return self.leading.kicks
-
-    def start(self, state, signal, noise):
-        return self.leading.start(state, signal, noise)
-
-    def noise(self, state, signal, kicks_per_step):
-        return self.leading.noise(state, signal, kicks_per_step)
-
-    def diffusion(self, t, state, signal):
-        """A root of the diffusion; with `fluctuations` (1 - (eta/2) b') sigma(y - (eta/2) b)."""
-        if not self.fluctuations:
-            return self.leading.diffusion(t, state, signal)
-        shifted, respond = self._response(t, state, signal)
-        root = self.leading.diffusion(t, shifted, signal)
-        if root is None:
-            return None
-        return lx.FunctionLinearOperator(lambda normals: respond(root.mv(normals)), root.in_structure())
-
-    def kick(self, t, state, signal, noise, dt):
-        if not self.fluctuations:
-            return self.leading.kick(t, state, signal, noise, dt)
-        shifted, respond = self._response(t, state, signal)
-        kick = self.leading.kick(t, shifted, signal, noise, dt)
-        mean = self._mean_of_kick(t, shifted, signal)
-        if mean is None:
-            return respond(kick)
-        kick = add_scaled(kick, (-dt, mean))
-        return add_scaled(respond(kick), (dt, self._mean_of_kick(t, state, signal)))
-
-    def _response(self, t, state, signal) -> tuple[Any, Any]:
-        """y - (eta/2) b, and the map v -> v - (eta/2) b'v."""
-        value, derivative = jax.linearize(lambda y: self.leading.drift(t, y, signal), state)
-        half = self.learning_rate / 2
-        return add_scaled(state, (-half, value)), lambda v: add_scaled(v, (-half, derivative(v)))
-
-    def euler(self, t, state, signal, noise, dt):
-        return AbstractDynamics.euler(self, t, state, signal, noise, dt)
-
-    def check_step(self, dt):
-        self.leading.check_step(dt)
-
-    def check(self, params, signal):
-        self.leading.check(params, signal)
-        shuffled = self.batch_size is not None and self.sampling == "shuffled" and self.order == 2
-        if self.fluctuations or shuffled or (self.order > 1 and self.route == "derivatives"):
-            check_derivatives(signal, params, f"the series of order {self.order}")
-        if shuffled:
-            if signal.size % self.batch_size:
-                raise ValueError(
-                    f"Argument `batch_size` must divide the number of examples, {signal.size}, for the modified equation "
-                    f"of shuffled epochs, but {self.batch_size} was given: examples left over are noise at leading order."
-                )
-            memory = jax.eval_shape(lambda p: self.init(p).memory, eqx.filter(params, eqx.is_inexact_array))
-            if jax.tree.leaves(memory):
-                raise ValueError(
-                    "Argument `sampling` must not be 'shuffled' for the modified equation of an algorithm with memory, "
-                    "since its batches then depend on each other through it."
-                )
-
-    @property
-    def remainder(self) -> str:
-        """What the truncated series leaves out, in words, for an algorithm that takes any parameters."""
-        return self.remainder_on(jnp.zeros(1))
-
-    def remainder_on(self, params: PyTree) -> str:
-        """What the truncated series leaves out, in words; not everything if a memory keeps a fixed part of itself."""
-        leading = self.leading
-        if isinstance(leading, AbstractIncrement) and forgets_at_a_fixed_rate(leading, params):
+    def _remainder_on(self, params: PyTree) -> str:
+        if isinstance(self.equation, AbstractIncrement) and forgets_at_a_fixed_rate(self.equation, params):
             return (
                 "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
                 "memory='slaved' is for fixed hyperparameters"
             )
-        return f"O(h^{self.order}), h = natural time of a step"
+        return left_out(self.order)
+
+    def check(self, params, signal):
+        self.equation.check(params, signal)
+        if self.fluctuations or self._of_epochs() or (self.order > 1 and self.route == "derivatives"):
+            check_derivatives(signal, params, f"the series of order {self.order}")
+        if not self._of_epochs():
+            return
+        if signal.size % self.batch_size:
+            raise ValueError(
+                f"Argument `batch_size` must divide the number of examples, {signal.size}, for the modified equation "
+                f"of shuffled epochs, but {self.batch_size} was given: examples left over are noise at leading order."
+            )
+        memory = jax.eval_shape(lambda p: self.init(p).memory, eqx.filter(params, eqx.is_inexact_array))
+        if jax.tree.leaves(memory):
+            raise ValueError(
+                "Argument `sampling` must not be 'shuffled' for the modified equation of an algorithm with memory, "
+                "since its batches then depend on each other through it."
+            )
+
+
+class ModifiedLimit(ForwardedLimit):
+    """That of the leading equation, at a higher order."""
+
+    def claimed_order(self, measure):
+        if measure != "variance/eta":
+            return float(self.equation.order)
+        return 2.0 if self.equation.fluctuations else super().claimed_order(measure)
+
+    def at_batch_size(self, rule, batch_size):
+        """The series of the algorithm at another batch size, under the same options."""
+        series = self.equation
+        algorithm = series.increment.equation if isinstance(series.increment, Increment) else series.increment
+        return modified(
+            algorithm.scaling_limit().at_batch_size(rule, batch_size),
+            series.order,
+            fluctuations=series.fluctuations,
+            route=series.route,
+            memory="slaved" if isinstance(series.equation, Slaved) else "dynamic",
+        )

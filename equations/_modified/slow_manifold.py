@@ -5,9 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .._base import AbstractEquation, with_batches_of
+from .._base import AbstractEquation
+from .._checks.arguments import number
 from .._counts import foreign_counts, put, schedule_counts
+from .._forwarder import AbstractForwarder
 from .._jaxpr.structure import is_affine, is_free
+from .._scaling import ForwardedLimit
+from .._splitting import GradientSplitting, split
 from .._tree import add_scaled
 from .increment import AbstractIncrement, TwinState, at_infinity
 
@@ -20,7 +24,7 @@ def like(params: PyTree, value: float) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value, leaf.dtype), eqx.filter(params, eqx.is_inexact_array))
 
 
-class Slaved(AbstractEquation):
+class Slaved(AbstractForwarder):
     r"""The step of an algorithm on its slow manifold, memory = M(theta), with its initial layer.
 
     With theta' = theta + eta a(M(theta), theta) and a memory that forgets linearly, m' = L m + c(theta), the manifold is
@@ -46,45 +50,40 @@ class Slaved(AbstractEquation):
     The noise is that of the gradient, with the response of the whole memory to it: for momentum b it is 1/(1 - b).
     """
 
-    increment: AbstractIncrement = eqx.field(kw_only=True)
+    equation: AbstractIncrement = eqx.field(kw_only=True)
     order: int = eqx.field(kw_only=True, static=True)
     _step: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where counts are held
 
-    def __post_init__(self):
-        self.increment = with_batches_of(self, self.increment)
-
     @classmethod
     def of(cls, increment: AbstractIncrement, order: int) -> "Slaved":
-        rate, batch_size, sampling = increment.learning_rate, increment.batch_size, increment.sampling
-        return cls(rate, batch_size, sampling, increment=increment, order=order)
+        return cls(equation=increment, order=order)
 
-    @property
-    def source(self) -> AbstractIncrement:
-        """The increment field at the learning rate of this equation."""
-        return eqx.tree_at(lambda increment: increment.learning_rate, self.increment, self.learning_rate)
+    linear = None
 
-    @property
-    def gradient_noise(self):
-        return self.source.gradient_noise
+    def is_affine(self, state):
+        return AbstractEquation.is_affine(self, state)
 
-    @property
-    def random(self):
-        return self.source.random
+    def init(self, params):
+        return params
 
-    @property
-    def has_series(self):
-        return self.source.has_series
+    def params(self, state):
+        return state
 
-    def twin(self):
-        return self.source.twin()
+    def diffusion(self, t, state, signal):
+        return AbstractEquation.diffusion(self, t, state, signal)
 
-    def learning_rate_at(self, step):
-        return self.source.learning_rate_at(step)
+    def splitting(self):
+        return SlavedSplitting(self, smooth=split(self.equation).smooth)
 
-    def held(self, step):
-        return put(self, _step=step)
+    def scaling_limit(self):
+        return SlavedLimit(self)
 
-    def between(self, low, high):
+    def around_moved(self, equation, clock):
+        return eqx.tree_at(lambda e: e.equation, self, equation)
+
+    def held(self, low, high=None):
+        if high is None:
+            return put(self, _step=low)
         raise ValueError(
             "Argument `stepsize_controller` must be None for memory='slaved' where the step depends on a count, as under a "
             "schedule: the slow manifold is that of whole training steps."
@@ -96,12 +95,12 @@ class Slaved(AbstractEquation):
 
     def split(self, params: PyTree, count: Array | None) -> tuple[PyTree, PyTree]:
         """The empty memory in two, averages and counts: those of schedules after `count` steps, others at infinity."""
-        averages, counts = self.source.split(self.source.init(params))
+        averages, counts = self.equation.split(self.equation.init(params))
         far = at_infinity(counts.memory)
         if count is None:
             return averages.memory, far
         with jax.numpy_dtype_promotion("standard"):
-            begin = self.source.twin().init(params)
+            begin = self.equation.twin().init(params)
         count = jnp.asarray(count)
 
         def at(scheduled, begin, leaf):
@@ -115,7 +114,7 @@ class Slaved(AbstractEquation):
     def rates(self, params: PyTree, averages: PyTree, gradient: PyTree, count: Array | None) -> TwinState:
         """The rates of parameters and averages in a step with this gradient, at a count of schedules."""
         memory = eqx.combine(averages, self.split(params, count)[1])
-        rates = self.source.velocity(jnp.zeros(()), TwinState(params, memory), gradient)
+        rates = self.equation.velocity(jnp.zeros(()), TwinState(params, memory), gradient)
         mask = jax.tree.map(lambda leaf: leaf is not None, averages, is_leaf=lambda leaf: leaf is None)
         return TwinState(rates.params, eqx.filter(rates.memory, mask))
 
@@ -164,15 +163,6 @@ class Slaved(AbstractEquation):
         gradient, count = signal.gradient(state), self._count(t)
         return self.rates(state, self.manifold(state, signal, self.order, gradient, count), gradient, count).params
 
-    def flow(self, t, state, signal):
-        return self.drift(t, state, signal)
-
-    def start(self, state, signal, noise):
-        """The slow path after its first step."""
-        start, zero, first = self.slow_start(state, signal), jnp.zeros(()), self.held(jnp.zeros((), jnp.int32))
-        after = add_scaled(start, (self.learning_rate, first.drift(zero, start, signal)))
-        return add_scaled(after, (1.0, first.kick(zero, start, signal, noise, self.learning_rate)))
-
     def slow_start(self, params: PyTree, signal) -> PyTree:
         """Where the slow path begins that a run from `params` with an empty memory ends on, up to O(eta^order)."""
         kept = jnp.max(jnp.stack([jnp.max(leaf) for leaf in jax.tree.leaves(self._kept(params))]))
@@ -185,7 +175,7 @@ class Slaved(AbstractEquation):
             def body(step, carry):
                 run, shadow, distances, total = carry
                 now, gradient = self.held(step), signal.gradient(run.params)
-                fast = self.source.held(step).velocity(zero, run, gradient)
+                fast = self.equation.held(step).velocity(zero, run, gradient)
                 slow = self.rates(run.params, shadow, gradient, step)
                 after = add_scaled(run, (rate, fast))
                 # What the manifold holds more where the run has come to than where the slow motion would have.
@@ -205,20 +195,15 @@ class Slaved(AbstractEquation):
             first = jnp.zeros((), jnp.int32)
             shadow = self.manifold(params, signal, self.order, count=first)
             nothing = jax.tree.map(jnp.zeros_like, params)
-            return jax.lax.fori_loop(first, steps, body, (self.source.init(params), shadow, distances, nothing))[3]
+            return jax.lax.fori_loop(first, steps, body, (self.equation.init(params), shadow, distances, nothing))[3]
 
         distances = []
         for _ in range(self.order - 1):
             distances = [*distances, follow(distances)]
         return add_scaled(params, (-1.0, distances[-1])) if distances else params
 
-    def rescaled(self, factor):
-        """Another learning rate; the hyperparameters stay, but for those of schedules, which span the same time."""
-        scaled = AbstractEquation.rescaled(self, factor)
-        return eqx.tree_at(lambda e: e.increment, scaled, self.source.at_fixed_memory(factor))
-
     def check(self, params, signal):
-        self.source.check(params, signal)
+        self.equation.check(params, signal)
         self.check_memory(params, "'dynamic'", running=True)
 
     def check_memory(self, params: PyTree, otherwise: str, running: bool = False) -> None:
@@ -242,7 +227,7 @@ class Slaved(AbstractEquation):
         if not jax.tree.leaves(averages):
             return "for an algorithm that remembers nothing, but 'slaved' was given."
         with jax.numpy_dtype_promotion("standard"):
-            memory = jax.eval_shape(lambda p: self.source.twin().init(p), arrays)
+            memory = jax.eval_shape(lambda p: self.equation.twin().init(p), arrays)
         runs_on = running and any(jax.tree.leaves(schedule_counts(memory)))
         if not runs_on and not isinstance(self.learning_rate, jax.core.Tracer):
             ones = like(arrays, 1.0)
@@ -277,18 +262,50 @@ class Slaved(AbstractEquation):
         """Whether the step of the parameters depends on the leaves of the memory that are marked."""
         if not any(jax.tree.leaves(marked)):
             return False
-        state = jax.eval_shape(self.source.init, params)
+        state = jax.eval_shape(self.equation.init, params)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
         counts, rest = eqx.partition(zeros.memory, marked)
 
         def step(counts):
             memory = eqx.combine(counts, rest)
-            return self.source.velocity(jnp.zeros(()), TwinState(zeros.params, memory), zeros.params).params
+            return self.equation.velocity(jnp.zeros(()), TwinState(zeros.params, memory), zeros.params).params
 
         return not is_free(step, counts)
 
 
+class SlavedSplitting(GradientSplitting):
+    """From the slow path; the kick is the response of the whole memory to a gradient."""
+
+    def flow(self, t, state, signal):
+        return self.dynamics.drift(t, state, signal)
+
+    def start(self, state, signal, noise):
+        """The slow path after its first step."""
+        equation = self.dynamics
+        start, zero = equation.slow_start(state, signal), jnp.zeros(())
+        first = equation.held(jnp.zeros((), jnp.int32))
+        after = add_scaled(start, (equation.learning_rate, first.drift(zero, start, signal)))
+        return add_scaled(after, (1.0, split(first).kick(zero, start, signal, noise, equation.learning_rate)))
+
+
+class SlavedLimit(ForwardedLimit):
+    """The hyperparameters stay, but for those of schedules, which span the same time; clock eta * step."""
+
+    def time_per_step(self):
+        return self.equation.learning_rate
+
+    def variance_scale(self):
+        return self.equation.learning_rate
+
+    def claimed_order(self, measure):
+        return 1.0
+
+    def rescaled(self, factor):
+        factor = number("factor", factor, allowed="a positive finite number", test=lambda x: x > 0)
+        return self.at_fixed_memory(factor)
+
+
 def forgets_at_a_fixed_rate(leading: AbstractIncrement, params: PyTree) -> bool:
     """Whether a step at a smaller learning rate forgets nearly as much of some average: it is not near the identity."""
-    kept, later = (Slaved.of(e, 1).memories(params) for e in (leading, leading.rescaled(1 / 64)))
+    kept, later = (Slaved.of(e, 1).memories(params) for e in (leading, leading.scaling_limit().rescaled(1 / 64)))
     return any(0 < k < 1 and 1 - l > (1 - k) / 2 for k, l in zip(kept, later, strict=True))

@@ -15,6 +15,7 @@ from .._base import AbstractDynamics
 from .._checks.arguments import decay, number
 from .._modified.increment import AbstractIncrement
 from .._noise.base import AbstractGradientNoise, Minibatch
+from .._scaling import ScalingLimit
 from .._signals.base import is_parameter
 from .checks import check_made, check_twin
 from .probe import check_nearness
@@ -38,11 +39,23 @@ class OptaxEquation(AbstractIncrement):
     def twin(self):
         return self.factory(learning_rate=self.learning_rate, **self.hyperparameters)
 
+    def scaling_limit(self):
+        """Clock: eta^(smallest exponent of the decay rates, at most 1)."""
+        exponents = [rule for _, rule in self.scaling if not callable(rule) and rule > 0]
+        return OptaxLimit(self, self.learning_rate ** min([1.0, *exponents]))
+
+    def check(self, params, signal):
+        super().check(params, signal)
+        check_twin(self, eqx.filter(params, is_parameter))
+
+
+class OptaxLimit(ScalingLimit):
+    """Every hyperparameter moves by its rule."""
+
     def rescaled(self, factor):
-        """Another learning rate, with every hyperparameter moved by its rule."""
         scaled = super().rescaled(factor)
-        values = dict(self.hyperparameters)
-        for name, rule in self.scaling:
+        values = dict(self.equation.hyperparameters)
+        for name, rule in self.equation.scaling:
             if callable(rule):
                 # A count that the factory wants as a plain number stays one.
                 plain = not (eqx.is_array(values[name]) or isinstance(factor, jax.core.Tracer))
@@ -51,23 +64,32 @@ class OptaxEquation(AbstractIncrement):
                 values[name] = decay(name)(1 - (1 - values[name]) * factor**rule)
         return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
 
-    def check(self, params, signal):
-        super().check(params, signal)
-        check_twin(self, eqx.filter(params, is_parameter))
-
     def at_fixed_memory(self, factor):
         """Decay rates stay; the rules that are functions hold for everything else, such as the length of a schedule."""
-        moving = tuple((name, rule) for name, rule in self.scaling if callable(rule) and name not in _EXPONENTS)
-        return dataclasses.replace(dataclasses.replace(self, scaling=moving).rescaled(factor), scaling=self.scaling)
+        return self._along(lambda name, rule: callable(rule) and name not in _EXPONENTS, factor)
+
+    def at_batch_size(self, rule, batch_size):
+        """By the linear rule, where 1 - rate ~ eta moves by kappa and any other memory stays, as momentum's does."""
+        if rule == "square_root":
+            raise ValueError(
+                "Argument `equation` must not be one of `from_optax` for rule='square_root', in which eps and decay rates "
+                f"move in ways that its `scaling` does not say, but {self.equation!r} was given: take one by its "
+                "name, such as equations.Adam."
+            )
+        kappa = batch_size / self.equation.batch_size
+        moved = self._along(lambda name, rule: callable(rule) or rule == 1, kappa)
+        return dataclasses.replace(moved, batch_size=batch_size)
+
+    def _along(self, kept: Callable, factor):
+        """With those hyperparameters alone moved whose rules are kept."""
+        equation = self.equation
+        moving = tuple((name, rule) for name, rule in equation.scaling if kept(name, rule))
+        scaled = dataclasses.replace(equation, scaling=moving).scaling_limit().rescaled(factor)
+        return dataclasses.replace(scaled, scaling=equation.scaling)
 
     def learning_rate_at(self, step):
-        """Where there is a schedule inside, what it makes of the learning rate: see `equations._optax_rate`."""
-        return rate_at(self, step, self._like)
-
-    def time_per_step(self):
-        """eta^(smallest exponent of the decay rates, at most 1)."""
-        exponents = [rule for _, rule in self.scaling if not callable(rule) and rule > 0]
-        return self.learning_rate ** min([1.0, *exponents])
+        """Where there is a schedule inside, what it makes of the learning rate."""
+        return rate_at(self.equation, step, self.equation._like)
 
 
 def on_parameters(equation: AbstractDynamics, params: PyTree) -> AbstractDynamics:

@@ -8,7 +8,8 @@ from jaxtyping import Array, PyTree
 
 from .._checks.arguments import nonnegative, positive
 from .._jaxpr.roots import root
-from .adaptive import AbstractAdaptive, held
+from .._scaling import ScalingLimit
+from .adaptive import AbstractAdaptive, clip_quotients
 
 
 class AdaGradState(eqx.Module):
@@ -45,20 +46,15 @@ class AdaGrad(AbstractAdaptive):
 
     def velocity(self, t, state, gradient):
         return AdaGradState(
-            held(jax.tree.map(lambda g, v: -g / root(v + self.eps), gradient, state.nu), jnp.ones(())),
+            clip_quotients(jax.tree.map(lambda g, v: -g / root(v + self.eps), gradient, state.nu), jnp.ones(())),
             jax.tree.map(lambda g: g**2 / self.learning_rate, gradient),
         )
 
-    def resumed(self, params, memory):
+    def remembered(self, params, memory):
         return AdaGradState(params, optax.tree_utils.tree_get(memory, "sum_of_squares"))
 
     def twin(self):
         return optax.adagrad(self.learning_rate, self.initial_accumulator_value, self.eps)
 
-    def rescaled(self, factor):
-        scaled = super().rescaled(factor)
-        values = self.initial_accumulator_value / factor**2, self.eps / factor**2
-        return eqx.tree_at(lambda e: (e.initial_accumulator_value, e.eps), scaled, values)
-
-    def time_per_step(self):
-        return self.learning_rate**2
+    def scaling_limit(self):
+        return ScalingLimit(self, self.learning_rate**2, powers={"initial_accumulator_value": -2, "eps": -2})

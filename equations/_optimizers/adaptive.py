@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, PyTree
 
-from .._base import AbstractEquation, kept_positive
-from .._checks.arguments import choice, decay, nonnegative, number
+from .._base import AbstractEquation
+from .._checks.arguments import choice, decay, nonnegative
 from .._jaxpr.roots import root
+from .._scaling import ScalingLimit
+from .._splitting import GradientSplitting, clip_square_noise
 
 _ABSENT = object()
 
@@ -49,21 +51,33 @@ class AbstractAdaptive(AbstractEquation):
             state = dataclasses.replace(state, **{name: new})
         return state
 
-    def resumed(self, params: PyTree, memory: PyTree) -> PyTree:
-        """The state from which the equation goes on where its twin has these parameters and this memory."""
+    def remembered(self, params: PyTree, memory: PyTree) -> PyTree:
+        """The state of the equation where its twin has these parameters and this memory."""
         state = self.init(params)
         names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
         found = {name: optax.tree_utils.tree_get(memory, name, _ABSENT) for name in names}
         if any(value is _ABSENT for value in found.values()):
             raise ValueError(
                 f"Argument `memory` must have Optax's names for what {type(self).__name__} remembers, {', '.join(names)}, "
-                f"but {', '.join(name for name in names if found[name] is _ABSENT)} is not among them; give `resumed`."
+                f"but {', '.join(name for name in names if found[name] is _ABSENT)} is not among them; give `remembered`."
             )
         return dataclasses.replace(state, **found)
 
+    def splitting(self):
+        return AdaptiveSplitting(self)
+
+
+class AdaptiveSplitting(GradientSplitting):
+    """With a first step that is the algorithm's, and a second moment that stays positive."""
+
     def start(self, state, signal, noise):
         """The first step is taken as the algorithm takes it: a bias correction is 0/0 at t = 0, an empty root is zero."""
-        return self.step(jnp.zeros_like(self.learning_rate), state, self.gradient(state.params, signal, noise))
+        equation = self.dynamics
+        gradient = equation.gradient(state.params, signal, noise)
+        return equation.step(jnp.zeros_like(equation.learning_rate), state, gradient)
+
+    def resumed(self, params, memory):
+        return self.dynamics.remembered(params, memory)
 
     def flow(self, t, state, signal):
         """The parameters' velocity at the mean gradient, the memory's at none: it forgets.
@@ -73,15 +87,16 @@ class AbstractAdaptive(AbstractEquation):
         """
         if self.leapfrog:
             return super().flow(t, state, signal)
+        velocity = self.dynamics.velocity
         none = jax.tree.map(jnp.zeros_like, state.params)
-        rest = self.velocity(t, state, none)
-        gain = self.velocity(t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu
-        moving = self.velocity(t, state, signal.gradient(state.params)).params
+        rest = velocity(t, state, none)
+        gain = velocity(t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu
+        moving = velocity(t, state, signal.gradient(state.params)).params
         return dataclasses.replace(rest, params=moving, nu=jax.tree.map(jnp.subtract, rest.nu, gain))
 
-    def bounded(self, state, even, odd, dt):
+    def clip_noise(self, state, even, odd, dt):
         """Keeps the second moment positive, with its mean as it is."""
-        nu = jax.tree.map(lambda *leaves: kept_positive(*leaves, dt), state.nu, even.nu, odd.nu)
+        nu = jax.tree.map(lambda *leaves: clip_square_noise(*leaves, dt), state.nu, even.nu, odd.nu)
         return dataclasses.replace(odd, nu=nu)
 
 
@@ -111,48 +126,44 @@ class AbstractAveraging(AbstractAdaptive):
         """How hyperparameters move with eta where the gradients grow as 1/eta, by name: value ~ eta^exponent."""
         return {}
 
-    def rescaled(self, factor):
+    def scaling_limit(self):
         if self.scaling == "fixed":
-            return super().rescaled(factor)
-        factor = number("factor", factor, allowed="a positive finite number", test=lambda x: x > 0)
-        strong = self.scaling == "batch_equivalent"
-        values = {name: decay(name)(1 - (1 - getattr(self, name)) * factor ** (1 + strong)) for name in self.decays}
-        if strong:
-            values |= {name: getattr(self, name) * factor**power for name, power in self.exponents().items()}
-        scaled = eqx.tree_at(
-            lambda equation: [getattr(equation, name) for name in values],
-            super().rescaled(factor),
-            list(values.values()),
-        )
-        return dataclasses.replace(scaled, batch_size=self._batch_size(factor)) if strong else scaled
-
-    def _batch_size(self, factor) -> int:
-        if not self.random or self.gradient_noise.injects:
-            raise ValueError(
-                "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches."
-            )
-        if isinstance(factor, jax.core.Tracer):
-            raise TypeError(
-                "Argument `factor` must be a plain number for scaling='batch_equivalent', for it changes the batch size, "
-                "but a traced one was given."
-            )
-        size = self.batch_size * float(factor) ** 2
-        if abs(size - round(size)) > 1e-6 * size or round(size) < 1:
-            raise ValueError(
-                "Argument `factor` must make batch_size * factor**2 an integer for scaling='batch_equivalent', but with "
-                f"{float(factor):g} it is {size:g}."
-            )
-        return round(size)
-
-    def time_per_step(self):
-        return self.learning_rate**2 if self.scaling == "batch_equivalent" else self.learning_rate
-
-    def variance_scale(self):
-        return jnp.ones(()) if self.scaling == "batch_equivalent" else super().variance_scale()
+            return AveragingLimit(self, memory=self.decays)
+        if self.scaling == "ballistic":
+            return AveragingLimit(self, decays=dict.fromkeys(self.decays, 1), memory=self.decays)
+        decays, time = dict.fromkeys(self.decays, 2), self.learning_rate**2
+        return AveragingLimit(self, time, decays, self.exponents(), batch=2, heat=True, memory=self.decays)
 
     def forget(self, rate: Array, target: PyTree, average: PyTree) -> PyTree:
         """(1 - rate)/eta (target - average): what an exponential average does."""
         return jax.tree.map(lambda x, m: (1 - rate) / self.learning_rate * (x - m), target, average)
+
+
+class AveragingLimit(ScalingLimit):
+    """Rules for the batch size move the memory, so that it spans the same examples, whatever the scaling."""
+
+    def at_batch_size(self, rule, batch_size):
+        if rule == "square_root":
+            _check_noise(self.equation)
+        along = "ballistic" if rule == "linear" else "batch_equivalent"
+        equation = dataclasses.replace(self.equation, scaling=along)
+        kappa = batch_size / equation.batch_size
+        moved = equation.scaling_limit().rescaled(kappa if rule == "linear" else kappa**0.5)
+        return dataclasses.replace(moved, batch_size=batch_size, scaling=self.equation.scaling)
+
+
+def _check_noise(equation: AbstractAveraging) -> None:
+    """The square-root rule is one for the noise of minibatches."""
+    if not equation.random:
+        given = f"sampling={equation.sampling!r}"
+    elif equation.gradient_noise.injects:
+        given = f"noise_model={equation.gradient_noise!r}"
+    else:
+        return
+    raise ValueError(
+        "Argument `equation` must have the noise of independent minibatches and no other for rule='square_root', but "
+        f"{given} was given."
+    )
 
 
 class AbstractAdam(AbstractAveraging):
@@ -193,9 +204,8 @@ class AbstractAdam(AbstractAveraging):
         """The hyperparameters by Optax's names."""
         return dict(learning_rate=self.learning_rate, b1=self.b1, b2=self.b2, eps=self.eps, eps_root=self.eps_root)
 
-    @property
-    def leapfrog(self):
-        return True
+    def splitting(self):
+        return AdaptiveSplitting(self, leapfrog=True)
 
 
 def unbiased(average: PyTree, rate: ArrayLike, steps: Array) -> PyTree:
@@ -204,7 +214,7 @@ def unbiased(average: PyTree, rate: ArrayLike, steps: Array) -> PyTree:
     return jax.tree.map(lambda m: m / weight.astype(m.dtype), average)
 
 
-def held(quotients: PyTree, share: Array) -> PyTree:
+def clip_quotients(quotients: PyTree, share: Array) -> PyTree:
     """Gradients over the root of a second moment, none beyond 1/sqrt(share).
 
     An algorithm that divides by the new second moment, which holds the share (1 - b2)/weight of the gradient's own square,

@@ -1,5 +1,7 @@
 """AMSGrad."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -47,8 +49,9 @@ class AMSGrad(AbstractAdam):
         mu_hat = unbiased(state.mu, self.b1, steps)
         return jax.tree.map(lambda m, v: -m / self.root(v), mu_hat, state.nu_max)
 
-    def claim(self, measure):
-        return 0.5 if measure == "variance/eta" and self.random else 1.0
+    def scaling_limit(self):
+        orders = {"variance/eta": 0.5} if self.random else {}
+        return dataclasses.replace(super().scaling_limit(), orders=orders)
 
     def twin(self):
         return optax.amsgrad(**self.optax())

@@ -9,6 +9,7 @@ from jaxtyping import Array
 from .._base import AbstractEquation
 from .._checks.arguments import nonnegative
 from .._noise.models import Isotropic
+from .._scaling import ScalingLimit
 
 
 class Langevin(AbstractEquation):
@@ -36,8 +37,8 @@ class Langevin(AbstractEquation):
     def velocity(self, t, state, gradient):
         return jax.tree.map(jnp.negative, gradient)
 
-    def variance_scale(self):
-        return jnp.ones(())  # heat
+    def scaling_limit(self):
+        return ScalingLimit(self, heat=True, threshold=2.0)
 
     def twin(self):
         return optax.sgd(self.learning_rate)

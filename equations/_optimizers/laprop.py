@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from .._checks.arguments import decay, nonnegative
 from .._jaxpr.roots import root
-from .adaptive import AbstractAveraging, held, unbiased
+from .adaptive import AbstractAveraging, clip_quotients, unbiased
 
 
 class LaPropState(eqx.Module):
@@ -53,7 +53,7 @@ class LaProp(AbstractAveraging):
         steps = t / self.learning_rate
         nu_hat = unbiased(state.nu, self.b2, steps)
         unit = jax.tree.map(lambda g, v: g / (root(v) + self.eps), gradient, nu_hat)
-        unit = held(unit, (1 - self.b2) / (1 - self.b2**steps))
+        unit = clip_quotients(unit, (1 - self.b2) / (1 - self.b2**steps))
         squares = jax.tree.map(jnp.square, gradient)
         return LaPropState(
             jax.tree.map(jnp.negative, unbiased(state.mu, self.b1, steps)),

@@ -8,7 +8,8 @@ import optax
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import decay, nonnegative
-from .sign import AbstractSignEquation
+from .._scaling import ScalingLimit
+from .sign import AbstractSignEquation, SignSplitting
 
 
 class LionState(eqx.Module):
@@ -86,12 +87,19 @@ class Lion(AbstractSignEquation):
 
         return lx.FunctionLinearOperator(mv, structure)
 
-    def check_noise(self, signal):
-        super().check_noise(signal)
-        self.gradient_noise.check_covariance()  # the average is linear in the gradient
-
     def twin(self):
         return optax.lion(self.learning_rate, b1=self.b1, b2=self.b2, weight_decay=self.weight_decay)
 
-    def rescaled(self, factor):
-        return eqx.tree_at(lambda e: e.b2, super().rescaled(factor), decay("b2")(1 - (1 - self.b2) * factor))
+    def splitting(self):
+        return LionSplitting(self, smooth=False)
+
+    def scaling_limit(self):
+        return ScalingLimit(self, decays={"b2": 1})
+
+
+class LionSplitting(SignSplitting):
+    """The sign of one average, and another one that is linear in the gradient."""
+
+    def check_noise(self, signal):
+        super().check_noise(signal)
+        self.dynamics.gradient_noise.check_covariance()

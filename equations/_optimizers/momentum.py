@@ -1,5 +1,7 @@
 """Gradient descent with heavy-ball or Nesterov momentum."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
 from .._checks.arguments import choice, decay, flag
+from .._scaling import ScalingLimit
+from .._splitting import GradientSplitting
 
 
 class MomentumState(eqx.Module):
@@ -43,8 +47,6 @@ class Momentum(AbstractEquation):
         converter=lambda value: choice("scaling", value, ("square_root", "fixed")),
     )
 
-    decays = ("momentum",)
-
     def init(self, params):
         return MomentumState(params, jax.tree.map(jnp.zeros_like, params))
 
@@ -62,15 +64,20 @@ class Momentum(AbstractEquation):
     def twin(self):
         return optax.sgd(self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
 
-    @property
-    def leapfrog(self):
-        return not self.nesterov
+    def splitting(self):
+        return GradientSplitting(self, leapfrog=not self.nesterov)
 
-    def rescaled(self, factor):
-        scaled = super().rescaled(factor)
+    def scaling_limit(self):
+        edge = 2 * (1 + self.momentum) / (1 + 2 * self.momentum if self.nesterov else 1.0)
         if self.scaling == "fixed":
-            return scaled
-        return eqx.tree_at(lambda e: e.momentum, scaled, decay("momentum")(1 - (1 - self.momentum) * factor**0.5))
+            return MomentumLimit(self, threshold=edge)
+        return MomentumLimit(self, jnp.sqrt(self.learning_rate), {"momentum": 0.5}, threshold=edge)
 
-    def time_per_step(self):
-        return self.learning_rate if self.scaling == "fixed" else jnp.sqrt(self.learning_rate)
+
+class MomentumLimit(ScalingLimit):
+    """Rules for the batch size leave the momentum as it is."""
+
+    def at_batch_size(self, rule, batch_size):
+        fixed = dataclasses.replace(self.equation, scaling="fixed")
+        moved = ScalingLimit(fixed).at_batch_size(rule, batch_size)
+        return dataclasses.replace(moved, scaling=self.equation.scaling)

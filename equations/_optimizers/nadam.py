@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from .adaptive import AbstractAdam, held, unbiased
+from .adaptive import AbstractAdam, AdaptiveSplitting, clip_quotients, unbiased
 
 
 class NAdam(AbstractAdam):
@@ -25,7 +25,7 @@ class NAdam(AbstractAdam):
     def direction(self, steps, state, gradient):
         mu_hat, nu_hat = unbiased(state.mu, self.b1, steps + 1), unbiased(state.nu, self.b2, steps)
         quotients = jax.tree.map(lambda g, v: g / self.root(v), gradient, nu_hat)
-        ahead = unbiased(held(quotients, (1 - self.b2) / (1 - self.b2**steps)), self.b1, steps)
+        ahead = unbiased(clip_quotients(quotients, (1 - self.b2) / (1 - self.b2**steps)), self.b1, steps)
         return jax.tree.map(
             lambda m, v, q: -self.b1 * m / self.root(v) - (1 - self.b1) * q, mu_hat, nu_hat, ahead
         )  # fmt: skip
@@ -33,6 +33,5 @@ class NAdam(AbstractAdam):
     def twin(self):
         return optax.nadam(**self.optax())
 
-    @property
-    def leapfrog(self):
-        return False
+    def splitting(self):
+        return AdaptiveSplitting(self)

@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 from .._checks.arguments import decay, flag, nonnegative
 from .._jaxpr.roots import root
-from .adaptive import AbstractAveraging, held
+from .adaptive import AbstractAveraging, clip_quotients
 
 
 class RMSPropState(eqx.Module):
@@ -70,7 +70,7 @@ class RMSProp(AbstractAveraging):
         weight = 1 - self.decay ** (t / self.learning_rate) if self.bias_correction else jnp.ones(())
         nu = jax.tree.map(lambda v: v / weight.astype(v.dtype), state.nu)
         quotients = jax.tree.map(lambda g, v: -g / self._root(v), gradient, nu)
-        step = held(quotients, (1 - self.decay) / weight)
+        step = clip_quotients(quotients, (1 - self.decay) / weight)
         if not self.centered:
             squares = jax.tree.map(jnp.square, gradient)
             return RMSPropState(step, self.forget(self.decay, squares, state.nu), None)
@@ -79,7 +79,7 @@ class RMSProp(AbstractAveraging):
             step, self.forget(self.decay, squares, state.nu), self.forget(self.decay, gradient, state.mu)
         )  # fmt: skip
 
-    def resumed(self, params, memory):
+    def remembered(self, params, memory):
         nu, mu = (optax.tree_utils.tree_get(memory, name) for name in ("nu", "mu"))
         if self.centered:
             nu = jax.tree.map(lambda v, m: v - m**2, nu, mu)

@@ -4,6 +4,7 @@ import jax
 import optax
 
 from .._base import AbstractEquation
+from .._scaling import ScalingLimit
 
 
 class SGD(AbstractEquation):
@@ -24,3 +25,6 @@ class SGD(AbstractEquation):
 
     def twin(self):
         return optax.sgd(self.learning_rate)
+
+    def scaling_limit(self):
+        return ScalingLimit(self, threshold=2.0)

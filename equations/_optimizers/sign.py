@@ -9,7 +9,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
+from .._checks.lineage import as_of
 from .._signals.base import AbstractSignal
+from .._splitting import GradientSplitting
 
 
 class AbstractSignEquation(AbstractEquation):
@@ -25,16 +27,8 @@ class AbstractSignEquation(AbstractEquation):
             return jax.tree.map(jnp.sign, x)
         return self.gradient_noise.expected_sign(self.batches(signal), params, x)
 
-    def flow(self, t, state, signal):
-        return self.drift(t, state, signal)
-
-    @property
-    def has_series(self):
-        return False
-
-    def check_noise(self, signal):
-        if self.random:
-            self.gradient_noise.check_sign(self.batches(signal).noisy)
+    def splitting(self):
+        return SignSplitting(self, smooth=False)
 
     def sign_root(self, params: PyTree, signal: AbstractSignal, x: PyTree):
         """(structure, map): the noise (sign(x + delta) - mean, delta) from normals of that structure, for small problems.
@@ -72,6 +66,19 @@ class AbstractSignEquation(AbstractEquation):
             return unravel(linear * ravel_pytree(delta)[0] + remaining @ second), delta
 
         return (root.in_structure(), square), apply
+
+
+class SignSplitting(GradientSplitting):
+    """The flow is the mean of the sign; the kicks take the sign of the very draws."""
+
+    def flow(self, t, state, signal):
+        equation = self.dynamics
+        return as_of(type(equation), "drift", "splitting")(equation, t, state, signal)
+
+    def check_noise(self, signal):
+        equation = self.dynamics
+        if equation.random:
+            equation.gradient_noise.check_sign(equation.batches(signal).noisy)
 
 
 @cache

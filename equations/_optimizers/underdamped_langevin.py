@@ -9,6 +9,8 @@ from jaxtyping import Array, PyTree
 from .._base import AbstractEquation
 from .._checks.arguments import nonnegative, positive
 from .._noise.models import Isotropic
+from .._scaling import ScalingLimit
+from .._splitting import GradientSplitting
 
 
 class UnderdampedState(eqx.Module):
@@ -42,7 +44,7 @@ class UnderdampedLangevin(AbstractEquation):
     temperature: Array = eqx.field(default=1.0, converter=nonnegative("temperature"))
 
     def __check_init__(self):
-        self._check_friction()
+        self.check_friction()
 
     @property
     def momentum(self) -> Array:
@@ -64,32 +66,33 @@ class UnderdampedLangevin(AbstractEquation):
         force = jax.tree.map(lambda m, g: (g - (1 - self.momentum) * m) / self.learning_rate, state.trace, gradient)
         return UnderdampedState(jax.tree.map(jnp.negative, state.trace), force)
 
-    def variance_scale(self):
-        return jnp.ones(())  # heat
-
     def twin(self):
         return optax.sgd(self.learning_rate, momentum=self.momentum)
 
-    @property
-    def leapfrog(self):
-        return True
+    def splitting(self):
+        return GradientSplitting(self, leapfrog=True)
 
-    def rescaled(self, factor):
-        scaled = super().rescaled(factor)
-        scaled._check_friction()
-        return scaled
-
-    def time_per_step(self):
-        return jnp.sqrt(self.learning_rate)
+    def scaling_limit(self):
+        return UnderdampedLimit(self, jnp.sqrt(self.learning_rate), heat=True, threshold=2 * (1 + self.momentum))
 
     def check(self, params, signal):
         super().check(params, signal)
-        self._check_friction()
+        self.check_friction()
 
-    def _check_friction(self):
+    def check_friction(self) -> None:
+        """Raises a ValueError where a step would turn the momentum round."""
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((self.friction, self.learning_rate)))
         if not traced and float(self.momentum) < 0:
             raise ValueError(
                 f"Argument `friction` must be at most 1/sqrt(learning_rate), {float(self.learning_rate) ** -0.5:g}, but "
                 f"{float(self.friction):g} was given."
             )
+
+
+class UnderdampedLimit(ScalingLimit):
+    """Friction stays, which bounds the learning rate."""
+
+    def rescaled(self, factor):
+        scaled = super().rescaled(factor)
+        scaled.check_friction()
+        return scaled

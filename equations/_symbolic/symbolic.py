@@ -10,6 +10,8 @@ from jaxtyping import Array
 
 from .._base import AbstractDynamics
 from .._checks.once import warn
+from .._series import Series
+from .._splitting import Splitting
 from .checks import (
     check_expression,
     check_functions,
@@ -102,6 +104,15 @@ def _build(state, drift, diffusion, rate, values, functions, loss, name, order) 
     )
 
 
+class SymbolicSplitting(Splitting):
+    """One evaluation of a noise that does not depend on the state."""
+
+    @property
+    def kicks(self):
+        noise = self.dynamics.diffusion_expressions
+        return 1 if noise is not None and not noise.free_symbols & set(self.dynamics.state_symbols) else 2
+
+
 class Symbolic(AbstractDynamics):
     """What `symbolic` returns: a dynamics that knows its own expressions, and computes them in JAX.
 
@@ -132,11 +143,11 @@ class Symbolic(AbstractDynamics):
             return None
         return self.values[self.parameters.index(self.learning_rate_symbol)]
 
-    @property
-    def kicks(self) -> int:
-        """One evaluation of a noise that does not depend on the state."""
-        noise = self.diffusion_expressions
-        return 1 if noise is not None and not noise.free_symbols & set(self.state_symbols) else 2
+    def splitting(self):
+        return SymbolicSplitting(self)
+
+    def series(self):
+        return Series(self.order, continued=self.modified)
 
     def drift(self, t, state, signal):
         return jnp.stack(self._evaluate(self.drift_expressions, state))

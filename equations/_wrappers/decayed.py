@@ -37,7 +37,7 @@ class Decayed(AbstractWrapped):
         return {"weight_decay": self.weight_decay * clock / rate}
 
     def twin(self):
-        return optax.chain(self.inner.twin(), optax.add_decayed_weights(-self.learning_rate * self.weight_decay))
+        return optax.chain(self.equation.twin(), optax.add_decayed_weights(-self.learning_rate * self.weight_decay))
 
 
 def decayed(equation: AbstractEquation, weight_decay) -> Decayed:

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from .._base import AbstractEquation
 from .._checks.arguments import positive
 from .._counts import inside, put
-from .base import AbstractWrapped
+from .base import AbstractWrapped, WrappedLimit
 
 
 def _schedule(value):
@@ -66,25 +66,32 @@ class Scheduled(AbstractWrapped):
         """s as it is read at time t."""
         return self.factor(inside(t / self.learning_rate, self._window)) if self._factor is None else self._factor
 
-    def held(self, step):
-        return put(super().held(step), _factor=self.factor(step).astype(jnp.result_type(float)))
-
-    def between(self, low, high):
-        return put(super().between(low, high), _window=(low, high))
+    def held(self, low, high=None):
+        inside_held = super().held(low, high)
+        if high is not None:
+            return put(inside_held, _window=(low, high))
+        return put(inside_held, _factor=self.factor(low).astype(jnp.result_type(float)))
 
     def mapped(self, t, rates):
         factor = self.factor_at(t)
-        scaled = jax.tree.map(lambda rate: factor.astype(rate.dtype) * rate, self.inner.params(rates))
+        scaled = jax.tree.map(lambda rate: factor.astype(rate.dtype) * rate, self.equation.params(rates))
         return self.with_params(rates, scaled)
 
     def twin(self):
-        return optax.chain(self.inner.twin(), optax.scale_by_schedule(self.factor))
+        return optax.chain(self.equation.twin(), optax.scale_by_schedule(self.factor))
 
-    def learning_rate_at(self, step):
-        return self.factor(step) * self.inner.learning_rate_at(step)
+    def scaling_limit(self):
+        return ScheduledLimit(self)
 
     def moves(self, clock, rate):
         return {"stretch": self.stretch * clock}
+
+
+class ScheduledLimit(WrappedLimit):
+    """The schedule tells the learning rate of a step."""
+
+    def learning_rate_at(self, step):
+        return self.equation.factor(step) * super().learning_rate_at(step)
 
 
 def scheduled(equation: AbstractEquation, schedule: Callable) -> Scheduled:

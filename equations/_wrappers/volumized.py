@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 from .._base import AbstractEquation
 from .._checks.arguments import nonnegative, number
 from .._tree import add_scaled
-from .base import AbstractWrapped
+from .base import AbstractWrapped, WrappedSplitting
 
 _FIRST_MOMENTS = ("mu", "trace")  # by which names they go in Optax and here
 
@@ -67,7 +67,7 @@ class Volumized(AbstractWrapped):
         return self.with_params(rates, back)
 
     def twin(self):
-        inner = self.inner.twin()
+        inner = self.equation.twin()
 
         def update(gradient, memory, params=None):
             updates, memory = inner.update(gradient, memory, params)
@@ -78,14 +78,22 @@ class Volumized(AbstractWrapped):
 
         return optax.GradientTransformation(inner.init, update)
 
-    def start(self, state, signal, noise):
-        started = self.inner.start(state, signal, noise)
-        return (
-            None if started is None else add_scaled(started, (self.learning_rate, self.added(jnp.zeros(()), started)))
-        )
+    def splitting(self):
+        return VolumizedSplitting.of(self)
 
     def moves(self, clock, rate):
         return {"alpha": 1 - (1 - self.alpha) * clock}
+
+
+class VolumizedSplitting(WrappedSplitting):
+    """The box acts on what the step has come to."""
+
+    def start(self, state, signal, noise):
+        started = self.inner.start(state, signal, noise)
+        if started is None:
+            return None
+        box = self.dynamics
+        return add_scaled(started, (box.learning_rate, box.added(jnp.zeros(()), started)))
 
 
 def volumized(equation: AbstractEquation, volume, alpha=0.0) -> Volumized:

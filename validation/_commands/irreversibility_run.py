@@ -61,7 +61,7 @@ def measurements(sgd: SGD, key, steps: int, every: int, batches: int, hidden: in
     sweep = []
     for halving in range(_HALVINGS):
         stage("learning rates")
-        sweep.append(irreversibility(sgd.rescaled(2.0 ** (1 - halving)), objective, at(1), **options))
+        sweep.append(irreversibility(sgd.scaling_limit().rescaled(2.0 ** (1 - halving)), objective, at(1), **options))
     return along, sweep
 
 

@@ -28,7 +28,7 @@ from dynamics.internal import (
     title,
 )
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import check_model, choice, integer, is_parameter
+from equations.internal import check_model, choice, integer, is_parameter, split
 
 from .._orders.runs import RUNAWAY, largest
 from .._plain import plain, versions
@@ -230,6 +230,6 @@ def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractS
                 f"in the gradient, so that Euler's step cannot be refined, but {solver!r} was given."
             )
         return 1
-    if (solver.kicks or equation.kicks) < equation.kicks or not (affine or equation.leapfrog):
+    if (solver.kicks or split(equation).kicks) < split(equation).kicks or not (affine or split(equation).leapfrog):
         return 1
     return solver.order(None)

@@ -6,8 +6,16 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from dynamics.internal import check_equation, dynamic_numbers
-from equations import AbstractDynamics, AbstractEquation, Minibatch
-from equations.internal import Increment, add_scaled, around, check_derivatives, choice
+from equations import AbstractEquation, Minibatch
+from equations.internal import (
+    AbstractForwarder,
+    ForwardedLimit,
+    ForwardedSplitting,
+    Increment,
+    add_scaled,
+    check_derivatives,
+    choice,
+)
 
 from .batches import check_batches_only, covariance_factor
 from .one_batch import Step
@@ -55,7 +63,7 @@ def corrected(
             "Argument `equation` must be without memory and affine in the gradient, as SGD is, but "
             f"{type(equation).__name__} was given; modified(equation) knows the others."
         )
-    if equation.claim("mean") > 1:
+    if equation.scaling_limit().claimed_order("mean") > 1:
         raise ValueError(
             "Argument `equation` must be a leading equation, of order 1, but one that is corrected already, "
             f"{type(equation).__name__}, was given."
@@ -68,117 +76,43 @@ def corrected(
             f"derived, but {equation.gradient_noise!r} was given."
         )
     return Corrected(
-        equation.learning_rate, equation.batch_size, equation.sampling, equation=equation,
-        force=choice("force", force, VECTORS), over=choice("batches", batches, ("full", "minibatch")), reading=reading,
-    )  # fmt: skip
+        equation=equation,
+        force=choice("force", force, VECTORS),
+        over=choice("batches", batches, ("full", "minibatch")),
+        reading=reading,
+    )
 
 
-class Corrected(AbstractEquation):
+class Corrected(AbstractForwarder):
     """What `corrected` returns; its attributes are as given, `over` what `batches` was."""
 
-    equation: AbstractEquation = eqx.field(kw_only=True)
     force: str = eqx.field(kw_only=True, static=True)
     over: str = eqx.field(kw_only=True, static=True)
     reading: str = eqx.field(kw_only=True, static=True)
 
-    @property
-    def leading(self) -> AbstractEquation:
-        """The leading equation at the learning rate of this one."""
-        return eqx.tree_at(lambda e: e.learning_rate, self.equation, self.learning_rate)
+    def drift(self, t, state, signal):
+        return self.with_force(super().drift(t, state, signal), t, state, signal)
 
-    def init(self, params):
-        return self.leading.init(params)
+    def splitting(self):
+        return CorrectedSplitting.of(self)
 
-    def params(self, state):
-        return self.leading.params(state)
+    def scaling_limit(self):
+        return ForwardedLimit(self, orders={"mean": 2.0})
 
-    @property
-    def linear(self):
-        return self.leading.linear
-
-    @property
-    def gradient_noise(self):
-        return self.leading.gradient_noise
-
-    def velocity(self, t, state, gradient):
-        """That of the leading equation."""
-        return self.leading.velocity(t, state, gradient)
-
-    def twin(self):
-        return self.leading.twin()
-
-    def rescaled(self, factor):
-        scaled = self.leading.rescaled(factor)
-        return eqx.tree_at(lambda e: (e.learning_rate, e.equation), self, (scaled.learning_rate, scaled))
-
-    def time_per_step(self):
-        return self.leading.time_per_step()
-
-    def claim(self, measure):
-        return 2.0 if measure == "mean" else self.leading.claim(measure)
-
-    def held(self, step):
-        return around(self, "equation", self.equation.held(step))
-
-    def between(self, low, high):
-        return around(self, "equation", self.equation.between(low, high))
-
-    def learning_rate_at(self, step):
-        return self.leading.learning_rate_at(step)
-
-    def variance_scale(self):
-        return self.leading.variance_scale()
-
-    @property
-    def random(self):
-        return self.leading.random
-
-    @property
-    def has_series(self):
-        return self.leading.has_series
-
-    @property
-    def kicks(self):
-        return self.leading.kicks
-
-    def is_affine(self, state):
-        return self.leading.is_affine(state)
-
-    def start(self, state, signal, noise):
-        return self.leading.start(state, signal, noise)
-
-    def noise(self, state, signal, kicks_per_step):
-        return self.leading.noise(state, signal, kicks_per_step)
-
-    def kick(self, t, state, signal, noise, dt):
-        return self.leading.kick(t, state, signal, noise, dt)
-
-    def diffusion(self, t, state, signal):
-        return self.leading.diffusion(t, state, signal)
-
-    def _corrected(self, rates, t, state, signal):
+    def with_force(self, rates, t, state, signal):
         rates = add_scaled(rates, (self.learning_rate, self._force(state, signal)))
         if self.reading == "stratonovich" and self.random:
             rates = add_scaled(rates, (0.5, self._conversion(t, state, signal)))
         return rates
 
-    def drift(self, t, state, signal):
-        return self._corrected(self.leading.drift(t, state, signal), t, state, signal)
-
-    def flow(self, t, state, signal):
-        return self._corrected(self.leading.flow(t, state, signal), t, state, signal)
-
-    def euler(self, t, state, signal, noise, dt):
-        return AbstractDynamics.euler(self, t, state, signal, noise, dt)  # the velocity alone has no force in it
-
     def check(self, params, signal):
-        self.leading.check(params, signal)
+        self.equation.check(params, signal)
         if self.reading == "stratonovich" and self.random:
             check_derivatives(signal, params, "reading='stratonovich'")
 
     def _force(self, state, signal) -> PyTree:
         """The force on the parameters, as an increment of the state."""
-        step = Step.of(self.leading, self.params(state), "slaved", 2)
+        step = Step.of(self.equation, self.params(state), "slaved", 2)
 
         def measured(step, batch):
             return getattr(step.measures(self.params(state), batch), self.force)
@@ -212,3 +146,10 @@ class Corrected(AbstractEquation):
 
         columns = jax.vmap(along_itself)(jnp.eye(structure.shape[0], dtype=structure.dtype))
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), columns)
+
+
+class CorrectedSplitting(ForwardedSplitting):
+    """The force is in the flow; the velocity alone, of which Euler's step is made elsewhere, has none in it."""
+
+    def flow(self, t, state, signal):
+        return self.dynamics.with_force(self.inner.flow(t, state, signal), t, state, signal)

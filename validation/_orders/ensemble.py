@@ -23,7 +23,7 @@ from dynamics.internal import (
     record,
 )
 from equations import AbstractEquation
-from equations.internal import add_scaled
+from equations.internal import add_scaled, split
 
 from .runs import closed, handover, largest
 
@@ -39,12 +39,12 @@ class _Numerics(eqx.Module):
     @property
     def kicks(self) -> int:
         """Kicks in a training step."""
-        each = (self.solver.kicks or self.equation.kicks) if isinstance(self.solver, Strang) else 1
+        each = (self.solver.kicks or split(self.equation).kicks) if isinstance(self.solver, Strang) else 1
         return each * self.substeps
 
     def structure(self, state: PyTree) -> PyTree:
         """That of the normals of a kick; None without noise."""
-        return self.equation.noise(state, self.signal, self.kicks)
+        return split(self.equation).noise(state, self.signal, self.kicks)
 
     def step(self, k: Array, state: PyTree, normals: PyTree, brownian: Brownian | None) -> PyTree:
         """Training step k with the normals of its kicks, leaves `(kicks, ...)`."""
@@ -173,9 +173,9 @@ def ensemble(
             return new, *algorithm(k, run, carried, normals)
 
         first = None if structure is None else jax.tree.map(lambda leaf: leaf[0], _coarser(draw(0), 1))
-        if isinstance(first, tuple) and not isinstance(equation.noise(origin, signal, 1), tuple):
+        if isinstance(first, tuple) and not isinstance(split(equation).noise(origin, signal, 1), tuple):
             first = first[0]
-        started = equation.held(jnp.zeros((), jnp.int32)).start(
+        started = split(equation.held(jnp.zeros((), jnp.int32))).start(
             origin, signal, first
         )  # the state after step 0, where the equation is singular before
         run, carried = jax.lax.fori_loop(0, skip, alone, (memory, None if sampler is None else sampler.init()))

@@ -7,7 +7,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import has_field
+from equations.internal import has_field, split
 
 from .moment_equations import Linear, Polynomial, discrete, linear, polynomial, propagate
 from .sides import MEASURES, Error, Outcome, Sides, gather
@@ -39,7 +39,7 @@ def closing(sides: Sides) -> Closed | None:
 
 def _regular(equation: AbstractEquation, signal: AbstractSignal, state: PyTree) -> bool:
     """Whether the equation needs no first step of its own."""
-    return eqx.filter_eval_shape(lambda y: equation.start(y, signal, None), state) is None
+    return eqx.filter_eval_shape(lambda y: split(equation).start(y, signal, None), state) is None
 
 
 def _embedding(equation: AbstractEquation, state: PyTree) -> np.ndarray:

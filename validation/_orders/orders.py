@@ -24,16 +24,16 @@ from dynamics.internal import (
     dynamic_numbers,
     guard_traced,
 )
-from equations import AbstractEquation, AbstractSignal, Modified
+from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
     AbstractWrapped,
-    Increment,
     check_derivatives,
     check_model,
     choice,
     integer,
     is_parameter,
     nonnegative,
+    overrides,
     positive,
 )
 
@@ -110,9 +110,6 @@ def orders(
     """
     check_equation(equation, AbstractEquation, "equation")
     equation = dynamic_numbers(equation)
-    increment = getattr(equation, "increment", Increment)
-    if increment is None:
-        raise TypeError("Argument `equation` must have a discrete twin, but the dynamics that was modified has none.")
     check_concrete("orders", equation=equation, objective=objective, params=params, key=key)
     params = check_params(params)
     check_axis(objective, params)
@@ -136,8 +133,8 @@ def orders(
     if not quiet:
         solver_of(equation, params, solver)
     check_key(key, False)
-    family = [equation.rescaled(rate / float(equation.learning_rate)) for rate in rates]
-    lengths = np.array([float(member.time_per_step()) for member in family])
+    family = [equation.scaling_limit().rescaled(rate / float(equation.learning_rate)) for rate in rates]
+    lengths = np.array([float(member.scaling_limit().time_per_step()) for member in family])
     steps, skips = (
         _whole(name, value, lengths, rates, equation, objective)
         for name, value in (("time", time), ("transient", transient))
@@ -172,16 +169,15 @@ def orders(
 
 def _remainder(equation: AbstractEquation, params: PyTree) -> str:
     """What the equation itself says that it leaves out; nothing, for most."""
-    if isinstance(equation, Modified):
-        return equation.remainder_on(params)
-    return str(getattr(equation, "remainder", ""))
+    remainder = equation.series().remainder
+    return "" if remainder is None else remainder(params)
 
 
 def _fixed(equation: AbstractEquation, params: PyTree) -> tuple[str, ...]:
     """The numbers that stay fixed where an algorithm that has a memory says nothing of its scaling."""
     while isinstance(equation, AbstractWrapped):
         equation = equation.equation
-    if type(equation).rescaled is not AbstractEquation.rescaled or same_form(equation.init(params), params):
+    if overrides(type(equation), "scaling_limit") or same_form(equation.init(params), params):
         return ()
     kept = [field.name for field in dataclasses.fields(equation) if field.name != "learning_rate"]
     return tuple(name for name in kept if eqx.is_inexact_array(getattr(equation, name)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from dynamics.internal import hyperparameters, title
 from equations import AbstractEquation
-from equations.internal import AbstractWrapped
+from equations.internal import AbstractWrapped, inside
 
 from .._plain import plain, versions
 from .fit import Sweep
@@ -68,13 +68,14 @@ class Orders:
     @property
     def name(self) -> str:
         """The equation in words."""
-        twin = getattr(self.equation, "equation", None)
-        inner = getattr(twin, "equation", twin)
+        twin = inside(self.equation)
+        inner = None if twin is None else inside(twin)
+        inner = twin if inner is None else inner
         name = type(self.equation).__name__ + (f"({type(inner).__name__})" if inner is not None else "")
         name = title(self.equation) if isinstance(self.equation, AbstractWrapped) else name
-        claimed = getattr(self.equation, "order", None)
-        words = [name] + ([f"order {claimed}"] if claimed is not None else [])
-        if getattr(self.equation, "fluctuations", False):
+        series = self.equation.series()
+        words = [name] + ([f"order {series.order}"] if series.remainder is not None else [])
+        if series.fluctuations:
             words.append("with fluctuations")
         if self.equation.batch_size is not None:
             words.append(f"batch size {self.equation.batch_size} {self.equation.sampling.replace('_', ' ')}")

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import record
 from equations import AbstractEquation
-from equations.internal import add_scaled
+from equations.internal import ForwardedSplitting, Splitting, add_scaled, definer, split
 
 RUNAWAY = 1e8  # times the first parameters, or 1: beyond it a path has diverged, whatever overflows
 
@@ -33,8 +33,9 @@ def handover(equation: AbstractEquation, increment: AbstractEquation, params: Py
     An equation may say it itself (`resumed`). Else a state of the same form is the same state; the other form that is known
     is the parameters alone.
     """
-    if hasattr(equation, "resumed"):
-        return lambda y: equation.resumed(y.params, y.memory)
+    splitting = split(equation)
+    if definer(type(splitting), "resumed") not in (Splitting, ForwardedSplitting):
+        return lambda y: splitting.resumed(y.params, y.memory)
     state, discrete = (eqx.filter_eval_shape(side.init, params) for side in (equation, increment))
     if same_form(state, discrete):
         return lambda y: y
@@ -65,7 +66,7 @@ def deterministic(equation, increment, signal, params, static, observe, steps, s
     end = jax.lax.fori_loop(skip, skip + steps, algorithm, middle)
 
     fresh, begin = equation.init(params), jnp.asarray(skip)
-    started = equation.held(jnp.zeros((), jnp.int32)).start(fresh, signal, None)
+    started = split(equation.held(jnp.zeros((), jnp.int32))).start(fresh, signal, None)
     if started is not None:  # singular at t = 0: the first step is the algorithm's
         fresh, begin = started, jnp.maximum(begin, 1)
     over = handover(equation, increment, params)

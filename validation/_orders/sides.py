@@ -37,7 +37,7 @@ class Sides:
     @property
     def spreads(self) -> np.ndarray:
         """What variances are measured in: the natural time of a step, or 1 where they do not vanish with it."""
-        return np.array([float(equation.variance_scale()) for equation in self.family])
+        return np.array([float(equation.scaling_limit().variance_scale()) for equation in self.family])
 
     def increment(self, place: int) -> AbstractEquation:
         """The discrete algorithm at a learning rate, as a vector field."""
@@ -87,7 +87,7 @@ class Error(NamedTuple):
 
 def discrete_side(equation: AbstractEquation) -> AbstractEquation:
     """The increment field of the algorithm that an equation models."""
-    increment = getattr(equation, "increment", None)
+    increment = equation.series().increment
     return Increment.of(equation) if increment is None else increment
 
 
@@ -103,9 +103,8 @@ def gather(sides: Sides, errors: list[dict[str, dict[str, Error]]], finals, fail
             )
             hidden = np.array([error.hidden for error in column])
             freedom = np.array([error.freedom for error in column])
-            sweeps[name][measure] = sweep(
-                sides.lengths, value, solver, hidden, sides.family[0].claim(measure), freedom, column[-1].change
-            )
+            claim = sides.family[0].scaling_limit().claimed_order(measure)
+            sweeps[name][measure] = sweep(sides.lengths, value, solver, hidden, claim, freedom, column[-1].change)
     return Outcome(sweeps, finals, np.asarray(failed, float))
 
 

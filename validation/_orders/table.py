@@ -54,11 +54,11 @@ def _held(report) -> list[str]:
         return []
     name = report.fixed[0]
     return [
-        f"Held fixed as the learning rate fell, for want of a `rescaled` beside the memory: {', '.join(report.fixed)}.",
+        f"Held fixed as the learning rate fell, for want of a `scaling_limit`: {', '.join(report.fixed)}.",
         "Where one is to move along, so that the equation has a limit in its clock, give the class",
-        "    def rescaled(self, factor):",
-        f"        return eqx.tree_at(lambda e: e.{name}, super().rescaled(factor), 1 - (1 - self.{name}) * factor)",
-        f"for 1 - {name} ~ eta, say; and `time_per_step`, where the clock is not eta * step.",
+        "    def scaling_limit(self):",
+        f"        return equations.ScalingLimit(self, decays={{{name!r}: 1}})",
+        f"for 1 - {name} ~ eta, say; and its `time`, where the clock is not eta * step.",
         "",
     ]
 

@@ -1,0 +1,23 @@
+"""What an equation knows of the series in the learning rate of its algorithm's step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Of an equation as it was written, or of the truncated series that `modified` made.
+
+    - `order`: to which it goes; 1 for an equation as it was written.
+    - `fluctuations`: whether the diffusion is corrected too.
+    - `increment`: the increment field of the discrete algorithm, where that is known; None: of the twin's.
+    - `continued`: makes the series to an order, `continued(order, fluctuations)`, for an equation that knows its own.
+    - `remainder`: what the truncated series leaves out in words, a function of the parameters; None: nothing is truncated.
+    """
+
+    order: int = 1
+    fluctuations: bool = False
+    increment: Any = None
+    continued: Callable[..., Any] | None = None
+    remainder: Callable[[Any], str] | None = None
