@@ -19,7 +19,7 @@ from ._jaxpr.structure import is_affine
 from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
 from ._scaling import ScalingLimit
 from ._series import Series
-from ._signals.base import AbstractSignal
+from ._signals.base import AbstractSignal, check_signal
 from ._splitting import GradientSplitting, Splitting, response, split
 from ._tree import scaled_sum
 
@@ -236,8 +236,7 @@ class AbstractEquation(AbstractDynamics):
 
 def check_sampling(equation: AbstractEquation, signal: Any) -> None:
     """Raises a TypeError or ValueError unless minibatches can be drawn from the signal's examples."""
-    if not isinstance(signal, AbstractSignal):
-        raise TypeError(f"Argument `objective` must be a signal such as equations.Objective, but {signal!r} was given.")
+    check_signal(signal, "objective")
     size, sampling = equation.batch_size, equation.sampling
     if size is not None and sampling != "with_replacement" and size > signal.size:
         raise ValueError(

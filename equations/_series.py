@@ -14,6 +14,7 @@ class Series:
     - `increment`: the increment field of the discrete algorithm, where that is known; None: of the twin's.
     - `continued`: makes the series to an order, `continued(order, fluctuations)`, for an equation that knows its own.
     - `remainder`: what the truncated series leaves out in words, a function of the parameters; None: nothing is truncated.
+    - `refusal`: what an equation must be to have a series, where it has none.
     """
 
     order: int = 1
@@ -21,3 +22,4 @@ class Series:
     increment: Any = None
     continued: Callable[..., Any] | None = None
     remainder: Callable[[Any], str] | None = None
+    refusal: str | None = None

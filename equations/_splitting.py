@@ -68,6 +68,10 @@ class Splitting:
         """The increment of one Euler-Maruyama step."""
         return scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
 
+    def kicks_have_a_mean(self, state: State) -> bool:
+        """Whether a kick has a mean, which is then missing in the flow."""
+        return False
+
     def check_noise(self, signal: Any) -> None:
         """Raises a ValueError unless the kick can do with what is known of the noise."""
 
@@ -160,6 +164,9 @@ class GradientSplitting(Splitting):
             gradient = equation.gradient(params, signal, noise)
         return scaled_sum((dt, equation.velocity(t, state, gradient)))
 
+    def kicks_have_a_mean(self, state):
+        return self.leapfrog or (self.dynamics.random and not self.dynamics.is_affine(state))
+
     def check_noise(self, signal):
         self.dynamics.gradient_noise.check_covariance()
 
@@ -209,6 +216,9 @@ class ForwardedSplitting(Splitting):
     def kick(self, t, state, signal, noise, dt):
         return self.inner.kick(t, state, signal, noise, dt)
 
+    def kicks_have_a_mean(self, state):
+        return self.inner.kicks_have_a_mean(state)
+
     def check_noise(self, signal):
         self.inner.check_noise(signal)
 
@@ -218,9 +228,8 @@ class _Redrifted(ForwardedSplitting):
 
     def flow(self, t, state, signal):
         drift, equation = self.dynamics.drift(t, state, signal), self.dynamics
-        if not self.leapfrog and type(self.inner) is GradientSplitting:
-            if not equation.random or equation.is_affine(state):  # whose kick has no mean
-                return drift
+        if not self.inner.kicks_have_a_mean(state):
+            return drift
         old = as_of(type(equation), "drift", "splitting")(equation, t, state, signal)
         return scaled_sum((1.0, drift), (-1.0, old), (1.0, self.inner.flow(t, state, signal)))
 

@@ -54,6 +54,7 @@ from ._scaling import ForwardedLimit as ForwardedLimit
 from ._scaling import ScalingLimit as ScalingLimit
 from ._scaling import learning_rate_of as learning_rate_of
 from ._shapes import abstract_value as abstract_value
+from ._signals.base import check_signal as check_signal
 from ._signals.base import checked_examples as checked_examples
 from ._signals.base import is_parameter as is_parameter
 from ._splitting import ForwardedSplitting as ForwardedSplitting

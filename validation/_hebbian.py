@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
 from equations import AbstractSignal, Hebb, WithFeedback
-from equations.internal import AbstractFeedback, checked_examples, cosine, layers, nonnegative
+from equations.internal import check_signal, checked_examples, cosine, layers, nonnegative
 
 
 class HebbianAlignment(eqx.Module):
@@ -34,10 +34,7 @@ class HebbianAlignment(eqx.Module):
     inputs: PyTree = eqx.field(converter=lambda value: checked_examples(value, "inputs"))
 
     def __check_init__(self):
-        if not isinstance(self.signal, AbstractSignal):
-            raise TypeError(
-                f"Argument `signal` must be a signal such as equations.Objective, but {self.signal!r} was given."
-            )
+        check_signal(self.signal)
 
     def cosine(self, params: PyTree) -> Array:
         """The cosine between -E g and E h_b h_a^T for the weights of each layer, `(layers,)`; 0 where one is zero."""
@@ -67,8 +64,7 @@ class HebbianAlignment(eqx.Module):
         return [-b for b in _weights(Hebb(self.inputs).gradient(network))]
 
     def _pairs(self, params):
-        network, feedback = _network(params), isinstance(self.signal, AbstractFeedback)
-        signal = (self.signal.learning_signal if feedback else self.signal.gradient)(params)
+        network, signal = _network(params), self.signal.learning_signal(params)
         return [(-a, b) for a, b in zip(_weights(_network(signal)), self._hebbian(network), strict=True)]
 
 

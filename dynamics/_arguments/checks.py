@@ -146,12 +146,15 @@ def check_observe(observe, params: PyTree) -> Observables:
             raise ValueError(
                 f"Argument `observe`: observable {name!r} fails on `params`: {type(error).__name__}: {error}"
             ) from error
-        if not (
-            isinstance(value, jax.ShapeDtypeStruct | float | int)
-            and not jnp.issubdtype(getattr(value, "dtype", float), jax.dtypes.extended)
+        array = isinstance(value, jax.ShapeDtypeStruct)
+        if (
+            not array
+            and not isinstance(value, float | int)
+            or array
+            and jnp.issubdtype(value.dtype, jax.dtypes.extended)
         ):
             raise TypeError(f"Argument `observe`: observable {name!r} must return one array, but it returns {value!r}.")
-        if jnp.issubdtype(getattr(value, "dtype", float), jnp.complexfloating):
+        if array and jnp.issubdtype(value.dtype, jnp.complexfloating):
             raise TypeError(
                 f"Argument `observe`: observable {name!r} must return real numbers, but it returns {value!r}."
             )

@@ -139,7 +139,7 @@ def _noise(dynamics, signal, state, t):
     operator = _diffusion(dynamics, signal, state, t) if made else None
     structure = split(dynamics).noise(state, signal, 1)
     for leaf in jax.tree.leaves(structure):
-        if not (hasattr(leaf, "shape") and jnp.issubdtype(getattr(leaf, "dtype", None), jnp.floating)):
+        if not (isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.floating)):
             raise TypeError(
                 "Argument `equation` must give its noise as a PyTree of jax.ShapeDtypeStruct of floating-point numbers, "
                 f"but {kind.__name__}.noise gives {leaf!r}."
@@ -194,7 +194,7 @@ def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: C
 
 def _struct(leaf):
     """Shape and dtype of what may be an array or a plain number."""
-    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
         leaf = jnp.asarray(leaf)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 

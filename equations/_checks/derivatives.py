@@ -15,7 +15,6 @@ from jaxtyping import PyTree
 from .._base import AbstractDynamics
 from .._jaxpr.suspects import suspects
 from .._signals.base import AbstractSignal, is_parameter
-from .._signals.objective import Objective
 from .._splitting import split
 from .._tree import add_scaled
 from .arguments import leaf_name
@@ -40,7 +39,7 @@ def check_derivatives(signal: Any, params: PyTree, needed: str) -> None:
     if found is None:
         return
     raise ValueError(
-        f"Argument `{'loss' if isinstance(signal, Objective) else 'objective'}` must have a gradient with right "
+        f"Argument `{signal.argument}` must have a gradient with right "
         f"derivatives for {needed}, but {found}: write the rule as an equations.AbstractSignal, whose surrogate(active, "
         "frozen, example) takes from `frozen` what is not to be differentiated."
     )

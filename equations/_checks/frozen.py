@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._base import AbstractDynamics
+from .._jaxpr.interpreter import inside
 from .._jaxpr.structure import is_free
 from .._scaling import learning_rate_of
 from .._signals.base import AbstractSignal, is_parameter
-from .._signals.regularized import Regularized
-from .._signals.spred import Factors, Spred
 from .._splitting import split
 from .._tree import add_scaled
 from .arguments import leaf_name
@@ -56,10 +55,9 @@ def _outputs(eqn, marks: list[bool]) -> list[bool]:
     if name == "cond":
         branches = [zeros(branch.jaxpr, marks[1:]) for branch in params["branches"]]
         return [all(marks) for marks in zip(*branches, strict=True)]
-    inner = next((params[key] for key in ("jaxpr", "call_jaxpr") if key in params), None)
-    inner = getattr(inner, "jaxpr", inner)
-    if inner is not None and len(inner.invars) == len(marks):
-        return zeros(inner, marks)
+    inner = inside(eqn)
+    if inner is not None and len(inner[0].invars) == len(marks):
+        return zeros(inner[0], marks)
     if name in _FIRST:
         zero = marks[0]
     elif name in _ANY:
@@ -104,11 +102,9 @@ def without_gradient(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
 
 
 def _without_loss(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
-    """`without_gradient` of the signal inside our own penalties; a signal of a user's around another speaks for itself."""
-    if isinstance(signal, Spred):
-        marks = _without_loss(signal.signal, params.product())
-        return Factors(marks, marks)
-    return _without_loss(signal.signal, params) if isinstance(signal, Regularized) else without_gradient(signal, params)
+    """`without_gradient` of the signal inside our own penalties."""
+    inner, given, back = signal.without_penalty(params)
+    return back(without_gradient(inner, given))
 
 
 def frozen_leaves(signal: AbstractSignal, params: PyTree) -> tuple[str, ...]:

@@ -25,9 +25,7 @@ _PLACES = {
 def old_attribute(equation: Any, name: str) -> Any:
     """What stands under an old name now, with a DeprecationWarning; an AttributeError for all other names."""
     kind = type(equation)
-    missing = (name in _LIMIT and not hasattr(kind, "scaling_limit")) or (
-        _MOVED.get(name) == "equation" and "equation" not in vars(equation)
-    )
+    missing = _MOVED.get(name) == "equation" and "equation" not in vars(equation)
     if name not in _PLACES or missing:
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
     warnings.warn(f"{kind.__name__}.{name} is now {kind.__name__}.{_PLACES[name]}.", DeprecationWarning, stacklevel=3)

@@ -7,6 +7,7 @@ import equinox as eqx
 from jaxtyping import PyTree
 
 from .._base import AbstractDynamics
+from .._series import Series
 
 
 class AbstractCircuit(AbstractDynamics):
@@ -23,6 +24,9 @@ class AbstractCircuit(AbstractDynamics):
     @abc.abstractmethod
     def delayed(self, state: PyTree, signal: Any) -> PyTree:
         """What of a state under a stimulus acts after the delay only."""
+
+    def series(self):
+        return Series(refusal="act without a delay" if self.delay else None)
 
     def check_step(self, dt: float) -> None:
         """Warns where a solver's steps of this length cannot resolve the dynamics."""

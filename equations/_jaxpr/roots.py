@@ -3,12 +3,10 @@
 from collections.abc import Callable
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .bind import bound
-from .structure import CALLS
+from .interpreter import bound, called, interpret
 
 
 def root(x: Array) -> Array:
@@ -36,34 +34,20 @@ def with_safe_roots(function: Callable, *args: PyTree) -> PyTree:
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     if not _has_roots(closed.jaxpr):
         return function(*args)
-    return jax.tree.unflatten(jax.tree.structure(shapes), _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args)))
-
-
-def _inner(eqn):
-    """The jaxpr that a call holds; None for any other equation."""
-    if eqn.primitive.name not in CALLS:
-        return None
-    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    return jax.tree.unflatten(jax.tree.structure(shapes), interpret(closed, jax.tree.leaves(args), _safe))
 
 
 def _has_roots(jaxpr) -> bool:
     def one(eqn):
-        inner = _inner(eqn)
-        return eqn.primitive.name in _SAFE if inner is None else _has_roots(getattr(inner, "jaxpr", inner))
+        found = called(eqn)
+        return eqn.primitive.name in _SAFE if found is None else _has_roots(found[0])
 
     return any(map(one, jaxpr.eqns))
 
 
-def _evaluate(jaxpr, constants, arguments) -> list:
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
-    read = lambda atom: atom.val if isinstance(atom, jax.extend.core.Literal) else known[atom]  # noqa: E731
-    for eqn in jaxpr.eqns:
-        values, inner = [read(atom) for atom in eqn.invars], _inner(eqn)
-        if inner is not None:
-            results = _evaluate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values)
-        elif eqn.primitive.name in _SAFE and jnp.issubdtype(jnp.result_type(values[0]), jnp.floating):
-            results = [_SAFE[eqn.primitive.name](values[0])]
-        else:
-            results = bound(eqn, values)
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _safe(eqn, values) -> list | None:
+    if called(eqn) is not None:
+        return None
+    if eqn.primitive.name in _SAFE and jnp.issubdtype(jnp.result_type(values[0]), jnp.floating):
+        return [_SAFE[eqn.primitive.name](values[0])]
+    return bound(eqn, values)

@@ -7,6 +7,8 @@ import jax.extend.core
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from .interpreter import called
+
 _LINEAR = {
     "add", "sub", "neg", "add_any", "copy", "copy_p", "convert_element_type", "reshape", "broadcast_in_dim", "transpose",
     "squeeze", "expand_dims", "reduce_sum", "slice", "split", "concatenate", "pad", "rev", "cumsum", "real",
@@ -17,7 +19,6 @@ _LINEAR_IN_FIRST = {"div", "dynamic_slice", "gather", "reduce_precision"}
 _LINEAR_BUT = {"scatter-add": (1,), "scatter": (1,), "triangular_solve": (0,)}
 _BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
 _EVEN_OF_ODD = {"abs", "square"}
-CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 # What is not affine where its arguments depend on the gradient: nobody need try.
 _NONLINEAR = {
     "abs", "acos", "acosh", "and", "argmax", "argmin", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
@@ -47,9 +48,8 @@ def _propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
         marks = [of(atom) for atom in eqn.invars]
         if not any(marks):
             continue
-        if eqn.primitive.name in CALLS:
-            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            outputs = _propagate(rule, getattr(inner, "jaxpr", inner), marks)
+        if (inner := called(eqn)) is not None:
+            outputs = _propagate(rule, inner[0], marks)
         else:
             found = rule(eqn, marks)
             outputs = found if isinstance(found, list) else [found] * len(eqn.outvars)

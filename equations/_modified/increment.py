@@ -1,7 +1,7 @@
 """The increment field of a discrete algorithm, a vector field that any Optax transformation has."""
 
 from dataclasses import InitVar
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -46,6 +46,18 @@ class AbstractIncrement(AbstractEquation):
     _window: tuple[Array, Array] | None = eqx.field(
         default=None, kw_only=True, repr=False
     )  # where they are read between
+
+    memory: ClassVar[str] = "dynamic"
+
+    @property
+    def increment(self) -> "AbstractIncrement":
+        """Itself, as what the series of it is made of."""
+        return self
+
+    @property
+    def algorithm(self) -> AbstractEquation:
+        """The equation whose twin it is of."""
+        return self
 
     def held(self, low, high=None):
         return put(self, _step=low) if high is None else put(self, _window=(low, high))
@@ -200,6 +212,10 @@ class Increment(AbstractIncrement):
                 f"{type(equation).__name__}.twin() gave {equation.twin()!r}."
             )
         return cls(equation=equation)
+
+    @property
+    def algorithm(self):
+        return self.equation
 
     linear = inner("linear")
     gradient_noise = inner("gradient_noise")

@@ -10,7 +10,6 @@ from .._checks.arguments import choice, flag, integer
 from .._checks.derivatives import check_derivatives
 from .._checks.lineage import overrides
 from .._checks.overrides import check_class, check_series
-from .._circuits.base import AbstractCircuit
 from .._forwarder import AbstractForwarder
 from .._noise.base import noise_factor
 from .._scaling import ForwardedLimit, learning_rate_of
@@ -80,20 +79,20 @@ def modified(
     """
     if not isinstance(equation, AbstractDynamics):
         raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
-    if isinstance(equation, AbstractTruncated):
+    series, is_algorithm = equation.series(), isinstance(equation, AbstractEquation)
+    if series.remainder is not None:
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
-    check_class(equation, "twin" if isinstance(equation, AbstractEquation) else "equation")
-    if isinstance(equation, AbstractEquation):
-        check_series(equation)
+    check_class(equation, "twin" if is_algorithm else "equation")
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = choice("memory", memory, ("dynamic", "slaved"))
-    if isinstance(equation, AbstractEquation) and not split(equation).smooth:
+    if not is_algorithm:
+        return _of_dynamics(equation, order, fluctuations, route, memory)
+    check_series(equation)
+    if not split(equation).smooth:
         raise ValueError(
             f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
-    if not isinstance(equation, AbstractEquation):
-        return _of_dynamics(equation, order, fluctuations, route, memory)
     order = integer("order", order, maximum=_HIGHEST[route])
     leading = Increment.of(equation)
     _check_noise(order, fluctuations, leading.random, memory)
@@ -110,16 +109,17 @@ def modified(
 
 def _of_dynamics(equation: AbstractDynamics, order, fluctuations: bool, route: str, memory: str) -> AbstractDynamics:
     """The series of the Euler step of a dynamics without a twin."""
-    if (continued := equation.series().continued) is not None:
+    series = equation.series()
+    if series.refusal is not None:
+        raise ValueError(f"Argument `equation` must {series.refusal} to have a series, but {equation!r} was given.")
+    if series.continued is not None:
         if (route, memory) != ("derivatives", "dynamic"):
             raise ValueError(
                 "Arguments `route` and `memory` must be left as they are for an equation in symbols, but "
                 f"{route!r} and {memory!r} were given."
             )
-        return continued(integer("order", order, maximum=6), fluctuations=fluctuations)
+        return series.continued(integer("order", order, maximum=6), fluctuations=fluctuations)
     order = integer("order", order, maximum=_HIGHEST[route])
-    if isinstance(equation, AbstractCircuit) and equation.delay:
-        raise ValueError(f"Argument `equation` must act without a delay to have a series, but {equation!r} was given.")
     if memory == "slaved":
         raise ValueError("Argument `memory` must be 'dynamic' for a dynamics without a twin, but 'slaved' was given.")
     if learning_rate_of(equation) is None:
@@ -154,7 +154,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
     @property
     def increment(self) -> AbstractIncrement:
         """The increment field of the discrete algorithm."""
-        return self.equation.equation if isinstance(self.equation, Slaved) else self.equation
+        return self.equation.increment
 
     @property
     def remainder(self) -> str:
@@ -195,7 +195,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
         return Series(self.order, self.fluctuations, self.increment, remainder=self._remainder_on)
 
     def _remainder_on(self, params: PyTree) -> str:
-        if isinstance(self.equation, AbstractIncrement) and forgets_at_a_fixed_rate(self.equation, params):
+        if self.equation.memory == "dynamic" and forgets_at_a_fixed_rate(self.equation, params):
             return (
                 "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
                 "memory='slaved' is for fixed hyperparameters"
@@ -232,11 +232,10 @@ class ModifiedLimit(ForwardedLimit):
     def at_batch_size(self, rule, batch_size):
         """The series of the algorithm at another batch size, under the same options."""
         series = self.equation
-        algorithm = series.increment.equation if isinstance(series.increment, Increment) else series.increment
         return modified(
-            algorithm.scaling_limit().at_batch_size(rule, batch_size),
+            series.increment.algorithm.scaling_limit().at_batch_size(rule, batch_size),
             series.order,
             fluctuations=series.fluctuations,
             route=series.route,
-            memory="slaved" if isinstance(series.equation, Slaved) else "dynamic",
+            memory=series.equation.memory,
         )

@@ -1,5 +1,7 @@
 """A discrete algorithm at fixed hyperparameters: its memory forgets in a few steps and follows the parameters."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -59,6 +61,12 @@ class Slaved(AbstractForwarder):
         return cls(equation=increment, order=order)
 
     linear = None
+    memory: ClassVar[str] = "slaved"
+
+    @property
+    def increment(self) -> AbstractIncrement:
+        """The increment field that it is the slow motion of."""
+        return self.equation
 
     def is_affine(self, state):
         return AbstractEquation.is_affine(self, state)

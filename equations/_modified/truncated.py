@@ -7,12 +7,12 @@ import jax
 import lineax as lx
 from jaxtyping import Array, PyTree
 
-from .._base import AbstractDynamics, AbstractEquation
+from .._base import AbstractDynamics
 from .._checks.derivatives import check_derivatives
 from .._checks.lineage import as_of
 from .._counts import around
 from .._series import Series
-from .._splitting import ForwardedSplitting, Splitting
+from .._splitting import ForwardedSplitting
 from .._tree import add_scaled
 from .series import by_derivatives, by_map
 
@@ -76,12 +76,9 @@ class TruncatedSplitting(ForwardedSplitting):
 
     def _mean_of_kick(self, t, state, signal):
         """drift - flow of the leading equation, or None where it vanishes."""
-        leading = self.dynamics.equation
-        if isinstance(leading, AbstractEquation):
-            if not leading.random or leading.is_affine(state):
-                return None
-        elif type(self.inner) is Splitting:
+        if not self.inner.kicks_have_a_mean(state):
             return None
+        leading = self.dynamics.equation
         return add_scaled(leading.drift(t, state, signal), (-1.0, self.inner.flow(t, state, signal)))
 
 

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._checks.once import warn
-from .._jaxpr.bind import bound
-from .._jaxpr.structure import CALLS
+from .._jaxpr.interpreter import CALLS, bound, interpret
 from .._signals.base import AbstractSignal, is_parameter
 
 _HELD = 2**16  # numbers of a few examples that are held at once
@@ -39,24 +38,17 @@ def _whole(value):
     return value.whole if isinstance(value, _Outer) else value
 
 
-def _evaluate(jaxpr, constants, arguments) -> list:
-    """The outputs of a jaxpr, those that are outer products as `_Outer`."""
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
-    read = lambda atom: atom.val if isinstance(atom, jax.extend.core.Literal) else known[atom]  # noqa: E731
-    for eqn in jaxpr.eqns:
-        name, values = eqn.primitive.name, [read(atom) for atom in eqn.invars]
-        if name in CALLS:
-            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            results = _evaluate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values)
-        elif name == "dot_general" and not any(axes for pair in eqn.params["dimension_numbers"] for axes in pair):
-            a, b = (_whole(value).astype(eqn.outvars[0].aval.dtype) for value in values)
-            results = [_Outer(a, b, tuple(range(a.ndim + b.ndim)))]
-        elif name == "transpose" and isinstance(values[0], _Outer):
-            results = [values[0]._replace(order=tuple(values[0].order[axis] for axis in eqn.params["permutation"]))]
-        else:
-            results = bound(eqn, [_whole(value) for value in values])
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _factored(eqn, values) -> list | None:
+    """What an equation gives, outer products as `_Outer`."""
+    name = eqn.primitive.name
+    if name in CALLS:
+        return None
+    if name == "dot_general" and not any(axes for pair in eqn.params["dimension_numbers"] for axes in pair):
+        a, b = (_whole(value).astype(eqn.outvars[0].aval.dtype) for value in values)
+        return [_Outer(a, b, tuple(range(a.ndim + b.ndim)))]
+    if name == "transpose" and isinstance(values[0], _Outer):
+        return [values[0]._replace(order=tuple(values[0].order[axis] for axis in eqn.params["permutation"]))]
+    return bound(eqn, [_whole(value) for value in values])
 
 
 def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
@@ -73,7 +65,7 @@ def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
 
     def pieces(example):
         """By leaf the two factors of an outer product, or the leaf alone."""
-        found = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves((active, example)))
+        found = interpret(closed, jax.tree.leaves((active, example)), _factored)
         orders[:] = [value.order if isinstance(value, _Outer) else None for value in found]
         return [(value.a, value.b) if isinstance(value, _Outer) else (value,) for value in found]
 

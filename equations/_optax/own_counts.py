@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._counts import schedule_counts
-from .._jaxpr.structure import CALLS
+from .._jaxpr.interpreter import called, interpret
 from .._shapes import abstract_value
 
 # How a number depends on a count: not at all; it is one, but for a constant; b^k; of 1 - b^k alone; otherwise.
@@ -64,26 +64,12 @@ def _acting(equation, params):
     given = [_Value(kind=_COUNT) if mark else _Value(data=True) for mark in jax.tree.leaves(unknown)]
     given += [_Value(data=True)] * len(jax.tree.leaves(params))
     found: list[bool] = []
-    _follow(closed.jaxpr, closed.consts, given, found)
+    interpret(closed, given, _rule(found), _Value)
     return jnp.zeros(()) if found else None
 
 
-def _follow(jaxpr, constants, arguments, found):
-    known = dict(zip(jaxpr.constvars, map(_Value, constants), strict=True))
-    known |= dict(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(atom):
-        return _Value(atom.val) if isinstance(atom, jax.extend.core.Literal) else known[atom]
-
-    for eqn in jaxpr.eqns:
-        values = [read(atom) for atom in eqn.invars]
-        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr")) if eqn.primitive.name in CALLS else None
-        if inner is not None:
-            results = _follow(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values, found)
-        else:
-            results = [_after(eqn, values, found)] * len(eqn.outvars)
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _rule(found: list[bool]):
+    return lambda eqn, values: None if called(eqn) is not None else [_after(eqn, values, found)] * len(eqn.outvars)
 
 
 def _after(eqn, values, found) -> _Value:

@@ -15,8 +15,8 @@ from jaxtyping import Array
 
 from .._checks.once import warn
 from .._counts import schedule_counts
-from .._jaxpr.bind import bound
-from .._jaxpr.structure import AFFINE, CALLS, FREE, OTHER, dependence
+from .._jaxpr.interpreter import bound, called, interpret
+from .._jaxpr.structure import AFFINE, FREE, OTHER, dependence
 from .._shapes import abstract_value
 from .own_counts import acts_as_schedule
 
@@ -94,7 +94,7 @@ def rate_at(equation: Any, step: Array, like: tuple | None = None) -> Array:
             *[_Value(data=True)] * len(jax.tree.leaves(probe)),
         ]
         factors: list = []
-        outputs = _follow(closed.jaxpr, closed.consts, inputs, factors)
+        outputs = interpret(closed, inputs, _rule(factors), _Value)
     count = len(jax.tree.leaves(probe))
     updates, memory = outputs[:count], outputs[count:]
     remembered = [value for value, leaf in zip(memory, jax.tree.leaves(after), strict=True) if value.mark != FREE]
@@ -111,25 +111,15 @@ def rate_at(equation: Any, step: Array, like: tuple | None = None) -> Array:
     return (factor * equation.learning_rate if updates[0].rate else factor).astype(jnp.result_type(float))
 
 
-def _follow(jaxpr, constants, arguments: list[_Value], factors: list) -> list[_Value]:
-    """The outputs of a jaxpr; what schedules multiply gradients by is added to `factors`."""
-    known = dict(zip(jaxpr.constvars, map(_Value, constants), strict=True))
-    known |= dict(zip(jaxpr.invars, arguments, strict=True))
+def _rule(factors: list):
+    """What an equation does to values; what schedules multiply gradients by is added to `factors`."""
 
-    def read(atom):
-        return _Value(atom.val) if isinstance(atom, jax.extend.core.Literal) else known[atom]
-
-    for eqn in jaxpr.eqns:
-        values = [read(atom) for atom in eqn.invars]
+    def rule(eqn, values):
         if not any(value.data for value in values):
-            results = _computed(eqn, values)
-        elif eqn.primitive.name in CALLS:
-            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            results = _follow(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values, factors)
-        else:
-            results = [_met(eqn, values, factors)] * len(eqn.outvars)
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+            return _computed(eqn, values)
+        return None if called(eqn) is not None else [_met(eqn, values, factors)] * len(eqn.outvars)
+
+    return rule
 
 
 def _computed(eqn, values: list[_Value]) -> list[_Value]:

@@ -4,6 +4,7 @@ import abc
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -81,6 +82,12 @@ def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
     return jax.tree_util.tree_map_with_path(convert, data)
 
 
+def check_signal(value: Any, argument: str = "signal") -> None:
+    """Raises a TypeError unless a value is a signal; `argument` is what the user calls it."""
+    if not isinstance(value, AbstractSignal):
+        raise TypeError(f"Argument `{argument}` must be a signal such as equations.Objective, but {value!r} was given.")
+
+
 class AbstractSignal(eqx.Module):
     """A (pseudo-)gradient G(theta, w) = sum_i w_i g(theta, example_i), linear in the weights w over the N examples.
 
@@ -127,6 +134,30 @@ class AbstractSignal(eqx.Module):
     def has_value(self) -> bool:
         """Whether there is a `value(params)`: the loss, where the signal is the gradient of one."""
         return hasattr(self, "value")
+
+    argument: ClassVar[str] = "objective"
+    """What a user gave that a message is about."""
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is the gradient of a loss, with or without a penalty."""
+        return False
+
+    def learning_signal(self, params: PyTree) -> PyTree:
+        """What learns, like the parameters: the gradient, without what only decays."""
+        return self.gradient(params)
+
+    @property
+    def core(self) -> "AbstractSignal":
+        """The signal inside our own penalties."""
+        return self
+
+    def without_penalty(self, params: PyTree) -> tuple["AbstractSignal", PyTree, Callable]:
+        """The core, what it is given for these parameters, and the map back of marks on that.
+
+        A signal of a user's around another speaks for itself.
+        """
+        return self, params, lambda marks: marks
 
     def bind(self, static: PyTree) -> "AbstractSignal":
         """This signal for parameters from which the leaves in `static` (activation functions, say) were taken out."""

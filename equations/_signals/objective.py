@@ -1,6 +1,7 @@
 """The signal of a loss: its gradient."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -30,6 +31,12 @@ class Objective(AbstractSignal):
 
     loss: Callable = eqx.field(converter=checked_loss)
     data: PyTree = eqx.field(converter=checked_examples)
+
+    argument: ClassVar[str] = "loss"
+
+    @property
+    def is_loss(self):
+        return True
 
     def surrogate(self, active, frozen, example):
         return self.loss(active, example)

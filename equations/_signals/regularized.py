@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .base import AbstractSignal
+from .base import AbstractSignal, check_signal
 
 
 def _penalty(value):
@@ -37,6 +37,17 @@ class Regularized(AbstractSignal):
     def has_value(self):
         return self.signal.has_value
 
+    @property
+    def is_loss(self):
+        return self.signal.is_loss
+
+    @property
+    def core(self):
+        return self.signal.core
+
+    def without_penalty(self, params):
+        return self.signal.without_penalty(params)
+
     def with_data(self, data):
         return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
 
@@ -55,6 +66,5 @@ def regularized(signal: AbstractSignal, penalty: Callable) -> Regularized:
 
     **Raises:** TypeError, naming the argument; a ValueError, by `check`, where the penalty does not fit the parameters.
     """
-    if not isinstance(signal, AbstractSignal):
-        raise TypeError(f"Argument `signal` must be a signal such as equations.Objective, but {signal!r} was given.")
+    check_signal(signal)
     return Regularized(signal, penalty)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import leaf_name, nonnegative, positive
-from .base import AbstractSignal, is_parameter
+from .base import AbstractSignal, check_signal, is_parameter
 
 
 class Factors(eqx.Module):
@@ -74,10 +74,7 @@ class Spred(AbstractSignal):
     kappa: Array = eqx.field(converter=nonnegative("kappa"))
 
     def __check_init__(self):
-        if not isinstance(self.signal, AbstractSignal):
-            raise TypeError(
-                f"Argument `signal` must be a signal such as equations.Objective, but {self.signal!r} was given."
-            )
+        check_signal(self.signal)
 
     @property
     def data(self):
@@ -99,6 +96,23 @@ class Spred(AbstractSignal):
     @property
     def has_value(self):
         return self.signal.has_value
+
+    @property
+    def is_loss(self):
+        return self.signal.is_loss
+
+    @property
+    def core(self):
+        return self.signal.core
+
+    def without_penalty(self, params):
+        signal, inner, back = self.signal.without_penalty(params.product())
+
+        def both(marks):
+            marks = back(marks)
+            return Factors(marks, marks)
+
+        return signal, inner, both
 
     def with_data(self, data):
         return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))

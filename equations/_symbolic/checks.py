@@ -134,7 +134,11 @@ def _check_scalar(name: str, function: Callable, arguments: int) -> None:
             f"Argument `functions` must hold functions of as many scalars as the expressions give, but {name!r} fails "
             f"on {arguments}: {type(error).__name__}: {error}"
         ) from error
-    if getattr(result, "shape", None) != () or not jnp.issubdtype(result.dtype, jnp.floating):
+    if (
+        not isinstance(result, jax.ShapeDtypeStruct)
+        or result.shape != ()
+        or not jnp.issubdtype(result.dtype, jnp.floating)
+    ):
         raise ValueError(
             f"Argument `functions` must hold functions that return a real scalar, but {name!r} returns {result!r}."
         )

@@ -160,7 +160,7 @@ class Symbolic(AbstractDynamics):
 
     def check(self, params, signal):
         shape = (len(self.state_symbols),)
-        if getattr(params, "shape", None) != shape:
+        if not eqx.is_array(params) or params.shape != shape:
             raise ValueError(f"Argument `params` must be an array of shape {shape}, but {params!r} was given.")
         if signal is not None:
             raise TypeError(f"Argument `objective` must be None for a symbolic equation, but {signal!r} was given.")

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -49,7 +50,7 @@ def check_batches(batches: Any, size: int) -> list[Array | None]:
         "Argument `batches` must be a list, for each step of the integer indices of examples below "
         f"{size}, shape (B,), or None for all, but "
     )
-    if isinstance(batches, str | dict) or not hasattr(batches, "__iter__"):
+    if isinstance(batches, str | dict) or not isinstance(batches, Iterable):
         raise TypeError(f"{wording}{batches!r} was given.")
     checked = []
     for indices in batches:

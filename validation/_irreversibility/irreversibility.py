@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from dynamics.internal import check_equation, check_key, check_params, dynamic_numbers, guard_traced
-from equations import AbstractEquation, AbstractSignal, Objective, Regularized, Spred
+from equations import AbstractEquation, AbstractSignal
 from equations.internal import Slaved, add_scaled, check_derivatives, check_model, choice, integer, is_parameter, warn
 
 from .._compare.student import root_with_error, widening
@@ -108,7 +108,7 @@ def irreversibility(
     curls = _curls(step, signal, dynamic, jnp.asarray(indices)[few], jnp.asarray(weights)[few], key, probes)
     groups = 1 if whole else min(len(indices), _GROUPS)
     averages = _averages(step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)
-    plain = _is_loss(objective) and bool(_is_plain(step, signal, dynamic))
+    plain = objective.is_loss and bool(_is_plain(step, signal, dynamic))
     result = _result(step, *averages, len(indices), whole, curls, plain)
     if not plain and result.manifold_correction < LARGEST_CORRECTION:
         averages = {}
@@ -165,13 +165,6 @@ def _averages(step, signal, params, indices, weights, groups=1):
     ])  # fmt: skip
     products = products / (shares[:, None] * shares).astype(products.dtype)
     return phi, gradient, mean, lengths, products, scalars, squares
-
-
-def _is_loss(signal: AbstractSignal) -> bool:
-    """Whether a signal is the gradient of a loss, with or without a penalty."""
-    while isinstance(signal, Regularized | Spred):
-        signal = signal.signal
-    return isinstance(signal, Objective)
 
 
 @eqx.filter_jit

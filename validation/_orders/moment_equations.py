@@ -126,7 +126,7 @@ def linear(dynamics: AbstractDynamics, signal: Any, state: PyTree) -> Linear | N
     base, _ = ravel_pytree(state)
     if base.size > LARGEST_STATE or _noise_size(dynamics, signal, state) > LARGEST_NOISE:
         return None
-    rate = jnp.asarray(getattr(dynamics, "learning_rate", 1.0), base.dtype)
+    rate = jnp.asarray(dynamics.scaling_limit().learning_rate_at(jnp.zeros(())), base.dtype)
     if not _provably_affine(dynamics, signal, state, rate):
         return None
     generator, factors, misfit = _extract(dynamics, signal, state, (rate, 7.3 * rate))
