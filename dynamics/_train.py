@@ -11,7 +11,7 @@ from equations._checks import LARGEST, choice, flag
 from equations._frozen import warn_frozen
 from equations._increment import TwinState
 from equations._signal import is_parameter
-from equations.from_optax import on_parameters
+from equations.from_optax import check_algorithm, on_parameters
 
 from ._ensemble import (
     check_equation,
@@ -73,6 +73,7 @@ def train(
     check_axis(objective, params)
     equation.check(params, objective)
     equation = on_parameters(equation, params)
+    check_algorithm(equation, params)
     warn_frozen(equation, objective, params)
     steps, paths, save_every = check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)
