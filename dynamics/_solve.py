@@ -164,7 +164,8 @@ def solve(
     rates = learning_rates(equation, steps)
     chosen, how = solver, ()
     if stream is None:
-        warn_of_jumps(equation, dynamic, steps)
+        if stepsize_controller is None:  # which meets a jump by short steps
+            warn_of_jumps(equation, signal, dynamic, steps, dt)
         chosen, controller, how = read(equation, signal, dynamic, steps, solver, stepsize_controller, adjoint)
     else:
         controller = None

@@ -7,7 +7,16 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import LARGEST, TwinState, choice, flag, is_parameter, on_parameters, warn_frozen
+from equations.internal import (
+    LARGEST,
+    TwinState,
+    check_algorithm,
+    choice,
+    flag,
+    is_parameter,
+    on_parameters,
+    warn_frozen,
+)
 
 from ._arguments.checks import (
     check_equation,
@@ -63,6 +72,7 @@ def train(
     check_axis(objective, params)
     equation.check(params, objective)
     equation = on_parameters(equation, params)
+    check_algorithm(equation, params)
     warn_frozen(equation, objective, params)
     steps, paths, save_every = check_schedule(steps, paths, save_every)
     observe = check_observe(observe, params)

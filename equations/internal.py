@@ -37,6 +37,7 @@ from ._feedback.base import AbstractFeedback as AbstractFeedback
 from ._feedback.base import cosine as cosine
 from ._feedback.base import layers as layers
 from ._forwarder import AbstractForwarder as AbstractForwarder
+from ._jaxpr.of_time import of_time as of_time
 from ._jaxpr.structure import is_affine as is_affine
 from ._jaxpr.structure import is_free as is_free
 from ._modified.increment import AbstractIncrement as AbstractIncrement
@@ -46,6 +47,7 @@ from ._modified.increment import at_infinity as at_infinity
 from ._modified.slow_manifold import Slaved as Slaved
 from ._noise.base import noise_factor as noise_factor
 from ._optax.from_optax import OptaxEquation as OptaxEquation
+from ._optax.from_optax import check_algorithm as check_algorithm
 from ._optax.from_optax import check_model as check_model
 from ._optax.from_optax import on_parameters as on_parameters
 from ._optimizers.adaptive import AbstractAveraging as AbstractAveraging

@@ -159,7 +159,7 @@ def scaling_rule(
         lengths.append(round(length))
     for member in family:
         member.check(params, objective)
-    check_model(equation, params)  # what the learning rate does not move, no rule moves
+    check_model(equation, params, rescales=True)  # what the learning rate does not move, no rule moves
 
     records, failed = [], []
     for place, (member, length) in enumerate(zip(family, lengths, strict=True)):

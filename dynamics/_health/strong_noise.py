@@ -18,6 +18,7 @@ LARGEST_ALONE = 0.3
 LARGEST_THROUGH = 0.45
 # Draws where the state has more numbers than `_SMALL`, and where it has not.
 _FEW, _MANY, _SMALL = 2, 32, 64
+_ROUNDED = 4  # units in the last place of the parameters, of which kicks are rounding
 # Of the mean square of a coordinate's changes: more than this share is by its own kicks, where these matter.
 _OWN = 0.5
 
@@ -54,7 +55,10 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
     empty = jax.tree.map(lambda y: jnp.zeros((draws, *y.shape), y.dtype), state)
     (kicks, differences), _ = jax.lax.scan(body, (empty, empty), jnp.arange(2 * draws))
     changed, sizes = _flat(dynamics, differences), _flat(dynamics, kicks)
-    total = _root(jnp.sum(changed**2), jnp.sum(sizes**2))[None]
+    # Parameters that are kicked through their memory only have kicks of a few units in the last place.
+    here = _flat(dynamics, jax.tree.map(lambda leaf: leaf[None], state))
+    lost = (_ROUNDED * jnp.finfo(here.dtype).eps) ** 2 * jnp.sum(here**2)
+    total = jnp.where(jnp.mean(jnp.sum(sizes**2, 1)) > lost, _root(jnp.sum(changed**2), jnp.sum(sizes**2)), 0)[None]
     return (jnp.append(total, _own(changed, sizes)) if _apart(dynamics, draws) else total), kicks
 
 

@@ -17,7 +17,7 @@ from .around import Around
 from .terms import Field, IncrementTerm
 
 # So far from a whole step, before and after it, the learning rate is read; float32 holds that to 10^5 steps.
-_NEAR = 1 / 64
+NEAR = 1 / 64
 
 
 def counted(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> bool:
@@ -123,15 +123,15 @@ def jumps(dynamics: Any, steps: int) -> tuple[Array, Array]:
     def table(*places):
         return [rates_at(dynamics, whole + place) for place in places]
 
-    left, before, after, right = table(-2 * _NEAR, -_NEAR, _NEAR, 2 * _NEAR)
-    start, later = table(_NEAR - 1, 2 * _NEAR - 1)
+    left, before, after, right = table(-2 * NEAR, -NEAR, NEAR, 2 * NEAR)
+    start, later = table(NEAR - 1, 2 * NEAR - 1)
     rounding = 1e-5 * jnp.max(jnp.abs(jnp.stack([before, after])))
     slopes = jnp.abs(before - left) + jnp.abs(right - after)
     at = jnp.abs(after - before) > 4 * slopes + rounding
-    inside = jnp.abs(before - start) > (4 / _NEAR) * (jnp.abs(before - left) + jnp.abs(later - start)) + rounding
+    inside = jnp.abs(before - start) > (4 / NEAR) * (jnp.abs(before - left) + jnp.abs(later - start)) + rounding
     # Inside, the last whole step is as far as it goes on.
     stops = jnp.where(at | inside, whole, jnp.inf)
-    tops = jnp.where(inside, whole - 1 + 2 * _NEAR, whole)
+    tops = jnp.where(inside, whole - 1 + 2 * NEAR, whole)
     if not isinstance(stops, jax.core.Tracer):
         found = np.isfinite(stops)
         return stops[found], jnp.concatenate([tops[found], end])

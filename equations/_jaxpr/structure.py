@@ -36,7 +36,7 @@ FREE, AFFINE, OTHER = range(3)
 _EVEN, _ODD = 1, 3
 
 
-def _propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
+def propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
     """The marks of a jaxpr's outputs, given those of its inputs; `rule(eqn, marks)` are those of what one equation gives,
     alike or one for each."""
     known = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -49,7 +49,7 @@ def _propagate(rule: Callable, jaxpr, inputs: list[int]) -> list[int]:
         if not any(marks):
             continue
         if (inner := called(eqn)) is not None:
-            outputs = _propagate(rule, inner[0], marks)
+            outputs = propagate(rule, inner[0], marks)
         else:
             found = rule(eqn, marks)
             outputs = found if isinstance(found, list) else [found] * len(eqn.outvars)
@@ -62,7 +62,7 @@ def dependence(eqn, marks: list[int]) -> int | list[int]:
     if name == "scan":
         return _of_scan(eqn.params, marks)
     if name == "cond" and not marks[0]:
-        branches = [_propagate(dependence, branch.jaxpr, marks[1:]) for branch in eqn.params["branches"]]
+        branches = [propagate(dependence, branch.jaxpr, marks[1:]) for branch in eqn.params["branches"]]
         return [max(marks) for marks in zip(*branches, strict=True)]
     if name in _LINEAR:
         # A cast to integers rounds.
@@ -85,7 +85,7 @@ def _of_scan(params, marks: list[int]) -> list[int]:
     constants, carries = params["num_consts"], params["num_carry"]
     carry = marks[constants : constants + carries]
     while True:
-        found = _propagate(
+        found = propagate(
             dependence, params["jaxpr"].jaxpr, [*marks[:constants], *carry, *marks[constants + carries :]]
         )
         joined = [max(pair) for pair in zip(carry, found[:carries], strict=True)]
@@ -122,7 +122,7 @@ def is_affine(function: Callable, argument: PyTree) -> bool:
     Conservative: primitives that are not known to be linear (a square root, a sign, a new one) count as not affine.
     """
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
-    return OTHER not in _propagate(dependence, jaxpr, [AFFINE] * len(jaxpr.invars))
+    return OTHER not in propagate(dependence, jaxpr, [AFFINE] * len(jaxpr.invars))
 
 
 def obstacles(function: Callable, argument: PyTree) -> set[str]:
@@ -136,7 +136,7 @@ def obstacles(function: Callable, argument: PyTree) -> set[str]:
         return outputs
 
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
-    _propagate(rule, jaxpr, [AFFINE] * len(jaxpr.invars))
+    propagate(rule, jaxpr, [AFFINE] * len(jaxpr.invars))
     return found - _NONLINEAR
 
 
@@ -165,7 +165,7 @@ def departure(function: Callable, argument: PyTree, decades: int | Array = 6) ->
 def is_free(function: Callable, argument: PyTree) -> bool:
     """Whether `function` provably does not depend on `argument`."""
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
-    return not any(_propagate(dependence, jaxpr, [AFFINE] * len(jaxpr.invars)))
+    return not any(propagate(dependence, jaxpr, [AFFINE] * len(jaxpr.invars)))
 
 
 def is_even(function: Callable, argument: PyTree) -> PyTree:
@@ -181,7 +181,7 @@ def squares(function: Callable, argument: PyTree) -> PyTree[int]:
     """
     jaxpr, value = jax.make_jaxpr(function, return_shape=True)(argument)
     inputs = len(jaxpr.jaxpr.invars)
-    even = _propagate(_parity, jaxpr.jaxpr, [_ODD] * inputs)
-    gain = _propagate(_gain, jaxpr.jaxpr, [OTHER] * inputs)
+    even = propagate(_parity, jaxpr.jaxpr, [_ODD] * inputs)
+    gain = propagate(_gain, jaxpr.jaxpr, [OTHER] * inputs)
     marks = [1 if e == _EVEN else 2 if g == _EVEN else 0 for e, g in zip(even, gain, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(value), marks)

@@ -18,6 +18,7 @@ from .._noise.base import AbstractGradientNoise, Minibatch
 from .._scaling import ScalingLimit
 from .._signals.base import is_parameter
 from .checks import check_made, check_twin
+from .ignored import check_uses
 from .probe import check_nearness
 from .rate import rate_at, takes_any_parameters
 
@@ -105,11 +106,22 @@ def on_parameters(equation: AbstractDynamics, params: PyTree) -> AbstractDynamic
     return jax.tree.map(know, equation, is_leaf=lambda node: isinstance(node, OptaxEquation))
 
 
-def check_model(equation: AbstractDynamics, params: PyTree) -> None:
-    """Raises or warns where what `from_optax` gave, alone or inside `equation`, is no equation of its algorithm."""
+def check_model(equation: AbstractDynamics, params: PyTree, rescales: bool = False) -> None:
+    """Raises or warns where what `from_optax` gave, alone or inside `equation`, is no equation of its algorithm.
+
+    `rescales`: whether what follows goes by other learning rates too.
+    """
     for inner in jax.tree.leaves(equation, is_leaf=lambda node: isinstance(node, OptaxEquation)):
         if isinstance(inner, OptaxEquation):
             check_nearness(inner, eqx.filter(params, is_parameter))
+            check_uses(inner, eqx.filter(params, is_parameter), rescales)
+
+
+def check_algorithm(equation: AbstractDynamics, params: PyTree) -> None:
+    """Warns where a factory of `from_optax` does not use what it is given, for the algorithm alone."""
+    for inner in jax.tree.leaves(equation, is_leaf=lambda node: isinstance(node, OptaxEquation)):
+        if isinstance(inner, OptaxEquation):
+            check_uses(inner, eqx.filter(params, is_parameter), measured=False)
 
 
 def from_optax(

@@ -22,6 +22,7 @@ _LARGEST = 2  # along every axis of a leaf, of which the probe takes a corner
 _WRONG, _FALLS = 0.1, 0.4  # what part of the way both may be apart, unless that falls so much from coarse to fine
 _FAR = 1.0  # what part of the way they may be apart however that falls: there standing still would do as well
 _SAME = 1e-4  # what part of the way is no more than rounding, in any precision
+_SEEN = 64  # units in the last place of the parameters, that the change by a step is known to a few percent
 _ROUNDED = 4  # units in the last place of the parameters, that a step must be larger than to be seen
 _LONG = 4096  # steps, where a leaf has not moved in fewer
 _OFF = 0.1  # where parameters begin at 0
@@ -121,7 +122,7 @@ def _measured(equation: AbstractIncrement, params: PyTree) -> tuple[np.ndarray, 
     eps = jnp.finfo(leaves[0].dtype).eps
     far = []
     for member, steps in ((equation, _COARSE), (fine, _COARSE * _FINE)):
-        both, moves = (np.asarray(out) for out in _runs(member, params, jnp.asarray(steps)))
+        both, moves = (np.asarray(out) for out in _runs(member, params, jnp.asarray(steps), jnp.ones(())))
         column = []
         for leaf, runs in zip(leaves, np.split(both.astype(float)[:, :steps], ends, axis=2), strict=True):
             start = np.ravel(leaf).astype(float)
@@ -132,6 +133,25 @@ def _measured(equation: AbstractIncrement, params: PyTree) -> tuple[np.ndarray, 
             column.append((distance / way if np.isfinite(distance) else np.inf) if seen else np.nan)
         far.append(column)
     return np.array(far).T, moves[0]
+
+
+def first_steps(equation: AbstractIncrement, params: PyTree, factor: float, size: float) -> list[tuple | None]:
+    """When, of the first 8 steps, and by what each leaf moves first, at multiples of learning rate and gradients.
+
+    `(step, change)`; None for a leaf that does not move, or by little more than rounding. By the program of `apart`, which
+    is compiled already.
+    """
+    slower = eqx.tree_at(lambda e: e.learning_rate, equation, equation.learning_rate * factor)
+    both, moves = (np.asarray(out) for out in _runs(slower, params, jnp.asarray(_FIRST), size * jnp.ones(())))
+    leaves = jax.tree.leaves(params)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    found = []
+    for leaf, run, moved_in in zip(leaves, np.split(both[0], ends, axis=1), moves[0].T, strict=True):
+        start, steps = np.ravel(leaf), np.flatnonzero(moved_in[:_FIRST])
+        change = np.asarray(run[steps[0]] - start, float) if steps.size else np.zeros(1)
+        seen = np.linalg.norm(change) > _SEEN * jnp.finfo(leaf.dtype).eps * np.linalg.norm(start)
+        found.append((int(steps[0]), change) if seen and np.all(np.isfinite(change)) else None)
+    return found
 
 
 def _gradient(params: PyTree, phase: Array) -> PyTree:
@@ -146,10 +166,10 @@ def _gradient(params: PyTree, phase: Array) -> PyTree:
 
 
 @quick_jit(level=0)
-def _runs(equation: AbstractIncrement, params: PyTree, steps: Array) -> tuple[Array, Array]:
+def _runs(equation: AbstractIncrement, params: PyTree, steps: Array, size: Array) -> tuple[Array, Array]:
     """Parameters after every step of the algorithm and of its equation, shape `(2, _COARSE * _FINE, parameters)`.
 
-    Beside them, whether each leaf moves in it, `(2, _COARSE * _FINE, leaves)`.
+    `size` scales the gradients. Beside them, whether each leaf moves in it, `(2, _COARSE * _FINE, leaves)`.
 
     One loop over stages serves both, so that the algorithm is compiled once: its step is a stage of weight 1.
     """
@@ -164,7 +184,7 @@ def _runs(equation: AbstractIncrement, params: PyTree, steps: Array) -> tuple[Ar
         def step(k, carry):
             state, saved, moves = carry
             whole = plain | (k < own)
-            gradient = _gradient(params, (k / steps).astype(dtype))
+            gradient = jax.tree.map(lambda g: size.astype(g.dtype) * g, _gradient(params, (k / steps).astype(dtype)))
             averages, counts = equation.split(state)
 
             def stage(j, carry):

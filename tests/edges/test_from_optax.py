@@ -14,6 +14,7 @@ import pytest
 from dynamics import entropy_production, solve, train
 from equations import Objective, decayed, from_optax, modified, scheduled
 from equations._optax import probe as _probe
+from equations._optax.ignored import ignored_numbers, misused_rate
 from equations._optax.probe import apart, fault
 from validation import Symmetry, corrected, irreversibility, scaling_rule
 from validation._compare.statistics import Estimate
@@ -348,7 +349,8 @@ def test_the_table_is_complete():
 @pytest.mark.parametrize(("module", "name", "words"), ROWS, ids=[row[1] for row in ROWS])
 def test_every_optimizer(module, name, words):
     try:
-        said = fault(from_optax(getattr(module, name), 0.05), PARAMS)
+        equation = from_optax(getattr(module, name), 0.05)
+        said = fault(equation, PARAMS) or misused_rate(equation, PARAMS) or ignored_numbers(equation, PARAMS) or None
     except (TypeError, ValueError) as error:
         said = str(error)
     assert said is None if words == "" else words in str(said)

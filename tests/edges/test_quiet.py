@@ -4,18 +4,21 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 from registry import EQUATIONS
 
 from dynamics import solve, train
-from equations import Objective, modified
+from dynamics._health.strong_noise import LARGEST, changes
+from equations import AbstractDynamics, Objective, modified
 
 CASES = [
     ("a false alarm", "brother", "every registered equation on a network, float32, solve and train", "test_networks"),
     ("a false alarm", "brother", "every registered equation with a series, modified", "test_modified"),
     ("a false alarm", "brother", "every registered equation on a quadratic, float64", "test_quadratics"),
     ("a false alarm", "brother", "a warning somewhere in a run", "test_a_warning_is_an_error"),
+    ("a false alarm", "brother", "LaProp's kicks of parameters, which are rounding", "test_kicks_of_rounding"),
 ]
 RNG = np.random.default_rng(0)
 POINTS, VALUES = RNG.standard_normal((8, 2)), RNG.standard_normal(8)
@@ -69,3 +72,21 @@ def test_quadratics(name):
 def test_a_warning_is_an_error():
     with pytest.raises(UserWarning, match="substeps"):
         quiet(solve, EQUATIONS["sgd"].equation.rescaled(60.0), Objective(quadratic, POINTS[:4]), jnp.ones(2))
+
+
+class Ripples(AbstractDynamics):
+    """Noise that another kick changes altogether, however small it is."""
+
+    size: float
+
+    def drift(self, t, state, signal):
+        return -state
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(self.size * jnp.cos(4 * state / self.size))
+
+
+def test_kicks_of_rounding():
+    """A kick below the last place of what it moves moves nothing; one above, a mutant of it, does."""
+    found = [changes(Ripples(size), None, jnp.zeros(()), jnp.ones(3), jnp.ones(()))[0][0] for size in (1e-17, 1e-3)]
+    assert found[0] == 0 and found[1] > LARGEST

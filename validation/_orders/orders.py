@@ -115,7 +115,7 @@ def orders(
     check_axis(objective, params)
     check_mesh(params)
     equation.check(params, objective)
-    check_model(equation, params)
+    check_model(equation, params, rescales=True)
     check_derivatives(objective, params, "eta * lambda_max in `orders`")
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
     observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
