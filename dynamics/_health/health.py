@@ -1,6 +1,7 @@
 """What is checked of every run of `solve`: that the solver's steps are stable, and their noise small."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation
+from equations import AbstractDynamics, AbstractEquation, AbstractSignal
 from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Strang
-from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
+from .stability import MOST, jacobian, leapfrogged, leaps, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
+
+# Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
+_MANY = 200_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +56,7 @@ class _Pair(eqx.Module):
     dt: Array
 
 
-@quick_jit(level=0)
-def _pair(path, params, state) -> _Pair:
+def _paired(path, params, state) -> _Pair:
     dynamics, start = path.dynamics, path.dynamics.init(params)
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
     normals = split(dynamics).noise(start, path.signal, 1)
@@ -64,19 +67,52 @@ def _pair(path, params, state) -> _Pair:
     return _Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
 
 
+_pair = quick_jit(level=0)(_paired)
+
+
+def _few(signal: Any, state: PyTree) -> bool:
+    """Whether compiling takes longer than running, so that it is better done in a hurry."""
+    examples = signal.size if isinstance(signal, AbstractSignal) else 1
+    return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _MANY
+
+
+def _jacobians(pair: _Pair, *how: bool) -> Array:
+    return (_jacobians_of_few if _few(pair.signal, pair.states) else _jacobians_of_many)(pair, *how)
+
+
+@quick_jit(level=0)
+def _jacobians_of_few(pair: _Pair, *how: bool) -> Array:
+    return jax.lax.map(lambda at: _jacobian(pair, *how, *at), (pair.times, pair.states))
+
+
 @quick_jit(level=1)
-def _jacobians(pair: _Pair, strang: bool, leaps: bool, differences: bool) -> Array:
-    def at(t, state):
-        if leaps:
-            return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state, differences)
-        field = split(pair.dynamics).flow if strang else pair.dynamics.drift
-        return jacobian(lambda y: field(t, y, pair.signal), state, differences)
+def _jacobians_of_many(pair: _Pair, *how: bool) -> Array:
+    return jax.vmap(lambda t, state: _jacobian(pair, *how, t, state))(pair.times, pair.states)
 
-    return jax.vmap(at)(pair.times, pair.states)
+
+def _jacobian(pair: _Pair, strang: bool, leaping: bool, differences: bool, t: Array, state: PyTree) -> Array:
+    if leaping:
+        return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state, differences)
+    field = split(pair.dynamics).flow if strang else pair.dynamics.drift
+    return jacobian(lambda y: field(t, y, pair.signal), state, differences)
+
+
+def _changes(path, params, state, kicks: int):
+    """Compiled in a third of the time where the numbers are few."""
+    return (_changes_of_few if _few(path.signal, state) else _changes_of_many)(path, params, state, kicks)
+
+
+@quick_jit(level=0)
+def _changes_of_few(path, params, state, kicks: int):
+    pair = _paired(path, params, state)
+    kick = lambda at: changes(pair.dynamics, pair.signal, *at, pair.dt / kicks)  # noqa: E731
+    change, sample = jax.lax.map(kick, (pair.times, pair.states))
+    return kicks**0.5 * change, sample
 
 
 @quick_jit(level=1)
-def _changes(pair: _Pair, kicks: int):
+def _changes_of_many(path, params, state, kicks: int):
+    pair = _paired(path, params, state)
     kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
     change, sample = jax.vmap(kick)(pair.times, pair.states)
     return kicks**0.5 * change, sample
@@ -120,23 +156,25 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
     nothing to compute. A leapfrog step has no such stages, nor has Euler's.
     """
-    strang, pair, dt = isinstance(solver, Strang), _pair(path, params, state), float(path.dt) / path.substeps
-    leaps = _leaps(path.dynamics, solver)
-    growth = stability_function(dfx.Euler() if leaps else solver)
+    strang, dt = isinstance(solver, Strang), float(path.dt) / path.substeps
+    pair = functools.cache(lambda: _pair(path, params, state))
+    leaping = leaps(path.dynamics, solver)
+    growth = stability_function(dfx.Euler() if leaping else solver)
     stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
     steps = path.steps * path.substeps
-    if leaps or isinstance(solver, dfx.Euler) or not quotient < suspicious(growth, steps):
-        tables = np.asarray(_jacobians(pair, strang, leaps, _is_misleading(path, params)))
-        stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaps) for table in tables), strict=True)
-    leaping = strang and noisy and _acts_through_flow(path.dynamics, state)
+    if leaping or isinstance(solver, dfx.Euler) or not quotient < suspicious(growth, steps):
+        tables = np.asarray(_jacobians(pair(), strang, leaping, _is_misleading(path, params)))
+        stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables), strict=True)
+    through = strang and noisy and _acts_through_flow(path.dynamics, state)
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     smooth = split(path.dynamics).smooth
     if noisy and smooth and split(path.dynamics).kicks > 1:
-        strength, changed = _strengths(pair, (solver.kicks or split(path.dynamics).kicks) if strang else 1)
+        kicks = (solver.kicks or split(path.dynamics).kicks) if strang else 1
+        strength, changed = _strengths(_changes(path, params, state, kicks), pair)
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
-        leaping = leaping and not changed
-    if leaping and (change := float(_through_flow(pair))) > LARGEST_THROUGH:
+        through = through and not changed
+    if through and (change := float(_through_flow(pair()))) > LARGEST_THROUGH:
         # It falls with the power 3/2 of the step, and is a growth in every one of them.
         strength, softer = [0.0, change], [1, min(MOST, int(np.ceil((change / 0.125) ** (2 / 3))))]
     substeps = [min(MOST, path.substeps * max(one)) for one in zip(counts, softer, strict=True)]
@@ -148,25 +186,25 @@ def _is_misleading(path, params: PyTree) -> bool:
     return bool(once(flow_is_misleading, path.dynamics, path.signal, params))
 
 
-def _strengths(pair: _Pair, kicks: int) -> tuple[list[float], bool]:
+def _strengths(found: tuple[Array, PyTree], pair: Callable[[], _Pair]) -> tuple[list[float], bool]:
     """The largest change of a kick that is too large, at each place, and whether kicks change at all."""
-    change, sample = _changes(pair, kicks)
+    change, sample = found
     change = np.asarray(change).reshape(2, -1)
     bad = change > LARGEST
     between = (change > LARGEST_ALONE) & ~bad
     if between.any():
-        bad |= between & (change**2 > 2 * np.asarray(_bending(pair, sample)))
+        bad |= between & (change**2 > 2 * np.asarray(_bending(pair(), sample)))
     return [float(value) for value in np.max(np.where(bad, change, 0), axis=1)], bool(np.any(change))
 
 
 def in_the_course(found: Health, path, solver, quotient: float, step: int, before: Callable) -> Health:
-    """What was found at both ends, and with them at training step `step`, whose quotient of stages is the largest.
+    """What was found at both ends, and with them at training step `step`, where the quotient of a run is the largest.
 
-    Where it is beyond the solver's limit, though no end shows why, the mode that is damped or grows there is looked at:
+    Where that is beyond the solver's limit, though no end shows why, the mode that is damped or grows there is looked at:
     `before(path)` is the state, by a second run.
     """
     growth = stability_function(solver)
-    if any(found.stiffness) or _leaps(path.dynamics, solver) or not quotient > limit(growth):
+    if any(found.stiffness) or leaps(path.dynamics, solver) or not quotient > limit(growth):
         return found
     count = jnp.asarray(step - 1, jnp.int32)
     one = _there(path, count, before(path))
@@ -189,18 +227,14 @@ def _there(path, count, state) -> _Pair:
     return _Pair(path.dynamics.held(count), path.signal, time, states, path.dt / path.substeps)
 
 
-def _leaps(dynamics, solver) -> bool:
-    return isinstance(solver, Strang) and split(dynamics).leapfrog
-
-
 def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ...]:
     """Warns of what is wrong, each thing once, and returns it for the details of a `Trajectory`."""
     rows = []
     if any(found.stiffness):
         place = max(place for place, value in enumerate(found.stiffness) if value)
-        leaps = _leaps(path.dynamics, solver)
-        edge = limit(stability_function(dfx.Euler() if leaps else solver))
-        name = "a leapfrog step" if leaps else repr(solver.flow if isinstance(solver, Strang) else solver)
+        leaping = leaps(path.dynamics, solver)
+        edge = limit(stability_function(dfx.Euler() if leaping else solver))
+        name = "a leapfrog step" if leaping else repr(solver.flow if isinstance(solver, Strang) else solver)
         message = (
             f"The solver is unstable {_where(found, place, failed)}: dt times the stiffest rate is "
             f"{_size(found.stiffness[place])}, and {name} {_stable(found.stiffness[place], edge, path)}. What comes of "

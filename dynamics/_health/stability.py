@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import diffrax as dfx
 import jax
@@ -63,7 +64,8 @@ def jacobian(field: Callable[[PyTree], PyTree], state: PyTree, differences: bool
         table = jnp.where(j < 0, table, table.at[:, jnp.maximum(j, 0)].set(row))
         return basis.at[j + 1].set(column), table, scale
 
-    random = jax.random.normal(jax.random.key(0), unit.shape, unit.dtype)
+    # Not of a generator, which takes as long to compile as many a field.
+    random = jnp.sin(jnp.square(jnp.arange(1, unit.size + 1, dtype=unit.dtype)) * 0.7 + 0.3)
     random = random / jnp.linalg.norm(random)
     empty = jnp.zeros((count + 1, unit.size), unit.dtype), jnp.zeros((count + 1, count), unit.dtype)
     _, table, _ = jax.lax.fori_loop(-1, count, step, (*empty, jnp.ones_like(unit)))
@@ -99,6 +101,11 @@ def leapfrogged(dynamics, signal, t: Array, dt: Array) -> Callable[[PyTree], PyT
         return jax.tree.map(lambda a, b: (b - a) / dt, y, end)
 
     return increment
+
+
+def leaps(dynamics: Any, solver: dfx.AbstractSolver) -> bool:
+    """Whether steps are leapfrog steps, where the kick carries the gradient."""
+    return isinstance(solver, Strang) and split(dynamics).leapfrog
 
 
 @functools.lru_cache(maxsize=64)

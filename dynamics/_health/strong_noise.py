@@ -31,29 +31,22 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
     large noise does not hide. Signs stand in for normals, so that few draws do; where a state is small there are more of
     them, for there are fewer numbers in it to average over.
     """
-    leaves, treedef = jax.tree.flatten(split(dynamics).noise(state, signal, 2))
+    structure = split(dynamics).noise(state, signal, 2)
     draws = _FEW if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
 
-    def signs(place):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), place % draws), len(leaves))
-        pairs = zip(keys, leaves, strict=True)
-        return jax.tree.unflatten(treedef, [jax.random.rademacher(k, leaf.shape, leaf.dtype) for k, leaf in pairs])
+    def kick(row, before):
+        at = jax.tree.map(jnp.add, state, before)
+        kick = split(dynamics).kick(t, at, signal, _signs(structure, row), dt)
+        return jax.tree.map(lambda k, y: k.astype(y.dtype), kick, state)
 
-    def body(carry, place):
+    def body(before, _):
         # First every kick from the state, then each again from where its neighbor leads: one kick is compiled.
-        kicks, differences = carry
-        again = place >= draws
-        before, row = place % draws, jnp.where(again, place + 1, place) % draws
-        at = jax.tree.map(lambda y, k: y + jnp.where(again, k[before], 0), state, kicks)
-        kick = split(dynamics).kick(t, at, signal, signs(row), dt)
-        kick = jax.tree.map(lambda k, y: k.astype(y.dtype), kick, state)
-        old = jax.tree.map(lambda k: k[row], kicks)
-        differences = jax.tree.map(lambda d, k, o: d.at[row].set(jnp.where(again, k - o, 0)), differences, kick, old)
-        kicks = jax.tree.map(lambda k, new, o: k.at[row].set(jnp.where(again, o, new)), kicks, kick, old)
-        return (kicks, differences), None
+        kicks = jax.lax.map(lambda row: kick(*row), (jnp.arange(draws), before))
+        return jax.tree.map(lambda k: jnp.roll(k, 1, axis=0), kicks), kicks
 
     empty = jax.tree.map(lambda y: jnp.zeros((draws, *y.shape), y.dtype), state)
-    (kicks, differences), _ = jax.lax.scan(body, (empty, empty), jnp.arange(2 * draws))
+    _, both = jax.lax.scan(body, empty, None, length=2)
+    kicks, differences = (jax.tree.map(part, both) for part in (lambda k: k[0], lambda k: k[1] - k[0]))
     changed, sizes = _flat(dynamics, differences), _flat(dynamics, kicks)
     # Parameters that are kicked through their memory only have kicks of a few units in the last place.
     here = _flat(dynamics, jax.tree.map(lambda leaf: leaf[None], state))
@@ -131,6 +124,20 @@ def bending(dynamics, signal, t: Array, state: PyTree, kicks: PyTree) -> Array:
     total = _root(jnp.sum(changed), jnp.sum(sizes))[None]
     own = _root(jnp.sum(changed, 0), jnp.sum(sizes, 0))
     return jnp.append(total, own) if _apart(dynamics, sizes.shape[0]) else total
+
+
+def _signs(structure: PyTree, draw: Array) -> PyTree:
+    """Random signs of draw number `draw`: of a hash, for a generator takes as long to compile as many a kick."""
+    leaves, treedef = jax.tree.flatten(structure)
+
+    def one(place, leaf):
+        index = jax.lax.iota(jnp.uint32, leaf.size) + jnp.uint32(0x632BE5AB * (place + 1) % 2**32)
+        bits = index * jnp.uint32(0x9E3779B1) ^ (draw.astype(jnp.uint32) + 1) * jnp.uint32(0x85EBCA6B)
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+        return jnp.where(bits >> 31, -1, 1).astype(leaf.dtype).reshape(leaf.shape)
+
+    return jax.tree.unflatten(treedef, [one(*pair) for pair in enumerate(leaves)])
 
 
 def _flat(dynamics, trees) -> Array:

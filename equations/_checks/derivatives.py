@@ -57,7 +57,7 @@ def flow_is_misleading(dynamics: AbstractDynamics, signal: Any, params: PyTree) 
 
 def _suspects_of(signal: AbstractSignal, params: PyTree) -> set[str]:
     active, static = eqx.partition(params, is_parameter)
-    first = jax.tree.map(lambda leaf: leaf[0], signal.data)
+    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.data)
 
     def value(active, example):
         model = eqx.combine(active, static)

@@ -55,6 +55,18 @@ def _remembered(check, key):
     return check(*args)
 
 
+_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+
+
+@functools.cache
+def _knows_options() -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options={"xla_backend_optimization_level": 0} | _OPTIONS)()
+    except Exception:
+        return False
+    return True
+
+
 def quick_jit(level: int) -> Callable[[Callable], Callable]:
     """`eqx.filter_jit` for what is run once or twice: most of its time goes into compiling.
 
@@ -65,12 +77,8 @@ def quick_jit(level: int) -> Callable[[Callable], Callable]:
     def decorate(function):
         @functools.cache
         def compiled():
-            options = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
-            try:
-                jax.jit(lambda: 0, compiler_options=options)()
-            except Exception:
-                options = None
-            return eqx.filter_jit(function, compiler_options=options)
+            options = {"xla_backend_optimization_level": level} | _OPTIONS
+            return eqx.filter_jit(function, compiler_options=options if _knows_options() else None)
 
         return functools.wraps(function)(lambda *args: compiled()(*args))
 

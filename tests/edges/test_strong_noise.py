@@ -168,7 +168,11 @@ def test_a_particle(key):
 
 
 def test_a_look_before_the_flow_is_caught(monkeypatch, key):
-    monkeypatch.setattr(_health, "_through_flow", lambda pair: jnp.max(_health._changes(pair, 1)[0][1]))
+    def one_look(pair):
+        t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
+        return jnp.max(_health.changes(pair.dynamics, pair.signal, t, state, pair.dt)[0])
+
+    monkeypatch.setattr(_health, "_through_flow", one_look)
     assert not particle(0.5, key)
 
 
