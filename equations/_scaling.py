@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from ._checks.arguments import decay, number
 
@@ -46,7 +46,7 @@ class ScalingLimit:
     heat: bool = False
     orders: Mapping[str, float] = dataclasses.field(default_factory=dict)
     memory: tuple[str, ...] = ()
-    threshold: Array | None = None
+    threshold: ArrayLike | None = None
 
     def time_per_step(self) -> Array:
         """A training step in the natural clock of the equation."""
