@@ -25,6 +25,7 @@ from equations import (
     scheduled,
 )
 from equations._checks.overrides import check_class
+from equations.internal import split
 from validation import compare, orders
 
 CASES = [
@@ -102,10 +103,10 @@ def test_a_drift():
 def agree(equation, rate, noise=0.3):
     """Whether flow, drift and the Euler step of an equation are those of d w = -rate w dt + noise sqrt(eta) dW."""
     t, dt, xi = jnp.zeros(()), jnp.asarray(ETA / 2), 0.7
-    normals = jax.tree.map(lambda leaf: jnp.full(leaf.shape, xi), equation.noise(W, OBJECTIVE, 1))
+    normals = jax.tree.map(lambda leaf: jnp.full(leaf.shape, xi), split(equation).noise(W, OBJECTIVE, 1))
     expected = -rate * W
-    parts = equation.flow(t, W, OBJECTIVE), equation.drift(t, W, OBJECTIVE)
-    step = equation.euler(t, W, OBJECTIVE, normals, dt)
+    parts = split(equation).flow(t, W, OBJECTIVE), equation.drift(t, W, OBJECTIVE)
+    step = split(equation).euler(t, W, OBJECTIVE, normals, dt)
     whole = dt * expected + jnp.sqrt(ETA * dt) * noise * xi
     return all(np.allclose(part, expected, rtol=1e-12) for part in parts) and np.allclose(step, whole, rtol=1e-12)
 
@@ -160,12 +161,13 @@ def test_a_drift_and_its_kick(base):
     t, other, plain = jnp.zeros(()), Other(ETA, 1), base(ETA, 1)
     normals = jnp.array([0.3, -1.2])
     np.testing.assert_array_equal(
-        other.kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA)), plain.kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA))
+        split(other).kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA)),
+        split(plain).kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA)),
     )
-    mean = plain.drift(t, W, OBJECTIVE) - plain.flow(t, W, OBJECTIVE)
+    mean = plain.drift(t, W, OBJECTIVE) - split(plain).flow(t, W, OBJECTIVE)
     assert np.all(np.abs(mean) > 0.1)
-    np.testing.assert_allclose(other.flow(t, W, OBJECTIVE) + mean, jnp.cos(W), rtol=1e-12)
-    step = other.euler(t, W, OBJECTIVE, normals, jnp.asarray(ETA)) - plain.euler(
+    np.testing.assert_allclose(split(other).flow(t, W, OBJECTIVE) + mean, jnp.cos(W), rtol=1e-12)
+    step = split(other).euler(t, W, OBJECTIVE, normals, jnp.asarray(ETA)) - split(plain).euler(
         t, W, OBJECTIVE, normals, jnp.asarray(ETA)
     )
     np.testing.assert_allclose(step, ETA * (jnp.cos(W) - plain.drift(t, W, OBJECTIVE)), rtol=1e-12)
@@ -180,7 +182,7 @@ def test_a_drift_of_a_series():
 
     other = Other(**{name: getattr(series, name) for name in series.__dataclass_fields__})
     t, state = jnp.zeros(()), series.init(W)
-    change = [e.drift(t, state, OBJECTIVE).params - e.flow(t, state, OBJECTIVE).params for e in (other, series)]
+    change = [e.drift(t, state, OBJECTIVE).params - split(e).flow(t, state, OBJECTIVE).params for e in (other, series)]
     np.testing.assert_allclose(*change, rtol=1e-12)
 
 
@@ -264,7 +266,7 @@ def test_the_library_passes():
     for entry in EQUATIONS.values():
         for reads in ("equation", "field", "twin"):
             check_class(entry.equation, reads)
-            if entry.equation.has_series:
+            if split(entry.equation).smooth:
                 check_class(modified(entry.equation), reads)
     for kind in (
         of(SGD, kick=anything, diffusion=anything),
