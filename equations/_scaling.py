@@ -40,11 +40,11 @@ class ScalingLimit:
 
     equation: Any
     time: Array | None = None
-    decays: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    powers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    decays: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
+    powers: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     batch: int = 0
     heat: bool = False
-    orders: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    orders: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     memory: tuple[str, ...] = ()
     threshold: ArrayLike | None = None
 
@@ -58,7 +58,7 @@ class ScalingLimit:
 
     def claimed_order(self, measure: str) -> float:
         """The order in the natural time of a step of the "mean", the "second moment" or "variance/eta"."""
-        return self.orders.get(measure, 1.0)
+        return float(self.orders.get(measure, 1.0))
 
     def learning_rate_at(self, step: Array) -> Array:
         """The learning rate of a training step, counted from 0; the recorded times are the sum of those before.
@@ -135,7 +135,7 @@ class ForwardedLimit(ScalingLimit):
         return self._inner().variance_scale()
 
     def claimed_order(self, measure):
-        return self.orders[measure] if measure in self.orders else self._inner().claimed_order(measure)
+        return float(self.orders[measure]) if measure in self.orders else self._inner().claimed_order(measure)
 
     def learning_rate_at(self, step):
         return self._inner().learning_rate_at(step)
