@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike
 from ._checks.arguments import decay, number
 
 
-def learning_rate_of(dynamics: Any) -> Array | None:
+def learning_rate_of(dynamics: Any) -> ArrayLike | None:
     """The length of a training step in time, None for a dynamics that has none of its own."""
     return getattr(dynamics, "learning_rate", None)
 
@@ -39,7 +39,7 @@ class ScalingLimit:
     """
 
     equation: Any
-    time: Array | None = None
+    time: ArrayLike | None = None
     decays: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     powers: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     batch: int = 0
@@ -48,11 +48,11 @@ class ScalingLimit:
     memory: tuple[str, ...] = ()
     threshold: ArrayLike | None = None
 
-    def time_per_step(self) -> Array:
+    def time_per_step(self) -> ArrayLike:
         """A training step in the natural clock of the equation."""
         return self.equation.learning_rate if self.time is None else self.time
 
-    def variance_scale(self) -> Array:
+    def variance_scale(self) -> ArrayLike:
         """How the variance of the parameters vanishes with the steps: as a step in the natural clock, or not at all (1)."""
         return jnp.ones(()) if self.heat else self.time_per_step()
 
@@ -60,7 +60,7 @@ class ScalingLimit:
         """The order in the natural time of a step of the "mean", the "second moment" or "variance/eta"."""
         return float(self.orders.get(measure, 1.0))
 
-    def learning_rate_at(self, step: Array) -> Array:
+    def learning_rate_at(self, step: Array) -> ArrayLike:
         """The learning rate of a training step, counted from 0; the recorded times are the sum of those before.
 
         It only tells them: an equation whose rate changes has it in `velocity` and `twin` too, or is `scheduled`.
