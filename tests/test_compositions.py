@@ -305,10 +305,9 @@ def said(equation, without=SCANS):
         "twin": lambda: step,
         "variance_scale": equation.scaling_limit().variance_scale,
         "velocity": lambda: equation.velocity(t, state, params),
-        "bounded": lambda: None,  # in the kick
-        "check_noise": lambda: None,  # in the check
-        "delayed": lambda: None,  # of streams of stimuli, which need a dynamics in time
-        "check_step": lambda: None,
+        "splitting": lambda: [getattr(split(equation), name) for name in ("kicks", "leapfrog", "smooth")],
+        "scaling_limit": lambda: None,  # its members are compared above
+        "series": lambda: equation.series().order,
     }
     contract = {
         name for kind in (AbstractEquation, AbstractDynamics) for name in [*vars(kind), *kind.__dataclass_fields__]

@@ -15,12 +15,15 @@ from equations import (
     AbstractEquation,
     Adam,
     Decayed,
+    GradientSplitting,
     Isotropic,
     Lion,
+    Momentum,
     Objective,
-    SignSGD,
+    Scheduled,
+    Splitting,
     StudentT,
-    _base,
+    _splitting,
     modified,
     scheduled,
 )
@@ -43,7 +46,7 @@ CASES = [
     (
         "ignored overrides",
         "brother",
-        "flow, euler, noise, gradient, batches, and those of other classes",
+        "names that have moved, gradient, batches, and those of other classes",
         "test_refused",
     ),
     ("ignored overrides", "brother", "a kick where drift and diffusion are read", "test_where_the_field_is_read"),
@@ -127,12 +130,18 @@ def test_a_diffusion():
         assert agree(equation, factor, factor * 0.2 / ETA**0.5)
 
 
-def test_a_kick_by_euler():
-    class Twice(SGD):
-        def kick(self, t, state, signal, noise, dt):
-            return 2 * super().kick(t, state, signal, noise, dt)
+class TwiceTheKick(GradientSplitting):
+    def kick(self, t, state, signal, noise, dt):
+        return 2 * super().kick(t, state, signal, noise, dt)
 
-    equation = Twice(ETA, noise_model=NOISE)
+
+class Doubled(SGD):
+    def splitting(self):
+        return TwiceTheKick(self)
+
+
+def test_a_kick_by_euler():
+    equation = Doubled(ETA, noise_model=NOISE)
     assert agree(equation, 1, -0.6) and agree(scheduled(equation, HALF), 0.5, -0.3)
 
 
@@ -143,11 +152,12 @@ class Squares(AbstractEquation):
         return -gradient - gradient**2
 
     def twin(self):
-        return optax.sgd(self.learning_rate)
+        return optax.stateless(lambda gradient, params: -self.learning_rate * (gradient + gradient**2))
 
 
 class Leap(SGD):
-    leapfrog = True
+    def splitting(self):
+        return GradientSplitting(self, leapfrog=True)
 
 
 @pytest.mark.parametrize("base", [Squares, Leap])
@@ -183,6 +193,7 @@ def test_a_drift_of_a_series():
     other = Other(**{name: getattr(series, name) for name in series.__dataclass_fields__})
     t, state = jnp.zeros(()), series.init(W)
     change = [e.drift(t, state, OBJECTIVE).params - split(e).flow(t, state, OBJECTIVE).params for e in (other, series)]
+    assert np.all(np.abs(change[1]) > 0.1)
     np.testing.assert_allclose(*change, rtol=1e-12)
 
 
@@ -200,28 +211,33 @@ def anything(self, *args):
 
 
 REFUSED = {
-    "flow": (of(SGD, flow=same), "`drift` in place of `flow`"),
-    "flow of Adam": (of(Adam, flow=same), "`drift` in place of `flow`"),
-    "euler": (of(SGD, euler=anything), "`drift` and `diffusion`, or `flow` and `kick`, in place of `euler`"),
-    "noise": (of(SGD, noise=anything), "`kick` with `noise`, or `diffusion`, in place of `noise`"),
+    **{
+        name: (of(SGD, **{name: anything}), f"override `splitting().{name}` in place of `{name}`")
+        for name in ("flow", "kick", "noise", "start", "euler", "resumed")
+    },
+    "bounded": (of(Adam, bounded=anything), "override `splitting().clip_noise` in place of `bounded`"),
+    "leapfrog": (of(SGD, leapfrog=True), "override `splitting().leapfrog` in place of `leapfrog`"),
+    "kicks": (of(Momentum, kicks=property(lambda self: 1)), "override `splitting().kicks` in place of `kicks`"),
+    "has_series": (of(SGD, has_series=False), "override `splitting().smooth` in place of `has_series`"),
+    "claim": (of(SGD, claim=anything), "override `scaling_limit().claimed_order` in place of `claim`"),
+    **{
+        name: (of(SGD, **{name: anything}), f"override `scaling_limit().{name}` in place of `{name}`")
+        for name in ("rescaled", "time_per_step", "variance_scale", "learning_rate_at")
+    },
+    "between": (of(Decayed, between=anything), "override `held` in place of `between`"),
     "gradient": (of(SGD, gradient=anything), "`gradient_noise`, or `surrogate` of a signal, in place of `gradient`"),
     "batches": (of(SGD, batches=anything), "`gradient_noise` in place of `batches`"),
-    "drift of Adam": (of(Adam, drift=same), "`velocity` in place of `drift`"),
-    "diffusion of Adam": (of(Adam, diffusion=anything), "`gradient_noise`, or `kick` as well, in place of `diffusion`"),
+    "is_affine": (of(SGD, is_affine=anything), "the class attribute `linear`, which is tried on numbers, in place of"),
+    "series": (of(SGD, series=anything), "`twin`, whose series is taken, in place of `series`"),
     "velocity of Lion": (of(Lion, velocity=same), "`velocity` and `drift` together in place of `velocity`"),
-    "drift of SignSGD": (of(SignSGD, drift=same), "`velocity` and `drift` together in place of `drift`"),
     "velocity of a wrapper": (of(Decayed, velocity=same), "`mapped` or `added` in place of `velocity`"),
-    "drift of a wrapper": (of(Decayed, drift=same), "`mapped` or `added` in place of `drift`"),
-    "diffusion of a wrapper": (of(Decayed, diffusion=anything), "`mapped` in place of `diffusion`"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name, unchecked):
     kind, words = REFUSED[name]
-    equation = object.__new__(kind)  # a wrapper would ask for more, and only the class matters
-    for field in kind.__dataclass_fields__:
-        object.__setattr__(equation, field, None)
+    equation = kind(**vars(decayed(SGD(ETA), 0.1))) if issubclass(kind, Decayed) else kind(ETA)
     for door in (solve, compare):
         with pytest.raises(TypeError, match="Argument `equation` must override") as found:
             door(equation, OBJECTIVE, W, steps=2)
@@ -232,6 +248,11 @@ class Kicked(AbstractDynamics):
     def drift(self, t, state, signal):
         return -state
 
+    def splitting(self):
+        return Kicks(self)
+
+
+class Kicks(Splitting):
     def noise(self, state, signal, kicks_per_step):
         return jax.ShapeDtypeStruct(state.shape, state.dtype)
 
@@ -239,19 +260,28 @@ class Kicked(AbstractDynamics):
         return jnp.sqrt(dt) * noise
 
 
+class NoKick(GradientSplitting):
+    def kick(self, t, state, signal, noise, dt):
+        return 0 * state
+
+
+class Quiet(SGD):
+    def splitting(self):
+        return NoKick(self)
+
+
 def test_where_the_field_is_read(unchecked):
     """A kick alone is enough for `solve`, not where no path is made; `orders` then samples."""
-    kicked = of(SGD, kick=lambda self, t, state, signal, noise, dt: 0 * state)
     for equation, objective in (
         (Kicked(), None),
-        (kicked(ETA, 1), OBJECTIVE),
-        (scheduled(kicked(ETA), HALF), OBJECTIVE),
+        (Quiet(ETA, 1), OBJECTIVE),
+        (scheduled(Quiet(ETA), HALF), OBJECTIVE),
     ):
         check_class(equation)
-        with pytest.raises(TypeError, match="`diffusion` as well, which is read here, in place of `kick`"):
+        with pytest.raises(TypeError, match="`diffusion` as well, which is read here, in place of `splitting`"):
             stationary(equation, objective, W)
     with pytest.raises(ValueError, match="Argument `key`"):
-        orders(kicked(ETA, 1), OBJECTIVE, W, time=1.0, learning_rates=[0.1, 0.05, 0.025])
+        orders(Quiet(ETA, 1), OBJECTIVE, W, time=1.0, learning_rates=[0.1, 0.05, 0.025])
 
 
 @pytest.mark.parametrize("name", ["gradient", "size"])
@@ -269,12 +299,12 @@ def test_the_library_passes():
             if split(entry.equation).smooth:
                 check_class(modified(entry.equation), reads)
     for kind in (
-        of(SGD, kick=anything, diffusion=anything),
+        of(Quiet, diffusion=anything),
         of(Lion, velocity=same, drift=same),
-        of(Adam, kick=anything),
+        of(Adam, splitting=lambda self: NoKick(self)),
     ):
         check_class(kind(ETA))
-    check_class(of(Kicked, flow=same, kick=anything)())
+    check_class(Kicked())
     check_class(Thrice(ETA, noise_model=StudentT(4.0, 1.0)), "field")
 
 
@@ -307,10 +337,15 @@ def test_a_kick_on_a_wrapper_by_euler():
     """The Euler step of a wrapper is made of the kick that its subclass gives."""
     half = scheduled(SGD(ETA, noise_model=NOISE), HALF)
 
-    def kick(self, t, state, signal, noise, dt):
-        return jax.tree.map(lambda leaf: 2 * leaf, super(type(half), self).kick(t, state, signal, noise, dt))
+    class Kick(type(half.splitting())):
+        def kick(self, t, state, signal, noise, dt):
+            return jax.tree.map(lambda leaf: 2 * leaf, super().kick(t, state, signal, noise, dt))
 
-    twice = of(type(half), kick=kick)(**vars(half))
+    class Around(Scheduled):
+        def splitting(self):
+            return Kick.of(self)
+
+    twice = Around(**vars(half))
     assert agree(half, 0.5, -0.15) and agree(twice, 0.5, -0.3)
 
 
@@ -318,5 +353,5 @@ def test_mutant(monkeypatch):
     """Where nothing asks whether there is another drift, the flow is SGD's."""
     equation = Thrice(ETA, noise_model=NOISE)
     assert agree(equation, 3, -0.3)
-    monkeypatch.setattr(_base, "newer", lambda *args: False)
+    monkeypatch.setattr(_splitting, "newer", lambda *args: False)
     assert not agree(equation, 3, -0.3)
