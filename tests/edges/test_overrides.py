@@ -1,11 +1,14 @@
 """An override acts under every solver, with noise and without, or its class is refused with what to override instead."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 from registry import EQUATIONS
 
 from dynamics import solve, stationary, train
@@ -21,9 +24,11 @@ from equations import (
     Momentum,
     Objective,
     Scheduled,
+    SignSGD,
     Splitting,
     StudentT,
     _splitting,
+    decayed,
     modified,
     scheduled,
 )
@@ -42,6 +47,8 @@ CASES = [
     ("ignored overrides", "brother", "diffusion of a subclass of SGD", "test_a_diffusion"),
     ("ignored overrides", "brother", "kick of a subclass of SGD, by diffrax.Euler", "test_a_kick_by_euler"),
     ("ignored overrides", "brother", "drift of a nonlinear rule and of a leapfrog", "test_a_drift_and_its_kick"),
+    ("ignored overrides", "brother", "drift of Adam, of a sign and of a wrapper", "test_a_drift_of_others"),
+    ("ignored overrides", "brother", "diffusion of a wrapper", "test_a_diffusion_of_a_wrapper"),
     ("ignored overrides", "brother", "drift of a modified equation", "test_a_drift_of_a_series"),
     (
         "ignored overrides",
@@ -183,6 +190,41 @@ def test_a_drift_and_its_kick(base):
     np.testing.assert_allclose(step, ETA * (jnp.cos(W) - plain.drift(t, W, OBJECTIVE)), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "base",
+    [Adam(ETA, 1), SignSGD(ETA, noise_model=NOISE), scheduled(Squares(ETA, 1), HALF)],
+    ids=["Adam", "sign", "around"],
+)
+def test_a_drift_of_others(base):
+    """The kick stays, and what is new in the drift is in the flow: a rule with a memory, a sign and a wrapper."""
+
+    class Other(type(base)):
+        def drift(self, t, state, signal):
+            return jax.tree.map(jnp.cos, state)
+
+    t, state, dt = jnp.asarray(2 * ETA), base.init(W), jnp.asarray(ETA)
+    state = jax.tree.map(lambda leaf: leaf + 0.5, state)
+    other = Other(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+    normals = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.7), split(base).noise(state, OBJECTIVE, 1))
+    kicks = [ravel_pytree(split(e).kick(t, state, OBJECTIVE, normals, dt))[0] for e in (other, base)]
+    np.testing.assert_array_equal(*kicks)
+    flows, drifts = (
+        [ravel_pytree(f(t, state, OBJECTIVE))[0] for f in functions]
+        for functions in ((split(other).flow, split(base).flow), (other.drift, base.drift))
+    )
+    np.testing.assert_allclose(flows[0] - flows[1], drifts[0] - drifts[1], rtol=1e-9, atol=1e-13)
+
+
+def test_a_diffusion_of_a_wrapper():
+    """It is all the noise there is, and the drift is the flow."""
+
+    class Other(Scheduled):
+        def diffusion(self, t, state, signal):
+            return Hot.diffusion(self, t, state, signal)
+
+    assert agree(Other(**vars(scheduled(SGD(ETA, 1), HALF))), 0.5, 0.2 / ETA**0.5)
+
+
 def test_a_drift_of_a_series():
     series = modified(Squares(ETA, 1))
 
@@ -229,6 +271,8 @@ REFUSED = {
     "batches": (of(SGD, batches=anything), "`gradient_noise` in place of `batches`"),
     "is_affine": (of(SGD, is_affine=anything), "the class attribute `linear`, which is tried on numbers, in place of"),
     "series": (of(SGD, series=anything), "`twin`, whose series is taken, in place of `series`"),
+    "diffusion of Adam": (of(Adam, diffusion=anything), "`gradient_noise`, or `splitting` as well, whose first step"),
+    "diffusion around Adam": (of(Scheduled, diffusion=anything), "`gradient_noise`, or `splitting` as well, whose"),
     "velocity of Lion": (of(Lion, velocity=same), "`velocity` and `drift` together in place of `velocity`"),
     "velocity of a wrapper": (of(Decayed, velocity=same), "`mapped` or `added` in place of `velocity`"),
 }
@@ -237,7 +281,9 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name, unchecked):
     kind, words = REFUSED[name]
-    equation = kind(**vars(decayed(SGD(ETA), 0.1))) if issubclass(kind, Decayed) else kind(ETA)
+    around = {Decayed: decayed(SGD(ETA), 0.1), Scheduled: scheduled(Adam(ETA), HALF)}
+    equation = next((kind(**vars(wrapper)) for base, wrapper in around.items() if issubclass(kind, base)), None)
+    equation = kind(ETA) if equation is None else equation
     for door in (solve, compare):
         with pytest.raises(TypeError, match="Argument `equation` must override") as found:
             door(equation, OBJECTIVE, W, steps=2)
