@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dynamics import solve
-from equations import AbstractDynamics
+from equations import AbstractDynamics, Splitting
 
 from ._timing import Figure, interleave, peak_memory, print_peak_memory
 
@@ -18,6 +18,11 @@ class Counter(AbstractDynamics):
     def drift(self, t, state, signal):
         return {"count": jnp.ones_like(state["count"]), "x": -0.1 * state["x"]}
 
+    def splitting(self):
+        return CountedKicks(self)
+
+
+class CountedKicks(Splitting):
     def flow(self, t, state, signal):
         return {"count": jnp.zeros_like(state["count"]), "x": -0.1 * state["x"]}
 

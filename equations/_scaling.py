@@ -7,12 +7,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from ._checks.arguments import decay, number
 
 
-def learning_rate_of(dynamics: Any) -> Array | None:
+def learning_rate_of(dynamics: Any) -> ArrayLike | None:
     """The length of a training step in time, None for a dynamics that has none of its own."""
     return getattr(dynamics, "learning_rate", None)
 
@@ -39,28 +39,28 @@ class ScalingLimit:
     """
 
     equation: Any
-    time: Array | None = None
-    decays: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    powers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    time: ArrayLike | None = None
+    decays: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
+    powers: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     batch: int = 0
     heat: bool = False
-    orders: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    orders: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     memory: tuple[str, ...] = ()
-    threshold: Array | None = None
+    threshold: ArrayLike | None = None
 
-    def time_per_step(self) -> Array:
+    def time_per_step(self) -> ArrayLike:
         """A training step in the natural clock of the equation."""
         return self.equation.learning_rate if self.time is None else self.time
 
-    def variance_scale(self) -> Array:
+    def variance_scale(self) -> ArrayLike:
         """How the variance of the parameters vanishes with the steps: as a step in the natural clock, or not at all (1)."""
         return jnp.ones(()) if self.heat else self.time_per_step()
 
     def claimed_order(self, measure: str) -> float:
         """The order in the natural time of a step of the "mean", the "second moment" or "variance/eta"."""
-        return self.orders.get(measure, 1.0)
+        return float(self.orders.get(measure, 1.0))
 
-    def learning_rate_at(self, step: Array) -> Array:
+    def learning_rate_at(self, step: Array) -> ArrayLike:
         """The learning rate of a training step, counted from 0; the recorded times are the sum of those before.
 
         It only tells them: an equation whose rate changes has it in `velocity` and `twin` too, or is `scheduled`.
@@ -135,7 +135,7 @@ class ForwardedLimit(ScalingLimit):
         return self._inner().variance_scale()
 
     def claimed_order(self, measure):
-        return self.orders[measure] if measure in self.orders else self._inner().claimed_order(measure)
+        return float(self.orders[measure]) if measure in self.orders else self._inner().claimed_order(measure)
 
     def learning_rate_at(self, step):
         return self._inner().learning_rate_at(step)

@@ -149,9 +149,12 @@ class GradientSplitting(Splitting):
     def euler(self, t, state, signal, noise, dt):
         """One Euler-Maruyama step as one weighted gradient: mean and noise share the backward pass.
 
-        A rule that is not affine in the gradient has the right noise only over a whole training step.
+        A rule that is not affine in the gradient has the right noise only over a whole training step. Where a user's
+        class gives another flow or kick, the step is made of these.
         """
         equation = self.dynamics
+        if newer(type(self), "flow", "euler") or newer(type(self), "kick", "euler"):
+            return super().euler(t, state, signal, noise, dt)
         if isinstance(noise, tuple):
             raise ValueError(
                 f"Argument `substeps` must be 1 for diffrax.Euler() with {type(equation).__name__}, whose velocity is not "

@@ -20,6 +20,7 @@ from dynamics._arguments.checks import dynamic_numbers
 from equations import SGD, Objective
 from equations._optimizers.adaptive import AbstractAveraging
 from equations._optimizers.sign import AbstractSignEquation
+from equations.internal import split
 from validation import orders
 
 EXAMPLES = 3  # three normals a kick, so that all its moments can be summed exactly
@@ -96,21 +97,21 @@ def structure(entry, equation, dtype=np.float64):
     keeps("velocity", equation.velocity, t, state, params)
     for e in (equation, still):
         keeps("drift", e.drift, t, state, objective)
-        keeps("flow", e.flow, t, state, objective)
+        keeps("flow", split(e).flow, t, state, objective)
     for kicks in (1, 2):
-        normals = equation.noise(state, objective, kicks)
+        normals = split(equation).noise(state, objective, kicks)
         assert {jnp.dtype(leaf.dtype) for leaf in jax.tree.leaves(normals)} == {np.dtype(dtype)}, "noise: its dtype"
-        keeps("kick", equation.kick, t, state, objective, zeros(normals), equation.learning_rate / kicks)
-    whole = zeros(equation.noise(state, objective, 1))
-    keeps("euler", equation.euler, t, state, objective, whole, equation.learning_rate)
+        keeps("kick", split(equation).kick, t, state, objective, zeros(normals), equation.learning_rate / kicks)
+    whole = zeros(split(equation).noise(state, objective, 1))
+    keeps("euler", split(equation).euler, t, state, objective, whole, equation.learning_rate)
 
     def diffused(t, state, objective):
         operator = equation.diffusion(t, state, objective)
         return operator.mv(zeros(operator.in_structure()))
 
     keeps("diffusion", diffused, t, state, objective)
-    keeps("start", equation.start, state, objective, whole)
-    quiet_now = still.noise(state, objective, 1) is None and still.diffusion(t, state, objective) is None
+    keeps("start", split(equation).start, state, objective, whole)
+    quiet_now = split(still).noise(state, objective, 1) is None and still.diffusion(t, state, objective) is None
     assert quiet_now or still.random, "full batch: noise"
 
 
@@ -142,24 +143,29 @@ def jit_and_vmap(entry, equation):
 
 def rates_of(entry, equation):
     """The names of an equation's fields of which 1 minus the value is what a step forgets."""
-    return {*getattr(equation, "decays", ()), *entry.forgets} & set(fields(equation))
+    return {*equation.scaling_limit().decays, *entry.forgets} & set(fields(equation))
 
 
 def scaling(entry, equation):
     """Another learning rate changes what is forgotten per unit of the natural clock by nothing: there is a limit in it."""
     for factor in (0.25, 1.0, 2.0):
-        scaled = equation.rescaled(factor)
+        scaled = equation.scaling_limit().rescaled(factor)
         close("learning rate", scaled.learning_rate, factor * equation.learning_rate, 1e-15)
         rates = rates_of(entry, equation)
         for rate in rates:
-            before, after = ((1 - fields(e)[rate]) / e.time_per_step() for e in (equation, scaled))
+            before, after = ((1 - fields(e)[rate]) / e.scaling_limit().time_per_step() for e in (equation, scaled))
             close(f"(1 - {rate})/(natural time of a step)", after, before, 1e-12)
         if "equation" in fields(equation):  # around another one
-            inner = fields(equation)["equation"].rescaled(factor)
+            inner = fields(equation)["equation"].scaling_limit().rescaled(factor)
             assert eqx.tree_equal(fields(scaled)["equation"], inner), "the inner equation is not rescaled"
         for other in set(fields(equation)) - rates - {"learning_rate", "equation", *entry.moves}:
             assert eqx.tree_equal(fields(equation)[other], fields(scaled)[other]), f"{other} moves"
-        close("rescaled and back", flat(arrays(scaled.rescaled(1 / factor))), flat(arrays(equation)), 1e-13)
+        close(
+            "rescaled and back",
+            flat(arrays(scaled.scaling_limit().rescaled(1 / factor))),
+            flat(arrays(equation)),
+            1e-13,
+        )
 
 
 SLOW = 1 - 1e-8  # a rate so near to one that what its limit leaves out is rounding
@@ -204,8 +210,8 @@ def same_velocity(entry, equation, degrees, name):
     slow, remembers = slow_rates(entry, equation)
     state, gradient = some_state(slow), jax.tree.map(lambda p: 0.5 + p / 2, PARAMS)
     t = slow.learning_rate * (0.7 / (1 - SLOW) if remembers else 13)
-    there = slow.rescaled(0.5)
-    eta, clock = 0.5, there.time_per_step() / slow.time_per_step()
+    there = slow.scaling_limit().rescaled(0.5)
+    eta, clock = 0.5, there.scaling_limit().time_per_step() / slow.scaling_limit().time_per_step()
     before = slow.velocity(t, state, gradient)
     after = there.velocity(
         t * eta / clock, grown(state, eta), jax.tree.map(lambda g: g * eta ** -degrees.get("gradient", 0), gradient)
@@ -220,7 +226,7 @@ def arrays(tree):
 
 def construction(entry, equation):
     """`rescaled` equals a new construction, in its types too: a strong double would promote float32 parameters."""
-    scaled = equation.rescaled(0.5)
+    scaled = equation.scaling_limit().rescaled(0.5)
     new = type(equation)(**{k: float(v) if eqx.is_array(v) else v for k, v in fields(scaled).items()})
     assert eqx.tree_equal(scaled, new, typematch=True), "rescaled differs from a new construction"
     for leaf in jax.tree.leaves(arrays(scaled)) + jax.tree.leaves(arrays(new)):
@@ -234,7 +240,7 @@ def no_recompilation(entry, equation):
         dynamic, static = eqx.partition(dynamic_numbers(e), eqx.is_array)
         return jax.tree.structure(dynamic), jax.tree.leaves(static), [jax.typeof(x) for x in jax.tree.leaves(dynamic)]
 
-    assert key(equation.rescaled(0.5)) == key(equation), "rescaled: recompiles"
+    assert key(equation.scaling_limit().rescaled(0.5)) == key(equation), "rescaled: recompiles"
     again = type(equation)(**fields(equation) | {"learning_rate": 0.2})
     assert key(again) == key(equation), "another learning rate: recompiles"
 
@@ -253,15 +259,15 @@ def grid(size):
 @eqx.filter_jit
 def kicks_of(equation, state, points, dt):
     """The kick over `dt` at every row of normals: those of one draw, or of a pair where there are more of them."""
-    one, some = (equation.noise(state, OBJECTIVE, kicks) for kicks in (1, 2))
+    one, some = (split(equation).noise(state, OBJECTIVE, kicks) for kicks in (1, 2))
     unravel = next(u for z, u in (ravel_pytree(zeros(n)) for n in (one, some)) if z.size == points.shape[1])
     t = some_time(equation)
-    return jax.vmap(lambda x: flat(equation.kick(t, state, OBJECTIVE, unravel(x), dt)))(points)
+    return jax.vmap(lambda x: flat(split(equation).kick(t, state, OBJECTIVE, unravel(x), dt)))(points)
 
 
 def size_of_normals(equation, state, share):
     """How many normals a kick over a `share` of a training step takes, and whether they are two draws."""
-    normals = equation.noise(state, OBJECTIVE, share)
+    normals = split(equation).noise(state, OBJECTIVE, share)
     return sum(leaf.size for leaf in jax.tree.leaves(normals)), isinstance(normals, tuple)
 
 
@@ -290,7 +296,7 @@ def moments_of_equation(equation, state, t):
     operator = equation.diffusion(t, state, OBJECTIVE)
     flat_zeros, unravel = ravel_pytree(zeros(operator.in_structure()))
     root = jax.vmap(lambda unit: flat(operator.mv(unravel(unit))))(jnp.eye(flat_zeros.size)).T
-    return flat(equation.drift(t, state, OBJECTIVE)), root @ root.T, flat(equation.flow(t, state, OBJECTIVE))
+    return flat(equation.drift(t, state, OBJECTIVE)), root @ root.T, flat(split(equation).flow(t, state, OBJECTIVE))
 
 
 def expected(equation, state, share):
@@ -362,7 +368,7 @@ def velocity_moments(entry, equation):
     """Drift and diffusion are mean and covariance of the velocity over the noisy gradient itself: a third route to them."""
     polynomial = not isinstance(equation, AbstractSignEquation)
     state, t = some_state(equation, 1.0 if polynomial else 0.1), some_time(equation)
-    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+    flat_zeros, unravel = ravel_pytree(zeros(split(equation).noise(state, OBJECTIVE, 1)))
     if polynomial:
         points, weights = grid(flat_zeros.size)
     else:
@@ -394,12 +400,12 @@ def without_noise(entry, equation):
     for still in (dataclasses.replace(equation, sampling="shuffled"), quiet(equation)):
         if still.random:  # heat
             continue
-        assert still.noise(state, OBJECTIVE, 1) is None, "normals without noise"
+        assert split(still).noise(state, OBJECTIVE, 1) is None, "normals without noise"
 
         @eqx.filter_jit
         def both(still):
-            kick = flat(still.kick(t, state, OBJECTIVE, None, dt))
-            drift, flow = (flat(f(t, state, OBJECTIVE)) for f in (still.drift, still.flow))
+            kick = flat(split(still).kick(t, state, OBJECTIVE, None, dt))
+            drift, flow = (flat(f(t, state, OBJECTIVE)) for f in (still.drift, split(still).flow))
             return dt * flow + kick, dt * drift
 
         close("flow + kick", *both(still), 1e-12, 1e-15)
@@ -435,7 +441,7 @@ def euler_is_the_twin(entry, equation):
     """
     eta, twin = equation.learning_rate, entry.plain
     state, memory = equation.init(PARAMS), twin.init(PARAMS)
-    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+    flat_zeros, unravel = ravel_pytree(zeros(split(equation).noise(state, OBJECTIVE, 1)))
     normals = np.random.default_rng(2).normal(size=(6, flat_zeros.size))
     memoryless = jax.tree.structure(state) == jax.tree.structure(PARAMS)
 
@@ -446,7 +452,7 @@ def euler_is_the_twin(entry, equation):
         gradient = equation.gradient(params, OBJECTIVE, xi)
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = twin.update(gradient, memory, params)
-        euler = jax.tree.map(jnp.add, state, equation.euler(t, state, OBJECTIVE, xi, eta))
+        euler = jax.tree.map(jnp.add, state, split(equation).euler(t, state, OBJECTIVE, xi, eta))
         if memoryless:
             remembered, implicit = euler, equation.params(euler)
         else:
@@ -465,17 +471,17 @@ def euler_is_the_twin(entry, equation):
 def first_step(entry, equation):
     """A first step that the equation takes as its algorithm takes it is that of the twin, on the same Gaussian gradient."""
     state, twin = equation.init(PARAMS), equation.twin()
-    flat_zeros, unravel = ravel_pytree(zeros(equation.noise(state, OBJECTIVE, 1)))
+    flat_zeros, unravel = ravel_pytree(zeros(split(equation).noise(state, OBJECTIVE, 1)))
 
     @jax.jit
     def both(xi):
-        started = equation.start(state, OBJECTIVE, unravel(xi))
+        started = split(equation).start(state, OBJECTIVE, unravel(xi))
         if started is None:
             return None
         gradient = equation.gradient(PARAMS, OBJECTIVE, unravel(xi))
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = twin.update(gradient, twin.init(PARAMS), PARAMS)
-        return flat(started), flat(equation.resumed(optax.apply_updates(PARAMS, updates), memory))
+        return flat(started), flat(split(equation).resumed(optax.apply_updates(PARAMS, updates), memory))
 
     found = both(np.random.default_rng(2).normal(size=flat_zeros.size))
     if found is not None:
@@ -557,10 +563,10 @@ def order(entry, equation):
     `factor` of the first learning rate to the registered one, or an `equation` to be swept instead.
     """
     options = {"steps": 8, "transient": 0, "claim": 1, "factor": 1.0} | entry.orders
-    first = quiet(options.get("equation", equation)).rescaled(options["factor"])
-    length = float(first.time_per_step())
+    first = quiet(options.get("equation", equation)).scaling_limit().rescaled(options["factor"])
+    length = float(first.scaling_limit().time_per_step())
     # The learning rates that halve the natural time of a step.
-    exponent = np.log2(length / float(first.rescaled(0.5).time_per_step()))
+    exponent = np.log2(length / float(first.scaling_limit().rescaled(0.5).scaling_limit().time_per_step()))
     rates = [float(first.learning_rate) * 2 ** (-k / exponent) for k in range(4)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -38,7 +38,7 @@ class Entry:
     - `plain`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
     - `orders`: what the order law takes in place of its defaults (see `laws.order`).
     - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
-    - `forgets`: decay rates that are not in the equation's `decays`, by name.
+    - `forgets`: decay rates that are not in its scaling limit's `decays`, by name.
     - `degrees`: the powers of 1/eta with which parts of its memory grow (see `laws.natural_limit`).
     - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
     - `spared`: laws that cannot hold for it, with the reason.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from changed import changed
 from mutants.adam import FromZero, WithoutNoise, WithoutShift
 
 from dynamics import solve, train
@@ -38,7 +39,7 @@ PROBLEM = problem()
 def adam(cls, eta, batch_size=BATCH, rate1=2.0, rate2=2.0):
     """1 - b1 = rate1 eta, 1 - b2 = rate2 eta, by the equation's own scaling from eta = .1."""
     base = cls(learning_rate=0.1, batch_size=batch_size, b1=1 - 0.1 * rate1, b2=1 - 0.1 * rate2)
-    return base.rescaled(eta / 0.1)
+    return base.scaling_limit().rescaled(eta / 0.1)
 
 
 def moments(flow, eta, lost=0):
@@ -139,11 +140,13 @@ def test_no_gap_where_batches_have_gaussian_cumulants():
 def lowest(cls):
     """The subclass whose parameters carry the lowest second moment that any kick has left."""
 
+    def kicked(s, t, state, signal, noise, dt):
+        kick = s.kick(t, state, signal, noise, dt)
+        after = jnp.minimum(state.params["lowest"], jnp.min(state.nu["w"] + kick.nu["w"]))
+        return eqx.tree_at(lambda kick: kick.params["lowest"], kick, after - state.params["lowest"])
+
     class Lowest(cls):
-        def kick(self, t, state, signal, noise, dt):
-            kick = super().kick(t, state, signal, noise, dt)
-            after = jnp.minimum(state.params["lowest"], jnp.min(state.nu["w"] + kick.nu["w"]))
-            return eqx.tree_at(lambda kick: kick.params["lowest"], kick, after - state.params["lowest"])
+        splitting = changed(kick=kicked)
 
     return Lowest
 
@@ -151,8 +154,7 @@ def lowest(cls):
 class Unbounded(Adam):
     """Mutant: Adam without the bound that keeps the second moment positive where a step is cut into parts."""
 
-    def bounded(self, state, even, odd, dt):
-        return odd
+    splitting = changed(clip_noise=lambda s, state, even, odd, dt: odd)
 
 
 def of_weights(params, example):

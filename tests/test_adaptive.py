@@ -30,6 +30,7 @@ from equations import (
 )
 from equations._modified.increment import Increment
 from equations._optimizers.adaptive import AbstractAdaptive
+from equations.internal import split
 from validation import orders
 
 
@@ -60,7 +61,7 @@ FAMILY = {
 def swept(equation, **options):
     """Without noise. AdaGrad's clock is another."""
     defaults = {"time": 1.2, "transient": 0.4, "learning_rates": [0.02, 0.01, 0.005, 0.0025]}
-    if float(equation.time_per_step()) < float(equation.learning_rate):
+    if float(equation.scaling_limit().time_per_step()) < float(equation.learning_rate):
         defaults = {"time": 0.5, "transient": 0.1, "learning_rates": [0.1 / 2**0.5, 0.05, 0.05 / 2**0.5, 0.025]}
     return orders(equation, PROBLEM, START, observe=W, **(defaults | options))
 
@@ -110,7 +111,7 @@ def test_the_model_of_the_old_second_moment_is_of_first_order_only():
     errors = []
     rates = (0.02, 0.01, 0.005)
     for eta in rates:
-        right, lagged = (cls(0.1, b1=0.8, b2=0.9).rescaled(eta / 0.1) for cls in (Adam, Lagged))
+        right, lagged = (cls(0.1, b1=0.8, b2=0.9).scaling_limit().rescaled(eta / 0.1) for cls in (Adam, Lagged))
         steps, skip = round(0.8 / eta), round(0.4 / eta)
         errors.append([_flow_error(right, model, steps, skip) for model in (right, lagged)])
     errors = np.array(errors)
@@ -372,8 +373,8 @@ def test_with_momentum_it_is_not_monotone():
 class NotCentral(RMSProp):
     """Goes on from the twin's second moment as it is, m^2 included."""
 
-    def resumed(self, params, memory):
-        return AbstractAdaptive.resumed(self, params, memory)
+    def remembered(self, params, memory):
+        return AbstractAdaptive.remembered(self, params, memory)
 
 
 def resumed_and_stepped(equation):
@@ -386,7 +387,7 @@ def resumed_and_stepped(equation):
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = twin.update(gradient, memory, params)
         params = params + updates
-    return [ravel_pytree(found)[0] for found in (equation.resumed(params, memory), state)]
+    return [ravel_pytree(found)[0] for found in (split(equation).resumed(params, memory), state)]
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -417,11 +418,13 @@ class Renamed(eqx.Module):
 def test_a_memory_by_another_name_is_refused():
     adam = OtherNames(0.1)
     with pytest.raises(ValueError, match="Argument `memory` must have .* remembers, average, nu, but average is not"):
-        adam.resumed(START, adam.twin().init(START))
+        split(adam).resumed(START, adam.twin().init(START))
 
 
 def test_the_order_that_amsgrad_claims():
     """1/2 of variances where there is noise, as measured above, and not 1; without any it has order 1 of all."""
     noisy, still = AMSGrad(0.1, 2), AMSGrad(0.1)
     measures = ("mean", "second moment", "variance/eta")
-    assert [noisy.claim(m) for m in measures] == [1.0, 1.0, 0.5] and [still.claim(m) for m in measures] == [1.0] * 3
+    assert [noisy.scaling_limit().claimed_order(m) for m in measures] == [1.0, 1.0, 0.5] and [
+        still.scaling_limit().claimed_order(m) for m in measures
+    ] == [1.0] * 3

@@ -11,6 +11,7 @@ import laws
 import numpy as np
 import optax
 import pytest
+from changed import changed
 from mutants.scheduled import RootOfTheFactor
 from oracles import LinearRegression, squared_error
 from registry import COSINE, EQUATIONS, Entry
@@ -41,6 +42,7 @@ from equations import (
 )
 from equations._modified.increment import Increment, TwinState
 from equations._wrappers.base import AbstractWrapped
+from equations.internal import check_sampling, split
 from validation import compare, orders
 from validation._orders.runs import handover
 from validation._orders.sides import MEASURES
@@ -105,7 +107,7 @@ def test_a_whole_step_has_the_factor_that_optax_takes():
             wanted = np.asarray(jax.vmap(schedule)(counts), float)
         np.testing.assert_array_equal(jax.vmap(rule.factor)(counts), wanted)
         assert np.abs(jax.vmap(rule.factor)(counts.astype(float)) - wanted).max() > 1e-9
-        half = np.asarray(jax.vmap(rule.rescaled(0.5).factor)(2 * counts))
+        half = np.asarray(jax.vmap(rule.scaling_limit().rescaled(0.5).factor)(2 * counts))
         np.testing.assert_allclose(half, wanted, atol=1e-6)
 
 
@@ -207,7 +209,7 @@ def test_wrappers_keep_what_the_equation_says(rule):
     if rule.is_affine(laws.some_state(rule)) and not rule.gradient_noise.injects:  # the moments are known exactly
         laws.kick_moments(None, rule)
     state, t = laws.some_state(rule), laws.some_time(rule)
-    changed = rule._changed(t, state, rule.inner.drift(t, state, laws.OBJECTIVE))
+    changed = rule.changed(t, state, rule.equation.drift(t, state, laws.OBJECTIVE))
     np.testing.assert_allclose(laws.flat(rule.drift(t, state, laws.OBJECTIVE)), laws.flat(changed), rtol=1e-13)
 
 
@@ -233,7 +235,7 @@ def test_other_batches_reach_the_inner_equation():
     assert rule.random and not still.random and still.equation.equation.batch_size is None
     heated = dataclasses.replace(still, noise_model=Isotropic(0.3))
     assert heated.random and isinstance(heated.equation.equation.gradient_noise, Isotropic)
-    assert float(rule.rescaled(0.5).inner.inner.learning_rate) == 0.05
+    assert float(rule.scaling_limit().rescaled(0.5).equation.equation.learning_rate) == 0.05
     series = dataclasses.replace(modified(Momentum(0.1, 2)), batch_size=4, sampling="without_replacement")
     assert series.equation.equation.batch_size == 4 and series.equation.equation.sampling == "without_replacement"
     assert not dataclasses.replace(series, batch_size=None).random
@@ -246,23 +248,19 @@ def one(step):
 class InItsOwnTime(Decayed):
     """Mutant: its variances vanish as the learning rate does, whatever it is around."""
 
-    def variance_scale(self):
-        return jnp.asarray(self.learning_rate)
+    scaling_limit = changed(variance_scale=lambda s: jnp.asarray(s.equation.learning_rate))
 
 
 class Startless(Decayed):
     """Mutant: the first step is not the algorithm's."""
 
-    def start(self, state, signal, noise):
-        return None
+    splitting = changed(start=lambda s, state, signal, noise: None)
 
 
 class WithoutHandover(Decayed):
     """Mutant: a state of the twin is not its own."""
 
-    @property
-    def resumed(self):
-        raise AttributeError
+    splitting = changed(resumed=lambda s, params, memory: None)
 
 
 SCANS = {"drift", "diffusion"}  # over examples, dear to compile: under the mark slow
@@ -272,8 +270,8 @@ def said(equation, without=SCANS):
     """All that an equation says in public, by name; no name of the contract is missing."""
     t, state, eta, signal = laws.some_time(equation), laws.some_state(equation), equation.learning_rate, laws.OBJECTIVE
     full = lambda tree: jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.3, leaf.dtype), tree)  # noqa: E731
-    normals, pair = (full(equation.noise(state, signal, kicks)) for kicks in (1, 2))
-    params, half = equation.params(state), equation.rescaled(0.5)
+    normals, pair = (full(split(equation).noise(state, signal, kicks)) for kicks in (1, 2))
+    params, half = equation.params(state), equation.scaling_limit().rescaled(0.5)
     over = handover(equation, Increment.of(equation), params)
 
     def diffusion():
@@ -285,32 +283,31 @@ def said(equation, without=SCANS):
     found = {
         "batches": lambda: equation.batches(signal).factor,
         "check": lambda: equation.check(params, signal),
-        "check_sampling": lambda: equation.check_sampling(signal),
-        "claim": lambda: [equation.claim(measure) for measure in MEASURES],
+        "check_sampling": lambda: check_sampling(equation, signal),
+        "claimed_order": lambda: [equation.scaling_limit().claimed_order(measure) for measure in MEASURES],
         "diffusion": diffusion,
         "drift": lambda: equation.drift(t, state, signal),
-        "euler": lambda: equation.euler(t, state, signal, normals, eta),
-        "flow": lambda: equation.flow(t, state, signal),
+        "euler": lambda: split(equation).euler(t, state, signal, normals, eta),
+        "flow": lambda: split(equation).flow(t, state, signal),
         "gradient": lambda: equation.gradient(params, signal, normals),
         "held": lambda: equation.held(jnp.asarray(3)).velocity(t, state, params),
-        "between": lambda: equation.between(*jnp.array([1.0, 9.0])).velocity(t, state, params),
+        "held between": lambda: equation.held(*jnp.array([1.0, 9.0])).velocity(t, state, params),
         "init": lambda: equation.init(params),
         "is_affine": lambda: equation.is_affine(state),
-        "kick": lambda: [equation.kick(t, state, signal, n, eta / k) for k, n in ((1, normals), (2, pair))],
-        "learning_rate_at": lambda: equation.learning_rate_at(jnp.asarray(3.0)),
+        "kick": lambda: [split(equation).kick(t, state, signal, n, eta / k) for k, n in ((1, normals), (2, pair))],
+        "learning_rate_at": lambda: equation.scaling_limit().learning_rate_at(jnp.asarray(3.0)),
         "noise": lambda: (normals, pair),
         "params": lambda: params,
-        "rescaled": lambda: (half.learning_rate, half.time_per_step(), half.velocity(t, state, params)),
+        "rescaled": lambda: (half.learning_rate, half.scaling_limit().time_per_step(), half.velocity(t, state, params)),
         "resumed": lambda: None if over is None else over(TwinState.of(params, memory)),
-        "start": lambda: equation.start(state, signal, normals),
-        "time_per_step": equation.time_per_step,
+        "start": lambda: split(equation).start(state, signal, normals),
+        "time_per_step": equation.scaling_limit().time_per_step,
         "twin": lambda: step,
-        "variance_scale": equation.variance_scale,
+        "variance_scale": equation.scaling_limit().variance_scale,
         "velocity": lambda: equation.velocity(t, state, params),
-        "bounded": lambda: None,  # in the kick
-        "check_noise": lambda: None,  # in the check
-        "delayed": lambda: None,  # of streams of stimuli, which need a dynamics in time
-        "check_step": lambda: None,
+        "splitting": lambda: [getattr(split(equation), name) for name in ("kicks", "leapfrog", "smooth")],
+        "scaling_limit": lambda: None,  # its members are compared above
+        "series": lambda: equation.series().order,
     }
     contract = {
         name for kind in (AbstractEquation, AbstractDynamics) for name in [*vars(kind), *kind.__dataclass_fields__]

@@ -62,7 +62,7 @@ def slope(equation, discrete=None):
     errors = []
     for eta in RATES:
         matrix, steps = (step_matrix(eta, PROBLEM.mean_matrix), 1) if discrete is None else discrete(eta)
-        generator = np.asarray(drift_matrix(equation.rescaled(eta / float(equation.learning_rate))))
+        generator = np.asarray(drift_matrix(equation.scaling_limit().rescaled(eta / float(equation.learning_rate))))
         flow = scipy.linalg.expm(TIME * generator) @ START
         run = np.linalg.matrix_power(matrix, round(TIME / eta / steps)) @ START
         errors.append(np.linalg.norm(flow - run))
@@ -79,7 +79,7 @@ def test_each_force_makes_the_full_batch_run_second_order(force):
 def test_ito_and_stratonovich():
     """Independent batches. Mutant: -eta grad phi in the Itô drift."""
     sgd, force = SGD(0.1, 2), "time_asymmetry"
-    assert corrected(sgd, force).claim("mean") == 2  # what `orders` judges by
+    assert corrected(sgd, force).scaling_limit().claimed_order("mean") == 2  # what `orders` judges by
     slopes = {
         "the equation alone": slope(sgd),
         "Itô, full-batch force": slope(corrected(sgd, force)),
@@ -206,7 +206,10 @@ def test_both_readings_are_one_equation_on_digits():
         ("mutant: Stratonovich, full-batch force", corrected(sgd, force, reading="stratonovich"), 1),
         ("mutant: the equation alone", sgd, 1),
     ):
-        errors = [float(jnp.linalg.norm(drift(equation.rescaled(f)) - drift(ito.rescaled(f)))) for f in factors]
+        errors = [
+            float(jnp.linalg.norm(drift(equation.scaling_limit().rescaled(f)) - drift(ito.scaling_limit().rescaled(f))))
+            for f in factors
+        ]
         slope = np.log2(errors[-2] / errors[-1])
         print(f"{name}: {errors}, slope {slope:.4f}")
         assert abs(slope - expected) < 0.01

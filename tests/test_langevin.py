@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from changed import changed
 from oracles import LinearRegression, within
 
 from dynamics import train
@@ -164,7 +165,7 @@ def test_too_much_friction(unchecked):
     with pytest.raises(ValueError, match="Argument `friction` must be at most"):
         UnderdampedLangevin(0.25, friction=2.5)
     with pytest.raises(ValueError, match="Argument `friction` must be at most"):
-        UnderdampedLangevin(0.2, friction=2.0).rescaled(2.0)
+        UnderdampedLangevin(0.2, friction=2.0).scaling_limit().rescaled(2.0)
     with pytest.raises(ValueError, match="Argument `friction` must be at most"):
         faster = eqx.tree_at(lambda e: e.learning_rate, UnderdampedLangevin(0.2, friction=2.0), jnp.asarray(0.4))
         train(faster, OBJECTIVE, START, steps=1, key=jax.random.key(0))
@@ -175,14 +176,13 @@ def test_too_much_friction(unchecked):
 class Vanishing(Langevin):
     """Variances that vanish with the learning rate, as without heat."""
 
-    def variance_scale(self):
-        return self.learning_rate
+    scaling_limit = changed(variance_scale=lambda s: s.equation.learning_rate)
 
 
 @pytest.mark.parametrize("kind, stays", [(Langevin, True), (UnderdampedLangevin, True), (Vanishing, False)])
 def test_the_scale_of_variances_is_that_of_the_exact_ones(kind, stays):
     """In a bowl Var is T/h but for the learning rate, T/(h (1 - eta h/2)), so that it stays as eta -> 0."""
     exact = [T / (1 - eta / 2) for eta in (0.1, 0.01)]
-    scales = [float(kind(eta, temperature=T).variance_scale()) for eta in (0.1, 0.01)]
+    scales = [float(kind(eta, temperature=T).scaling_limit().variance_scale()) for eta in (0.1, 0.01)]
     ratio = exact[0] / exact[1] * scales[1] / scales[0]
     assert (abs(ratio - 1) < 0.06) == stays, ratio

@@ -67,7 +67,7 @@ def test_shuffled_epochs_are_noise_free_at_leading_order(key):
     sgd = SGD(learning_rate=0.2 / np.linalg.eigvalsh(x.T @ x / 12)[-1], batch_size=4, sampling="shuffled")
     rates, spreads, errors = [], [], []
     for halvings in range(3):
-        equation = sgd.rescaled(0.5**halvings)
+        equation = sgd.scaling_limit().rescaled(0.5**halvings)
         steps = 12 * 2**halvings  # epochs have three steps
         run = train(equation, objective, jnp.zeros(2), steps=steps, key=key, paths=4000, observe={}, save_every=steps)
         centered = np.asarray(run.final) - np.asarray(run.final).mean(0)

@@ -13,9 +13,9 @@ import numpy as np
 import optax
 import pytest
 import sympy
+from changed import changed
 from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression, mlp
-from typing_extensions import override
 
 from dynamics import solve, train
 from equations import (
@@ -36,6 +36,7 @@ from equations._modified.increment import Increment
 from equations._modified.series import by_derivatives, by_map
 from equations._modified.slow_manifold import Slaved
 from equations._tree import add_scaled
+from equations.internal import split
 from validation import orders
 
 RNG = np.random.default_rng(0)
@@ -93,8 +94,8 @@ def end_errors(equation, rates, time, objective=OBJECTIVE, params=PARAMS, solver
     """Distance of the equation from the algorithm at the same natural time, full batch, without solver error."""
     errors = []
     for rate in rates:
-        scaled = equation.rescaled(rate / equation.learning_rate)
-        steps = round(time / float(scaled.time_per_step()))
+        scaled = equation.scaling_limit().rescaled(rate / equation.learning_rate)
+        steps = round(time / float(scaled.scaling_limit().time_per_step()))
         arguments = {"steps": steps, "observe": WEIGHTS, "save_every": steps}
         flow = solve(scaled, objective, params, solver=solver, **arguments)
         run = train(scaled, objective, params, **arguments)
@@ -191,33 +192,30 @@ def test_the_map_gives_the_principal_flow_on_a_quadratic(order):
 class Third(Modified):
     """1/3 in place of 1/2."""
 
-    @override
-    def _corrected(self, t, state, signal):
+    def truncated(self, t, state, signal):
         value, first = jax.jvp(
-            lambda y: self.leading.drift(t, y, signal), (state,), (self.leading_drift(t, state, signal),)
+            lambda y: self.equation.drift(t, y, signal), (state,), (self.leading_drift(t, state, signal),)
         )
         return add_scaled(value, (-self.learning_rate / 3, first))
 
     def leading_drift(self, t, state, signal):
-        return self.leading.drift(t, state, signal)
+        return self.equation.drift(t, state, signal)
 
 
 class Sign(Third):
     """+1/2 in place of -1/2."""
 
-    @override
-    def _corrected(self, t, state, signal):
+    def truncated(self, t, state, signal):
         field = self.leading_drift(t, state, signal)
-        right = super(Third, self)._corrected(t, state, signal)
+        right = super(Third, self).truncated(t, state, signal)
         return add_scaled(field, (1.0, field), (-1.0, right))
 
 
 class NoTwelfth(Third):
     """The term f''(f, f)/12 left out."""
 
-    @override
-    def _corrected(self, t, state, signal):
-        value, derivative = jax.linearize(lambda y: self.leading.drift(t, y, signal), state)
+    def truncated(self, t, state, signal):
+        value, derivative = jax.linearize(lambda y: self.equation.drift(t, y, signal), state)
         first, h = derivative(value), self.learning_rate
         return add_scaled(value, (-h / 2, first), (h**2 / 3, derivative(first)))
 
@@ -484,10 +482,10 @@ def test_a_kick_is_the_diffusion(equation, fluctuations, key):
     equation = modified(equation, order=2, fluctuations=fluctuations)
     state = add_scaled(equation.init(PARAMS), (1.0, equation.drift(ZERO, equation.init(PARAMS), OBJECTIVE)))
     normals, dt = jax.random.normal(key, (len(X),)), equation.learning_rate / 2
-    kick = equation.kick(ZERO, state, OBJECTIVE, normals, dt)
+    kick = split(equation).kick(ZERO, state, OBJECTIVE, normals, dt)
     root = equation.diffusion(ZERO, state, OBJECTIVE)
     np.testing.assert_allclose(flat(kick), jnp.sqrt(dt) * flat(root.mv(normals)), rtol=1e-11, atol=1e-14)
-    mean = flat(equation.drift(ZERO, state, OBJECTIVE)) - flat(equation.flow(ZERO, state, OBJECTIVE))
+    mean = flat(equation.drift(ZERO, state, OBJECTIVE)) - flat(split(equation).flow(ZERO, state, OBJECTIVE))
     np.testing.assert_allclose(mean, 0, atol=1e-14)
 
 
@@ -503,8 +501,8 @@ def test_adams_kick_carries_the_mean_of_its_noise(fluctuations):
     dt = equation.learning_rate
     points = jnp.asarray(list(itertools.product((-(3**0.5), 0.0, 3**0.5), repeat=3)))
     weights = np.prod(np.where(points == 0, 2 / 3, 1 / 6), axis=1)
-    kicks = jax.vmap(lambda n: flat(equation.kick(ZERO, state, objective, n, dt).memory))(points)
-    wanted = add_scaled(equation.drift(ZERO, state, objective), (-1.0, equation.flow(ZERO, state, objective)))
+    kicks = jax.vmap(lambda n: flat(split(equation).kick(ZERO, state, objective, n, dt).memory))(points)
+    wanted = add_scaled(equation.drift(ZERO, state, objective), (-1.0, split(equation).flow(ZERO, state, objective)))
     found = weights @ np.asarray(kicks)
     np.testing.assert_allclose(found, dt * flat(wanted.memory), rtol=1e-6, atol=1e-9)
     assert np.abs(found).max() > 1e-6
@@ -669,7 +667,7 @@ def test_an_own_equation_gets_its_own_series():
         (lambda: modified(Drift(jnp.asarray(0.1))).twin(), ["`equation`", "twin", "Drift"]),
         (lambda: modified(symbolic(sympy.Symbol("x"), drift=(-sympy.Symbol("x"),)), route="map"), ["`route`", "'map'"]),
         (lambda: from_optax(optax.adam, 0.1, scaling=[1]), ["`scaling`", "[1]"]),
-        (lambda: from_optax(optax.adam, 0.1, b1=0.5).rescaled(4.0), ["`b1`", "-1.0"]),
+        (lambda: from_optax(optax.adam, 0.1, b1=0.5).scaling_limit().rescaled(4.0), ["`b1`", "-1.0"]),
         (lambda: from_optax(optax.lbfgs, 0.1), ["`factory`", "gradient"]),
         (lambda: from_optax(optax.optimistic_gradient_descent, 0.1), ["`factory`", "real numbers"]),
         (lambda: from_optax("adam", 0.1), ["`factory`", "'adam'"]),
@@ -716,8 +714,7 @@ def test_the_learning_rate_has_one_place():
 class Uncut(Increment):
     """The noise of an increment field as it is."""
 
-    def bounded(self, state, even, odd, dt):
-        return odd
+    splitting = changed(clip_noise=lambda s, state, even, odd, dt: odd)
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def errors(nesterov, twin_nesterov, roots):
         steps = round(4 / root)
 
         def rule(nesterov, root=root):
-            rescaled = base.rescaled(root**2)  # the equation's own scaling
+            rescaled = base.scaling_limit().rescaled(root**2)  # the equation's own scaling
             assert abs(float(rescaled.momentum) - (1 - root)) < 1e-12
             return Momentum(rescaled.learning_rate, None, momentum=rescaled.momentum, nesterov=nesterov)
 

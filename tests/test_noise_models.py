@@ -36,6 +36,7 @@ from equations._modified.increment import Increment
 from equations._noise import squares as variance_samples
 from equations._noise.base import Batches
 from equations._noise.squares import mean_square
+from equations.internal import split
 from validation._orders.moment_equations import discrete
 
 EXAMPLES, SCALE, DF, BATCH = 4, 0.3, 5.0, 2
@@ -417,9 +418,9 @@ def test_any_optimizer_signal_and_noise(signal, batch_size):
             )  # fmt: skip
             for share in (1, 2):
                 state = member.init(params)
-                normals = member.noise(state, signal, share)
+                normals = split(member).noise(state, signal, share)
                 t, dt = jnp.asarray(0.3), jnp.asarray(0.1 / share)
-                kick = lambda s, n, e=member, t=t, dt=dt: e.kick(t, s, signal, n, dt)  # noqa: E731
+                kick = lambda s, n, e=member, t=t, dt=dt: split(e).kick(t, s, signal, n, dt)  # noqa: E731
                 assert jax.tree.structure(jax.eval_shape(kick, state, normals)) == jax.tree.structure(state)
             batch = signal if batch_size is None else signal.take(jnp.arange(batch_size))
             noise = member.gradient_noise

@@ -11,7 +11,6 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression, mlp
-from typing_extensions import override
 
 from dynamics import Strang
 from equations import SGD, Adam, Modified, Momentum, Objective, from_optax, modified
@@ -112,7 +111,7 @@ class OtherDrift(Modified):
     factor = 0.0
 
     def drift(self, t, state, signal):
-        field = lambda y: self.leading.drift(t, y, signal)  # noqa: E731
+        field = lambda y: self.equation.drift(t, y, signal)  # noqa: E731
         value, along = jax.jvp(field, (state,), (field(state),))
         return add_scaled(value, (self.factor * self.learning_rate, along))
 
@@ -128,9 +127,8 @@ class ThirdForHalf(OtherDrift):
 class NoGradientOfSigma(Modified):
     """(1 - (eta/2) b') sigma(y): S without -(eta/2) b.grad Sigma."""
 
-    @override
-    def _response(self, t, state, signal):
-        return state, super()._response(t, state, signal)[1]
+    def responding(self, t, state, signal):
+        return state, super().responding(t, state, signal)[1]
 
 
 class Entropic(Modified):

@@ -40,26 +40,29 @@ W = {"w": lambda w: w}
 
 def test_batch_equivalent_moves_what_the_noise_moves():
     adam = AdamW(0.1, 16, b1=0.9, b2=0.99, eps=1e-3, eps_root=1e-4, weight_decay=0.1, scaling="batch_equivalent")
-    half = adam.rescaled(0.5)
+    half = adam.scaling_limit().rescaled(0.5)
     assert half.batch_size == 4
     for name, value in {"b1": 0.975, "b2": 0.9975, "eps": 2e-3, "eps_root": 4e-4, "weight_decay": 0.05}.items():
         np.testing.assert_allclose(getattr(half, name), value, rtol=1e-12)
-    np.testing.assert_allclose(half.time_per_step(), adam.time_per_step() / 4, rtol=1e-12)
+    np.testing.assert_allclose(
+        half.scaling_limit().time_per_step(), adam.scaling_limit().time_per_step() / 4, rtol=1e-12
+    )
     inside, outside = (
-        RMSProp(0.1, 16, eps=1e-3, eps_in_sqrt=root, scaling="batch_equivalent").rescaled(0.5) for root in (True, False)
+        RMSProp(0.1, 16, eps=1e-3, eps_in_sqrt=root, scaling="batch_equivalent").scaling_limit().rescaled(0.5)
+        for root in (True, False)
     )
     np.testing.assert_allclose([inside.eps, outside.eps], [4e-3, 2e-3], rtol=1e-12)
-    full = RMSProp(0.1, 16, initial_scale=0.5, scaling="batch_equivalent").rescaled(0.5)
-    sums = AdaGrad(0.1, initial_accumulator_value=0.5, eps=1e-3).rescaled(0.5)  # in its only scaling
+    full = RMSProp(0.1, 16, initial_scale=0.5, scaling="batch_equivalent").scaling_limit().rescaled(0.5)
+    sums = AdaGrad(0.1, initial_accumulator_value=0.5, eps=1e-3).scaling_limit().rescaled(0.5)  # in its only scaling
     np.testing.assert_allclose([full.initial_scale, sums.initial_accumulator_value, sums.eps], [2, 2, 4e-3], rtol=1e-12)
 
 
 @pytest.mark.parametrize("equation", [Adam(0.1, 4, scaling="fixed"), Momentum(0.1, 4, scaling="fixed")])
 def test_fixed_moves_nothing_but_the_learning_rate(equation):
-    half = equation.rescaled(0.5)
+    half = equation.scaling_limit().rescaled(0.5)
     wanted = type(equation)(0.05, 4, scaling="fixed")
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), half, wanted))
-    np.testing.assert_allclose(equation.time_per_step(), 0.1)
+    np.testing.assert_allclose(equation.scaling_limit().time_per_step(), 0.1)
 
 
 @pytest.mark.parametrize(
@@ -67,15 +70,23 @@ def test_fixed_moves_nothing_but_the_learning_rate(equation):
     [
         (lambda: Adam(0.1, scaling="square_root"), ValueError, "Argument `scaling` must be one of 'ballistic'"),
         (lambda: Momentum(0.1, scaling="ballistic"), ValueError, "Argument `scaling` must be one of 'square_root'"),
-        (lambda: Adam(0.1, 2, scaling="batch_equivalent").rescaled(0.5), ValueError, r"batch_size \* factor\*\*2"),
-        (lambda: Adam(0.1, scaling="batch_equivalent").rescaled(0.5), ValueError, "noise is that of minibatches"),
         (
-            lambda: Adam(0.1, 16, noise_model=Isotropic(1.0), scaling="batch_equivalent").rescaled(0.5),
+            lambda: Adam(0.1, 2, scaling="batch_equivalent").scaling_limit().rescaled(0.5),
+            ValueError,
+            r"batch_size \* factor\*\*2",
+        ),
+        (
+            lambda: Adam(0.1, scaling="batch_equivalent").scaling_limit().rescaled(0.5),
             ValueError,
             "noise is that of minibatches",
         ),
         (
-            lambda: jax.jit(lambda f: Adam(0.1, 16, scaling="batch_equivalent").rescaled(f).b1)(0.5),
+            lambda: Adam(0.1, 16, noise_model=Isotropic(1.0), scaling="batch_equivalent").scaling_limit().rescaled(0.5),
+            ValueError,
+            "noise is that of minibatches",
+        ),
+        (
+            lambda: jax.jit(lambda f: Adam(0.1, 16, scaling="batch_equivalent").scaling_limit().rescaled(f).b1)(0.5),
             TypeError,
             "Argument `factor` must be a plain number",
         ),
@@ -173,7 +184,7 @@ def test_what_is_forgotten_moves_by_kappa_in_both_rules():
     for factory, (before, after) in one_by_one.items():
         moved = at_batch_size(from_optax(factory, 0.01, 2, **before), "linear", 8)
         assert eqx.tree_equal(moved.hyperparameters, {k: jnp.asarray(v) for k, v in after.items()}, rtol=1e-12)
-        assert eqx.tree_equal(moved.rescaled(0.25).learning_rate, jnp.asarray(0.01), rtol=1e-12)
+        assert eqx.tree_equal(moved.scaling_limit().rescaled(0.25).learning_rate, jnp.asarray(0.01), rtol=1e-12)
 
 
 def test_an_observable_that_stays():

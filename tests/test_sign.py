@@ -248,7 +248,7 @@ def lion_backward(lion, grid, time):
 @functools.cache
 def truths(halvings):
     """Of the algorithm at RATES[2] / 2^halvings."""
-    lion = Lion(RATES[2], noise_model=NOISE["normal"]).rescaled(0.5**halvings)
+    lion = Lion(RATES[2], noise_model=NOISE["normal"]).scaling_limit().rescaled(0.5**halvings)
     return lion_discrete(lion, Grid(), round(TIME / float(lion.learning_rate)))
 
 
@@ -256,7 +256,7 @@ def lion_slopes(kind, count):
     """Of the errors of mean and variance/eta from one learning rate to its half."""
     errors = []
     for halvings in range(count):
-        lion = kind(RATES[2], noise_model=NOISE["normal"]).rescaled(0.5**halvings)
+        lion = kind(RATES[2], noise_model=NOISE["normal"]).scaling_limit().rescaled(0.5**halvings)
         found = lion_backward(lion, Grid(), TIME) - truths(halvings)
         errors.append(np.abs(found) / (1.0, float(lion.learning_rate)))
     return np.log2(np.array(errors)[:-1] / np.array(errors)[1:])

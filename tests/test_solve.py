@@ -14,7 +14,7 @@ from oracles import LinearRegression, mlp, squared_error, within
 
 from dynamics import Strang, Trajectory, solve, train
 from dynamics._paths.record import is_good
-from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective
+from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective, Splitting
 
 PROBLEM = LinearRegression(examples=12)
 LARGE = LinearRegression(examples=130)  # more normals per kick than a block of noise holds
@@ -84,15 +84,20 @@ class Counter(AbstractDynamics):
     def drift(self, t, state, signal):
         return jnp.ones_like(state)
 
+    def splitting(self):
+        return Counting(self)
+
+
+class OneKick(Splitting):
+    kicks = 1
+
+
+class Counting(OneKick):
     def noise(self, state, signal, kicks_per_step):
-        return jax.ShapeDtypeStruct((self.normals,), state.dtype) if self.normals else None
+        return jax.ShapeDtypeStruct((self.dynamics.normals,), state.dtype) if self.dynamics.normals else None
 
     def kick(self, t, state, signal, noise, dt):
         return jnp.zeros_like(state) if noise is None else dt * jnp.ones_like(state)
-
-    @property
-    def kicks(self):
-        return 1
 
 
 class Fragile(AbstractDynamics):
@@ -110,9 +115,8 @@ class Fragile(AbstractDynamics):
     def diffusion(self, t, state, signal):
         return lx.DiagonalLinearOperator(1.0 + self._burst(state, "noise"))
 
-    @property
-    def kicks(self):
-        return 1
+    def splitting(self):
+        return OneKick(self)
 
 
 class Power(AbstractDynamics):

@@ -10,7 +10,7 @@ import lineax as lx
 from jaxtyping import PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import Splitting, abstract_value, definer, is_ours, newer, split
+from equations.internal import Splitting, abstract_value, definer, inside, is_ours, newer, split
 
 # Where to look first for the fault of a method that is made of others.
 _MADE_OF = {
@@ -70,15 +70,13 @@ def _check_one(dynamics, signal, state, hook: str):
             return
         _same(dynamics, hook, value, state)
     except Exception:  # also what a method of ours makes of a wrong part: that is looked for first
-        if returned and not is_ours(definer(type(dynamics), hook)):  # it is the user's own that is of a wrong shape
+        if returned and not is_ours(
+            definer(_kind(dynamics, hook), hook)
+        ):  # it is the user's own that is of a wrong shape
             raise
-        for inside in ("inner", "leading", "source"):  # of a wrapper or a series
-            part = getattr(dynamics, inside, None)
-            # The state of an increment field is not that of its equation.
-            if isinstance(part, AbstractDynamics) and jax.tree.structure(
-                part.init(dynamics.params(state))
-            ) == jax.tree.structure(state):
-                _check_one(part, signal, state, hook)
+        part = inside(dynamics)  # of a wrapper or a series; the state of an increment field is not that of its equation
+        if part is not None and jax.tree.structure(part.init(dynamics.params(state))) == jax.tree.structure(state):
+            _check_one(part, signal, state, hook)
         for part in _MADE_OF.get(hook, ()):
             if part == "velocity" and not isinstance(dynamics, AbstractEquation):
                 continue
@@ -91,8 +89,9 @@ def _value(dynamics, signal, state, hook):
     t = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
     if hook == "drift":
         return dynamics.drift(t, state, signal)
+    splitting = split(dynamics)
     if hook == "flow":
-        return split(dynamics).flow(t, state, signal)
+        return splitting.flow(t, state, signal)
     if hook == "velocity":
         return dynamics.velocity(t, state, signal.gradient(dynamics.params(state)))
     if hook == "diffusion":
@@ -101,10 +100,10 @@ def _value(dynamics, signal, state, hook):
     if hook == "noise":
         return noise
     if hook == "start":
-        return split(dynamics).start(state, signal, _noise(dynamics, signal, state, t))
+        return splitting.start(state, signal, noise)
     if hook == "kick" and noise is None:
         return state
-    step = split(dynamics).kick if hook == "kick" else split(dynamics).euler
+    step = splitting.kick if hook == "kick" else splitting.euler
     return step(t, state, signal, noise, jnp.asarray(1.0))
 
 
@@ -134,15 +133,15 @@ def _diffusion(dynamics, signal, state, t):
 
 def _noise(dynamics, signal, state, t):
     """Normal numbers of the structure that `noise` gives, None where there are none."""
-    kind = type(dynamics)
-    made = type(split(dynamics)) is Splitting  # whether the kick is the diffusion's
+    splitting = split(dynamics)
+    made = definer(type(splitting), "kick") is Splitting  # whether the kick is the diffusion's
     operator = _diffusion(dynamics, signal, state, t) if made else None
-    structure = split(dynamics).noise(state, signal, 1)
+    structure = splitting.noise(state, signal, 1)
     for leaf in jax.tree.leaves(structure):
         if not (isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.floating)):
             raise TypeError(
                 "Argument `equation` must give its noise as a PyTree of jax.ShapeDtypeStruct of floating-point numbers, "
-                f"but {kind.__name__}.noise gives {leaf!r}."
+                f"but {_named(dynamics, 'noise')} gives {leaf!r}."
             )
     if structure is not None and operator is not None:
         _same(dynamics, "noise", structure, operator.in_structure(), "what its diffusion takes")
@@ -170,7 +169,7 @@ def _number(leaf) -> bool:
 def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: Callable | None = None) -> None:
     """Raises unless `value`, which the method `hook` gave, has structure, shapes and kind of dtype of `model`."""
     value = jax.tree.map(_struct, value)
-    place = f"{type(dynamics).__name__}.{hook}"
+    place = _named(dynamics, hook)
     like = like or ("`params`" if hook == "params" else "its state")
     what = "a velocity or drift" if hook in ("velocity", "drift", "flow") else f"a `{hook}`"
     if model is None:
@@ -190,6 +189,17 @@ def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: C
     for path, given in jax.tree_util.tree_leaves_with_path(value):
         if not (allowed or _floating)(given):
             raise TypeError(f"{wording}, but {place} gives {given.dtype}{_at(path)}.")
+
+
+def _kind(dynamics, hook: str) -> type:
+    """Whose method it is: the class of the dynamics, or of its splitting."""
+    return type(dynamics) if hasattr(type(dynamics), hook) else type(split(dynamics))
+
+
+def _named(dynamics, hook: str) -> str:
+    """Class and method as the user knows them: a splitting of ours says what his equation does."""
+    kind = _kind(dynamics, hook)
+    return f"{(type(dynamics) if is_ours(definer(kind, hook)) else kind).__name__}.{hook}"
 
 
 def _struct(leaf):

@@ -157,11 +157,20 @@ def _half_done(thing: Any, reads: str) -> str | None:
         splitting = type(thing.splitting())
         if not is_ours(definer(splitting, "kick")):
             return _wording(kind, "splitting", "`diffusion` as well, which is read here,")
+    if reads == "equation" and newer(kind, "diffusion", "splitting") and _is_singular(thing):
+        return _wording(kind, "diffusion", "`gradient_noise`, or `splitting` as well, whose first step is needed,")
     if _is(kind, "AbstractEquation") and _users(kind, "scaling_limit"):
         told = not is_ours(definer(type(thing.scaling_limit()), "learning_rate_at"))
         if told and not any(_users(kind, name) for name in _USE_THE_RATE if hasattr(kind, name)):
             return _wording(kind, "scaling_limit", "`velocity` and `twin` as well, or use `scheduled`,")
     return None
+
+
+def _is_singular(thing: Any) -> bool:
+    """Whether the first step of an equation must be the algorithm's, or that of the equation in a wrapper."""
+    if _is(type(thing), "AbstractWrapped"):
+        return _is_singular(thing.equation)
+    return _is(type(thing), "AbstractAdaptive")
 
 
 def _name(kind: type, contract: str) -> str | None:

@@ -17,6 +17,7 @@ from equations._checks import declared as _declared
 from equations._checks.declared import check_linear
 from equations._jaxpr.structure import is_affine
 from equations._noise.squares import mean_square
+from equations.internal import split
 
 CASES = [
     ("affine rules by other primitives", "instance", "linalg.solve", "test_proven[solve]"),
@@ -128,7 +129,7 @@ def test_declared():
     assert rule.is_affine(G) and not Rule(0.05, 2, rule=unknown).is_affine(G)
     rule.check(G, OBJECTIVE)
     normals = jnp.arange(8.0)
-    kicks = [e.kick(0.0, G, OBJECTIVE, normals, 0.05 / 4) for e in (rule, plain)]
+    kicks = [split(e).kick(0.0, G, OBJECTIVE, normals, 0.05 / 4) for e in (rule, plain)]
     np.testing.assert_allclose(*kicks, rtol=1e-12)
 
 
@@ -136,7 +137,7 @@ def test_declared_false():
     rule = General(0.05, 2, rule=lambda g: H @ g)
     assert not rule.is_affine(G)
     rule.check(G, OBJECTIVE)
-    assert isinstance(rule.noise(G, OBJECTIVE, 2), tuple)
+    assert isinstance(split(rule).noise(G, OBJECTIVE, 2), tuple)
 
 
 def test_a_word_where_it_costs():

@@ -119,7 +119,7 @@ def test_forwarders_say_what_is_inside():
     gradient, wanted = jnp.asarray(1.0), np.array([1.0, 1.0, 0.1, 0.01])
     for forwarder in forwarders():
         state = forwarder.init(jnp.asarray(1.0))
-        rates = jnp.stack([forwarder.learning_rate_at(jnp.asarray(step)) for step in (0, 3, 4, 8)])
+        rates = jnp.stack([forwarder.scaling_limit().learning_rate_at(jnp.asarray(step)) for step in (0, 3, 4, 8)])
         np.testing.assert_allclose(rates, ETA * wanted, rtol=1e-6)
 
         def speed(step, forwarder=forwarder, state=state):

@@ -62,7 +62,7 @@ def slope(controller, kind):
     """log2 of the error's ratio between two learning rates, of the modified equation against the algorithm."""
     errors = []
     for halvings in (2, 3):
-        rule = RULE.rescaled(0.5**halvings)
+        rule = RULE.scaling_limit().rescaled(0.5**halvings)
         series = modified(rule, order=2)
         leading = kind(rule.learning_rate, rule.batch_size, rule.sampling, equation=rule)
         series = eqx.tree_at(lambda e: e.equation, series, leading)
@@ -124,7 +124,7 @@ def test_jumps_are_found():
     wanted = {"piecewise": [4, 8], "staircase": [3, 6, 9, 12, 15, 18], "then_zero": [5], "restarts": [4, 8]}
     for name, steps in wanted.items():
         np.testing.assert_array_equal(held_module.jumps(scheduled(SGD(ETA), SCHEDULES[name]), 20)[0], steps)
-    stretched = scheduled(SGD(ETA), PIECEWISE).rescaled(0.7)  # jumps at 5.71 and 11.43
+    stretched = scheduled(SGD(ETA), PIECEWISE).scaling_limit().rescaled(0.7)  # jumps at 5.71 and 11.43
     stops, tops = held_module.jumps(stretched, 20)
     np.testing.assert_array_equal(stops, [6, 12])
     assert np.all(tops[:2] < np.array([5.7, 11.4])) and np.all(tops[:2] > stops - 1) and tops[2] == 20

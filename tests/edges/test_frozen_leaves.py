@@ -19,6 +19,7 @@ from equations import (
     Langevin,
     Momentum,
     Objective,
+    Splitting,
     Spred,
     StudentT,
     UnderdampedLangevin,
@@ -95,6 +96,11 @@ class Diffusing(AbstractDynamics):
     def drift(self, t, state, signal):
         return jax.tree.map(jnp.negative, signal.gradient(state))
 
+    def splitting(self):
+        return Kicks(self)
+
+
+class Kicks(Splitting):
     def noise(self, state, signal, kicks_per_step):
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
 

@@ -9,7 +9,7 @@ from schedules import ETA, PIECEWISE, STEPS, STILL, VECTOR, cosine_of, rates_of
 
 from dynamics import solve
 from dynamics._paths import path as path_module
-from equations import SGD, modified, scheduled
+from equations import SGD, GradientSplitting, modified, scheduled
 
 CASES = [
     ("held everywhere", "instance", "a record's half flow under a smooth schedule", "test_records_are_held"),
@@ -49,14 +49,20 @@ class Halves(SGD):
 
     _step: Array | None = eqx.field(default=None, kw_only=True)
 
-    def held(self, step):
-        return eqx.tree_at(lambda e: e._step, self, step, is_leaf=lambda leaf: leaf is None)
+    def held(self, low, high=None):
+        return eqx.tree_at(lambda e: e._step, self, low, is_leaf=lambda leaf: leaf is None)
 
     def velocity(self, t, state, gradient):
         return -gradient * (0.0 if self._step is None else 0.5 ** self._step.astype(float))
 
+    def splitting(self):
+        return StartsAtOnce(self)
+
+
+class StartsAtOnce(GradientSplitting):
     def start(self, state, signal, noise):
-        return state + self.learning_rate * self.velocity(0.0, state, signal.gradient(state))
+        velocity = self.dynamics.velocity(0.0, state, signal.gradient(state))
+        return state + self.dynamics.learning_rate * velocity
 
 
 def test_the_start_is_held():

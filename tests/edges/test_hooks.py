@@ -10,7 +10,7 @@ import pytest
 
 from dynamics import Strang, Trajectory, entropy_production, solve, stationary, train
 from dynamics._arguments import hooks as _hooks
-from equations import SGD, AbstractDynamics, Objective, scheduled
+from equations import SGD, AbstractDynamics, GradientSplitting, Objective, Splitting, scheduled
 from validation import compare, orders
 
 CASES = [
@@ -56,25 +56,34 @@ class Walk(AbstractDynamics):
         return self.operator
 
 
-class ScalarKick(Walk):
+class OneNumber(Splitting):
     def noise(self, state, signal, kicks_per_step):
         return jax.ShapeDtypeStruct((), state.dtype)
 
+
+class OwnKick(OneNumber):
     def kick(self, t, state, signal, noise, dt):
         return jnp.sqrt(dt) * noise
 
 
-class ScalarNoise(Walk):
-    def noise(self, state, signal, kicks_per_step):
-        return jax.ShapeDtypeStruct((), state.dtype)
+class ScalarKick(Walk):
+    def splitting(self):
+        return OwnKick(self)
 
-    def diffusion(self, t, state, signal):
-        return self.operator
+
+class ScalarNoise(Walk):
+    def splitting(self):
+        return OneNumber(self)
+
+
+class Begun(Splitting):
+    def start(self, state, signal, noise):
+        return jnp.ones(1)
 
 
 class OneStart(Walk):
-    def start(self, state, signal, noise):
-        return jnp.ones(1)
+    def splitting(self):
+        return Begun(self)
 
 
 class FirstParameter(Walk):
@@ -102,12 +111,17 @@ class NoOperator(Walk):
         return jnp.ones(3)
 
 
-class IntegerNoise(Walk):
+class Integers(Splitting):
     def noise(self, state, signal, kicks_per_step):
         return jax.ShapeDtypeStruct((3,), int)
 
     def kick(self, t, state, signal, noise, dt):
         return noise
+
+
+class IntegerNoise(Walk):
+    def splitting(self):
+        return Integers(self)
 
 
 class Summed(SGD):
@@ -129,9 +143,9 @@ def run(dynamics, params=W):
         (Walk(diagonal(1)), "Walk.diffusion gives an array of shape (1,)"),
         (Walk(lx.MatrixLinearOperator(jnp.ones((1, 3)))), "Walk.diffusion gives an array of shape (1,)"),
         (Walk(diagonal(4)), "Walk.diffusion gives an array of shape (4,)"),
-        (ScalarKick(), "ScalarKick.kick gives an array of shape ()"),
-        (ScalarNoise(), "ScalarNoise.noise gives an array of shape ()"),
-        (OneStart(), "OneStart.start gives an array of shape (1,)"),
+        (ScalarKick(), "OwnKick.kick gives an array of shape ()"),
+        (ScalarNoise(), "OneNumber.noise gives an array of shape ()"),
+        (OneStart(), "Begun.start gives an array of shape (1,)"),
         (FirstParameter(), "FirstParameter.params gives an array of shape (1,)"),
     ],
     ids=["one entry", "one row", "larger", "scalar kick", "scalar noise", "start", "params"],
@@ -161,7 +175,7 @@ def test_structure(unchecked):
     [
         (IntegerState(), "IntegerState.init gives int64 at `[1]`"),
         (IntegerDrift(), "IntegerDrift.flow gives int64"),
-        (IntegerNoise(), "IntegerNoise.noise gives ShapeDtypeStruct"),
+        (IntegerNoise(), "Integers.noise gives ShapeDtypeStruct"),
         (Walk(diagonal(3, complex)), "Walk.diffusion gives complex128"),
         (NoOperator(), "NoOperator.diffusion gives"),
     ],
@@ -258,21 +272,35 @@ def test_noise_unsaid(unchecked):
 def test_an_own_kick_is_named(unchecked):
     """And not the diffusion that it leaves unused."""
 
-    class Mine(ScalarKick):
-        def kick(self, t, state, signal, noise, dt):
-            return jnp.ones(1)
+    def kick(self, t, state, signal, noise, dt):
+        return jnp.ones(1)
 
+    class Three(Splitting):
         def noise(self, state, signal, kicks_per_step):
             return jax.ShapeDtypeStruct((3,), state.dtype)
+
+    Three.kick = kick
+
+    class Gradients(GradientSplitting):
+        pass
+
+    Gradients.kick = kick
+
+    class Mine(Walk):
+        def splitting(self):
+            return Three(self)
 
         def diffusion(self, t, state, signal):
             raise NotImplementedError("no diffusion")
 
     class Ours(SGD):
-        kick, diffusion = Mine.kick, Mine.diffusion
+        diffusion = Mine.diffusion
+
+        def splitting(self):
+            return Gradients(self)
 
     for equation, objective, options in ((Mine(), None, {"dt": 0.1}), (Ours(0.1, 1), OBJECTIVE, {})):
-        with pytest.raises(ValueError, match=f"{type(equation).__name__}.kick gives an array of shape"):
+        with pytest.raises(ValueError, match=f"{type(equation.splitting()).__name__}.kick gives an array of shape"):
             solve(equation, objective, W, steps=2, key=KEY, **options)
 
 

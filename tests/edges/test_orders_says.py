@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from equations import SGD, AbstractEquation, Adam, Momentum, Objective, decayed
+from equations import SGD, AbstractEquation, Adam, Momentum, Objective, ScalingLimit, decayed
 from validation import orders
 from validation._orders.orders import _fixed
 
@@ -97,17 +97,17 @@ class Own(AbstractEquation):
 
 
 class Moved(Own):
-    def rescaled(self, factor):
-        return eqx.tree_at(lambda e: e.b, super().rescaled(factor), 1 - (1 - self.b) * factor)
+    def scaling_limit(self):
+        return ScalingLimit(self, decays={"b": 1})
 
 
 def test_what_stayed_fixed():
     report = orders(Own(0.1), OBJECTIVE, START, **RUN)
     assert report.fixed == ("b",) and report.to_dict()["fixed"] == ["b"]
     text = str(report)
-    assert "for want of a `rescaled` beside the memory: b." in text
-    suggested = next(line.strip() for line in text.splitlines() if "eqx.tree_at" in line)
-    assert suggested == "return eqx.tree_at(lambda e: e.b, super().rescaled(factor), 1 - (1 - self.b) * factor)"
+    assert "for want of a `scaling_limit`: b." in text
+    suggested = next(line.strip() for line in text.splitlines() if "ScalingLimit" in line)
+    assert suggested == "return equations.ScalingLimit(self, decays={'b': 1})"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """An override acts under every solver, with noise and without, or its class is refused with what to override instead."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 from registry import EQUATIONS
 
 from dynamics import solve, stationary, train
@@ -15,16 +18,22 @@ from equations import (
     AbstractEquation,
     Adam,
     Decayed,
+    GradientSplitting,
     Isotropic,
     Lion,
+    Momentum,
     Objective,
+    Scheduled,
     SignSGD,
+    Splitting,
     StudentT,
-    _base,
+    _splitting,
+    decayed,
     modified,
     scheduled,
 )
 from equations._checks.overrides import check_class
+from equations.internal import split
 from validation import compare, orders
 
 CASES = [
@@ -38,11 +47,13 @@ CASES = [
     ("ignored overrides", "brother", "diffusion of a subclass of SGD", "test_a_diffusion"),
     ("ignored overrides", "brother", "kick of a subclass of SGD, by diffrax.Euler", "test_a_kick_by_euler"),
     ("ignored overrides", "brother", "drift of a nonlinear rule and of a leapfrog", "test_a_drift_and_its_kick"),
+    ("ignored overrides", "brother", "drift of Adam, of a sign and of a wrapper", "test_a_drift_of_others"),
+    ("ignored overrides", "brother", "diffusion of a wrapper", "test_a_diffusion_of_a_wrapper"),
     ("ignored overrides", "brother", "drift of a modified equation", "test_a_drift_of_a_series"),
     (
         "ignored overrides",
         "brother",
-        "flow, euler, noise, gradient, batches, and those of other classes",
+        "names that have moved, gradient, batches, and those of other classes",
         "test_refused",
     ),
     ("ignored overrides", "brother", "a kick where drift and diffusion are read", "test_where_the_field_is_read"),
@@ -102,10 +113,10 @@ def test_a_drift():
 def agree(equation, rate, noise=0.3):
     """Whether flow, drift and the Euler step of an equation are those of d w = -rate w dt + noise sqrt(eta) dW."""
     t, dt, xi = jnp.zeros(()), jnp.asarray(ETA / 2), 0.7
-    normals = jax.tree.map(lambda leaf: jnp.full(leaf.shape, xi), equation.noise(W, OBJECTIVE, 1))
+    normals = jax.tree.map(lambda leaf: jnp.full(leaf.shape, xi), split(equation).noise(W, OBJECTIVE, 1))
     expected = -rate * W
-    parts = equation.flow(t, W, OBJECTIVE), equation.drift(t, W, OBJECTIVE)
-    step = equation.euler(t, W, OBJECTIVE, normals, dt)
+    parts = split(equation).flow(t, W, OBJECTIVE), equation.drift(t, W, OBJECTIVE)
+    step = split(equation).euler(t, W, OBJECTIVE, normals, dt)
     whole = dt * expected + jnp.sqrt(ETA * dt) * noise * xi
     return all(np.allclose(part, expected, rtol=1e-12) for part in parts) and np.allclose(step, whole, rtol=1e-12)
 
@@ -126,12 +137,18 @@ def test_a_diffusion():
         assert agree(equation, factor, factor * 0.2 / ETA**0.5)
 
 
-def test_a_kick_by_euler():
-    class Twice(SGD):
-        def kick(self, t, state, signal, noise, dt):
-            return 2 * super().kick(t, state, signal, noise, dt)
+class TwiceTheKick(GradientSplitting):
+    def kick(self, t, state, signal, noise, dt):
+        return 2 * super().kick(t, state, signal, noise, dt)
 
-    equation = Twice(ETA, noise_model=NOISE)
+
+class Doubled(SGD):
+    def splitting(self):
+        return TwiceTheKick(self)
+
+
+def test_a_kick_by_euler():
+    equation = Doubled(ETA, noise_model=NOISE)
     assert agree(equation, 1, -0.6) and agree(scheduled(equation, HALF), 0.5, -0.3)
 
 
@@ -142,11 +159,12 @@ class Squares(AbstractEquation):
         return -gradient - gradient**2
 
     def twin(self):
-        return optax.sgd(self.learning_rate)
+        return optax.stateless(lambda gradient, params: -self.learning_rate * (gradient + gradient**2))
 
 
 class Leap(SGD):
-    leapfrog = True
+    def splitting(self):
+        return GradientSplitting(self, leapfrog=True)
 
 
 @pytest.mark.parametrize("base", [Squares, Leap])
@@ -160,15 +178,51 @@ def test_a_drift_and_its_kick(base):
     t, other, plain = jnp.zeros(()), Other(ETA, 1), base(ETA, 1)
     normals = jnp.array([0.3, -1.2])
     np.testing.assert_array_equal(
-        other.kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA)), plain.kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA))
+        split(other).kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA)),
+        split(plain).kick(t, W, OBJECTIVE, normals, jnp.asarray(ETA)),
     )
-    mean = plain.drift(t, W, OBJECTIVE) - plain.flow(t, W, OBJECTIVE)
+    mean = plain.drift(t, W, OBJECTIVE) - split(plain).flow(t, W, OBJECTIVE)
     assert np.all(np.abs(mean) > 0.1)
-    np.testing.assert_allclose(other.flow(t, W, OBJECTIVE) + mean, jnp.cos(W), rtol=1e-12)
-    step = other.euler(t, W, OBJECTIVE, normals, jnp.asarray(ETA)) - plain.euler(
+    np.testing.assert_allclose(split(other).flow(t, W, OBJECTIVE) + mean, jnp.cos(W), rtol=1e-12)
+    step = split(other).euler(t, W, OBJECTIVE, normals, jnp.asarray(ETA)) - split(plain).euler(
         t, W, OBJECTIVE, normals, jnp.asarray(ETA)
     )
     np.testing.assert_allclose(step, ETA * (jnp.cos(W) - plain.drift(t, W, OBJECTIVE)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [Adam(ETA, 1), SignSGD(ETA, noise_model=NOISE), scheduled(Squares(ETA, 1), HALF)],
+    ids=["Adam", "sign", "around"],
+)
+def test_a_drift_of_others(base):
+    """The kick stays, and what is new in the drift is in the flow: a rule with a memory, a sign and a wrapper."""
+
+    class Other(type(base)):
+        def drift(self, t, state, signal):
+            return jax.tree.map(jnp.cos, state)
+
+    t, state, dt = jnp.asarray(2 * ETA), base.init(W), jnp.asarray(ETA)
+    state = jax.tree.map(lambda leaf: leaf + 0.5, state)
+    other = Other(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+    normals = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.7), split(base).noise(state, OBJECTIVE, 1))
+    kicks = [ravel_pytree(split(e).kick(t, state, OBJECTIVE, normals, dt))[0] for e in (other, base)]
+    np.testing.assert_array_equal(*kicks)
+    flows, drifts = (
+        [ravel_pytree(f(t, state, OBJECTIVE))[0] for f in functions]
+        for functions in ((split(other).flow, split(base).flow), (other.drift, base.drift))
+    )
+    np.testing.assert_allclose(flows[0] - flows[1], drifts[0] - drifts[1], rtol=1e-9, atol=1e-13)
+
+
+def test_a_diffusion_of_a_wrapper():
+    """It is all the noise there is, and the drift is the flow."""
+
+    class Other(Scheduled):
+        def diffusion(self, t, state, signal):
+            return Hot.diffusion(self, t, state, signal)
+
+    assert agree(Other(**vars(scheduled(SGD(ETA, 1), HALF))), 0.5, 0.2 / ETA**0.5)
 
 
 def test_a_drift_of_a_series():
@@ -180,7 +234,8 @@ def test_a_drift_of_a_series():
 
     other = Other(**{name: getattr(series, name) for name in series.__dataclass_fields__})
     t, state = jnp.zeros(()), series.init(W)
-    change = [e.drift(t, state, OBJECTIVE).params - e.flow(t, state, OBJECTIVE).params for e in (other, series)]
+    change = [e.drift(t, state, OBJECTIVE).params - split(e).flow(t, state, OBJECTIVE).params for e in (other, series)]
+    assert np.all(np.abs(change[1]) > 0.1)
     np.testing.assert_allclose(*change, rtol=1e-12)
 
 
@@ -198,28 +253,37 @@ def anything(self, *args):
 
 
 REFUSED = {
-    "flow": (of(SGD, flow=same), "`drift` in place of `flow`"),
-    "flow of Adam": (of(Adam, flow=same), "`drift` in place of `flow`"),
-    "euler": (of(SGD, euler=anything), "`drift` and `diffusion`, or `flow` and `kick`, in place of `euler`"),
-    "noise": (of(SGD, noise=anything), "`kick` with `noise`, or `diffusion`, in place of `noise`"),
+    **{
+        name: (of(SGD, **{name: anything}), f"override `splitting().{name}` in place of `{name}`")
+        for name in ("flow", "kick", "noise", "start", "euler", "resumed")
+    },
+    "bounded": (of(Adam, bounded=anything), "override `splitting().clip_noise` in place of `bounded`"),
+    "leapfrog": (of(SGD, leapfrog=True), "override `splitting().leapfrog` in place of `leapfrog`"),
+    "kicks": (of(Momentum, kicks=property(lambda self: 1)), "override `splitting().kicks` in place of `kicks`"),
+    "has_series": (of(SGD, has_series=False), "override `splitting().smooth` in place of `has_series`"),
+    "claim": (of(SGD, claim=anything), "override `scaling_limit().claimed_order` in place of `claim`"),
+    **{
+        name: (of(SGD, **{name: anything}), f"override `scaling_limit().{name}` in place of `{name}`")
+        for name in ("rescaled", "time_per_step", "variance_scale", "learning_rate_at")
+    },
+    "between": (of(Decayed, between=anything), "override `held` in place of `between`"),
     "gradient": (of(SGD, gradient=anything), "`gradient_noise`, or `surrogate` of a signal, in place of `gradient`"),
     "batches": (of(SGD, batches=anything), "`gradient_noise` in place of `batches`"),
-    "drift of Adam": (of(Adam, drift=same), "`velocity` in place of `drift`"),
-    "diffusion of Adam": (of(Adam, diffusion=anything), "`gradient_noise`, or `kick` as well, in place of `diffusion`"),
+    "is_affine": (of(SGD, is_affine=anything), "the class attribute `linear`, which is tried on numbers, in place of"),
+    "series": (of(SGD, series=anything), "`twin`, whose series is taken, in place of `series`"),
+    "diffusion of Adam": (of(Adam, diffusion=anything), "`gradient_noise`, or `splitting` as well, whose first step"),
+    "diffusion around Adam": (of(Scheduled, diffusion=anything), "`gradient_noise`, or `splitting` as well, whose"),
     "velocity of Lion": (of(Lion, velocity=same), "`velocity` and `drift` together in place of `velocity`"),
-    "drift of SignSGD": (of(SignSGD, drift=same), "`velocity` and `drift` together in place of `drift`"),
     "velocity of a wrapper": (of(Decayed, velocity=same), "`mapped` or `added` in place of `velocity`"),
-    "drift of a wrapper": (of(Decayed, drift=same), "`mapped` or `added` in place of `drift`"),
-    "diffusion of a wrapper": (of(Decayed, diffusion=anything), "`mapped` in place of `diffusion`"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name, unchecked):
     kind, words = REFUSED[name]
-    equation = object.__new__(kind)  # a wrapper would ask for more, and only the class matters
-    for field in kind.__dataclass_fields__:
-        object.__setattr__(equation, field, None)
+    around = {Decayed: decayed(SGD(ETA), 0.1), Scheduled: scheduled(Adam(ETA), HALF)}
+    equation = next((kind(**vars(wrapper)) for base, wrapper in around.items() if issubclass(kind, base)), None)
+    equation = kind(ETA) if equation is None else equation
     for door in (solve, compare):
         with pytest.raises(TypeError, match="Argument `equation` must override") as found:
             door(equation, OBJECTIVE, W, steps=2)
@@ -230,6 +294,11 @@ class Kicked(AbstractDynamics):
     def drift(self, t, state, signal):
         return -state
 
+    def splitting(self):
+        return Kicks(self)
+
+
+class Kicks(Splitting):
     def noise(self, state, signal, kicks_per_step):
         return jax.ShapeDtypeStruct(state.shape, state.dtype)
 
@@ -237,19 +306,28 @@ class Kicked(AbstractDynamics):
         return jnp.sqrt(dt) * noise
 
 
+class NoKick(GradientSplitting):
+    def kick(self, t, state, signal, noise, dt):
+        return 0 * state
+
+
+class Quiet(SGD):
+    def splitting(self):
+        return NoKick(self)
+
+
 def test_where_the_field_is_read(unchecked):
     """A kick alone is enough for `solve`, not where no path is made; `orders` then samples."""
-    kicked = of(SGD, kick=lambda self, t, state, signal, noise, dt: 0 * state)
     for equation, objective in (
         (Kicked(), None),
-        (kicked(ETA, 1), OBJECTIVE),
-        (scheduled(kicked(ETA), HALF), OBJECTIVE),
+        (Quiet(ETA, 1), OBJECTIVE),
+        (scheduled(Quiet(ETA), HALF), OBJECTIVE),
     ):
         check_class(equation)
-        with pytest.raises(TypeError, match="`diffusion` as well, which is read here, in place of `kick`"):
+        with pytest.raises(TypeError, match="`diffusion` as well, which is read here, in place of `splitting`"):
             stationary(equation, objective, W)
     with pytest.raises(ValueError, match="Argument `key`"):
-        orders(kicked(ETA, 1), OBJECTIVE, W, time=1.0, learning_rates=[0.1, 0.05, 0.025])
+        orders(Quiet(ETA, 1), OBJECTIVE, W, time=1.0, learning_rates=[0.1, 0.05, 0.025])
 
 
 @pytest.mark.parametrize("name", ["gradient", "size"])
@@ -264,15 +342,15 @@ def test_the_library_passes():
     for entry in EQUATIONS.values():
         for reads in ("equation", "field", "twin"):
             check_class(entry.equation, reads)
-            if entry.equation.has_series:
+            if split(entry.equation).smooth:
                 check_class(modified(entry.equation), reads)
     for kind in (
-        of(SGD, kick=anything, diffusion=anything),
+        of(Quiet, diffusion=anything),
         of(Lion, velocity=same, drift=same),
-        of(Adam, kick=anything),
+        of(Adam, splitting=lambda self: NoKick(self)),
     ):
         check_class(kind(ETA))
-    check_class(of(Kicked, flow=same, kick=anything)())
+    check_class(Kicked())
     check_class(Thrice(ETA, noise_model=StudentT(4.0, 1.0)), "field")
 
 
@@ -305,10 +383,15 @@ def test_a_kick_on_a_wrapper_by_euler():
     """The Euler step of a wrapper is made of the kick that its subclass gives."""
     half = scheduled(SGD(ETA, noise_model=NOISE), HALF)
 
-    def kick(self, t, state, signal, noise, dt):
-        return jax.tree.map(lambda leaf: 2 * leaf, super(type(half), self).kick(t, state, signal, noise, dt))
+    class Kick(type(half.splitting())):
+        def kick(self, t, state, signal, noise, dt):
+            return jax.tree.map(lambda leaf: 2 * leaf, super().kick(t, state, signal, noise, dt))
 
-    twice = of(type(half), kick=kick)(**vars(half))
+    class Around(Scheduled):
+        def splitting(self):
+            return Kick.of(self)
+
+    twice = Around(**vars(half))
     assert agree(half, 0.5, -0.15) and agree(twice, 0.5, -0.3)
 
 
@@ -316,5 +399,5 @@ def test_mutant(monkeypatch):
     """Where nothing asks whether there is another drift, the flow is SGD's."""
     equation = Thrice(ETA, noise_model=NOISE)
     assert agree(equation, 3, -0.3)
-    monkeypatch.setattr(_base, "newer", lambda *args: False)
+    monkeypatch.setattr(_splitting, "newer", lambda *args: False)
     assert not agree(equation, 3, -0.3)

@@ -136,7 +136,7 @@ def test_hyperparameters():
     wrapped = scheduled(Adam(0.1), optax.cosine_decay_schedule(1.0, 10))
     found = hyperparameters(wrapped)
     assert {"decays", "stretch", "equation"} & set(found) == set() and found["b1"] == 0.9
-    assert hyperparameters(wrapped.rescaled(0.25))["stretch"] != 1
+    assert hyperparameters(wrapped.scaling_limit().rescaled(0.25))["stretch"] != 1
 
 
 @pytest.mark.parametrize("curl", [{}, {"velocity": 0.5, "backward_error": 0.25}, None], ids=["none", "some", "all"])

@@ -5,7 +5,7 @@ import dataclasses
 import optax
 import pytest
 
-from equations import SGD, Momentum, decayed, modified, scheduled, volumized
+from equations import SGD, Momentum, ScalingLimit, decayed, modified, scheduled, volumized
 from equations._modified.slow_manifold import Slaved
 from validation import corrected
 
@@ -39,8 +39,8 @@ class Better(SGD):
     def velocity(self, t, state, gradient):
         return super().velocity(t, state, gradient * (1 + self.learning_rate / 2))
 
-    def claim(self, measure):
-        return 2.0
+    def scaling_limit(self):
+        return ScalingLimit(self, orders=dict.fromkeys(("mean", "second moment", "variance/eta"), 2.0))
 
 
 @pytest.mark.parametrize("kind", INSIDE)
@@ -52,6 +52,9 @@ def test_refused(kind):
 
 def test_an_own_order_is_not_claimed():
     """It is that of SGD's step, not of the step with decay; outside it is claimed."""
-    assert decayed(Better(0.2), 0.5).claim("mean") == 1 and Better(0.2).claim("mean") == 2
+    assert (
+        decayed(Better(0.2), 0.5).scaling_limit().claimed_order("mean") == 1
+        and Better(0.2).scaling_limit().claimed_order("mean") == 2
+    )
     with pytest.warns(UserWarning, match="a series of the twin"):
-        assert modified(decayed(Better(0.2), 0.5)).claim("mean") == 2
+        assert modified(decayed(Better(0.2), 0.5)).scaling_limit().claimed_order("mean") == 2

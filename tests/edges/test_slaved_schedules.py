@@ -105,10 +105,10 @@ def test_times_are_sums_of_true_rates(kind):
     rule = from_optax(TRANSFORMATIONS[kind], ETA)
     with jax.numpy_dtype_promotion("standard"):
         wanted = ETA * np.asarray(jax.vmap(cosine_of(1.0, 50))(jnp.arange(20)), float)
-    found = jax.vmap(rule.learning_rate_at)(jnp.arange(20))
+    found = jax.vmap(rule.scaling_limit().learning_rate_at)(jnp.arange(20))
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     for other in (modified(rule), Increment.of(rule), decayed(rule, 0.1)):
-        np.testing.assert_allclose(other.learning_rate_at(jnp.asarray(7)), wanted[7], rtol=1e-6)
+        np.testing.assert_allclose(other.scaling_limit().learning_rate_at(jnp.asarray(7)), wanted[7], rtol=1e-6)
 
 
 def test_a_schedule_of_something_else_is_said():
@@ -117,11 +117,11 @@ def test_a_schedule_of_something_else_is_said():
         lambda learning_rate: optax.chain(optax.scale_by_schedule(cosine_of(1.0, 50)), optax.adam(learning_rate)), ETA
     )
     with pytest.warns(UserWarning, match="Argument `factory`: a schedule inside acts otherwise"):
-        assert rule.learning_rate_at(jnp.asarray(7)) is rule.learning_rate
+        assert rule.scaling_limit().learning_rate_at(jnp.asarray(7)) is rule.learning_rate
     quiet = from_optax(
         lambda learning_rate: optax.inject_hyperparams(optax.adamw)(learning_rate, weight_decay=cosine_of(0.1, 50)), ETA
     )
-    assert quiet.learning_rate_at(jnp.asarray(7)) is quiet.learning_rate
+    assert quiet.scaling_limit().learning_rate_at(jnp.asarray(7)) is quiet.learning_rate
 
 
 SCHEDULED_MEMORY = {

@@ -11,6 +11,7 @@ import pytest
 from dynamics import Strang, solve
 from dynamics._health import health as _health
 from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective, scheduled
+from equations.internal import split
 
 CASES = [
     ("noise that is not small within a step", "instance", "a saddle with eta s^2 = 8", "test_a_saddle"),
@@ -180,8 +181,8 @@ def test_a_look_at_one_kick_is_caught(monkeypatch, key):
     """An estimate that asks how large a kick is beside the state is silent here, where the state is large."""
 
     def beside_the_state(dynamics, signal, t, state, dt):
-        normals = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), dynamics.noise(state, signal, 2))
-        kick = dynamics.kick(t, state, signal, normals, dt)
+        normals = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), split(dynamics).noise(state, signal, 2))
+        kick = split(dynamics).kick(t, state, signal, normals, dt)
         return jnp.linalg.norm(kick) / jnp.linalg.norm(state), state[None]
 
     class Shifted(Saddle):

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from changed import changed
 
-from equations import AdaGrad
-from equations._base import AbstractEquation
+from equations import AdaGrad, ScalingLimit
 
 from ._second_moment import Noiseless, Shiftless
 
@@ -30,19 +30,16 @@ class SumInTime(AdaGrad):
 class SameAccumulator(AdaGrad):
     """Another learning rate at the same initial accumulator."""
 
-    def rescaled(self, factor):
-        return AbstractEquation.rescaled(self, factor)
+    scaling_limit = changed(rescaled=lambda s, factor: ScalingLimit(s.equation).rescaled(factor))
 
 
 class TimeOfGradientDescent(AdaGrad):
     """The clock eta * step, in which there is no limit."""
 
-    def time_per_step(self):
-        return jnp.asarray(self.learning_rate)
+    scaling_limit = changed(time_per_step=lambda s: jnp.asarray(s.equation.learning_rate))
 
 
 class SameEpsilon(AdaGrad):
     """Another learning rate at the same eps."""
 
-    def rescaled(self, factor):
-        return dataclasses.replace(super().rescaled(factor), eps=self.eps)
+    scaling_limit = changed(rescaled=lambda s, factor: dataclasses.replace(s.rescaled(factor), eps=s.equation.eps))

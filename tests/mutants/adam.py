@@ -3,9 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from changed import changed
 
-from equations import Adam
-from equations._base import AbstractEquation
+from equations import Adam, ScalingLimit
 
 
 def noise_variance(equation, params, signal):
@@ -18,24 +18,30 @@ def noise_variance(equation, params, signal):
     return jax.tree.map(lambda g: jnp.var(g, axis=0) / equation.batch_size, gradients)
 
 
+def noiseless(s, t, state, signal, noise, dt):
+    kick = s.kick(t, state, signal, noise, dt)
+    rate = dt * (1 - s.dynamics.b2) / s.dynamics.learning_rate
+    gradient, variance = signal.gradient(state.params), noise_variance(s.dynamics, state.params, signal)
+    return eqx.tree_at(lambda k: k.nu, kick, jax.tree.map(lambda g, v: rate * (g**2 + v), gradient, variance))
+
+
+def shiftless(s, t, state, signal, noise, dt):
+    kick = s.kick(t, state, signal, noise, dt)
+    rate = dt * (1 - s.dynamics.b2) / s.dynamics.learning_rate
+    shift = noise_variance(s.dynamics, state.params, signal)
+    return eqx.tree_at(lambda k: k.nu, kick, jax.tree.map(lambda nu, v: nu - rate * v, kick.nu, shift))
+
+
 class WithoutNoise(Adam):
     """The second moment follows the mean of the squared gradient, without noise."""
 
-    def kick(self, t, state, signal, noise, dt):
-        kick = super().kick(t, state, signal, noise, dt)
-        rate = dt * (1 - self.b2) / self.learning_rate
-        gradient, variance = signal.gradient(state.params), noise_variance(self, state.params, signal)
-        return eqx.tree_at(lambda k: k.nu, kick, jax.tree.map(lambda g, v: rate * (g**2 + v), gradient, variance))
+    splitting = changed(kick=noiseless)
 
 
 class WithoutShift(Adam):
     """The second moment is driven by the square of the mean gradient; its noise stays."""
 
-    def kick(self, t, state, signal, noise, dt):
-        kick = super().kick(t, state, signal, noise, dt)
-        rate = dt * (1 - self.b2) / self.learning_rate
-        shift = noise_variance(self, state.params, signal)
-        return eqx.tree_at(lambda k: k.nu, kick, jax.tree.map(lambda nu, v: nu - rate * v, kick.nu, shift))
+    splitting = changed(kick=shiftless)
 
 
 class EpsilonInside(Adam):
@@ -56,8 +62,7 @@ class NoBiasCorrection(Adam):
 class FixedRates(Adam):
     """Another learning rate at the same b1 and b2."""
 
-    def rescaled(self, factor):
-        return AbstractEquation.rescaled(self, factor)
+    scaling_limit = changed(rescaled=lambda s, factor: ScalingLimit(s.equation).rescaled(factor))
 
 
 class FromZero(Adam):
@@ -66,5 +71,4 @@ class FromZero(Adam):
     def velocity(self, t, state, gradient):
         return super().velocity(t + self.learning_rate, state, gradient)
 
-    def start(self, state, signal, noise):
-        return None
+    splitting = changed(start=lambda s, state, signal, noise: None)

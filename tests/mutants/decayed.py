@@ -17,14 +17,14 @@ class Coupled(Decayed):
     """Decay before the optimizer."""
 
     def twin(self):
-        return optax.chain(optax.add_decayed_weights(self.weight_decay), self.inner.twin())
+        return optax.chain(optax.add_decayed_weights(self.weight_decay), self.equation.twin())
 
 
 class PerStep(Decayed):
     """A decay that does not know the learning rate."""
 
     def twin(self):
-        return optax.chain(self.inner.twin(), optax.add_decayed_weights(-self.weight_decay))
+        return optax.chain(self.equation.twin(), optax.add_decayed_weights(-self.weight_decay))
 
 
 class SameDecay(Decayed):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from changed import changed
 
 from equations import Langevin
 
@@ -16,12 +17,12 @@ class Uphill(Langevin):
 class HeatByLearningRate(Langevin):
     """sqrt(2 eta T) dW."""
 
-    def kick(self, t, state, signal, noise, dt):
-        return jax.tree.map(lambda k: jnp.sqrt(self.learning_rate) * k, super().kick(t, state, signal, noise, dt))
+    splitting = changed(
+        kick=lambda s, *args: jax.tree.map(lambda k: jnp.sqrt(s.dynamics.learning_rate) * k, s.kick(*args))
+    )
 
 
 class Frozen(Langevin):
     """Without heat and without batches."""
 
-    def kick(self, t, state, signal, noise, dt):
-        return jax.tree.map(jnp.zeros_like, super().kick(t, state, signal, noise, dt))
+    splitting = changed(kick=lambda s, *args: jax.tree.map(jnp.zeros_like, s.kick(*args)))

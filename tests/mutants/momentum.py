@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import optax
+from changed import changed
 
-from equations import Momentum
-from equations._base import AbstractEquation
+from equations import Momentum, ScalingLimit
 from equations._optimizers.momentum import MomentumState
 
 
@@ -35,24 +35,25 @@ class OtherLookAhead(Momentum):
 class FixedMomentum(Momentum):
     """Another learning rate at the same momentum."""
 
-    def rescaled(self, factor):
-        return AbstractEquation.rescaled(self, factor)
+    scaling_limit = changed(rescaled=lambda s, factor: ScalingLimit(s.equation).rescaled(factor))
 
 
 class TimeOfGradientDescent(Momentum):
     """The clock eta * step, in which there is no limit."""
 
-    def time_per_step(self):
-        return jnp.asarray(self.learning_rate)
+    scaling_limit = changed(time_per_step=lambda s: jnp.asarray(s.equation.learning_rate))
+
+
+def twice(s, t, state, signal, noise, dt):
+    response = s.kick(t, state, signal, noise, dt)
+    drift = s.kick(t, state, signal, jax.tree.map(jnp.zeros_like, noise), dt)
+    return jax.tree.map(lambda k, d: 2 * k - d, response, drift)
 
 
 class TwiceTheNoise(Momentum):
     """The noise of the memory doubled, in kick and diffusion alike."""
 
-    def kick(self, t, state, signal, noise, dt):
-        response = super().kick(t, state, signal, noise, dt)
-        drift = super().kick(t, state, signal, jax.tree.map(jnp.zeros_like, noise), dt)
-        return jax.tree.map(lambda k, d: 2 * k - d, response, drift)
+    splitting = changed(kick=twice)
 
     def diffusion(self, t, state, signal):
         root = super().diffusion(t, state, signal)

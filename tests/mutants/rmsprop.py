@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from changed import changed
 from typing_extensions import override
 
 from equations import RMSProp
@@ -42,8 +43,9 @@ class TwiceCentered(RMSProp):
 class StaysFor(RMSProp):
     """Another learning rate at the same decay."""
 
-    def rescaled(self, factor):
-        return dataclasses.replace(self, learning_rate=self.learning_rate * factor)
+    scaling_limit = changed(
+        rescaled=lambda s, factor: dataclasses.replace(s.equation, learning_rate=s.equation.learning_rate * factor)
+    )
 
 
 class Uncorrected(RMSProp):

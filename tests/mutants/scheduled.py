@@ -1,19 +1,24 @@
 """Mutants of Scheduled."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from changed import changed
 
 from equations import Scheduled
+
+
+def rooted(s, t, state, signal, noise, dt):
+    factor = s.dynamics.factor_at(t)
+    root = jnp.sqrt(jnp.where(factor > 0, factor, 1.0))
+    return jax.tree.map(lambda k: k / root.astype(k.dtype), s.kick(t, state, signal, noise, dt))
 
 
 class RootOfTheFactor(Scheduled):
     """The noise has the factor sqrt(s), as that of eta would be."""
 
-    def kick(self, t, state, signal, noise, dt):
-        factor = self.factor_at(t)
-        root = jnp.sqrt(jnp.where(factor > 0, factor, 1.0))
-        return jax.tree.map(lambda k: k / root.astype(k.dtype), super().kick(t, state, signal, noise, dt))
+    splitting = changed(kick=rooted)
 
 
 class MemoryToo(Scheduled):
@@ -26,8 +31,9 @@ class MemoryToo(Scheduled):
 class NotStretched(Scheduled):
     """A schedule in steps, whatever the learning rate."""
 
-    def rescaled(self, factor):
-        return type(self)(**vars(super().rescaled(factor)) | {"stretch": self.stretch})
+    scaling_limit = changed(
+        rescaled=lambda s, factor: eqx.tree_at(lambda e: e.stretch, s.rescaled(factor), s.equation.stretch)
+    )
 
 
 class OneStepLate(Scheduled):
@@ -35,12 +41,11 @@ class OneStepLate(Scheduled):
 
     def twin(self):
         return optax.chain(
-            self.inner.twin(), optax.scale_by_schedule(lambda step: self.factor(jnp.maximum(step - 1, 0)))
+            self.equation.twin(), optax.scale_by_schedule(lambda step: self.factor(jnp.maximum(step - 1, 0)))
         )
 
 
 class FirstStepWhole(Scheduled):
     """A first step of the whole learning rate."""
 
-    def start(self, state, signal, noise):
-        return self.inner.start(state, signal, noise)
+    splitting = changed(start=lambda s, *args: s.inner.start(*args))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
+from changed import changed
 
 from equations import SGD
 
@@ -10,23 +11,27 @@ from equations import SGD
 class NoiseByLearningRate(SGD):
     """eta (C/B)^{1/2} dW."""
 
-    def kick(self, t, state, signal, noise, dt):
-        return jax.tree.map(lambda k: jnp.sqrt(self.learning_rate) * k, super().kick(t, state, signal, noise, dt))
+    splitting = changed(
+        kick=lambda s, *args: jax.tree.map(lambda k: jnp.sqrt(s.dynamics.learning_rate) * k, s.kick(*args))
+    )
 
 
 class NoNoise(SGD):
     """Gradient flow."""
 
-    def kick(self, t, state, signal, noise, dt):
-        return jax.tree.map(jnp.zeros_like, state)
+    splitting = changed(kick=lambda s, t, state, signal, noise, dt: jax.tree.map(jnp.zeros_like, state))
+
+
+def batch_size_lost(s, t, state, signal, noise, dt):
+    size = s.dynamics.batch_size
+    factor = 1.0 if size is None else size**0.5
+    return jax.tree.map(lambda k: factor * k, s.kick(t, state, signal, noise, dt))
 
 
 class BatchSizeLost(SGD):
     """sqrt(eta) C^{1/2} dW."""
 
-    def kick(self, t, state, signal, noise, dt):
-        factor = 1.0 if self.batch_size is None else self.batch_size**0.5
-        return jax.tree.map(lambda k: factor * k, super().kick(t, state, signal, noise, dt))
+    splitting = changed(kick=batch_size_lost)
 
 
 class Ascent(SGD):

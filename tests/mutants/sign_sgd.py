@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from changed import changed
 
 from equations import SignSGD
 
@@ -20,10 +21,13 @@ class SignOfTheMean(SignSGD):
         return jax.tree.map(jnp.sign, x)
 
 
+def full_noise(s, t, state, signal, noise, dt):
+    drift = s.dynamics.drift(t, state, signal)
+    kick = s.kick(t, state, signal, noise, dt)
+    return jax.tree.map(lambda k, e: k / jnp.sqrt(1 - e**2), kick, drift)
+
+
 class FullNoise(SignSGD):
     """The noise of a sign without its mean, of variance 1 in place of 1 - e^2."""
 
-    def kick(self, t, state, signal, noise, dt):
-        drift = self.drift(t, state, signal)
-        kick = super().kick(t, state, signal, noise, dt)
-        return jax.tree.map(lambda k, e: k / jnp.sqrt(1 - e**2), kick, drift)
+    splitting = changed(kick=full_noise)

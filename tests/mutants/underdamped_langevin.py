@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from changed import changed
 
 from equations import UnderdampedLangevin
 
@@ -22,9 +23,12 @@ class FrictionPerStep(UnderdampedLangevin):
         return type(state)(jax.tree.map(jnp.negative, state.trace), force)
 
 
+def frozen(s, *args):
+    kick = s.kick(*args)
+    return type(kick)(kick.params, jax.tree.map(jnp.zeros_like, kick.trace))
+
+
 class Frozen(UnderdampedLangevin):
     """Without heat and without batches."""
 
-    def kick(self, t, state, signal, noise, dt):
-        kick = super().kick(t, state, signal, noise, dt)
-        return type(state)(kick.params, jax.tree.map(jnp.zeros_like, kick.trace))
+    splitting = changed(kick=frozen)

@@ -1,11 +1,13 @@
 """Mutants of Volumized."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+from changed import changed
 from typing_extensions import override
 
 from equations import Volumized
-from equations._wrappers.base import AbstractWrapped
+from equations._wrappers.base import WrappedSplitting
 
 
 class MomentKept(Volumized):
@@ -27,12 +29,12 @@ class ToTheOrigin(Volumized):
 class FixedAlpha(Volumized):
     """Another learning rate at the same alpha."""
 
-    def rescaled(self, factor):
-        return type(self)(**vars(super().rescaled(factor)) | {"alpha": self.alpha})
+    scaling_limit = changed(
+        rescaled=lambda s, factor: eqx.tree_at(lambda e: e.alpha, s.rescaled(factor), s.equation.alpha)
+    )
 
 
 class FirstStepUnbounded(Volumized):
     """What the first step carries out of the box stays there."""
 
-    def start(self, state, signal, noise):
-        return AbstractWrapped.start(self, state, signal, noise)
+    splitting = changed(start=lambda s, *args: WrappedSplitting.of(s.dynamics).start(*args))

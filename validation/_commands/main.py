@@ -73,7 +73,9 @@ def _lookup(name: str) -> type:
 
 def _paths(equation, options: Compare) -> int:
     """As asked for, or as many as the drift of the equation allows in a minute or two."""
-    return options.paths if options.paths is not None else 32 if equation.has_series else 8
+    from equations.internal import split
+
+    return options.paths if options.paths is not None else 32 if split(equation).smooth else 8
 
 
 def _composed(equation, options: Compare):

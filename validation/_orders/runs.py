@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import record
 from equations import AbstractEquation
-from equations.internal import ForwardedSplitting, Splitting, add_scaled, definer, split
+from equations.internal import add_scaled, split
 
 RUNAWAY = 1e8  # times the first parameters, or 1: beyond it a path has diverged, whatever overflows
 
@@ -34,9 +34,9 @@ def handover(equation: AbstractEquation, increment: AbstractEquation, params: Py
     is the parameters alone.
     """
     splitting = split(equation)
-    if definer(type(splitting), "resumed") not in (Splitting, ForwardedSplitting):
-        return lambda y: splitting.resumed(y.params, y.memory)
     state, discrete = (eqx.filter_eval_shape(side.init, params) for side in (equation, increment))
+    if eqx.filter_eval_shape(splitting.resumed, discrete.params, discrete.memory) is not None:
+        return lambda y: splitting.resumed(y.params, y.memory)
     if same_form(state, discrete):
         return lambda y: y
     return increment.params if same_form(state, params) else None
