@@ -19,7 +19,7 @@ from validation._commands.main import Compare, _composed, _lookup, main, run_lis
 
 def traindyn(*arguments, cwd):
     """The installed command, in a process of its own, as a user has it: float32, standard promotion."""
-    command = [sys.executable, "-c", "from validation._cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from validation._commands.main import main; main()", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 

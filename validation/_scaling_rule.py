@@ -21,7 +21,7 @@ from equations.internal import (
 from ._compare.observables import observables
 from ._compare.statistics import Estimate, difference, mean_of, variance_samples
 from ._compare.student import quantile, welch
-from ._orders.table import lines
+from ._table import lines
 
 RULES = ("linear", "square_root")
 SURE = 4.0  # standard errors by which a deviation must lie beyond the tolerance, or within; more of few paths (Student)

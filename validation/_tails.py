@@ -25,6 +25,9 @@ def tail_index(multipliers: Any, weights: Any = None) -> float:
 
     **Raises:** ValueError, naming the argument, also where E log|A| >= 0 and there is no stationary state.
     """
+    from scipy.optimize import brentq  # here, for the time that the import of SciPy takes
+    from scipy.special import logsumexp
+
     multipliers = np.asarray(multipliers, float)
     if multipliers.ndim != 1 or not multipliers.size or not np.all(np.isfinite(multipliers)):
         raise ValueError("Argument `multipliers` must be a vector of finite numbers, but another array was given.")
@@ -43,21 +46,15 @@ def tail_index(multipliers: Any, weights: Any = None) -> float:
 
     def excess(beta):
         """log E|A|^beta, convex, below zero up to the root."""
-        terms = beta * sizes
-        largest = np.max(terms)
-        return largest + np.log(chances @ np.exp(terms - largest))
+        return logsumexp(beta * sizes, b=chances)
 
-    low, high = 0.0, 1.0
+    high = 1.0
     while excess(high) <= 0:
-        low, high = high, 2 * high
-    if low == 0:  # the root may lie anywhere below 1
-        low = high
-        while excess(low) >= 0:
-            low /= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) <= 0 else (low, middle)
-    return (low + high) / 2
+        high *= 2
+    low = high
+    while excess(low) >= 0:
+        low /= 2
+    return brentq(excess, low, high, xtol=max(1e-15 * low, 1e-300))
 
 
 def hill(samples: Any, largest: int) -> Estimate:

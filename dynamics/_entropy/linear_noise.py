@@ -1,8 +1,14 @@
 """The stationary covariance, current and entropy production of a linear process whose noise may be singular; in NumPy."""
 
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+
+from .columns import Columns
+from .lyapunov import Lyapunov
+
+_SMALL = 64  # dimensions
 
 
 class Linear(NamedTuple):
@@ -14,58 +20,72 @@ class Linear(NamedTuple):
     rank: int
 
 
-def reached(matrix: np.ndarray, root: np.ndarray, columns: list, eps: float) -> np.ndarray:
+def reached(matrix: np.ndarray, root: np.ndarray, columns: Columns | None, eps: float) -> np.ndarray:
     """An orthonormal basis `(d, rank)` of what the noise reaches: the range of root, A root, A^2 root, ...
 
-    `columns` are matrices that carry noise on, as the derivatives of multiplicative noise do.
+    `columns` carry noise on too, as the derivatives of multiplicative noise do.
     """
     basis = _range(root, eps)[0]
-    carriers = [m / np.linalg.norm(m, 2) for m in (matrix, *columns) if np.any(m)]
+    if basis.shape[1] < len(matrix):
+        length = np.linalg.norm(matrix, 2)
+        alone = lambda new: [matrix / length @ new] if length else []  # noqa: E731
+        basis = _closed(basis, alone, eps)
+        if columns is not None:
+            basis = _closed(basis, lambda new: chain(alone(new), columns.carried(new)), eps)
+    return basis if basis.shape[1] < len(matrix) else np.eye(len(matrix))
+
+
+def _closed(basis: np.ndarray, carried, eps: float) -> np.ndarray:
+    """The basis with all that `carried(columns)`, blocks of columns, leads to from it."""
     new = basis
-    while new.shape[1] and basis.shape[1] < len(matrix):
-        further = np.concatenate([m @ new for m in carriers], axis=1) if carriers else new[:, :0]
-        for _ in range(2):  # once more, for what rounding left
-            further = further - basis @ (basis.T @ further)
-        u, s, _ = np.linalg.svd(further, full_matrices=False)
-        new = u[:, s > 30 * len(matrix) * eps]
-        basis = np.linalg.qr(np.concatenate([basis, new], axis=1))[0]
+    while new.shape[1] and basis.shape[1] < len(basis):
+        begin = basis.shape[1]
+        for further in carried(new):
+            for _ in range(2):  # once more, for what rounding left
+                further = further - basis @ (basis.T @ further)
+            u, s, _ = np.linalg.svd(further, full_matrices=False)
+            found = u[:, s > 30 * len(basis) * eps]
+            found = np.linalg.qr(found - basis @ (basis.T @ found))[0]
+            basis = np.concatenate([basis, found], axis=1)
+        new = basis[:, begin:]
     return basis
 
 
-def continuous(matrix, root, columns, signs, extra, eps) -> Linear:
-    """Of dy = A y dt + root dW, with `extra` on the diagonal of S = root root^T; `signs` under time reversal."""
+def continuous(matrix, root, columns, signs, extra, eps, lyapunov) -> Linear:
+    """Of dy = A y dt + root dW, with `extra` on the diagonal of S = root root^T; `signs` under time reversal.
+
+    `lyapunov` is the `Lyapunov` of the whole matrix.
+    """
     noise = root @ root.T + extra * np.eye(len(root))
-    basis = reached(matrix, _with(root, extra), columns or [], eps)
-    a, s = basis.T @ matrix @ basis, basis.T @ noise @ basis
-    one = np.eye(len(a))
-    operator = np.kron(one, a) + np.kron(a, one)
-    covariance, inverse, factor = _covariance(operator, s, 1.0, columns, basis)
+    basis = reached(matrix, _with(root, extra), columns, eps)
+    covariance, inverse, factor = _covariance(lyapunov, matrix, noise, columns, basis)
     pull = noise @ inverse / 2
-    irreversible = (matrix + signs[:, None] * matrix * signs) / 2
-    rate = 2 * _quadratic([((irreversible + pull) @ factor, (np.abs(irreversible) + np.abs(pull)) @ np.abs(factor))],
-                          root, extra, eps)  # fmt: skip
-    return Linear(covariance, (matrix + pull) @ basis @ basis.T, rate if columns is None else np.nan, basis.shape[1])
+    rate = np.nan
+    if columns is None:
+        irreversible = (matrix + signs[:, None] * matrix * signs) / 2
+        rate = 2 * _quadratic([((irreversible + pull) @ factor, (np.abs(irreversible) + np.abs(pull)) @ np.abs(factor))],
+                              root, extra, eps)  # fmt: skip
+    return Linear(covariance, (matrix + pull) @ basis @ basis.T, rate, basis.shape[1])
 
 
-def discrete(matrix, root, columns, eta, extra, eps) -> Linear:
+def discrete(matrix, root, columns, eta, extra, eps, lyapunov) -> Linear:
     """Of y' = M y + sqrt(eta) root normals, M = 1 + eta A, with `extra` on the diagonal of S."""
     one = np.eye(len(matrix))
-    step, noise = one + eta * matrix, eta * (root @ root.T + extra * one)
-    basis = reached(matrix, _with(root, extra), columns or [], eps)
-    m = basis.T @ step @ basis
-    covariance, inverse, factor = _covariance(
-        np.kron(m, m) - np.eye(m.shape[0] ** 2), basis.T @ noise @ basis, eta, columns, basis
-    )
+    step, noise = one + eta * matrix, root @ root.T + extra * one
+    basis = reached(step, _with(root, extra), columns, eps)
+    covariance, inverse, factor = _covariance(lyapunov, matrix, noise, columns, basis)
     correlation = step @ covariance
     current = (correlation - correlation.T) / 2 @ inverse
-    # y - M y' = (1 - M^2) y - M noise must lie in the range of the noise.
-    shock = np.sqrt(eta) * _with(root, extra)
-    parts = [
-        ((one - step @ step) @ factor, (one + np.abs(step) @ np.abs(step)) @ np.abs(factor)),
-        (step @ shock, np.abs(step) @ np.abs(shock)),
-    ]
-    rate = (_quadratic(parts, root, extra, eps) / eta - len(_spectrum(root, extra, eps)[1])) / (2 * eta)
-    return Linear(covariance, current, rate if columns is None else np.nan, basis.shape[1])
+    rate = np.nan
+    if columns is None:
+        # y - M y' = (1 - M^2) y - M noise must lie in the range of the noise.
+        shock = np.sqrt(eta) * _with(root, extra)
+        parts = [
+            ((one - step @ step) @ factor, (one + np.abs(step) @ np.abs(step)) @ np.abs(factor)),
+            (step @ shock, np.abs(step) @ np.abs(shock)),
+        ]
+        rate = (_quadratic(parts, root, extra, eps) / eta - len(_spectrum(root, extra, eps)[1])) / (2 * eta)
+    return Linear(covariance, current, rate, basis.shape[1])
 
 
 def _with(root, extra):
@@ -75,8 +95,11 @@ def _with(root, extra):
 
 def _range(root, eps) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal directions of the range of a root, `(d, k)`, and the root's lengths along them, `(k,)`."""
+    longest = max(root.shape)
+    if root.shape[1] > len(root) > _SMALL:  # a triangle has the same range and lengths, at less cost
+        root = np.linalg.qr(root.T, mode="r").T
     u, s, _ = np.linalg.svd(root, full_matrices=False)
-    seen = s > s.max(initial=0.0) * max(root.shape) * eps
+    seen = s > s.max(initial=0.0) * longest * eps
     return u[:, seen], s[seen]
 
 
@@ -86,16 +109,16 @@ def _spectrum(root, extra, eps):
     return directions, lengths**2
 
 
-def _covariance(operator, noise, scale, columns, basis):
+def _covariance(lyapunov, matrix, noise, columns, basis):
     """The solution of the Lyapunov equation in the space that is reached, its pseudo-inverse and a factor of it."""
-    if columns is not None:
-        operator = operator + scale * sum(np.kron(c, c) for c in (basis.T @ c @ basis for c in columns))
-        if len(operator) and np.linalg.eigvals(operator).real.max() >= 0:
-            raise ValueError(
-                "Argument `params` must lead to a finite covariance, but the multiplicative noise has none."
-            )
-    covariance = -np.linalg.solve(operator, noise.ravel()).reshape(noise.shape)
-    covariance = (covariance + covariance.T) / 2
+    if basis.shape[1] < len(matrix):
+        lyapunov = Lyapunov(basis.T @ matrix @ basis, lyapunov.eta)
+        noise = basis.T @ noise @ basis
+        columns = columns and columns.within(basis)
+    if columns is None:
+        covariance = lyapunov.solve(noise)
+    else:
+        covariance = lyapunov.with_growth(noise, columns.growth)
     inverse = basis @ np.linalg.inv(covariance) @ basis.T
     values, vectors = np.linalg.eigh(covariance)
     return basis @ covariance @ basis.T, inverse, basis @ vectors * np.sqrt(np.maximum(values, 0))

@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import AbstractIncrement
 
-LARGEST = 512  # dimensions of a state whose matrices are held
+LARGEST = 512  # dimensions of a state whose matrices are held for every step of every path
 
 
 def coordinates(dynamics: AbstractDynamics, state: PyTree) -> tuple[PyTree, PyTree]:
@@ -56,13 +56,27 @@ class Local(eqx.Module):
 
     def root(self, t: Array, y: Array) -> Array:
         """The columns in front of dW, `(d, n)`."""
+        noise, zeros = self.noise(t, y)
+        return jax.vmap(noise)(jnp.eye(zeros.size, dtype=zeros.dtype)).T if zeros.size else self.quiet(y)
+
+    def noise(self, t: Array, y: Array) -> tuple[Callable[[Array], Array], Array]:
+        """The linear map from `(n,)` normals to `(d,)`, and such normals, all of them 0."""
         operator = self.dynamics.diffusion(t, self.state(y), self.signal)
         if operator is None:
-            return jnp.zeros((y.size, 0), y.dtype)
+            return lambda normals: jnp.zeros_like(y), jnp.zeros(0, y.dtype)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), operator.in_structure())
         flat, structure = ravel_pytree(zeros)
-        columns = jax.vmap(lambda unit: self.flat(operator.mv(structure(unit))))
-        return columns(jnp.eye(flat.size, dtype=flat.dtype)).T
+        return lambda normals: self.flat(operator.mv(structure(normals))), flat
+
+    def column(self, t: Array, y: Array, place: Array | int) -> Array:
+        """One column of `root`, `(d,)`."""
+        noise, zeros = self.noise(t, y)
+        return noise(zeros.at[place].set(1))
+
+    @staticmethod
+    def quiet(y: Array) -> Array:
+        """The root without any noise, `(d, 0)`."""
+        return jnp.zeros((y.size, 0), y.dtype)
 
     def covariance(self, t: Array, y: Array) -> Array:
         """S = root root^T, the covariance of dY over dt, `(d, d)`."""
@@ -74,12 +88,17 @@ class Local(eqx.Module):
         return jnp.einsum("ijj->i", jax.jacfwd(lambda x: self.covariance(t, x))(y))
 
 
-def flat_size(state: PyTree) -> int:
+def late(dynamics: AbstractDynamics, y: Array) -> Array:
+    """A time late enough for what dies away."""
+    return jnp.asarray(getattr(dynamics, "learning_rate", 1.0), y.dtype) * 1e6
+
+
+def flat_size(state: PyTree, largest: int = LARGEST) -> int:
     """The dimension of a state; a ValueError where its matrices would be too large."""
     size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    if size > LARGEST:
+    if size > largest:
         raise ValueError(
-            f"Argument `params` must have a state of at most {LARGEST} dimensions, whose matrices can be held, but it "
+            f"Argument `params` must have a state of at most {largest} dimensions, whose matrices can be held, but it "
             f"has {size}."
         )
     return size

@@ -27,10 +27,14 @@ from .._arguments.checks import check_concrete, check_equation, check_mesh, chec
 from .._arguments.handed_out import check_axis
 from .._arguments.hooks import check_hooks
 from . import linear_noise
-from .local import Local, coordinates, flat_size, parity_vector
+from .columns import columns
+from .local import Local, coordinates, flat_size, late, parity_vector
+from .lyapunov import Lyapunov
+from .noise_change import noise_change
 
-LARGEST = 64  # dimensions: the Lyapunov equation is solved as a linear system in d^2 unknowns
+LARGEST = 1024  # dimensions: a minute, and with multiplicative noise a gigabyte or two
 _NEWTON = 50
+_AT_ONCE = 64  # directions of a Jacobian
 _FACTORS = 0.5 ** np.arange(8)
 
 
@@ -50,7 +54,8 @@ class Stationary(eqx.Module):
     - `entropy_production_rate`: per unit of time, in units of Boltzmann's constant; infinite where the noise does not
         reach every direction in which the motion is irreversible.
     - `noise_change`: the largest relative change of S at one standard deviation from the mean, each of its entries over
-        those of C. What is said here is exact where it is 0.
+        those of C; in more than 64 dimensions along a few axes that random products single out. What is said here is
+        exact where it is 0.
     - `rank`: the dimension of the space that the noise reaches; below d, C^{-1} is a pseudo-inverse.
     - `discrete`: whether it is that of the algorithm with Gaussian noise.
     """
@@ -137,8 +142,11 @@ def stationary(
 
     **Returns:** a `Stationary`.
 
-    **Raises:** TypeError or ValueError, naming the argument; ValueError where the point is not stable. Warns where the
-    noise changes by more than 5 % within a standard deviation, unless `multiplicative`.
+    Holds d x d matrices, d the size of the state, at most 1024: a thousand dimensions take a minute on two cores.
+
+    **Raises:** TypeError or ValueError, naming the argument; ValueError where the point is not stable, where the noise
+    grows so fast that no covariance is finite, or in so many ways that they cannot be held. Warns where the noise
+    changes by more than 5 % within a standard deviation, unless `multiplicative`.
     """
     check_equation(equation, AbstractDynamics)
     if isinstance(objective, AbstractStream):
@@ -170,30 +178,29 @@ def stationary(
     check_hooks(equation, signal, dynamic, ("drift", "diffusion"))
     state = equation.init(dynamic)
     moving, counts = coordinates(equation, state)
-    size = flat_size(moving)
-    if size > LARGEST:
-        raise ValueError(f"Argument `params` must have a state of at most {LARGEST} dimensions, but it has {size}.")
+    size = flat_size(moving, LARGEST)
     signs = parity_vector(parity, moving)
     places = tuple(place for place, leaf in enumerate(_leaves(moving)) if leaf is None)
     state = eqx.combine(moving, at_infinity(counts))
-    mean, jacobian, root, columns = jax.device_get(_at_the_mean(equation, signal, state, multiplicative))
+    mean, jacobian, root = jax.device_get(_at_the_mean(equation, signal, state))
     if not np.all(np.isfinite(mean)) or not np.all(np.isfinite(jacobian)):
         raise ValueError(
             "Argument `params` must be near a point where the drift vanishes and is smooth, but Newton's method found none."
         )
     eps, dtype = np.finfo(mean.dtype).eps, mean.dtype
     mean, jacobian, root = (np.asarray(a, float) for a in (mean, jacobian, root))
-    columns = list(np.asarray(columns, float)) if multiplicative else None
     eta = None if eta is None else float(eta)
-    _check_stable(jacobian, eta if discrete else None, eps)
+    lyapunov = Lyapunov(jacobian, eta if discrete else 0.0)
+    _check_stable(jacobian, lyapunov.values, eta if discrete else None, eps)
+    derivatives = columns(equation, signal, state, mean.astype(dtype)) if multiplicative else None
     extra = r**2 / (1.0 if eta is None else eta)
     if discrete:
-        linear = linear_noise.discrete(jacobian, root, columns, eta, extra, eps)
+        linear = linear_noise.discrete(jacobian, root, derivatives, eta, extra, eps, lyapunov)
     else:
-        linear = linear_noise.continuous(jacobian, root, columns, signs, extra, eps)
+        linear = linear_noise.continuous(jacobian, root, derivatives, signs, extra, eps, lyapunov)
     one, step = np.eye(size), eta if discrete else 1.0
     noise = (root @ root.T + extra * one) * step
-    change = _noise_change(equation, signal, state, mean.astype(dtype), linear.covariance, noise / step)
+    change = noise_change(equation, signal, state, mean.astype(dtype), linear.covariance, noise / step)
     if change > 0.05 and not multiplicative:
         warnings.warn(
             f"Argument `objective`: the noise changes by {100 * change:.0f} % within a standard deviation of the mean, but "
@@ -218,23 +225,22 @@ def _leaves(tree: PyTree) -> list:
 
 
 @eqx.filter_jit
-def _at_the_mean(equation, signal, state, multiplicative):
-    """The zero of the drift, and there the Jacobian, the root of the noise, and of its columns the derivatives
-    `(n, d, d)`."""
+def _at_the_mean(equation, signal, state):
+    """The zero of the drift, and there the Jacobian and the root of the noise."""
     local, begin = Local.at(equation, signal, state)
-    t = _late(equation, begin)
+    t = late(equation, begin)
     drift = lambda y: local.drift(t, y)  # noqa: E731
     tolerance = 1e3 * jnp.finfo(begin.dtype).eps
     # Memory first, with the parameters held: an empty second moment has no derivative of its root.
-    chosen = jax.jacfwd(lambda y: ravel_pytree(equation.params(local.state(y)))[0])(begin)
+    chosen = _jacobian(lambda y: ravel_pytree(equation.params(local.state(y)))[0], begin)
     held = jnp.any(chosen != 0, axis=0)
-    jacobian = jnp.where(held[:, None] | held, jnp.eye(begin.size, dtype=begin.dtype), jax.jacfwd(drift)(begin))
+    jacobian = jnp.where(held[:, None] | held, jnp.eye(begin.size, dtype=begin.dtype), _jacobian(drift, begin))
     settled = begin - jnp.linalg.solve(jacobian, jnp.where(held, 0.0, drift(begin)).astype(begin.dtype))
     begin = jnp.where(jnp.all(jnp.isfinite(settled)), settled, begin)
 
     def body(carry):
         y, _, count = carry
-        change = jnp.linalg.solve(jax.jacfwd(drift)(y), drift(y))
+        change = jnp.linalg.solve(_jacobian(drift, y), drift(y))
         # The part of the step that leaves the least drift: a whole one goes too far where the drift levels off.
         tries = y - _FACTORS.astype(y.dtype)[:, None] * change
         left = jnp.linalg.norm(jax.vmap(drift)(tries), axis=1)
@@ -246,17 +252,18 @@ def _at_the_mean(equation, signal, state, multiplicative):
 
     mean, last, _ = jax.lax.while_loop(unfinished, body, (begin, jnp.asarray(jnp.inf, begin.dtype), 0))
     mean = jnp.where(last <= tolerance, mean, jnp.nan)
-    columns = jnp.moveaxis(jax.jacfwd(lambda y: local.root(t, y))(mean), 1, 0) if multiplicative else None
-    return mean, jax.jacfwd(drift)(mean), local.root(t, mean), columns
+    return mean, _jacobian(drift, mean), local.root(t, mean)
 
 
-def _late(equation, y) -> Array:
-    """Late enough for what dies away with time."""
-    return jnp.asarray(equation.scaling_limit().learning_rate_at(jnp.zeros(())), y.dtype) * 1e6
+def _jacobian(function, y):
+    """`jax.jacfwd`, some directions at a time where there are many: a loss may hold numbers for each and every example."""
+    if y.size <= _AT_ONCE:
+        return jax.jacfwd(function)(y)
+    along = lambda way: jax.jvp(function, (y,), (way,))[1]  # noqa: E731
+    return jax.lax.map(along, jnp.eye(y.size, dtype=y.dtype), batch_size=_AT_ONCE).T
 
 
-def _check_stable(jacobian, eta, eps) -> None:
-    values = np.linalg.eigvals(jacobian)
+def _check_stable(jacobian, values, eta, eps) -> None:
     growth = values.real.max() if eta is None else np.abs(1 + eta * values).max()
     excess = growth if eta is None else (growth - 1) / eta
     if not excess < -len(jacobian) * eps * np.linalg.norm(jacobian, 2):
@@ -264,22 +271,3 @@ def _check_stable(jacobian, eta, eps) -> None:
         raise ValueError(
             f"Argument `params` must lead to a stable stationary point, but the largest {what} there is {growth:.3g}."
         )
-
-
-def _noise_change(equation, signal, state, mean, covariance, noise) -> float:
-    """The largest relative change of S at one standard deviation along the principal axes."""
-    values, vectors = np.linalg.eigh(covariance)
-    away = (vectors * np.sqrt(np.maximum(values, 0))).T
-    points = np.concatenate([mean + away, mean - away, mean[None]]).astype(mean.dtype)
-    there = np.asarray(_covariances(equation, signal, state, points), float)
-    size = np.sqrt(np.diagonal(covariance))
-    scale = np.where(size > 0, 1 / np.where(size > 0, size, 1), 0)
-    lengths = np.linalg.norm((there - there[-1]) * np.outer(scale, scale), axis=(1, 2))
-    whole = np.linalg.norm(noise * np.outer(scale, scale))
-    return float(lengths.max() / whole) if whole > 0 else 0.0
-
-
-@eqx.filter_jit
-def _covariances(equation, signal, state, points):
-    local, y = Local.at(equation, signal, state)
-    return jax.lax.map(lambda point: local.covariance(_late(equation, y), point), points)

@@ -12,6 +12,7 @@ from registry import EQUATIONS
 from dynamics import solve, train
 from dynamics._health.strong_noise import LARGEST, changes
 from equations import AbstractDynamics, Objective, modified
+from equations.internal import split
 
 CASES = [
     ("a false alarm", "brother", "every registered equation on a network, float32, solve and train", "test_networks"),

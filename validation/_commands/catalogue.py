@@ -6,7 +6,15 @@ import textwrap
 from typing import Any, NamedTuple
 
 import equations
-from equations import AbstractEquation, AbstractGradientNoise, AbstractSignal, Modified, Objective, Regularized
+from equations import (
+    AbstractEquation,
+    AbstractGradientNoise,
+    AbstractSignal,
+    Modified,
+    Objective,
+    OptaxEquation,
+    Regularized,
+)
 from equations.internal import AbstractWrapped
 
 # Li, Tai and E 2019, JMLR 20(40); Compagnoni et al. 2025, ICLR; Oja 1982, J. Math. Biol. 15
@@ -68,7 +76,11 @@ def describe(kind: Any, needed: tuple[str, ...] = Description._fields) -> Descri
 def exported() -> dict[str, type[AbstractEquation]]:
     """Every exported training algorithm, and every equation around others, by its name in lower case."""
     kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and issubclass(kind, AbstractEquation)]
-    return {kind.__name__.lower(): kind for kind in kinds if kind not in (AbstractEquation, Modified)}
+    return {
+        kind.__name__.lower(): kind
+        for kind in kinds
+        if kind not in (AbstractEquation, AbstractWrapped, Modified, OptaxEquation)
+    }
 
 
 def signals() -> dict[str, Any]:

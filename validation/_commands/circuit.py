@@ -114,12 +114,11 @@ def run_circuit(options: CircuitOptions) -> None:
     seed = integer("seed", options.seed, minimum=0, maximum=2**32 - 1)
 
     import jax
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .circuit_data import circles, mnist
     from .circuit_report import summary, write_circuit
     from .circuit_run import delay_law, learn, step_length
+    from .progress import progress
 
     step = step_length(times)
     for name, values in (("delays", delays), ("sweep_delay", (sweep_delay,))):
@@ -145,13 +144,11 @@ def run_circuit(options: CircuitOptions) -> None:
         jobs |= {("ratio", rule, ratio): (circuits, rule, slow, sweep_delay) for rule in rules}
     if delays:
         jobs["law"] = delay_law, times, delays, jax.random.fold_in(key, 2)
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("circuits", total=len(jobs))
+    with progress(len(jobs), "circuits") as show:
 
         def done(job):
             result = job[0](*job[1:])
-            progress.advance(bar)
+            show(advance=1)
             return result
 
         # XLA runs a small circuit on one core: two at a time fill two.

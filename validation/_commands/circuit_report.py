@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .._plain import versions
+from .._table import lines
 from .circuit_data import Task
 from .circuit_run import EDGE, Law, Run
 from .page import finish, svg, write_page
@@ -116,8 +117,6 @@ def summary(runs: dict[str, list[Run]], law: Law | None) -> str:
             f"{min(run.test[run.ok, -1], default=np.nan):.3f}", f"{run.mean(run.accuracy[:, -1]):.3f}", cosines,
             f"{(~run.ok).sum()} of {run.ok.size}",
         ))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     notes = [
         "accuracy: on new examples at the end, mean of the circuits that did not diverge; shown: on those that were shown."
     ]
@@ -125,7 +124,7 @@ def summary(runs: dict[str, list[Run]], law: Law | None) -> str:
         measured = zip(law.delay, law.rate, law.error, strict=True)
         notes.append("Learning rate of a linear neuron over that without delay, against 1 - delay/T:")
         notes += [f"  delay/T {d:g}: {rate:.3f} ± {error:.3f}, {max(0.0, 1 - d):.3f}" for d, rate, error in measured]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
+    return "\n".join([*lines(rows), "", *notes])
 
 
 def _words(value) -> str | float | int:

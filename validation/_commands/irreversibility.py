@@ -58,26 +58,23 @@ def _run(options: Irreversible) -> None:
     folder = check_folder("output", options.output)
 
     import jax
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .irreversibility_report import write_irreversibility
     from .irreversibility_run import charges, measurements
+    from .progress import progress
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
-    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("training", total=points + 7)
+    with progress(points + 7, "training") as show:
 
         def stage(what):
-            progress.update(task, description=what, advance=1)
+            show(description=what, advance=1)
 
         every = steps // points
         batches, hidden = integer("batches", options.batches, minimum=32), integer("hidden", options.hidden)
         along, sweep = measurements(sgd, key, steps, every, batches, hidden, stage)
         record = charges(sgd, jax.random.fold_in(key, 7), steps, every, gamma, hidden, stage)
-        progress.update(task, description="report")
+        show(description="report")
         configuration = {
             "data": "scikit-learn digits, 1797 images of 8 x 8",
             "networks": f"tanh and ReLU, 64-{hidden}-10, cross-entropy, float64",

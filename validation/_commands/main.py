@@ -139,33 +139,24 @@ def run_compare(options: Compare) -> None:
     folder = check_folder("output", options.output)
 
     import jax
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from equations.internal import integer
 
     from .._compare.compare import compare
     from .compare_report import write_report
     from .digits import digits_problem
+    from .progress import progress
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
     objective, network, observe = digits_problem(jax.random.fold_in(key, 0), integer("hidden", options.hidden))
-    console, comparisons = Console(stderr=True), {}
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=3 * len(equations_))
+    comparisons = {}
+    with progress(3 * len(equations_)) as show:
         for place, (name, equation) in enumerate(equations_.items()):
 
             def stage(what, name=name, place=place):
                 done = 3 * place + ("discrete", "equation", "refinement").index(what)
-                progress.update(task, description=f"{name}: {what}", completed=done)
+                show(description=f"{name}: {what}", completed=done)
 
             comparisons[name] = compare(
                 equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1),
@@ -173,8 +164,8 @@ def run_compare(options: Compare) -> None:
                 substeps=options.substeps, noise=options.noise,
                 progress=stage,
             )  # fmt: skip
-            progress.update(task, completed=3 * place + 3)
-        progress.update(task, description="report")
+            show(completed=3 * place + 3)
+        show(description="report")
         title = "Continuous and discrete training: tanh network on digits"
         configuration = {
             "data": "scikit-learn digits, 1797 images of 8 x 8",

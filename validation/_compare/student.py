@@ -1,7 +1,6 @@
 """Student's t: how many standard errors there must be where these are estimated from few paths themselves."""
 
 import numpy as np
-import scipy.special
 
 _ERRORS = 3.0  # so many error bars are what a deviation is judged by
 
@@ -22,21 +21,25 @@ def welch(*parts: tuple) -> np.ndarray:
 def quantile(sigmas, freedom) -> np.ndarray:
     """The standard errors beyond which a mean with so many degrees of freedom lies as rarely as a normal number beyond
     `sigmas` standard deviations: 2 of a normal number are 2.43 with seven degrees of freedom."""
+    from scipy.special import ndtr, stdtrit  # here, for the time that the import of SciPy takes
+
     freedom = np.asarray(freedom, float)
     finite = np.isfinite(freedom)
-    found = -scipy.special.stdtrit(np.where(finite, freedom, 1.0), scipy.special.ndtr(-float(sigmas)))
+    found = -stdtrit(np.where(finite, freedom, 1.0), ndtr(-float(sigmas)))
     return np.where(finite, found, np.where(np.isnan(freedom), np.nan, sigmas))
 
 
 def deviations(value, error, freedom) -> np.ndarray:
     """How far an estimate is from zero: as rare as a normal number so many standard deviations off; NaN where there is no
     error to measure it by."""
+    from scipy.special import ndtri, stdtr
+
     value, error, freedom = (np.asarray(part, float) for part in (value, error, freedom))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(error > 0, np.abs(value) / error, np.nan)
         finite = np.where(np.isfinite(freedom), freedom, 1.0)
-        chance = scipy.special.stdtr(finite, -ratio)
-        exact = -scipy.special.ndtri(chance)
+        chance = stdtr(finite, -ratio)
+        exact = -ndtri(chance)
         # Where the chance underflows: Wallace 1959, Annals of Mathematical Statistics 30, 1121, good to three digits.
         far = (8 * finite + 1) / (8 * finite + 3) * np.sqrt(finite * np.log1p(ratio**2 / finite))
     return np.where(np.isposinf(freedom), ratio, np.where(chance > 1e-290, exact, far))

@@ -4,6 +4,7 @@ import numpy as np
 
 from dynamics.internal import rescued, title
 
+from .._table import lines
 from .student import deviations
 
 _HEADER = ("observable", "", "equation", "discrete", "difference", "solver error", "model error", "in s.e.", "largest")
@@ -146,8 +147,6 @@ def warnings(comparison) -> list[str]:
 
 def table(comparison) -> str:
     """What `print(comparison)` shows."""
-    rows = cells(comparison)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     foot = [
         "difference = solver error + model error; relative: the model error over the discrete algorithm's value, at the",
         "last step and where it is largest over all saved steps.",
@@ -156,11 +155,4 @@ def table(comparison) -> str:
         "standard errors, at the last step and where it is largest over all saved steps; of few paths, whose errors are",
         "uncertain themselves, as many as a normal number would need to be as rare (Student's t).",
     ]  # fmt: skip
-
-    def line(row):
-        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-    return "\n".join([
-        heading(comparison), "", line(rows[0]), "  ".join("-" * width for width in widths), *map(line, rows[1:]), "",
-        *foot,
-    ])  # fmt: skip
+    return "\n".join([heading(comparison), "", *lines(cells(comparison)), "", *foot])

@@ -9,6 +9,7 @@ from dynamics.internal import hyperparameters
 from equations import AbstractEquation
 
 from .._plain import plain
+from .._table import lines
 
 LARGEST_CORRECTION = 1.0  # of a slow manifold, over the memory: beyond it there is none
 VECTORS = ("backward_error", "time_renormalized", "time_asymmetry")
@@ -77,8 +78,6 @@ class Irreversibility:
             ))  # fmt: skip
         if not self.curl:
             rows = [row[:-1] for row in rows]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         number = f"all {self.batches} batches" if self.enumerated else f"{self.batches} batches drawn"
         if self.equation.batch_size is None:
             number = "full batch"
@@ -107,7 +106,7 @@ class Irreversibility:
             )
         if self.memory == "empty":
             notes.append("From an empty memory: displacements are O(eta) where the memory keeps a part of itself.")
-        return "\n".join([heading, "", lines[0], "  ".join("-" * w for w in widths), *lines[1:], "", *notes])
+        return "\n".join([heading, "", *lines(rows), "", *notes])
 
     def to_dict(self) -> dict:
         """Plain dicts, numbers and strings, without the vectors; NaN (at a point where phi does not change) is None."""

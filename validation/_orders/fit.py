@@ -63,8 +63,10 @@ def _weights(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[np.nda
     """The coefficients c of the least-squares slope c.y, and the variance of the lack of fit that was found with it.
 
     Points have the variance `variance` + tau^2 with the tau that makes the residuals as large as their degrees of freedom
-    say (Paule and Mandel 1982, J. Res. NBS 87, 377), by bisection; 0 if Monte Carlo errors alone explain them.
+    say (Paule and Mandel 1982, J. Res. NBS 87, 377); 0 if Monte Carlo errors alone explain them.
     """
+
+    from scipy.optimize import brentq  # here, for the time that its import takes
 
     def fit(tau2):
         weight = 1 / (variance + tau2)
@@ -81,10 +83,10 @@ def _weights(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[np.nda
         return fit(0.0)[0], 0.0
     if fit(low)[1] <= 0:
         return fit(low)[0], low
-    for _ in range(50):
-        middle = np.sqrt(low * high)
-        low, high = (middle, high) if fit(middle)[1] > 0 else (low, middle)
-    return fit(high)[0], high
+    if fit(high)[1] > 0:
+        return fit(high)[0], high
+    tau2 = np.exp(brentq(lambda log: fit(np.exp(log))[1], np.log(low), np.log(high), xtol=1e-14))
+    return fit(tau2)[0], tau2
 
 
 def slope(x: np.ndarray, errors: Estimate, freedom=np.inf) -> tuple[float, float]:

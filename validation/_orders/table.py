@@ -3,6 +3,7 @@
 import numpy as np
 
 from .._compare.table import with_error
+from .._table import lines
 
 _HEADER = (
     "observable", "measure", "claim", "slope", "95 %", "local slopes", "largest error", "smallest", "solver",
@@ -37,15 +38,6 @@ def _rows(report) -> list[tuple[str, ...]]:
                 )
             )
     return rows
-
-
-def lines(rows) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-
-    def line(row):
-        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-    return [line(rows[0]), "  ".join("-" * width for width in widths), *map(line, rows[1:])]
 
 
 def _held(report) -> list[str]:
