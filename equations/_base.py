@@ -18,8 +18,10 @@ from ._checks.lineage import newer
 from ._checks.own_names import check_unset
 from ._jaxpr.structure import is_affine
 from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
+from ._shapes import abstract_value
 from ._signals.base import AbstractSignal
 from ._tree import add_scaled, scaled_sum
+from ._velocity import velocity_of
 
 State = PyTree
 Params = PyTree
@@ -251,7 +253,7 @@ class AbstractEquation(AbstractDynamics):
         """Whether the velocity is affine in the gradient: as `linear` says, or else as read off its jaxpr."""
         if self.linear is not None:
             return self.linear
-        return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))
+        return abstract_value(_affine, self, state) is not None
 
     def drift(self, t, state, signal):
         """The mean velocity over the noise.
@@ -262,8 +264,8 @@ class AbstractEquation(AbstractDynamics):
         """
         params = self.params(state)
         if not self.random or self.is_affine(state):
-            return self.velocity(t, state, signal.gradient(params))
-        return self.gradient_noise.mean(self.batches(signal), params, lambda g: self.velocity(t, state, g))
+            return velocity_of(self, t, state, signal.gradient(params))
+        return self.gradient_noise.mean(self.batches(signal), params, lambda g: velocity_of(self, t, state, g))
 
     def diffusion(self, t, state, signal):
         """A root of the diffusion as a Lineax operator, for plain Diffrax solvers; None without noise.
@@ -288,7 +290,7 @@ class AbstractEquation(AbstractDynamics):
                 f"but {self.gradient_noise!r} was given; the default solver does not need it."
             )
         mean = signal.gradient(params)
-        velocity = lambda g: self.velocity(t, state, g)  # noqa: E731
+        velocity = lambda g: velocity_of(self, t, state, g)  # noqa: E731
         zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals))
 
         def mv(inputs):
@@ -326,7 +328,7 @@ class AbstractEquation(AbstractDynamics):
         """The flow that goes with the velocity."""
         params = self.params(state)
         gradient = jax.tree.map(jnp.zeros_like, params) if self.leapfrog else signal.gradient(params)
-        return self.velocity(t, state, gradient)
+        return velocity_of(self, t, state, gradient)
 
     def _new(self, name: str, than: str) -> bool:
         """Whether a user's class overrides `name` and not `than`."""
@@ -365,7 +367,7 @@ class AbstractEquation(AbstractDynamics):
         base = (self._flow if self._new("drift", "flow") else self.flow)(t, state, signal)
 
         def velocity(normals):
-            return self.velocity(t, state, self.gradient(params, signal, normals))
+            return velocity_of(self, t, state, self.gradient(params, signal, normals))
 
         if not isinstance(noise, tuple):
             return scaled_sum((dt, velocity(noise)), (-dt, base))
@@ -407,7 +409,7 @@ class AbstractEquation(AbstractDynamics):
             gradient = self._gaussian(params, signal, noise, dt)
         else:
             gradient = self.gradient(params, signal, noise)
-        return scaled_sum((dt, self.velocity(t, state, gradient)))
+        return scaled_sum((dt, velocity_of(self, t, state, gradient)))
 
     def check(self, params, signal):
         self.check_sampling(signal)
@@ -448,4 +450,10 @@ class AbstractEquation(AbstractDynamics):
     def _response(self, t, state, direction) -> State:
         """The linear part of an affine velocity, applied to a gradient."""
         zeros = jax.tree.map(jnp.zeros_like, direction)
-        return jax.jvp(lambda g: self.velocity(t, state, g), (zeros,), (direction,))[1]
+        return jax.jvp(lambda g: velocity_of(self, t, state, g), (zeros,), (direction,))[1]
+
+
+def _affine(equation: AbstractEquation, state: State) -> Array | None:
+    """A number where the velocity is affine in the gradient, None elsewhere: so the answer is remembered."""
+    velocity = lambda g: velocity_of(equation, equation.learning_rate, state, g)  # noqa: E731
+    return jnp.zeros(()) if is_affine(velocity, equation.params(state)) else None

@@ -47,4 +47,5 @@ from ._shapes import abstract_value as abstract_value
 from ._signals.base import checked_examples as checked_examples
 from ._signals.base import is_parameter as is_parameter
 from ._tree import add_scaled as add_scaled
+from ._velocity import velocity_of as velocity_of
 from ._wrappers.base import AbstractWrapped as AbstractWrapped

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import definer, is_free, is_ours, once, warn
+from equations.internal import definer, is_free, is_ours, once, velocity_of, warn
 
 from .._paths.held import jumps
 
@@ -25,7 +25,9 @@ class _Reading(eqx.Module):
     def learning_rate_at(self, step: Array) -> Array:
         """Of the name by which `jumps` reads a schedule."""
         dtype = jnp.result_type(*jax.tree.leaves(self.state))
-        rates = self.equation.velocity((step * self.equation.learning_rate).astype(dtype), self.state, self.gradient)
+        rates = velocity_of(
+            self.equation, (step * self.equation.learning_rate).astype(dtype), self.state, self.gradient
+        )
         leaves = [leaf.ravel() for leaf in jax.tree.leaves(rates)]
         return sum(jnp.dot(leaf, jnp.cos(1.0 + jnp.arange(leaf.size, dtype=leaf.dtype))) for leaf in leaves)
 
@@ -50,7 +52,7 @@ def warn_of_jumps(dynamics: AbstractDynamics, params: PyTree, steps: int) -> Non
 def _first_jump(equation, params, steps) -> int | None:
     state, gradient = equation.init(params), jax.tree.map(jnp.ones_like, params)
     time = jnp.asarray(equation.learning_rate).astype(jnp.result_type(*jax.tree.leaves(state)))
-    if is_free(lambda t: equation.velocity(t, state, gradient), time):
+    if is_free(lambda t: velocity_of(equation, t, state, gradient), time):
         return None
     stops, _ = jumps(_Reading(equation, state, gradient), steps)
     return int(stops[0]) if stops.size else None

@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 
 from .._jaxpr.structure import departure, is_affine, obstacles
 from .._signals.base import is_parameter, parameter_dtype
+from .._velocity import velocity_of
 from .once import once, quick_jit, warn
 
 
@@ -36,7 +37,7 @@ def _tried(equation, params) -> None:
 
     def velocity(gradient):
         state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)  # of any values, and only traced
-        return equation.velocity(equation.learning_rate, state, gradient)
+        return velocity_of(equation, equation.learning_rate, state, gradient)
 
     if is_affine(velocity, dynamic):
         return
@@ -71,7 +72,9 @@ def _departure(equation, params) -> Array:
         first = size == 0
         state = _moved(equation, begin, key, size, positive)
         time = jnp.where(first, rate, 100 * rate)
-        found = departure(lambda gradient: equation.velocity(time, state, gradient), params, jnp.where(first, 6.0, 2.0))
+        found = departure(
+            lambda gradient: velocity_of(equation, time, state, gradient), params, jnp.where(first, 6.0, 2.0)
+        )
         return jnp.where(first | jnp.isfinite(found), found, 0)
 
     sizes = jnp.array([0, 1, 1, 10, 10], rate.dtype)

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-_PACKAGES = tuple(str(Path(__file__).parents[1] / name) for name in ("equations", "dynamics", "validation"))
+_PACKAGES = tuple(str(Path(__file__).parents[2] / name) for name in ("equations", "dynamics", "validation"))
 _unchecked = False
 
 

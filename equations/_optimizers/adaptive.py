@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from .._base import AbstractEquation, kept_positive
 from .._checks.arguments import choice, decay, nonnegative, number
 from .._jaxpr.roots import root
+from .._velocity import velocity_of
 
 _ABSENT = object()
 
@@ -44,7 +45,7 @@ class AbstractAdaptive(AbstractEquation):
         after = t + self.learning_rate
         names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
         for name in [*names, "params"]:
-            rate = getattr(self.velocity(after, state, gradient), name)
+            rate = getattr(velocity_of(self, after, state, gradient), name)
             new = jax.tree.map(lambda y, v: (y + self.learning_rate * v).astype(y.dtype), getattr(state, name), rate)
             state = dataclasses.replace(state, **{name: new})
         return state
@@ -74,9 +75,9 @@ class AbstractAdaptive(AbstractEquation):
         if self.leapfrog:
             return super().flow(t, state, signal)
         none = jax.tree.map(jnp.zeros_like, state.params)
-        rest = self.velocity(t, state, none)
-        gain = self.velocity(t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu
-        moving = self.velocity(t, state, signal.gradient(state.params)).params
+        rest = velocity_of(self, t, state, none)
+        gain = velocity_of(self, t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu
+        moving = velocity_of(self, t, state, signal.gradient(state.params)).params
         return dataclasses.replace(rest, params=moving, nu=jax.tree.map(jnp.subtract, rest.nu, gain))
 
     def bounded(self, state, even, odd, dt):

@@ -13,6 +13,7 @@ from .._base import AbstractDynamics, AbstractEquation
 from .._checks.overrides import series_of
 from .._counts import around
 from .._tree import add_scaled
+from .._velocity import velocity_of
 
 
 class AbstractWrapped(AbstractEquation):
@@ -79,7 +80,7 @@ class AbstractWrapped(AbstractEquation):
         return params if inner.params(state) is state else eqx.tree_at(inner.params, state, params)
 
     def velocity(self, t, state, gradient):
-        return self._changed(t, state, self.inner.velocity(t, state, gradient))
+        return self._changed(t, state, velocity_of(self.inner, t, state, gradient))
 
     def drift(self, t, state, signal):
         return self._changed(t, state, self.inner.drift(t, state, signal))
