@@ -7,9 +7,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from dynamics.internal import check_equation, check_key, check_params, dynamic_numbers, guard_traced
+from dynamics.internal import Problem, check_key
 from equations import AbstractEquation, AbstractSignal, Objective, Regularized, Spred
-from equations.internal import Slaved, add_scaled, check_derivatives, check_model, choice, integer, is_parameter, warn
+from equations.internal import Slaved, add_scaled, check_derivatives, choice, integer, warn
 
 from .._compare.student import root_with_error, widening
 from . import leading_order
@@ -76,12 +76,9 @@ def irreversibility(
     that smaller learning rates let expect (twice the gradients; from an empty
     memory three times, for that of the displacement over eta or over eta^2, whichever it is nearer to).
     """
-    check_equation(equation, AbstractEquation)
-    equation = dynamic_numbers(equation)
-    params = check_params(params)
-    equation.check(params, objective)
-    check_model(equation, params)
-    check_derivatives(objective, params, "`irreversibility`")
+    problem = Problem.of(equation, objective, params)
+    equation, dynamic = problem.equation, problem.dynamic
+    check_derivatives(objective, problem.params, "`irreversibility`")
     check_batches_only(equation)
     batches, substeps = (
         integer("batches", batches, minimum=_FEWEST),
@@ -89,7 +86,6 @@ def irreversibility(
     )
     memory = choice("memory", memory, ("slaved", "empty"))
     probes = integer("probes", probes, minimum=0)
-    dynamic, static = eqx.partition(params, is_parameter)
     step = Step.of(equation, dynamic, memory, substeps)
     if step.memory == "slaved":
         Slaved.of(step.increment, 2).check_memory(dynamic, "'empty'")
@@ -103,7 +99,7 @@ def irreversibility(
         indices = sampled(equation, objective.size, jax.random.fold_in(key, 0), batches)
         weights = np.full(batches, 1 / batches)
 
-    signal, dynamic = objective.bind(static), guard_traced(dynamic)
+    signal, dynamic = problem.signal, problem.guarded
     few = np.unique(np.linspace(0, len(indices) - 1, 16).round().astype(int))
     curls = _curls(step, signal, dynamic, jnp.asarray(indices)[few], jnp.asarray(weights)[few], key, probes)
     groups = 1 if whole else min(len(indices), _GROUPS)
