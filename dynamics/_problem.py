@@ -87,8 +87,7 @@ class Problem:
         check_axis(objective, params)
         if not algorithm:
             check_mesh(params)
-        problem = cls(dynamic_numbers(equation), objective, params, *eqx.partition(params, is_parameter))
-        return problem.on(problem.equation, algorithm)
+        return cls(equation, objective, params, *eqx.partition(params, is_parameter)).on(equation, algorithm)
 
     def on(self, equation: AbstractDynamics, algorithm: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""

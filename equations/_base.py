@@ -16,12 +16,10 @@ from ._checks.arguments import LARGEST, choice, integer, number, positive
 from ._checks.declared import check_linear
 from ._checks.lineage import newer
 from ._checks.own_names import check_unset
-from ._jaxpr.structure import is_affine
 from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
-from ._shapes import abstract_value
 from ._signals.base import AbstractSignal
 from ._tree import add_scaled, scaled_sum
-from ._velocity import velocity_of
+from ._velocity import reads_affine, velocity_of
 
 State = PyTree
 Params = PyTree
@@ -253,7 +251,7 @@ class AbstractEquation(AbstractDynamics):
         """Whether the velocity is affine in the gradient: as `linear` says, or else as read off its jaxpr."""
         if self.linear is not None:
             return self.linear
-        return abstract_value(_affine, self, state) is not None
+        return reads_affine(self, state)
 
     def drift(self, t, state, signal):
         """The mean velocity over the noise.
@@ -451,9 +449,3 @@ class AbstractEquation(AbstractDynamics):
         """The linear part of an affine velocity, applied to a gradient."""
         zeros = jax.tree.map(jnp.zeros_like, direction)
         return jax.jvp(lambda g: velocity_of(self, t, state, g), (zeros,), (direction,))[1]
-
-
-def _affine(equation: AbstractEquation, state: State) -> Array | None:
-    """A number where the velocity is affine in the gradient, None elsewhere: so the answer is remembered."""
-    velocity = lambda g: velocity_of(equation, equation.learning_rate, state, g)  # noqa: E731
-    return jnp.zeros(()) if is_affine(velocity, equation.params(state)) else None

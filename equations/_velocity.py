@@ -1,10 +1,13 @@
-"""A velocity that is asked for in many places and runs, as Python, once."""
+"""A velocity that is asked for in many places and runs, as Python, once; and whether it is affine in the gradient."""
 
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
+
+from ._jaxpr.structure import is_affine
+from ._shapes import abstract_value
 
 
 def velocity_of(equation: Any, t: ArrayLike, state: PyTree, gradient: PyTree) -> PyTree:
@@ -19,3 +22,14 @@ def velocity_of(equation: Any, t: ArrayLike, state: PyTree, gradient: PyTree) ->
 @eqx.filter_jit(inline=True)
 def _traced(equation, t, state, gradient):
     return equation.velocity(t, state, gradient)
+
+
+def reads_affine(equation: Any, state: PyTree) -> bool:
+    """Whether the velocity is affine in the gradient as its jaxpr tells, decided once for a structure and its shapes."""
+    return abstract_value(_affine, equation, state) is not None
+
+
+def _affine(equation, state) -> Array | None:
+    """A number where it is, None elsewhere: so the answer is remembered."""
+    velocity = lambda g: velocity_of(equation, equation.learning_rate, state, g)  # noqa: E731
+    return jnp.zeros(()) if is_affine(velocity, equation.params(state)) else None

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import equations._base
+import equations._velocity
 from dynamics import solve, train
 from equations import AbstractEquation, Adam, Objective, scheduled
 from validation import compare
@@ -97,13 +98,13 @@ def test_mutant_that_asks_the_rule(monkeypatch):
 
 
 def test_compare_decides_once(monkeypatch):
-    decided, is_affine = [], equations._base.is_affine
+    decided, is_affine = [], equations._velocity.is_affine
 
     def decide(*args):
         decided.append(args)
         return is_affine(*args)
 
-    monkeypatch.setattr(equations._base, "is_affine", decide)
+    monkeypatch.setattr(equations._velocity, "is_affine", decide)
     first, warm = count(compare, *counted("affine-noisy"))
     assert 1 <= first <= 4 and warm == 0
     assert len(decided) == 1

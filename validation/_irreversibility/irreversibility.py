@@ -4,7 +4,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from dynamics.internal import Problem, check_key
@@ -111,7 +110,7 @@ def irreversibility(
         for n in leading_order.OF_EMPTY if result.memory == "empty" else (2,):
             smaller = eqx.tree_at(lambda s: s.increment.learning_rate, step, step.increment.learning_rate / n)
             averages[n] = _averages(smaller, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)[1:3]
-        _check_leading(result, averages)
+        leading_order.check(result, averages)
     return result
 
 
@@ -245,23 +244,6 @@ def _correction(step, mean, entropy, lengths) -> float:
             "forgets faster, or memory='empty'."
         )
     return correction
-
-
-def _check_leading(result: Irreversibility, averages: dict[int, tuple[PyTree, list[PyTree]]]) -> None:
-    """A warning where the forces are far from what those at an n-th of the learning rate let expect: by n, grad phi and the
-    means less their leading terms."""
-    flat = lambda tree: np.asarray(ravel_pytree(tree)[0], float)  # noqa: E731
-    parts = {}
-    for n, (gradient, mean) in averages.items():
-        forces = [flat(add_scaled(jax.tree.map(jnp.negative, gradient), (1.0, vector))) for vector in mean]
-        parts[n] = {f"force of {name}": force for name, force in zip(VECTORS, forces, strict=True)}
-    whole = {f"force of {name}": flat(result.forces[name]) for name in VECTORS}
-    scale = float(square(result.phi_gradient)) ** 0.5
-    if result.memory == "empty":
-        off = leading_order.of_empty_memories(whole, parts, scale)
-    else:
-        off = leading_order.of_others(whole, parts[2], scale)
-    leading_order.warn_beyond(off, False, 0.0, float(result.equation.learning_rate))
 
 
 def _result(
