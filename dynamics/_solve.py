@@ -1,6 +1,5 @@
 """`solve`: an ensemble of an equation's paths under one jit."""
 
-import dataclasses
 from typing import Any
 
 import diffrax as dfx
@@ -9,41 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractSignal, AbstractStream
-from equations.internal import (
-    abstract_value,
-    check_model,
-    flag,
-    is_parameter,
-    learning_rate_of,
-    on_parameters,
-    positive,
-    split,
-    warn_frozen,
-)
+from equations import AbstractDynamics
+from equations.internal import positive
 
-from ._arguments.checks import (
-    check_equation,
-    check_key,
-    check_mesh,
-    check_observe,
-    check_params,
-    check_schedule,
-    dynamic_numbers,
-    guard_traced,
-)
-from ._arguments.handed_out import check_axis, hand_out
-from ._arguments.hooks import check_hooks, checked_noise
-from ._arguments.jumps import warn_of_jumps
+from ._arguments.checks import check_key
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
-from ._paths.brownian import block_rows
-from ._paths.grid import check_time, stream_grid
-from ._paths.held import read
+from ._paths.keys import path_keys
 from ._paths.path import Path, state_before
-from ._paths.record import for_all_paths, path_keys
-from ._paths.strang import Strang
-from ._paths.stream_path import StreamPath, first_stimulus
-from ._trajectory import Trajectory, learning_rates, recorded
+from ._paths.stream_path import StreamPath
+from ._problem import Problem
+from ._solvers import Method
+from ._trajectory import Trajectory
 
 
 def solve(
@@ -109,140 +84,67 @@ def solve(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    check_equation(equation, AbstractDynamics, "equation")
-    equation = dynamic_numbers(equation)
-    params = check_params(params)
-    check_axis(objective, params)
-    check_mesh(params)
-    equation.check(params, objective)
-    equation = on_parameters(equation, params)
-    check_model(equation, params)
-    warn_frozen(equation, objective, params)
-    stream = objective if isinstance(objective, AbstractStream) else None
+    problem = Problem.of(equation, objective, params, AbstractDynamics)
     substeps, auto = check_substeps(substeps)
-    grid = None if stream is None else stream_grid(equation, stream, dt, substeps)
-    length = dt if stream is None else stream.duration
-    steps, paths, save_every = check_schedule(check_time(equation, steps, time, length), paths, save_every)
-    dt = _step_length(equation, length)
-    observe = check_observe(observe, params)
-    keep_states = flag("keep_states")(keep_states)
+    problem = problem.scheduled(
+        steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states
+    )
+    method = Method.of(problem, solver, stepsize_controller, adjoint, progress_meter, substeps)
+    return solve_problem(problem, method, check_key(key, problem.random), substeps, auto)
 
-    dynamic, static = eqx.partition(params, is_parameter)
-    signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
-    if stream is not None:
-        signal = first_stimulus(equation, stream, grid.delay, dynamic)
-    noise = checked_noise(equation, signal, dynamic)
-    random = noise is not None or (stream is not None and stream.random)
-    if stream is None:
-        solver = check_solver(solver, stepsize_controller, random)
-    else:
-        solver = check_stream_solver(solver, stepsize_controller, noise is not None)
-    key = check_key(key, random)
-    for name, value, kind in (
-        ("adjoint", adjoint, dfx.AbstractAdjoint),
-        ("progress_meter", progress_meter, dfx.AbstractProgressMeter),
-    ):
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"Argument `{name}` must be a diffrax.{kind.__name__} or None, but {value!r} was given.")
-    if isinstance(adjoint, dfx.ImplicitAdjoint):
-        raise ValueError(
-            f"Argument `adjoint` must differentiate a whole path, not its steady state, but {adjoint!r} was given."
-        )
-    if isinstance(adjoint, dfx.BacksolveAdjoint) and stepsize_controller is not None:
-        raise ValueError(
-            "Argument `adjoint` must keep records between steps where a `stepsize_controller` chooses them, but "
-            f"{adjoint!r} was given."
-        )
-    if isinstance(solver, dfx.Euler) and substeps > 1:  # raises where Euler cannot make substeps of a nonlinear rule
-        structure = abstract_value(_noise, equation, signal, dynamic, substeps)
-        eqx.filter_eval_shape(
-            lambda y, n: split(equation).euler(dt, equation.init(y), signal, n, dt / substeps), dynamic, structure
-        )
-    check_hooks(equation, signal, dynamic, hooks_of(solver, noise is not None))
-    adjoint = adjoint or _default_adjoint(noise)
 
-    rates = learning_rates(equation, steps)
-    chosen, how = solver, ()
-    if stream is None:
-        if stepsize_controller is None:  # which meets a jump by short steps
-            warn_of_jumps(equation, signal, dynamic, steps, dt)
-        chosen, controller, how = read(equation, signal, dynamic, steps, solver, stepsize_controller, adjoint)
-    else:
-        controller = None
-    substeps = substeps if stream is None else grid.stimulus
-    common = (
-        equation, signal, static, observe, dt if stream is None else positive("dt")(grid.dt),
-        _differentiable(chosen, adjoint), adjoint, progress_meter or dfx.NoProgressMeter(),
-        steps, save_every, substeps, keep_states,
-    )  # fmt: skip
-    path = Path(*common) if stream is None else StreamPath(*common, stream, grid.delay)
+def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
+    """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
+    to be enough (`auto`)."""
+    path = path_of(problem, method, substeps)
     if auto:
-        check_auto(path, solver, controller, dynamic)
+        check_auto(path, method.solver, method.stepping, problem.dynamic)
+    paths = problem.paths if problem.random else 1
 
     def run(path):
-        return _ensemble(path, guard_traced(dynamic), key, controller, paths if random else 1)
+        return _ensemble(path, problem.guarded, key, method.stepping, paths)
 
     def before(path, index, step):
-        return state_before(
-            path, guard_traced(dynamic), key, paths if random else 1, jnp.asarray(index), jnp.asarray(step)
-        )
+        return state_before(path, problem.guarded, key, paths, jnp.asarray(index), jnp.asarray(step))
 
-    result, substeps, found = checked_run(path, solver, controller, (run, before), dynamic, noise is not None, auto)
-    (saves, states), state, failed_at, _, _ = result
-    if not random:
-        saves, states, state, failed_at = for_all_paths((saves, states, state, failed_at), paths)
+    noisy = problem.noise is not None
+    result, substeps, found = checked_run(
+        path, method.solver, method.stepping, (run, before), problem.dynamic, noisy, auto
+    )
+    (saves, states), last, failed_at, _, _ = result
     details = (
-        ("solver", repr(solver)),
+        ("solver", repr(method.solver)),
         ("substeps", str(substeps)),
-        ("stepsize_controller", repr(stepsize_controller)),
-        *how,
+        ("stepsize_controller", repr(method.controller)),
+        *method.how,
         *found,
     )
-    if stream is not None:
-        details += (("duration", f"{stream.duration:g}"), ("dt", f"{grid.dt:g}"))
-    hand_out(objective, params, state, states, saves)
-    recorded_steps, times = recorded(rates, steps, save_every, dt)
-    return Trajectory(
-        steps=recorded_steps,
-        times=times,
-        observables=saves,
-        final=eqx.combine(state, static),
-        ok=failed_at < 0,
-        failed_at=failed_at,
-        equation=equation,
-        kind="equation",
-        details=details,
-        states=states,
-        **({} if stream is None else {"units": ("stimuli", "s")}),
+    units = {}
+    if problem.stream is not None:
+        details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
+        units["units"] = ("stimuli", "s")
+    results = saves, states, last, failed_at
+    return problem.trajectory(results, problem.random, kind="equation", details=details, **units)
+
+
+def path_of(problem: Problem, method: Method, substeps: int) -> Path | StreamPath:
+    """All that a path of a problem needs but its start and its key."""
+    stream, grid = problem.stream, problem.grid
+    common = dict(
+        dynamics=problem.equation,
+        signal=problem.signal,
+        static=problem.static,
+        observe=problem.observe,
+        dt=problem.dt if stream is None else positive("dt")(grid.dt),
+        solver=method.stepped,
+        adjoint=method.adjoint,
+        meter=method.meter,
+        steps=problem.steps,
+        save_every=problem.save_every,
+        substeps=substeps if stream is None else grid.stimulus,
+        keep_states=problem.keep_states,
     )
-
-
-def _default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.AbstractAdjoint:
-    """One for reverse-mode differentiation.
-
-    XLA's loops with a condition cost 3 % more than those of a known length, which DirectAdjoint makes (a network on
-    digits); where a step is cheap, the branches in them cost more than that.
-    """
-    cheap = noise is None or block_rows(noise) > 1
-    return dfx.RecursiveCheckpointAdjoint() if cheap else dfx.DirectAdjoint()
-
-
-def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
-    """The solver with the kind of loop over Runge-Kutta stages that an adjoint with forward mode needs.
-
-    Diffrax sees to this itself, but not in a solver inside another one.
-    """
-    kind = {dfx.ForwardMode: "lax", dfx.DirectAdjoint: "bounded"}.get(type(adjoint))
-    if kind is None:
-        return solver
-
-    def is_open(node):
-        return getattr(node, "scan_kind", kind) is None
-
-    def close(node):
-        return dataclasses.replace(node, scan_kind=kind) if is_open(node) else node
-
-    return jax.tree.map(close, solver, is_leaf=is_open)
+    return Path(**common) if stream is None else StreamPath(**common, stream=stream, delay=grid.delay)
 
 
 @eqx.filter_jit
@@ -256,83 +158,3 @@ def _ensemble(path, params, key, controller, paths):
     saves, states, failed_at, peak = result
     one = jax.tree.map(lambda leaf: leaf[looked_at(failed_at, peak)], states)
     return saves, jax.vmap(path.dynamics.params)(states), failed_at, peak, one
-
-
-def _step_length(equation, dt) -> Array:
-    rate = learning_rate_of(equation)
-    if rate is None and dt is None:
-        raise ValueError(
-            f"Argument `dt` must be the time of a training step, since {type(equation).__name__} has no "
-            "learning rate, but None was given."
-        )
-    if rate is not None and dt is not None:
-        raise ValueError(
-            f"Argument `dt` must be None, since the learning rate of {type(equation).__name__} is its time of "
-            f"a training step, but {dt!r} was given."
-        )
-    return positive("dt" if rate is None else "learning_rate")(dt if rate is None else rate)
-
-
-def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
-    """The solver under a stream of stimuli, which makes constant steps."""
-    if controller is not None:
-        raise ValueError(
-            f"Argument `stepsize_controller` must be None under a stream of stimuli, but {controller!r} was given."
-        )
-    solver = check_solver(dfx.Euler() if solver is None else solver, None, False)
-    if isinstance(solver, Strang) or (noisy and not isinstance(solver, dfx.Euler)):
-        raise ValueError(
-            f"Argument `solver` must be diffrax.Euler() under a stream of stimuli with noise, but {solver!r} was given."
-        )
-    return solver
-
-
-def _noise(equation, signal, dynamic, kicks_per_step):
-    structure = split(equation).noise(equation.init(dynamic), signal, kicks_per_step)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
-
-
-def hooks_of(solver: dfx.AbstractSolver, noisy: bool) -> tuple[str, ...]:
-    """The methods of a dynamics that a solver calls."""
-    if isinstance(solver, Strang):
-        return ("start", "flow", "kick") if noisy else ("start", "flow")
-    return ("start", "euler" if isinstance(solver, dfx.Euler) else "drift")
-
-
-def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
-    if solver is not None and not isinstance(solver, dfx.AbstractSolver):
-        raise TypeError(f"Argument `solver` must be a diffrax.AbstractSolver or None, but {solver!r} was given.")
-    if controller is not None:
-        if not isinstance(controller, dfx.AbstractStepSizeController):
-            raise TypeError(
-                "Argument `stepsize_controller` must be a diffrax.AbstractStepSizeController or None, but "
-                f"{controller!r} was given."
-            )
-        if isinstance(controller, dfx.ConstantStepSize):
-            raise ValueError(
-                "Argument `stepsize_controller` must choose the steps, such as diffrax.PIDController, or be None for "
-                f"constant ones, but {controller!r} was given."
-            )
-        if random:
-            raise ValueError(
-                f"Argument `stepsize_controller` must be None for an equation with noise, but {controller!r} was given."
-            )
-        if isinstance(solver, Strang | dfx.Euler):
-            raise ValueError(
-                f"Argument `solver` must have an error estimate for `stepsize_controller`, but {solver!r} was given."
-            )
-    if random and not isinstance(solver, None | Strang | dfx.Euler):
-        raise ValueError(
-            "Argument `solver` must be Strang(), diffrax.Euler() or None for an equation with noise, but "
-            f"{solver!r} was given. The noise is multiplicative, does not commute and is read in the Itô sense, which no "
-            "other Diffrax solver integrates; a Stratonovich solver would solve another equation."
-        )
-    explicit = isinstance(solver, None | dfx.AbstractERK | Strang | dfx.Euler)
-    if not explicit and (controller is None or isinstance(solver, dfx.SemiImplicitEuler)):
-        raise ValueError(
-            "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None where no "
-            f"`stepsize_controller` is given, but {solver!r} was given."
-        )
-    if solver is None:
-        return Strang() if random else dfx.Tsit5()
-    return solver

@@ -7,33 +7,16 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import (
-    LARGEST,
-    TwinState,
-    check_algorithm,
-    choice,
-    flag,
-    is_parameter,
-    on_parameters,
-    warn_frozen,
-)
+from equations.internal import TwinState, choice
 
-from ._arguments.checks import (
-    check_equation,
-    check_key,
-    check_observe,
-    check_params,
-    check_schedule,
-    dynamic_numbers,
-    guard_traced,
-)
-from ._arguments.handed_out import check_axis, hand_out
+from ._arguments.checks import check_key
 from ._arguments.hooks import check_twin
 from ._health.failed import tell_start
-from ._paths.brownian import Brownian
-from ._paths.record import first_failure, for_all_paths, is_good, keep, path_keys, record, with_start
-from ._paths.sampler import Sampler
-from ._trajectory import Trajectory, learning_rates, recorded
+from ._paths.keys import path_keys
+from ._paths.record import first_failure, is_good, keep, record, with_start
+from ._paths.training import Training
+from ._problem import Problem
+from ._trajectory import Trajectory
 
 
 def train(
@@ -66,61 +49,41 @@ def train(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    check_equation(equation, AbstractEquation)
-    equation = dynamic_numbers(equation)
-    params = check_params(params)
-    check_axis(objective, params)
-    equation.check(params, objective)
-    equation = on_parameters(equation, params)
-    check_algorithm(equation, params)
-    warn_frozen(equation, objective, params)
-    steps, paths, save_every = check_schedule(steps, paths, save_every)
-    observe = check_observe(observe, params)
+    problem = Problem.of(equation, objective, params, algorithm=True)
+    problem = problem.scheduled(steps, paths, save_every, observe, keep_states=keep_states)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
-    keep_states = flag("keep_states")(keep_states)
-    random = draws(equation, noise)
-    key = check_key(key, random)
+    return train_problem(problem, check_key(key, draws(problem.equation, noise)), noise)
+
+
+def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
+    """`train` on what is checked already, but for the twin.
+
+    **Raises:** TypeError or ValueError before any compilation where the twin is none.
+    """
+    equation, random = problem.equation, draws(problem.equation, noise)
     twin = equation.twin()
     if not isinstance(twin, optax.GradientTransformation):
         raise TypeError(
             f"Argument `equation` must have an optax.GradientTransformation as its twin, but "
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
-
-    rates = learning_rates(equation, steps)
-    dynamic, static = eqx.partition(params, is_parameter)
-    check_twin(equation, dynamic)
-    signal = objective.bind(static)
-    (saves, states), final, failed_at = _ensemble(
+    check_twin(equation, problem.dynamic)
+    (saves, states), last, failed_at = _ensemble(
         equation,
-        signal,
-        guard_traced(dynamic),
-        static,
+        problem.signal,
+        problem.guarded,
+        problem.static,
         key,
-        observe,
-        steps,
-        save_every,
+        problem.observe,
+        problem.steps,
+        problem.save_every,
         noise,
-        paths if random else 1,
-        keep_states,
+        problem.paths if random else 1,
+        problem.keep_states,
     )
-    tell_start(equation, signal, dynamic, failed_at)
-    if not random:
-        saves, states, final, failed_at = for_all_paths((saves, states, final, failed_at), paths)
-    hand_out(objective, params, final, states, saves)
-    recorded_steps, times = recorded(rates, steps, save_every, equation.learning_rate)
-    return Trajectory(
-        steps=recorded_steps,
-        times=times,
-        observables=saves,
-        final=eqx.combine(final, static),
-        ok=failed_at < 0,
-        failed_at=failed_at,
-        equation=equation,
-        kind="discrete",
-        details=(("noise", noise),),
-        states=states,
-    )
+    tell_start(equation, problem.signal, problem.dynamic, failed_at)
+    results = saves, states, last, failed_at
+    return problem.trajectory(results, random, kind="discrete", details=(("noise", noise),))
 
 
 def draws(equation: AbstractEquation, noise: str) -> bool:
@@ -140,52 +103,28 @@ def _ensemble(equation, signal, params, static, key, observe, steps, save_every,
 
 def _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states):
     """One run of the twin: a scan over records around a scan over training steps."""
-    twin, model = equation.twin(), equation.gradient_noise
-    sampler = brownian = None
-    if noise == "gaussian":
-        structure = model.structure(equation.batches(signal), params) if equation.random else None
-        brownian = None if structure is None else Brownian(key, structure, 1)
-    elif equation.batch_size is not None:
-        sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling)
-    if noise == "minibatch" and model.injects:
-        one = signal if sampler is None else signal.take(jnp.zeros(equation.batch_size, int))
-        brownian = Brownian(jax.random.fold_in(jax.random.fold_in(key, LARGEST), 0), model.injected(one, params), 1)
+    training = Training.of(equation, signal, params, key, noise)
 
-    def gradient(params, step, carried):
-        normals = None if brownian is None else brownian.whole(step)
-        if noise == "gaussian":
-            return equation.gradient(params, signal, normals), carried
-        batch = signal
-        if sampler is not None:
-            indices, carried = sampler.indices(step, carried)
-            batch = signal.take(indices)
-        return model.real(batch, params, normals), carried
-
-    def saved(params, memory):
+    def saved(state):
         """The observables and, if wanted, the state."""
+        params, memory, _ = state
         return record(observe, params, static), TwinState.of(params, memory) if keep_states else None
 
     def body(carry, step):
-        params, memory, carried, failed_at = carry
-        grads, carried = gradient(params, step, carried)
-        # Several transformations of Optax mix an int32 count with floats, which strict promotion forbids.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, new_memory = twin.update(grads, memory, params)
-            new_params = optax.apply_updates(params, updates)
-        new_memory = jax.tree.map(lambda new, old: new.astype(old.dtype), new_memory, memory)
-        failed_at = first_failure(failed_at, is_good(new_params, new_memory), step + 1)
-        return (new_params, new_memory, carried, failed_at), None
+        state, failed_at = carry
+        new = training.step(step, state, training.normals(step))
+        return (new, first_failure(failed_at, is_good(*new[:2]), step + 1)), None
 
     def interval(carry, index):
-        params, memory, carried, failed_at = carry
+        (params, memory, _), failed_at = carry
         offsets = index * save_every + jnp.arange(save_every, dtype=jnp.int32)
-        (new, later, carried, failed_at), _ = jax.lax.scan(body, carry, offsets)
+        ((new, later, carried), failed_at), _ = jax.lax.scan(body, carry, offsets)
         params = keep(failed_at >= 0, params, new)
         memory = keep(failed_at >= 0, memory, later) if keep_states else later
-        return (params, memory, carried, failed_at), saved(params, memory)
+        state = params, memory, carried
+        return (state, failed_at), saved(state)
 
-    with jax.numpy_dtype_promotion("standard"):
-        memory = jax.tree.map(jnp.asarray, twin.init(params))
-    carry = (params, memory, None if sampler is None else sampler.init(), jnp.full((), -1, jnp.int32))
-    (final, _, _, failed_at), saves = jax.lax.scan(interval, carry, jnp.arange(steps // save_every, dtype=jnp.int32))
-    return with_start(saved(params, memory), saves), final, failed_at
+    state = training.init(params)
+    carry = state, jnp.full((), -1, jnp.int32)
+    (last, failed_at), saves = jax.lax.scan(interval, carry, jnp.arange(steps // save_every, dtype=jnp.int32))
+    return with_start(saved(state), saves), last[0], failed_at

@@ -15,13 +15,13 @@ from ._checks.arguments import LARGEST, choice, integer, positive
 from ._checks.declared import check_linear
 from ._checks.old_names import old_attribute
 from ._checks.own_names import check_unset
-from ._jaxpr.structure import is_affine
 from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
 from ._scaling import ScalingLimit
 from ._series import Series
 from ._signals.base import AbstractSignal, check_signal
 from ._splitting import GradientSplitting, Splitting, response, split
 from ._tree import scaled_sum
+from ._velocity import reads_affine, velocity_of
 
 State = PyTree
 Params = PyTree
@@ -164,7 +164,7 @@ class AbstractEquation(AbstractDynamics):
         """Whether the velocity is affine in the gradient: as `linear` says, or else as read off its jaxpr."""
         if self.linear is not None:
             return self.linear
-        return is_affine(lambda g: self.velocity(self.learning_rate, state, g), self.params(state))
+        return reads_affine(self, state)
 
     def drift(self, t, state, signal):
         """The mean velocity over the noise.
@@ -175,8 +175,8 @@ class AbstractEquation(AbstractDynamics):
         """
         params = self.params(state)
         if not self.random or self.is_affine(state):
-            return self.velocity(t, state, signal.gradient(params))
-        return self.gradient_noise.mean(self.batches(signal), params, lambda g: self.velocity(t, state, g))
+            return velocity_of(self, t, state, signal.gradient(params))
+        return self.gradient_noise.mean(self.batches(signal), params, lambda g: velocity_of(self, t, state, g))
 
     def diffusion(self, t, state, signal):
         """A root of the diffusion as a Lineax operator, for plain Diffrax solvers; None without noise.
@@ -201,7 +201,7 @@ class AbstractEquation(AbstractDynamics):
                 f"but {self.gradient_noise!r} was given; the default solver does not need it."
             )
         mean = signal.gradient(params)
-        velocity = lambda g: self.velocity(t, state, g)  # noqa: E731
+        velocity = lambda g: velocity_of(self, t, state, g)  # noqa: E731
         zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals))
 
         def mv(inputs):

@@ -11,6 +11,7 @@ from ._base import AbstractEquation
 from ._counts import around
 from ._scaling import ForwardedLimit
 from ._splitting import ForwardedSplitting
+from ._velocity import velocity_of
 
 
 def inner(name: str) -> property:
@@ -48,7 +49,7 @@ class AbstractForwarder(AbstractEquation):
         return self.equation.params(state)
 
     def velocity(self, t, state, gradient):
-        return self.equation.velocity(t, state, gradient)
+        return velocity_of(self.equation, t, state, gradient)
 
     def drift(self, t, state, signal):
         return self.equation.drift(t, state, signal)

@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 
 from ._checks.lineage import as_of, newer
 from ._tree import add_scaled, scaled_sum
+from ._velocity import velocity_of
 
 State = PyTree
 
@@ -90,7 +91,7 @@ class GradientSplitting(Splitting):
         """The velocity at the mean gradient; at no gradient where the kick carries all of it (`leapfrog`)."""
         params = self.dynamics.params(state)
         gradient = jax.tree.map(jnp.zeros_like, params) if self.leapfrog else signal.gradient(params)
-        return self.dynamics.velocity(t, state, gradient)
+        return velocity_of(self.dynamics, t, state, gradient)
 
     def noise(self, state, signal, kicks_per_step):
         """One draw for each kick, for minibatches `(N,)`; two where a nonlinear rule is kicked more than once a step."""
@@ -121,7 +122,7 @@ class GradientSplitting(Splitting):
         base = self.flow(t, state, signal)
 
         def velocity(normals):
-            return equation.velocity(t, state, equation.gradient(params, signal, normals))
+            return velocity_of(equation, t, state, equation.gradient(params, signal, normals))
 
         if not isinstance(noise, tuple):
             return scaled_sum((dt, velocity(noise)), (-dt, base))
@@ -165,7 +166,7 @@ class GradientSplitting(Splitting):
             gradient = self._gaussian(params, signal, noise, dt)
         else:
             gradient = equation.gradient(params, signal, noise)
-        return scaled_sum((dt, equation.velocity(t, state, gradient)))
+        return scaled_sum((dt, velocity_of(equation, t, state, gradient)))
 
     def kicks_have_a_mean(self, state):
         return self.leapfrog or (self.dynamics.random and not self.dynamics.is_affine(state))
@@ -185,7 +186,7 @@ class GradientSplitting(Splitting):
 def response(equation: Any, t: Array, state: State, direction: PyTree) -> State:
     """The linear part of an affine velocity, applied to a gradient."""
     zeros = jax.tree.map(jnp.zeros_like, direction)
-    return jax.jvp(lambda g: equation.velocity(t, state, g), (zeros,), (direction,))[1]
+    return jax.jvp(lambda g: velocity_of(equation, t, state, g), (zeros,), (direction,))[1]
 
 
 @dataclasses.dataclass(frozen=True)

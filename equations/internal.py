@@ -64,4 +64,5 @@ from ._splitting import GradientSplitting as GradientSplitting
 from ._splitting import Splitting as Splitting
 from ._splitting import split as split
 from ._tree import add_scaled as add_scaled
+from ._velocity import velocity_of as velocity_of
 from ._wrappers.base import AbstractWrapped as AbstractWrapped

@@ -277,7 +277,7 @@ class Squared(AbstractEquation):
 
 
 def test_order_that_is_extrapolated():
-    from validation._compare.compare import weak_order
+    from dynamics.internal import weak_order
 
     sgd, start = SGD(0.1, 4), PROBLEM.start
     assert weak_order(sgd, start, None) == weak_order(sgd, start, Strang(dfx.Heun())) == 2

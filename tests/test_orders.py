@@ -230,9 +230,9 @@ def neuron():
     return Objective(loss, (x, y)), jnp.asarray(rng.normal(size=3))
 
 
-def sampled(equation, problem, **options):
+def sampled(equation, problem, seed=0, **options):
     options = {"time": 1.0, "learning_rates": RATES, "observe": {"w": weights}} | options
-    report = orders(equation, *problem, key=jax.random.key(0), **options)
+    report = orders(equation, *problem, key=jax.random.key(seed), **options)
     print(f"\n{report}")
     assert report.method.startswith("sampling")
     return report
@@ -240,7 +240,7 @@ def sampled(equation, problem, **options):
 
 @pytest.mark.parametrize("equation", [FIRST, SECOND], ids=["1", "2"])
 def test_orders_of_a_neuron_by_sampling(equation, neuron):
-    report = sampled(equation, neuron, paths=8192)
+    report = sampled(equation, neuron, seed=1, paths=8192)
     for measure in MEASURES:
         found, half, claim = (getattr(report, field)["w"][measure] for field in ("slope", "slope_error", "claim"))
         assert half < 0.2

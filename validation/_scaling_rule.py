@@ -7,8 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics import train
-from dynamics.internal import check_equation, check_key, check_params
+from dynamics.internal import Problem, check_key, train_problem
 from dynamics.internal import title as words
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
@@ -21,7 +20,7 @@ from equations.internal import (
 from ._compare.observables import observables
 from ._compare.statistics import Estimate, difference, mean_of, variance_samples
 from ._compare.student import quantile, welch
-from ._table import lines
+from ._orders.table import lines
 
 RULES = ("linear", "square_root")
 SURE = 4.0  # standard errors by which a deviation must lie beyond the tolerance, or within; more of few paths (Student)
@@ -135,7 +134,7 @@ def scaling_rule(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    check_equation(equation, AbstractEquation, "equation")
+    problem = Problem.of(equation, objective, params, algorithm=True)
     rule = choice("rule", rule, RULES)
     if equation.batch_size is None:
         raise ValueError("Argument `equation` must have a batch size, but None was given.")
@@ -143,8 +142,8 @@ def scaling_rule(
         raise TypeError(f"Argument `batch_sizes` must hold at least one integer, but {batch_sizes!r} was given.")
     steps, paths = integer("steps", steps), integer("paths", paths, minimum=2)
     tolerance = float(positive("tolerance")(tolerance))
-    params = check_params(params)
-    observe = observables(observe, objective, params)
+    observe = observables(observe, objective, problem.params)
+    noise = choice("noise", noise, ("minibatch", "gaussian"))
     key = check_key(key, True)
     family, lengths = [equation], [steps]
     for size in batch_sizes:
@@ -157,14 +156,15 @@ def scaling_rule(
             )
         family.append(at_batch_size(equation, rule, size))
         lengths.append(round(length))
-    for member in family:
-        member.check(params, objective)
-    check_model(equation, params, rescales=True)  # what the learning rate does not move, no rule moves
+    check_model(problem.equation, problem.params, rescales=True)  # what the learning rate does not move, no rule moves
+    problems = [
+        problem.on(member, algorithm=True).scheduled(length, paths, length, observe)
+        for member, length in zip(family, lengths, strict=True)
+    ]
 
     records, failed = [], []
-    for place, (member, length) in enumerate(zip(family, lengths, strict=True)):
-        run = train(member, objective, params, steps=length, key=jax.random.fold_in(key, place), paths=paths,
-                    observe=observe, save_every=length, noise=noise)  # fmt: skip
+    for place, one in enumerate(problems):
+        run = train_problem(one, jax.random.fold_in(key, place), noise)
         ok = np.asarray(run.ok)
         records.append({name: np.asarray(values, float)[ok] for name, values in run.observables.items()})
         failed.append(float(np.mean(~ok)))

@@ -10,7 +10,7 @@ import lineax as lx
 from jaxtyping import PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import Splitting, abstract_value, definer, inside, is_ours, newer, split
+from equations.internal import Splitting, abstract_value, definer, inside, is_ours, newer, split, velocity_of
 
 # Where to look first for the fault of a method that is made of others.
 _MADE_OF = {
@@ -93,7 +93,7 @@ def _value(dynamics, signal, state, hook):
     if hook == "flow":
         return splitting.flow(t, state, signal)
     if hook == "velocity":
-        return dynamics.velocity(t, state, signal.gradient(dynamics.params(state)))
+        return velocity_of(dynamics, t, state, signal.gradient(dynamics.params(state)))
     if hook == "diffusion":
         return _diffusion(dynamics, signal, state, t)
     noise = _noise(dynamics, signal, state, t)

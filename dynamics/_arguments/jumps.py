@@ -1,5 +1,6 @@
 """A rate of one's own that jumps in time: told of, since a solver's stages would read across the jump."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import definer, inside, is_free, is_ours, of_time, once, silent, split, warn
+from equations.internal import definer, inside, is_free, is_ours, of_time, once, silent, split, velocity_of, warn
 
 from .._paths.held import NEAR, jumps
 
@@ -65,7 +66,7 @@ def _rates(equation, params, signal):
     state = jax.tree.map(lambda leaf: leaf + jnp.asarray(_OFF, leaf.dtype), equation.init(params))
     gradient = jax.tree.map(jnp.ones_like, params)
     if signal is None and isinstance(equation, AbstractEquation):
-        return equation.velocity, state, gradient
+        return functools.partial(velocity_of, equation), state, gradient
     splitting = split(equation)
     structure = splitting.noise(state, signal, 1)
 

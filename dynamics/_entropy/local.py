@@ -90,7 +90,7 @@ class Local(eqx.Module):
 
 def late(dynamics: AbstractDynamics, y: Array) -> Array:
     """A time late enough for what dies away."""
-    return jnp.asarray(getattr(dynamics, "learning_rate", 1.0), y.dtype) * 1e6
+    return jnp.asarray(dynamics.scaling_limit().learning_rate_at(jnp.zeros(())), y.dtype) * 1e6
 
 
 def flat_size(state: PyTree, largest: int = LARGEST) -> int:

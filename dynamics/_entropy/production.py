@@ -10,12 +10,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from equations import AbstractDynamics, AbstractSignal
+from equations import AbstractDynamics
 from equations.internal import (
     Increment,
     check_class,
     check_derivatives,
-    check_model,
     choice,
     integer,
     is_parameter,
@@ -23,8 +22,9 @@ from equations.internal import (
     nonnegative,
 )
 
-from .._arguments.checks import check_concrete, check_equation, dynamic_numbers
+from .._arguments.checks import check_concrete, dynamic_numbers
 from .._arguments.hooks import check_hooks
+from .._problem import Problem
 from .._trajectory import Trajectory, hyperparameters, title
 from .local import Local, coordinates, flat_size
 from .routes import ROUTES, check_route, chosen, noise_varies, warn_of_few_paths, warn_of_steps
@@ -98,7 +98,6 @@ def entropy_production(
     minibatches and noise that is not Gaussian, whose steps have another density or none; `route="step"` for paths of
     `solve` whose noise varies, with the size of the effect; and an ensemble too small for its Gaussian.
     """
-    check_equation(equation, AbstractDynamics)
     route = None if route is None else choice("route", route, ROUTES)
     density = choice("density", density, ("reference", "ensemble"))
     regularization = nonnegative("regularization")(regularization)
@@ -113,19 +112,17 @@ def entropy_production(
     burn_in = integer("burn_in", burn_in, minimum=0, maximum=trajectory.steps.shape[0] - 2)
     if not (reference is None or isinstance(reference, Stationary) or callable(reference)):
         raise TypeError(f"Argument `reference` must be a Stationary, a function or None, but {reference!r} was given.")
-    equation = dynamic_numbers(equation)
+    varying, static = eqx.partition(trajectory.final, is_parameter)
+    first = jax.tree.map(lambda leaf: leaf[0], varying)
+    problem = Problem.of(equation, objective, eqx.combine(first, static), AbstractDynamics)
+    equation, signal = problem.equation, problem.signal
     if not eqx.tree_equal(equation, dynamic_numbers(trajectory.equation)):
         raise ValueError(
             f"Argument `equation` must be what the trajectory was made with, {title(trajectory.equation)}"
             f"{hyperparameters(trajectory.equation)}, but {title(equation)}{hyperparameters(equation)} was given."
         )
-    varying, static = eqx.partition(trajectory.final, is_parameter)
-    first = jax.tree.map(lambda leaf: leaf[0], varying)
-    equation.check(eqx.combine(first, static), objective)
-    check_model(equation, first)
     if trajectory.kind == "discrete":
         equation = Increment.of(equation)
-    signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     check_class(equation, "field")
     check_hooks(equation, signal, first, ("drift", "diffusion"))
     states = jax.tree.map(lambda leaf: leaf[:, burn_in:], trajectory.states)

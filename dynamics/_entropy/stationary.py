@@ -10,22 +10,19 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation, AbstractSignal, AbstractStream
+from equations import AbstractDynamics, AbstractEquation, AbstractStream
 from equations.internal import (
     Increment,
     at_infinity,
     check_class,
     check_derivatives,
-    check_model,
     flag,
-    is_parameter,
     learning_rate_of,
     nonnegative,
 )
 
-from .._arguments.checks import check_concrete, check_equation, check_mesh, check_params, dynamic_numbers
-from .._arguments.handed_out import check_axis
 from .._arguments.hooks import check_hooks
+from .._problem import Problem
 from . import linear_noise
 from .columns import columns
 from .local import Local, coordinates, flat_size, late, parity_vector
@@ -148,25 +145,18 @@ def stationary(
     grows so fast that no covariance is finite, or in so many ways that they cannot be held. Warns where the noise
     changes by more than 5 % within a standard deviation, unless `multiplicative`.
     """
-    check_equation(equation, AbstractDynamics)
     if isinstance(objective, AbstractStream):
         raise TypeError(
             "Argument `objective` must not be a stream of stimuli, under which nothing is stationary from one moment to "
             f"the next, but {objective!r} was given."
         )
-    check_concrete("stationary", equation=equation, objective=objective, params=params)
-    equation, params = dynamic_numbers(equation), check_params(params)
-    check_axis(objective, params)
-    check_mesh(params)
-    equation.check(params, objective)
-    check_model(equation, params)
-    check_derivatives(objective, params, "`stationary`")
+    problem = Problem.of(equation, objective, params, AbstractDynamics, numbers_for="stationary")
+    equation, dynamic, signal = problem.equation, problem.dynamic, problem.signal
+    check_derivatives(objective, problem.params, "`stationary`")
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)
     r = float(nonnegative("regularization")(regularization))
     if discrete and parity is not None:
         raise ValueError(f"Argument `parity` must be None for `discrete`, but {parity!r} was given.")
-    dynamic, static = eqx.partition(params, is_parameter)
-    signal = objective.bind(static) if isinstance(objective, AbstractSignal) else objective
     eta = learning_rate_of(equation)
     if discrete and eta is None:
         raise ValueError(

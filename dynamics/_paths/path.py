@@ -17,7 +17,8 @@ from equations.internal import quick_jit, split
 from .._health.quotient import Peak, no_peak
 from .brownian import Brownian, Increments
 from .held import counted, held, scales_all
-from .record import first_failure, is_good, keep, path_keys, record, with_start
+from .keys import path_keys
+from .record import first_failure, is_good, keep, record, with_start
 from .strang import Merged, Strang
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
@@ -119,10 +120,18 @@ class Path(AbstractPath):
     def _kicks(self) -> int:
         return (self.solver.kicks or split(self.dynamics).kicks) if isinstance(self.solver, Strang) else 1
 
+    @property
+    def kicks_per_step(self) -> int:
+        """Kicks in a training step."""
+        return self.substeps * self._kicks
+
+    def noise(self, state: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
+        """The structure of the normal numbers of a kick; None without noise."""
+        return split(self.dynamics).noise(state, self.signal, self.kicks_per_step)
+
     def _brownian(self, state, key) -> Brownian | None:
-        per_step = self.substeps * self._kicks
-        structure = split(self.dynamics).noise(state, self.signal, per_step)
-        return None if structure is None else Brownian(key, structure, per_step)
+        structure = self.noise(state)
+        return None if structure is None else Brownian(key, structure, self.kicks_per_step)
 
     def _counts(self, state) -> bool:
         return counted(self.dynamics, self.signal, self.dynamics.params(state))
@@ -131,7 +140,25 @@ class Path(AbstractPath):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
         structure = split(self.dynamics).noise(state, self.signal, 1)
         noise = None if structure is None else Brownian(key, structure, 1).whole(jnp.zeros((), jnp.int32))
+        return self.started(state, noise)
+
+    def started(self, state: PyTree, noise: PyTree | None) -> PyTree | None:
+        """The same from the normal numbers of the first training step."""
         return split(self.dynamics.held(jnp.zeros((), jnp.int32))).start(state, self.signal, noise)
+
+    def step(self, step: Array, state: PyTree, increments: Increments | None) -> PyTree:
+        """Training step number `step`, counted from 0, by the steps of the solver alone, without Diffrax's loop around them
+        and half flows that merge: for runs whose length is no constant. The solver's own loops must be of a kind that needs
+        none around it, as `dfx.ForwardMode` makes them.
+        """
+        terms = held(self._terms(step, increments), jnp.zeros((), _clock_type(state)))
+
+        def substep(state, count):
+            t0, t1 = (jnp.asarray(count + more, _clock_type(state)) for more in (0, 1))
+            inner = self.solver.init(terms, t0, t1, state, None)
+            return self.solver.step(terms, t0, t1, state, None, inner, made_jump=False)[0], None
+
+        return jax.lax.scan(substep, state, jnp.arange(self.substeps))[0]
 
     def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)

@@ -16,11 +16,6 @@ def record(observe: Observables, params: PyTree, static: PyTree) -> dict[str, Ar
     return {name: jnp.asarray(function(model)) for name, function in observe.items()}
 
 
-def path_keys(key: Array, paths: int) -> Array:
-    """A key for each path; a path's key does not depend on how many there are."""
-    return jax.vmap(lambda path: jax.random.fold_in(key, path))(jnp.arange(paths))
-
-
 def is_good(params: PyTree, state: PyTree = None) -> Array:
     """Whether parameters and state are finite, and the parameters' fourth power would not overflow.
 

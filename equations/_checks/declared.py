@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .._jaxpr.structure import departure, is_affine, obstacles
+from .._jaxpr.structure import departure, obstacles
 from .._signals.base import is_parameter, parameter_dtype
+from .._velocity import reads_affine, velocity_of
 from .once import once, quick_jit, warn
 
 
@@ -33,14 +34,10 @@ def _tried(equation, params) -> None:
         return
     dynamic = eqx.filter(params, is_parameter)
     shapes = jax.eval_shape(equation.init, dynamic)
-
-    def velocity(gradient):
-        state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)  # of any values, and only traced
-        return equation.velocity(equation.learning_rate, state, gradient)
-
-    if is_affine(velocity, dynamic):
+    state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)  # of any values, and only traced
+    if reads_affine(equation, state):
         return
-    unknown = obstacles(velocity, dynamic)
+    unknown = obstacles(lambda gradient: velocity_of(equation, equation.learning_rate, state, gradient), dynamic)
     if not declared and not unknown:
         return
     off = float(_departure(equation, dynamic))
@@ -71,7 +68,9 @@ def _departure(equation, params) -> Array:
         first = size == 0
         state = _moved(equation, begin, key, size, positive)
         time = jnp.where(first, rate, 100 * rate)
-        found = departure(lambda gradient: equation.velocity(time, state, gradient), params, jnp.where(first, 6.0, 2.0))
+        found = departure(
+            lambda gradient: velocity_of(equation, time, state, gradient), params, jnp.where(first, 6.0, 2.0)
+        )
         return jnp.where(first | jnp.isfinite(found), found, 0)
 
     sizes = jnp.array([0, 1, 1, 10, 10], rate.dtype)

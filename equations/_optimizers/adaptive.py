@@ -1,6 +1,7 @@
 """What the rules that divide by the root of a second moment share: the positive moment, the first step, the scalings."""
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from .._checks.arguments import choice, decay, nonnegative
 from .._jaxpr.roots import root
 from .._scaling import ScalingLimit
 from .._splitting import GradientSplitting, clip_square_noise
+from .._velocity import velocity_of
 
 _ABSENT = object()
 
@@ -46,7 +48,7 @@ class AbstractAdaptive(AbstractEquation):
         after = t + self.learning_rate
         names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
         for name in [*names, "params"]:
-            rate = getattr(self.velocity(after, state, gradient), name)
+            rate = getattr(velocity_of(self, after, state, gradient), name)
             new = jax.tree.map(lambda y, v: (y + self.learning_rate * v).astype(y.dtype), getattr(state, name), rate)
             state = dataclasses.replace(state, **{name: new})
         return state
@@ -87,7 +89,7 @@ class AdaptiveSplitting(GradientSplitting):
         """
         if self.leapfrog:
             return super().flow(t, state, signal)
-        velocity = self.dynamics.velocity
+        velocity = functools.partial(velocity_of, self.dynamics)
         none = jax.tree.map(jnp.zeros_like, state.params)
         rest = velocity(t, state, none)
         gain = velocity(t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu

@@ -15,8 +15,8 @@ from dynamics._health.auto import _more, looked_at
 from dynamics._health.failed import rescued, tell_start
 from dynamics._health.health import Health
 from dynamics._health.quotient import Peak
+from dynamics._paths.keys import path_keys
 from dynamics._paths.path import Path
-from dynamics._paths.record import path_keys
 from equations import SGD, AbstractDynamics, Momentum, Objective, scheduled
 
 CASES = [

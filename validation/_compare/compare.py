@@ -9,26 +9,22 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics import Trajectory, solve, train
+from dynamics import Trajectory
 from dynamics.internal import (
-    check_axis,
+    Method,
+    Problem,
     check_concrete,
-    check_equation,
-    check_hooks,
     check_key,
-    check_mesh,
-    check_params,
-    check_schedule,
-    check_solver,
     check_substeps,
     draws,
-    dynamic_numbers,
-    hooks_of,
     hyperparameters,
+    solve_problem,
     title,
+    train_problem,
+    weak_order,
 )
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import check_model, choice, integer, is_parameter, split
+from equations.internal import choice, integer, is_parameter
 
 from .._orders.runs import RUNAWAY, largest
 from .._plain import plain, versions
@@ -142,59 +138,49 @@ def compare(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    check_equation(equation, AbstractEquation, "equation")
-    check_concrete("compare", equation=equation, objective=objective, params=params, key=key)
-    params = check_params(params)
-    check_axis(objective, params)
-    check_mesh(params)
-    equation.check(params, objective)
-    check_model(equation, params)
-    observe = observables(observe, objective, params)
-    choice("noise", noise, ("minibatch", "gaussian"))
-    random = draws(equation, noise)
+    problem = Problem.of(equation, objective, params, numbers_for="compare")
+    check_concrete("compare", key=key)
+    observe = observables(observe, objective, problem.params)
+    noise = choice("noise", noise, ("minibatch", "gaussian"))
+    random = draws(problem.equation, noise)
     paths = integer("paths", paths, minimum=2 if random else 1)
     substeps, auto = check_substeps(substeps, maximum=_MOST)
     if auto and isinstance(solver, dfx.Euler):
         raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
-    check_schedule(steps, paths, save_every)
-    order = weak_order(equation, params, solver)
-    dynamic, static = eqx.partition(params, is_parameter)
-    hooks = hooks_of(check_solver(solver, None, equation.random), equation.random)
-    check_hooks(dynamic_numbers(equation), objective.bind(static), dynamic, hooks)
+    problem = problem.scheduled(steps, paths, save_every, observe)
+    order = weak_order(problem.equation, problem.dynamic, solver)
+    method = Method.of(problem, solver)
     key = check_key(key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")
     progress = progress or (lambda stage: None)
 
-    shared = dict(steps=steps, paths=paths, observe=observe, save_every=save_every)
-    continuous = dict(shared, key=jax.random.fold_in(key, 0), solver=solver)
     progress("discrete")
-    run = jax.block_until_ready(
-        train(equation, objective, params, key=jax.random.fold_in(key, 1), noise=noise, **shared)
-    )
+    run = jax.block_until_ready(train_problem(problem, jax.random.fold_in(key, 1), noise))
     progress("equation")
-    flow = solve(equation, objective, params, substeps="auto" if auto else substeps, **continuous)
+    key = jax.random.fold_in(key, 0)
+    flow = solve_problem(problem, method, key, substeps, auto)
     if auto:
         substeps = int(dict(flow.details)["substeps"])
     if substeps > _MOST:  # there must be twice as many
         substeps = _MOST
-        flow = solve(equation, objective, params, substeps=substeps, **continuous)
+        flow = solve_problem(problem, method, key, substeps)
     jax.block_until_ready(flow)
     progress("refinement")
-    refined = jax.block_until_ready(solve(equation, objective, params, substeps=2 * substeps, **continuous))
+    refined = jax.block_until_ready(solve_problem(problem, method, key, 2 * substeps))
 
-    both = np.asarray(flow.ok & refined.ok)
+    both, noisy = np.asarray(flow.ok & refined.ok), problem.equation.random
     kept = {
         name: moments(
-            _ensemble(flow, name, both, equation.random),
-            _ensemble(refined, name, both, equation.random),
+            _ensemble(flow, name, both, noisy),
+            _ensemble(refined, name, both, noisy),
             _ensemble(run, name, np.asarray(run.ok), random),
             order,
-            (equation.random, random),
+            (noisy, random),
         )
         for name in observe
     }
-    return Comparison(equation, flow, refined, run, kept, max(1.0, float(largest(dynamic))))
+    return Comparison(equation, flow, refined, run, kept, max(1.0, float(largest(problem.dynamic))))
 
 
 def _runaway(trajectory: Trajectory, scale: float) -> tuple[float, float]:
@@ -215,21 +201,3 @@ def _ensemble(trajectory: Trajectory, name: str, ok: np.ndarray, random: bool) -
     if not ok.any():
         return np.full((1, *values.shape[1:]), np.nan)
     return values[ok] if random else values[:1]
-
-
-def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractSolver | None) -> int:
-    """The order in its step with which the solver's means converge on this equation."""
-    solver = check_solver(solver, None, equation.random)
-    if not equation.random:
-        return solver.order(None)
-    affine = equation.is_affine(equation.init(eqx.filter(params, is_parameter)))
-    if isinstance(solver, dfx.Euler):
-        if not affine:
-            raise ValueError(
-                f"Argument `solver` must be Strang() or None for {type(equation).__name__}, whose velocity is not affine "
-                f"in the gradient, so that Euler's step cannot be refined, but {solver!r} was given."
-            )
-        return 1
-    if (solver.kicks or split(equation).kicks) < split(equation).kicks or not (affine or split(equation).leapfrog):
-        return 1
-    return solver.order(None)

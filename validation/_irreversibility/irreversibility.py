@@ -4,12 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from dynamics.internal import check_equation, check_key, check_params, dynamic_numbers, guard_traced
+from dynamics.internal import Problem, check_key
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import Slaved, add_scaled, check_derivatives, check_model, choice, integer, is_parameter, warn
+from equations.internal import Slaved, add_scaled, check_derivatives, choice, integer, warn
 
 from .._compare.student import root_with_error, widening
 from . import leading_order
@@ -76,12 +75,9 @@ def irreversibility(
     that smaller learning rates let expect (twice the gradients; from an empty
     memory three times, for that of the displacement over eta or over eta^2, whichever it is nearer to).
     """
-    check_equation(equation, AbstractEquation)
-    equation = dynamic_numbers(equation)
-    params = check_params(params)
-    equation.check(params, objective)
-    check_model(equation, params)
-    check_derivatives(objective, params, "`irreversibility`")
+    problem = Problem.of(equation, objective, params)
+    equation, dynamic = problem.equation, problem.dynamic
+    check_derivatives(objective, problem.params, "`irreversibility`")
     check_batches_only(equation)
     batches, substeps = (
         integer("batches", batches, minimum=_FEWEST),
@@ -89,7 +85,6 @@ def irreversibility(
     )
     memory = choice("memory", memory, ("slaved", "empty"))
     probes = integer("probes", probes, minimum=0)
-    dynamic, static = eqx.partition(params, is_parameter)
     step = Step.of(equation, dynamic, memory, substeps)
     if step.memory == "slaved":
         Slaved.of(step.increment, 2).check_memory(dynamic, "'empty'")
@@ -103,7 +98,7 @@ def irreversibility(
         indices = sampled(equation, objective.size, jax.random.fold_in(key, 0), batches)
         weights = np.full(batches, 1 / batches)
 
-    signal, dynamic = objective.bind(static), guard_traced(dynamic)
+    signal, dynamic = problem.signal, problem.guarded
     few = np.unique(np.linspace(0, len(indices) - 1, 16).round().astype(int))
     curls = _curls(step, signal, dynamic, jnp.asarray(indices)[few], jnp.asarray(weights)[few], key, probes)
     groups = 1 if whole else min(len(indices), _GROUPS)
@@ -115,7 +110,7 @@ def irreversibility(
         for n in leading_order.OF_EMPTY if result.memory == "empty" else (2,):
             smaller = eqx.tree_at(lambda s: s.increment.learning_rate, step, step.increment.learning_rate / n)
             averages[n] = _averages(smaller, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)[1:3]
-        _check_leading(result, averages)
+        leading_order.check(result, averages)
     return result
 
 
@@ -242,23 +237,6 @@ def _correction(step, mean, entropy, lengths) -> float:
             "forgets faster, or memory='empty'."
         )
     return correction
-
-
-def _check_leading(result: Irreversibility, averages: dict[int, tuple[PyTree, list[PyTree]]]) -> None:
-    """A warning where the forces are far from what those at an n-th of the learning rate let expect: by n, grad phi and the
-    means less their leading terms."""
-    flat = lambda tree: np.asarray(ravel_pytree(tree)[0], float)  # noqa: E731
-    parts = {}
-    for n, (gradient, mean) in averages.items():
-        forces = [flat(add_scaled(jax.tree.map(jnp.negative, gradient), (1.0, vector))) for vector in mean]
-        parts[n] = {f"force of {name}": force for name, force in zip(VECTORS, forces, strict=True)}
-    whole = {f"force of {name}": flat(result.forces[name]) for name in VECTORS}
-    scale = float(square(result.phi_gradient)) ** 0.5
-    if result.memory == "empty":
-        off = leading_order.of_empty_memories(whole, parts, scale)
-    else:
-        off = leading_order.of_others(whole, parts[2], scale)
-    leading_order.warn_beyond(off, False, 0.0, float(result.equation.learning_rate))
 
 
 def _result(

@@ -2,9 +2,16 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
-from equations.internal import warn
+from equations.internal import add_scaled, warn
+
+from .one_batch import square
+from .result import VECTORS, Irreversibility
 
 _OFF = 0.5  # of a measure from its limit, over the limit
 _NOTHING_IN_COMMON = 1.0
@@ -75,3 +82,20 @@ def warn_beyond(off: Off, plain: bool, distance: float, rate: float) -> None:
             f"Argument `equation`: a step of {rate:g} is beyond the leading order, since the {measure} is "
             f"{100 * off.part:.0f} % off {limit}; at about {rate * _GOOD / off.part:.1g} it would be 10 %."
         )
+
+
+def check(result: Irreversibility, averages: dict[int, tuple[PyTree, list[PyTree]]]) -> None:
+    """A warning where the forces are far from what those at an n-th of the learning rate let expect: by n, grad phi and the
+    means less their leading terms."""
+    flat = lambda tree: np.asarray(ravel_pytree(tree)[0], float)  # noqa: E731
+    parts = {}
+    for n, (gradient, mean) in averages.items():
+        forces = [flat(add_scaled(jax.tree.map(jnp.negative, gradient), (1.0, vector))) for vector in mean]
+        parts[n] = {f"force of {name}": force for name, force in zip(VECTORS, forces, strict=True)}
+    whole = {f"force of {name}": flat(result.forces[name]) for name in VECTORS}
+    scale = float(square(result.phi_gradient)) ** 0.5
+    if result.memory == "empty":
+        off = of_empty_memories(whole, parts, scale)
+    else:
+        off = of_others(whole, parts[2], scale)
+    warn_beyond(off, False, 0.0, float(result.equation.learning_rate))

@@ -12,23 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics.internal import (
-    check_axis,
-    check_concrete,
-    check_equation,
-    check_hooks,
-    check_key,
-    check_mesh,
-    check_params,
-    check_solver,
-    dynamic_numbers,
-    guard_traced,
-)
+from dynamics.internal import Problem, check_concrete, check_hooks, check_key, check_solver
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
     AbstractWrapped,
     check_derivatives,
-    check_model,
     choice,
     integer,
     is_parameter,
@@ -108,14 +96,9 @@ def orders(
     **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
     moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
     """
-    check_equation(equation, AbstractEquation, "equation")
-    equation = dynamic_numbers(equation)
-    check_concrete("orders", equation=equation, objective=objective, params=params, key=key)
-    params = check_params(params)
-    check_axis(objective, params)
-    check_mesh(params)
-    equation.check(params, objective)
-    check_model(equation, params, rescales=True)
+    problem = Problem.of(equation, objective, params, numbers_for="orders", rescales=True)
+    check_concrete("orders", key=key)
+    equation, params, dynamic, signal = problem.equation, problem.params, problem.dynamic, problem.signal
     check_derivatives(objective, params, "eta * lambda_max in `orders`")
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
     observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
@@ -142,10 +125,9 @@ def orders(
     if np.any(np.diff(lengths) >= 0):
         raise ValueError("Argument `learning_rates` must have a decreasing natural time of a step, but it does not.")
 
-    dynamic, static = eqx.partition(params, is_parameter)
     hooks = ("start", "drift") if quiet else ("noise", "start", "flow", "kick", "drift")
-    check_hooks(equation, objective.bind(static), dynamic, hooks)
-    sides = Sides(family, objective.bind(static), guard_traced(dynamic), static, observe, steps, skips, lengths)
+    check_hooks(equation, signal, dynamic, hooks)
+    sides = Sides(dataclasses.replace(problem, observe=observe), family, steps, skips, lengths)
     sides.check_transient()
     with np.errstate(over="ignore", invalid="ignore"):  # a side that diverges gives a NaN, not a warning
         method, outcome = _run(sides, key, paths, noise, substeps, solver)

@@ -1,5 +1,7 @@
 """An order sweep by sampling."""
 
+import dataclasses
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -7,11 +9,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dynamics import Strang
+from dynamics.internal import Method, Path, path_of, weak_order
 from equations import AbstractEquation
 
-from .._compare.compare import weak_order
 from .._compare.statistics import variance_samples
-from .ensemble import ensemble, numerics, patterns
+from .ensemble import ensemble, patterns
 from .fit import norm
 from .sides import MEASURES, Error, Outcome, Sides, gather
 
@@ -32,6 +34,12 @@ def solver_of(
     return solver or Strang(), order
 
 
+def _both(sides: Sides, method: Method, equation: AbstractEquation, substeps: int) -> tuple[Path, Path]:
+    """Paths of the equation as solved, and as refined: of one step, since an ensemble goes as far as it wants."""
+    problem = dataclasses.replace(sides.problem, equation=equation, dt=equation.learning_rate, steps=1)
+    return path_of(problem, method, substeps), path_of(problem, method, 2 * substeps)
+
+
 def _before(measure: str, start: np.ndarray) -> np.ndarray:
     """A measure at the start, where all paths are at one point."""
     return {"mean": start, "second moment": start**2}.get(measure, 0.0 * start)
@@ -42,16 +50,17 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     first = sides.family[0]
     noise = "minibatch" if first.sampling == "shuffled" else noise
     solver, order = solver_of(first, sides.dynamic, solver)
-    size = len(patterns(numerics(first, sides.signal, solver, substeps)[1].kicks))
+    method = Method.of(dataclasses.replace(sides.problem, equation=first), solver, adjoint=dfx.ForwardMode())
+    size = len(patterns(_both(sides, method, first, substeps)[1].kicks_per_step))
     groups = max(2, -(-paths // size))
     remains = 4.0**-order  # of the solver error, by rule of thumb, after extrapolation
     ratio = 2**order / (2**order - 1)
     errors, finals, failed, first = [], [], [], sides.first()
     for place, equation in enumerate(sides.family):
         records, final, good = ensemble(
-            equation, sides.increment(place), sides.signal, sides.dynamic, sides.static, sides.observe,
+            _both(sides, method, equation, substeps), sides.increment(place), sides.dynamic,
             jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups,
-            noise, solver, substeps, jnp.asarray(sides.farthest()),
+            noise, jnp.asarray(sides.farthest()),
         )  # fmt: skip
         ok = np.asarray(good).all(axis=1)
         at = {}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from dynamics.internal import record
+from dynamics.internal import Problem, record
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import Increment
 
@@ -22,17 +22,34 @@ MEASURES = ("mean", "second moment", "variance/eta")
 
 @dataclasses.dataclass(frozen=True)
 class Sides:
-    """What a sweep is made of: the equation at every learning rate, the signal bound to the `static` part of the model,
-    its parameters, and per learning rate the training steps, those of the transient, and the natural time of a step."""
+    """What a sweep is made of: the problem, its equation at every learning rate, and per learning rate the training steps,
+    those of the transient, and the natural time of a step."""
 
+    problem: Problem
     family: list[AbstractEquation]
-    signal: AbstractSignal
-    dynamic: PyTree
-    static: PyTree
-    observe: dict
     steps: np.ndarray
     skips: np.ndarray
     lengths: np.ndarray
+
+    @property
+    def signal(self) -> AbstractSignal:
+        """Bound to the `static` part of the model."""
+        return self.problem.signal
+
+    @property
+    def dynamic(self) -> PyTree:
+        """The parameters that are trained."""
+        return self.problem.dynamic
+
+    @property
+    def static(self) -> PyTree:
+        """The rest of the model."""
+        return self.problem.static
+
+    @property
+    def observe(self) -> dict:
+        """What is observed of a model, by name."""
+        return self.problem.observe
 
     @property
     def spreads(self) -> np.ndarray:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from dynamics.internal import check_equation, check_params
+from dynamics.internal import Problem
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import add_scaled, is_parameter
+from equations.internal import add_scaled
 
 from .._irreversibility.batches import check_batches_only, potential
 from .._irreversibility.one_batch import square
@@ -28,11 +28,9 @@ def invariance(
     """
     if not callable(transform):
         raise TypeError(f"Argument `transform` must map parameters to parameters, but {transform!r} was given.")
-    check_equation(equation, AbstractEquation)
-    check_batches_only(equation)
-    params = check_params(params)
-    equation.check(params, objective)
-    theta, static = eqx.partition(params, is_parameter)
+    problem = Problem.of(equation, objective, params, algorithm=True)
+    check_batches_only(problem.equation)
+    theta = problem.dynamic
 
     shape = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
     image = jax.eval_shape(transform, theta)
@@ -40,7 +38,7 @@ def invariance(
         raise ValueError(
             f"Argument `transform` must give arrays like the parameters, {shape(theta)}, but it gives {shape(image)}."
         )
-    return Invariance(*(float(x) for x in _invariance(transform, equation, objective.bind(static), theta)))
+    return Invariance(*(float(x) for x in _invariance(transform, problem.equation, problem.signal, theta)))
 
 
 @eqx.filter_jit

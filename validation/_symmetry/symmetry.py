@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
-from dynamics.internal import check_equation, check_params, dynamic_numbers
+from dynamics.internal import Problem
 from equations import SGD, AbstractEquation, AbstractSignal
 from equations.internal import (
     Increment,
@@ -164,14 +164,12 @@ class Symmetry(eqx.Module):
 
     def _ready(self, equation, objective, params) -> tuple[PyTree, AbstractSignal, PyTree]:
         """Parameters, the signal for them and what is no parameter; a TypeError or ValueError unless all fit."""
-        params = check_params(params)
         if equation is not None:
             check_plain(equation)
-        (equation or SGD(1.0)).check(params, objective)
-        check_derivatives(objective, params, "`Symmetry`")
-        theta, static = eqx.partition(params, is_parameter)
-        self.check_linear(theta)
-        return theta, objective.bind(static), static
+        problem = Problem.of(equation or SGD(1.0), objective, params, algorithm=True)
+        check_derivatives(objective, problem.params, "`Symmetry`")
+        self.check_linear(problem.dynamic)
+        return problem.dynamic, problem.signal, problem.static
 
     def steps(
         self,
@@ -190,14 +188,11 @@ class Symmetry(eqx.Module):
         **Returns:** a `ChargeStep`, the worst of the steps. The rule is for a symmetry of the loss and plain gradient
         steps: whether it holds is what the result says.
         """
-        check_equation(equation, AbstractEquation)
-        equation, gamma = dynamic_numbers(equation), nonnegative("decay")(decay)
-        params = check_params(params)
-        equation.check(params, objective)
+        problem, gamma = Problem.of(equation, objective, params, algorithm=True), nonnegative("decay")(decay)
         batches = check_batches(batches, objective.size)
-        theta, static = eqx.partition(params, is_parameter)
+        equation, theta, signal = problem.equation, problem.dynamic, problem.signal
         self.check_linear(theta)
-        signal, increment, worst = objective.bind(static), Increment.of(equation), None
+        increment, worst = Increment.of(equation), None
         eta, state = equation.learning_rate, increment.init(theta)
         for indices in batches:
             batch = signal if indices is None else signal.take(indices)

@@ -1,0 +1,69 @@
+"""The training steps of one run of a discrete algorithm, without the loop around them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+from equations import AbstractEquation, AbstractSignal
+
+from .brownian import Brownian
+from .keys import apart
+from .sampler import Sampler
+
+
+class Training(eqx.Module):
+    """One run of an equation's twin: its batches, its normal numbers, its steps."""
+
+    equation: AbstractEquation
+    signal: AbstractSignal
+    sampler: Sampler | None
+    brownian: Brownian | None
+    noise: str = eqx.field(static=True)
+
+    @classmethod
+    def of(
+        cls, equation: AbstractEquation, signal: AbstractSignal, params: PyTree, key: Array, noise: str
+    ) -> "Training":
+        """The run of a path with this key, under `noise` as of `train`."""
+        model, sampler, structure = equation.gradient_noise, None, None
+        if noise == "gaussian":
+            structure = model.structure(equation.batches(signal), params) if equation.random else None
+            return cls(equation, signal, None, None if structure is None else Brownian(key, structure, 1), noise)
+        if equation.batch_size is not None:
+            sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling)
+        if model.injects:
+            one = signal if sampler is None else signal.take(jnp.zeros(equation.batch_size, int))
+            structure = model.injected(one, params)
+        brownian = None if structure is None else Brownian(apart(key, 0), structure, 1)
+        return cls(equation, signal, sampler, brownian, noise)
+
+    def init(self, params: PyTree) -> tuple[PyTree, PyTree, Array | None]:
+        """Parameters, memory and the sampler's permutation before the first step."""
+        with jax.numpy_dtype_promotion("standard"):
+            memory = jax.tree.map(jnp.asarray, self.equation.twin().init(params))
+        return params, memory, None if self.sampler is None else self.sampler.init()
+
+    def normals(self, step: Array) -> PyTree | None:
+        """The normal numbers of a training step; None where none are drawn."""
+        return None if self.brownian is None else self.brownian.whole(step)
+
+    def step(self, step: Array, state: tuple, normals: PyTree | None) -> tuple:
+        """Training step number `step`, counted from 0, with these normal numbers."""
+        params, memory, carried = state
+        gradient, carried = self._gradient(params, step, carried, normals)
+        # Several transformations of Optax mix an int32 count with floats, which strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, new = self.equation.twin().update(gradient, memory, params)
+            params = optax.apply_updates(params, updates)
+        return params, jax.tree.map(lambda new, old: new.astype(old.dtype), new, memory), carried
+
+    def _gradient(self, params, step, carried, normals):
+        if self.noise == "gaussian":
+            return self.equation.gradient(params, self.signal, normals), carried
+        batch = self.signal
+        if self.sampler is not None:
+            indices, carried = self.sampler.indices(step, carried)
+            batch = batch.take(indices)
+        return self.equation.gradient_noise.real(batch, params, normals), carried

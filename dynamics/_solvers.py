@@ -1,0 +1,209 @@
+"""The solvers that fit a problem: what is refused, what is taken where none is given, and what is known of them."""
+
+import dataclasses
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from equations import AbstractEquation
+from equations.internal import abstract_value, is_parameter, split
+
+from ._arguments.hooks import check_hooks
+from ._arguments.jumps import warn_of_jumps
+from ._paths.brownian import block_rows
+from ._paths.held import read
+from ._paths.strang import Strang
+from ._problem import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How a problem is integrated, checked.
+
+    **Attributes:**
+
+    - `solver`, `controller`: as given, or what stands in for None.
+    - `stepped`, `stepping`: the same as a path takes them, which read what the dynamics counts as they should; `how` says
+        this in words.
+    - `adjoint`, `meter`: of Diffrax.
+    """
+
+    solver: dfx.AbstractSolver
+    controller: dfx.AbstractStepSizeController | None
+    stepped: dfx.AbstractSolver
+    stepping: dfx.AbstractStepSizeController | None
+    how: tuple[tuple[str, str], ...]
+    adjoint: dfx.AbstractAdjoint
+    meter: dfx.AbstractProgressMeter
+
+    @classmethod
+    def of(
+        cls, problem: Problem, solver=None, controller=None, adjoint=None, meter=None, substeps: int = 1
+    ) -> "Method":
+        """The method for a problem with a schedule, from what the user gave.
+
+        **Raises:** TypeError or ValueError before any compilation, naming the argument. Warns of jumps that are not held.
+        """
+        equation, signal, dynamic, noisy = problem.equation, problem.signal, problem.dynamic, problem.noise is not None
+        if problem.stream is None:
+            solver = check_solver(solver, controller, problem.random)
+        else:
+            solver = check_stream_solver(solver, controller, noisy)
+        _check_adjoint(adjoint, controller, meter)
+        if isinstance(solver, dfx.Euler) and substeps > 1:
+            _check_euler(problem, substeps)
+        check_hooks(equation, signal, dynamic, hooks_of(solver, noisy))
+        adjoint = adjoint or _default_adjoint(problem.noise)
+        stepped, stepping, how = solver, None, ()
+        if problem.stream is None:
+            if controller is None:  # which meets a jump by short steps
+                warn_of_jumps(equation, signal, dynamic, problem.steps, problem.dt)
+            stepped, stepping, how = read(equation, signal, dynamic, problem.steps, solver, controller, adjoint)
+        stepped = _differentiable(stepped, adjoint)
+        return cls(solver, controller, stepped, stepping, how, adjoint, meter or dfx.NoProgressMeter())
+
+
+def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
+    """The solver and the controller that a user gave, checked; the default where that is None."""
+    if solver is not None and not isinstance(solver, dfx.AbstractSolver):
+        raise TypeError(f"Argument `solver` must be a diffrax.AbstractSolver or None, but {solver!r} was given.")
+    if controller is not None:
+        if not isinstance(controller, dfx.AbstractStepSizeController):
+            raise TypeError(
+                "Argument `stepsize_controller` must be a diffrax.AbstractStepSizeController or None, but "
+                f"{controller!r} was given."
+            )
+        if isinstance(controller, dfx.ConstantStepSize):
+            raise ValueError(
+                "Argument `stepsize_controller` must choose the steps, such as diffrax.PIDController, or be None for "
+                f"constant ones, but {controller!r} was given."
+            )
+        if random:
+            raise ValueError(
+                f"Argument `stepsize_controller` must be None for an equation with noise, but {controller!r} was given."
+            )
+        if isinstance(solver, Strang | dfx.Euler):
+            raise ValueError(
+                f"Argument `solver` must have an error estimate for `stepsize_controller`, but {solver!r} was given."
+            )
+    if random and not isinstance(solver, None | Strang | dfx.Euler):
+        raise ValueError(
+            "Argument `solver` must be Strang(), diffrax.Euler() or None for an equation with noise, but "
+            f"{solver!r} was given. The noise is multiplicative, does not commute and is read in the Itô sense, which no "
+            "other Diffrax solver integrates; a Stratonovich solver would solve another equation."
+        )
+    explicit = isinstance(solver, None | dfx.AbstractERK | Strang | dfx.Euler)
+    if not explicit and (controller is None or isinstance(solver, dfx.SemiImplicitEuler)):
+        raise ValueError(
+            "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None where no "
+            f"`stepsize_controller` is given, but {solver!r} was given."
+        )
+    if solver is None:
+        return Strang() if random else dfx.Tsit5()
+    return solver
+
+
+def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
+    """The solver under a stream of stimuli, which makes constant steps."""
+    if controller is not None:
+        raise ValueError(
+            f"Argument `stepsize_controller` must be None under a stream of stimuli, but {controller!r} was given."
+        )
+    solver = check_solver(dfx.Euler() if solver is None else solver, None, False)
+    if isinstance(solver, Strang) or (noisy and not isinstance(solver, dfx.Euler)):
+        raise ValueError(
+            f"Argument `solver` must be diffrax.Euler() under a stream of stimuli with noise, but {solver!r} was given."
+        )
+    return solver
+
+
+def hooks_of(solver: dfx.AbstractSolver, noisy: bool) -> tuple[str, ...]:
+    """The methods of a dynamics that a solver calls."""
+    if isinstance(solver, Strang):
+        return ("start", "flow", "kick") if noisy else ("start", "flow")
+    return ("start", "euler" if isinstance(solver, dfx.Euler) else "drift")
+
+
+def _check_adjoint(adjoint: Any, controller: Any, meter: Any) -> None:
+    for name, value, kind in (
+        ("adjoint", adjoint, dfx.AbstractAdjoint),
+        ("progress_meter", meter, dfx.AbstractProgressMeter),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"Argument `{name}` must be a diffrax.{kind.__name__} or None, but {value!r} was given.")
+    if isinstance(adjoint, dfx.ImplicitAdjoint):
+        raise ValueError(
+            f"Argument `adjoint` must differentiate a whole path, not its steady state, but {adjoint!r} was given."
+        )
+    if isinstance(adjoint, dfx.BacksolveAdjoint) and controller is not None:
+        raise ValueError(
+            "Argument `adjoint` must keep records between steps where a `stepsize_controller` chooses them, but "
+            f"{adjoint!r} was given."
+        )
+
+
+def _check_euler(problem: Problem, substeps: int) -> None:
+    """Raises where Euler's step cannot be divided, as that of a nonlinear rule."""
+    equation, signal, dt = problem.equation, problem.signal, problem.dt
+    structure = abstract_value(_normals, equation, signal, problem.dynamic, substeps)
+    eqx.filter_eval_shape(
+        lambda y, n: split(equation).euler(dt, equation.init(y), signal, n, dt / substeps), problem.dynamic, structure
+    )
+
+
+def _normals(equation, signal, dynamic, kicks_per_step):
+    structure = split(equation).noise(equation.init(dynamic), signal, kicks_per_step)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
+
+
+def _default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.AbstractAdjoint:
+    """One for reverse-mode differentiation.
+
+    XLA's loops with a condition cost 3 % more than those of a known length, which DirectAdjoint makes (a network on
+    digits); where a step is cheap, the branches in them cost more than that.
+    """
+    cheap = noise is None or block_rows(noise) > 1
+    return dfx.RecursiveCheckpointAdjoint() if cheap else dfx.DirectAdjoint()
+
+
+def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
+    """The solver with the kind of loop over Runge-Kutta stages that an adjoint with forward mode needs.
+
+    Diffrax sees to this itself, but not in a solver inside another one.
+    """
+    kind = {dfx.ForwardMode: "lax", dfx.DirectAdjoint: "bounded"}.get(type(adjoint))
+    if kind is None:
+        return solver
+
+    def is_open(node):
+        return getattr(node, "scan_kind", kind) is None
+
+    def close(node):
+        return dataclasses.replace(node, scan_kind=kind) if is_open(node) else node
+
+    return jax.tree.map(close, solver, is_leaf=is_open)
+
+
+def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractSolver | None) -> int:
+    """The order in its step with which the means of a solver (None: the default) converge on this equation.
+
+    **Raises:** TypeError or ValueError for a solver that cannot be refined on it.
+    """
+    solver = check_solver(solver, None, equation.random)
+    if not equation.random:
+        return solver.order(None)
+    affine = equation.is_affine(equation.init(eqx.filter(params, is_parameter)))
+    if isinstance(solver, dfx.Euler):
+        if not affine:
+            raise ValueError(
+                f"Argument `solver` must be Strang() or None for {type(equation).__name__}, whose velocity is not affine "
+                f"in the gradient, so that Euler's step cannot be refined, but {solver!r} was given."
+            )
+        return 1
+    if (solver.kicks or split(equation).kicks) < split(equation).kicks or not (affine or split(equation).leapfrog):
+        return 1
+    return solver.order(None)

@@ -1,0 +1,123 @@
+"""A velocity runs, as Python, a few times in a first call and never in a warm one; what follows of it is decided once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import equations._base
+import equations._velocity
+from dynamics import solve, train
+from equations import AbstractEquation, Adam, Objective, scheduled
+from validation import compare
+
+CASES = [
+    ("runs of a velocity", "instance", "an affine rule without noise", "test_runs_of_a_velocity[affine-quiet]"),
+    ("runs of a velocity", "instance", "an affine rule with noise", "test_runs_of_a_velocity[affine-noisy]"),
+    ("runs of a velocity", "instance", "a nonlinear rule without noise", "test_runs_of_a_velocity[nonlinear-quiet]"),
+    ("runs of a velocity", "instance", "a nonlinear rule with noise", "test_runs_of_a_velocity[nonlinear-noisy]"),
+    ("runs of a velocity", "brother", "inside a schedule", "test_runs_of_a_velocity[scheduled-noisy]"),
+    ("runs of a velocity", "brother", "by `train`, which has no use for it", "test_train_does_not_run_it"),
+    ("runs of a velocity", "brother", "a mutant that asks the rule itself", "test_mutant_that_asks_the_rule"),
+    ("facts decided once", "instance", "affinity in `compare`, and so in `solve`", "test_compare_decides_once"),
+    ("facts decided once", "brother", "another learning rate is no other rule", "test_another_number[rate]"),
+    ("facts decided once", "brother", "another number of steps is no other rule", "test_another_number[steps]"),
+]
+
+DATA = np.random.default_rng(0).normal(size=(6, 2))
+OBSERVE = {"w": lambda w: w[0]}
+
+
+def counted(kind):
+    """An equation of a class made for the call, of which nothing is remembered, and its count."""
+    runs = []
+
+    class Affine(AbstractEquation):
+        def velocity(self, t, state, gradient):
+            runs.append(t)
+            return jax.tree.map(lambda g: -2.0 * g, gradient)
+
+        def twin(self):
+            return optax.sgd(2.0 * self.learning_rate)
+
+    class Nonlinear(Adam):
+        def velocity(self, t, state, gradient):
+            runs.append(t)
+            return super().velocity(t, state, gradient)
+
+    rule, noise = kind.split("-")
+    batch_size = 3 if noise == "noisy" else None
+    equation = (Nonlinear if rule == "nonlinear" else Affine)(0.02, batch_size)
+    return scheduled(equation, optax.cosine_decay_schedule(1.0, 8)) if rule == "scheduled" else equation, runs
+
+
+def run(door, equation, loss, steps=4):
+    more = {"paths": 4} if door is compare else {}
+    return door(
+        equation,
+        Objective(loss, DATA),
+        jnp.ones(2),
+        steps=steps,
+        save_every=4,
+        observe=OBSERVE,
+        key=jax.random.key(0),
+        **more,
+    )
+
+
+def count(door, equation, runs):
+    """Runs of the velocity in a first call and in the second, of a loss made for these."""
+    found = []
+
+    def loss(w, x):
+        return 0.5 * jnp.sum((w - x) ** 2)
+
+    for _ in range(2):
+        runs.clear()
+        run(door, equation, loss)
+        found.append(len(runs))
+    return found
+
+
+@pytest.mark.parametrize(
+    "kind", ["affine-quiet", "affine-noisy", "nonlinear-quiet", "nonlinear-noisy", "scheduled-noisy"]
+)
+def test_runs_of_a_velocity(kind):
+    first, warm = count(solve, *counted(kind))
+    assert 1 <= first <= 4 and warm == 0
+
+
+def test_train_does_not_run_it():
+    assert max(count(train, *counted("affine-noisy"))) <= 1  # for a word on its affinity
+
+
+def test_mutant_that_asks_the_rule(monkeypatch):
+    monkeypatch.setattr(equations._base, "velocity_of", lambda equation, *args: equation.velocity(*args))
+    assert count(solve, *counted("affine-noisy"))[0] > 4
+
+
+def test_compare_decides_once(monkeypatch):
+    decided, is_affine = [], equations._velocity.is_affine
+
+    def decide(*args):
+        decided.append(args)
+        return is_affine(*args)
+
+    monkeypatch.setattr(equations._velocity, "is_affine", decide)
+    first, warm = count(compare, *counted("affine-noisy"))
+    assert 1 <= first <= 4 and warm == 0
+    assert len(decided) == 1
+
+
+def loss(w, x):
+    return 0.5 * jnp.sum((w - x) ** 2)
+
+
+@pytest.mark.parametrize("other", ["rate", "steps"])
+def test_another_number(other):
+    equation, runs = counted("affine-noisy")
+    run(solve, equation, loss)
+    runs.clear()
+    run(solve, type(equation)(0.04 if other == "rate" else 0.02, 3), loss, 8 if other == "steps" else 4)
+    assert not runs
