@@ -21,7 +21,7 @@ SHELVES = {
     "_signals": {"base"},
     "_wrappers": {"base"},
 }
-LONGEST = 460
+LONGEST = 300
 
 
 @functools.cache
