@@ -127,7 +127,8 @@ class Problem:
 
         `observe` as the user gave it, and `dt` where the equation has no learning rate.
         """
-        warn_frozen(self.equation, self.objective, self.params)
+        if self.has_examples:
+            warn_frozen(self.equation, self.objective, self.params)
         grid = None if self.stream is None else stream_grid(self.equation, self.stream, dt, substeps)
         length = dt if self.stream is None else self.stream.duration
         steps = check_time(self.equation, steps, time, length)
@@ -150,12 +151,17 @@ class Problem:
         """The objective, if it is a stream of stimuli."""
         return self.objective if isinstance(self.objective, AbstractStream) else None
 
+    @property
+    def has_examples(self) -> bool:
+        """Whether the objective is a signal that is a sum over examples."""
+        return isinstance(self.objective, AbstractSignal)
+
     @functools.cached_property
     def signal(self) -> Any:
         """The objective as the dynamics sees it: bound to what is not trained; of a stream the first stimulus."""
         if self.stream is not None:
             return first_stimulus(self.equation, self.stream, self.grid.delay, self.dynamic)
-        return self.objective.bind(self.static) if isinstance(self.objective, AbstractSignal) else self.objective
+        return self.objective.bind(self.static) if self.has_examples else self.objective
 
     @functools.cached_property
     def noise(self) -> PyTree[jax.ShapeDtypeStruct] | None:

@@ -16,7 +16,7 @@ from ._arguments.hooks import check_hooks
 from ._arguments.jumps import warn_of_jumps
 from ._paths.brownian import block_rows
 from ._paths.held import read
-from ._paths.strang import Strang
+from ._paths.strang import Steps, Strang
 from ._problem import Problem
 
 
@@ -56,7 +56,7 @@ class Method:
         _check_adjoint(adjoint, controller, meter)
         if isinstance(solver, dfx.Euler) and substeps > 1:
             _check_euler(problem, substeps)
-        check_hooks(equation, signal, dynamic, hooks_of(solver, noisy))
+        check_hooks(equation, signal, dynamic, Steps(solver).hooks(noisy))
         adjoint = adjoint or _default_adjoint(problem.noise)
         stepped, stepping, how = solver, None, ()
         if problem.stream is None:
@@ -86,17 +86,18 @@ def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
             raise ValueError(
                 f"Argument `stepsize_controller` must be None for an equation with noise, but {controller!r} was given."
             )
-        if isinstance(solver, Strang | dfx.Euler):
+        if isinstance(solver, dfx.Euler) or Steps(solver).split:
             raise ValueError(
                 f"Argument `solver` must have an error estimate for `stepsize_controller`, but {solver!r} was given."
             )
-    if random and not isinstance(solver, None | Strang | dfx.Euler):
+    splits = Steps(solver).split
+    if random and not (splits or isinstance(solver, None | dfx.Euler)):
         raise ValueError(
             "Argument `solver` must be Strang(), diffrax.Euler() or None for an equation with noise, but "
             f"{solver!r} was given. The noise is multiplicative, does not commute and is read in the Itô sense, which no "
             "other Diffrax solver integrates; a Stratonovich solver would solve another equation."
         )
-    explicit = isinstance(solver, None | dfx.AbstractERK | Strang | dfx.Euler)
+    explicit = splits or isinstance(solver, None | dfx.AbstractERK | dfx.Euler)
     if not explicit and (controller is None or isinstance(solver, dfx.SemiImplicitEuler)):
         raise ValueError(
             "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None where no "
@@ -114,18 +115,11 @@ def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
             f"Argument `stepsize_controller` must be None under a stream of stimuli, but {controller!r} was given."
         )
     solver = check_solver(dfx.Euler() if solver is None else solver, None, False)
-    if isinstance(solver, Strang) or (noisy and not isinstance(solver, dfx.Euler)):
+    if Steps(solver).split or (noisy and not isinstance(solver, dfx.Euler)):
         raise ValueError(
             f"Argument `solver` must be diffrax.Euler() under a stream of stimuli with noise, but {solver!r} was given."
         )
     return solver
-
-
-def hooks_of(solver: dfx.AbstractSolver, noisy: bool) -> tuple[str, ...]:
-    """The methods of a dynamics that a solver calls."""
-    if isinstance(solver, Strang):
-        return ("start", "flow", "kick") if noisy else ("start", "flow")
-    return ("start", "euler" if isinstance(solver, dfx.Euler) else "drift")
 
 
 def _check_adjoint(adjoint: Any, controller: Any, meter: Any) -> None:
@@ -204,6 +198,6 @@ def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractS
                 f"in the gradient, so that Euler's step cannot be refined, but {solver!r} was given."
             )
         return 1
-    if (solver.kicks or split(equation).kicks) < split(equation).kicks or not (affine or split(equation).leapfrog):
+    if Steps(solver).kicks(equation) < split(equation).kicks or not (affine or split(equation).leapfrog):
         return 1
     return solver.order(None)

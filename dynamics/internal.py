@@ -21,6 +21,7 @@ from ._paths.keys import path_keys as path_keys
 from ._paths.path import Path as Path
 from ._paths.record import is_good as is_good
 from ._paths.record import record as record
+from ._paths.strang import Steps as Steps
 from ._paths.training import Training as Training
 from ._problem import Problem as Problem
 from ._solve import path_of as path_of

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from ._checks.arguments import decay, number
+from ._checks.lineage import overrides
 
 
 def learning_rate_of(dynamics: Any) -> ArrayLike | None:
@@ -84,6 +85,13 @@ class ScalingLimit:
         moved = [equation.learning_rate * factor, *values.values()]
         scaled = eqx.tree_at(lambda e: [getattr(e, name) for name in names], equation, moved)
         return dataclasses.replace(scaled, batch_size=self._batch_size(factor)) if self.batch else scaled
+
+    def untold(self) -> tuple[str, ...]:
+        """The numbers that stay as they are for want of a scaling limit in the class of the equation."""
+        if overrides(type(self.equation), "scaling_limit"):
+            return ()
+        kept = [field.name for field in dataclasses.fields(self.equation) if field.name != "learning_rate"]
+        return tuple(name for name in kept if eqx.is_inexact_array(getattr(self.equation, name)))
 
     def at_fixed_memory(self, factor: Array | float) -> Any:
         """At `learning_rate * factor` with the memory's hyperparameters as they are; what counts steps moves along."""

@@ -69,6 +69,19 @@ class Splitting:
         """The increment of one Euler-Maruyama step."""
         return scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
 
+    @property
+    def noise_is_of_a_gradient(self) -> bool:
+        """Whether all noise is that of one gradient, to which a velocity responds; else nothing is known of it."""
+        return False
+
+    def scales_all(self, state: State) -> bool:
+        """Whether what is held is one factor of all rates: the flow under one and then another is that of their mean."""
+        return False
+
+    def coordinates(self, state: State) -> tuple[State, State]:
+        """A state in two: what moves, and what the memory of an algorithm counts, which is time and no coordinate."""
+        return state, jax.tree.map(lambda leaf: None, state)
+
     def kicks_have_a_mean(self, state: State) -> bool:
         """Whether a kick has a mean, which is then missing in the flow."""
         return False
@@ -168,6 +181,10 @@ class GradientSplitting(Splitting):
             gradient = equation.gradient(params, signal, noise)
         return scaled_sum((dt, velocity_of(equation, t, state, gradient)))
 
+    @property
+    def noise_is_of_a_gradient(self):
+        return True
+
     def kicks_have_a_mean(self, state):
         return self.leapfrog or (self.dynamics.random and not self.dynamics.is_affine(state))
 
@@ -219,6 +236,13 @@ class ForwardedSplitting(Splitting):
 
     def kick(self, t, state, signal, noise, dt):
         return self.inner.kick(t, state, signal, noise, dt)
+
+    @property
+    def noise_is_of_a_gradient(self):
+        return self.inner.noise_is_of_a_gradient
+
+    def coordinates(self, state):
+        return self.inner.coordinates(state)
 
     def kicks_have_a_mean(self, state):
         return self.inner.kicks_have_a_mean(state)

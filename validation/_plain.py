@@ -8,15 +8,13 @@ import numpy as np
 
 from dynamics.internal import version
 
-from ._compare.statistics import Estimate
-
 
 def plain(value):
     """Dicts, lists, numbers and strings: an array as lists, an `Estimate` as a dict; NaN and infinity are None."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, Estimate):
-        return {"value": plain(value.value), "standard_error": plain(value.error)}
+    if isinstance(value, tuple):  # an `Estimate`
+        return plain(value.named())
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, list):

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from equations import AbstractSignal
 from equations.internal import is_parameter, leaf_name
 
 _leaves: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity
@@ -93,8 +92,6 @@ def _shapes(params: PyTree) -> list[tuple[int, ...]]:
 
 def _loss(objective: Any) -> Any:
     """The loss at the bottom of a signal; None where there is none that can be remembered."""
-    if isinstance(objective, AbstractSignal):
-        objective = objective.core
     loss = getattr(objective, "loss", None)
     try:
         hash(loss)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation
+from equations import AbstractDynamics
 from equations.internal import definer, inside, is_free, is_ours, of_time, once, silent, split, velocity_of, warn
 
 from .._paths.held import NEAR, jumps
@@ -38,7 +38,7 @@ class _Reading(eqx.Module):
 def warn_of_jumps(dynamics: AbstractDynamics, signal: Any, params: PyTree, steps: int, dt: Any) -> None:
     """Warns where rates of the user's jump with the training step, of length dt, and nothing says so; made once."""
     inner: Any = dynamics
-    while isinstance(inner, AbstractDynamics):
+    while inner is not None:
         kind = type(inner)
         own = [name for name in _RATES if hasattr(kind, name) and not is_ours(definer(kind, name))]
         if own and is_ours(definer(kind, "held")) and not silent((inner, signal, params, dt)):
@@ -46,7 +46,7 @@ def warn_of_jumps(dynamics: AbstractDynamics, signal: Any, params: PyTree, steps
             if once(_reads_time, inner, params, of):
                 found = once(_first_jump, inner, params, min(steps, _LONGEST), of, float(dt))
                 if found is not None:
-                    _tell(kind, own, found, isinstance(inner, AbstractEquation))
+                    _tell(kind, own, found, "twin" in dir(kind))
                     return
         inner = inside(inner)
 
@@ -65,7 +65,7 @@ def _rates(equation, params, signal):
     """A function `(time, state, gradient)`: the rates where nothing but time is left, and those two near the begin."""
     state = jax.tree.map(lambda leaf: leaf + jnp.asarray(_OFF, leaf.dtype), equation.init(params))
     gradient = jax.tree.map(jnp.ones_like, params)
-    if signal is None and isinstance(equation, AbstractEquation):
+    if signal is None and "velocity" in dir(type(equation)):
         return functools.partial(velocity_of, equation), state, gradient
     splitting = split(equation)
     structure = splitting.noise(state, signal, 1)

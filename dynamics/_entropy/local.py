@@ -11,16 +11,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import AbstractIncrement
+from equations.internal import split
 
 LARGEST = 512  # dimensions of a state whose matrices are held for every step of every path
 
 
 def coordinates(dynamics: AbstractDynamics, state: PyTree) -> tuple[PyTree, PyTree]:
     """A state in two: what moves, and what the memory of an algorithm counts, which is time and no coordinate."""
-    if isinstance(dynamics, AbstractIncrement):
-        return dynamics.split(state)
-    return state, jax.tree.map(lambda leaf: None, state)
+    return split(dynamics).coordinates(state)
 
 
 class Local(eqx.Module):

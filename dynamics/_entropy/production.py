@@ -110,7 +110,8 @@ def entropy_production(
             f"{'no states' if trajectory.states is None else 'every step ' + str(np.asarray(trajectory.steps[:2]))}."
         )
     burn_in = integer("burn_in", burn_in, minimum=0, maximum=trajectory.steps.shape[0] - 2)
-    if not (reference is None or isinstance(reference, Stationary) or callable(reference)):
+    gaussian = isinstance(reference, Stationary)
+    if not (reference is None or gaussian or callable(reference)):
         raise TypeError(f"Argument `reference` must be a Stationary, a function or None, but {reference!r} was given.")
     varying, static = eqx.partition(trajectory.final, is_parameter)
     first = jax.tree.map(lambda leaf: leaf[0], varying)
@@ -127,11 +128,11 @@ def entropy_production(
     check_hooks(equation, signal, first, ("drift", "diffusion"))
     states = jax.tree.map(lambda leaf: leaf[:, burn_in:], trajectory.states)
     size = flat_size(coordinates(equation, jax.tree.map(lambda leaf: leaf[0, 0], states))[0])
-    if isinstance(reference, Stationary) and reference.mean.shape != (size,):
+    if gaussian and reference.mean.shape != (size,):
         raise ValueError(
             f"Argument `reference` must be of a state of {size} dimensions, but it has {reference.mean.shape[0]}."
         )
-    if callable(reference) and not isinstance(reference, Stationary):
+    if callable(reference) and not gaussian:
         _check_log_density(reference, jax.tree.map(lambda leaf: leaf[0, 0], states))
     route = check_route(route, trajectory)
     if route == "path":  # div S is a derivative
@@ -161,11 +162,7 @@ def entropy_production(
         warn_of_steps(
             medium, _medium(equation, signal, states, (times, whole), dt, "path", regularization), ok, float(dt)
         )
-    excess = (
-        None
-        if reference is None
-        else _change(reference.log_density if isinstance(reference, Stationary) else reference, states)
-    )
+    excess = None if reference is None else _change(reference.log_density if gaussian else reference, states)
     change = excess if density == "reference" else _ensemble_change(equation, states, ok)
     parts = (
         medium,

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation, AbstractSignal
+from equations import AbstractDynamics
 from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, split, warn
 
-from .._paths.strang import Strang
-from .stability import MOST, jacobian, leapfrogged, leaps, limit, stability_function, stiffest, suspicious
+from .._paths.strang import Steps
+from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
 # Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
@@ -72,7 +72,8 @@ _pair = quick_jit(level=0)(_paired)
 
 def _few(signal: Any, state: PyTree) -> bool:
     """Whether compiling takes longer than running, so that it is better done in a hurry."""
-    examples = signal.size if isinstance(signal, AbstractSignal) else 1
+    arrays = [leaf for leaf in jax.tree.leaves(signal) if eqx.is_array(leaf) and leaf.ndim]
+    examples = max((len(leaf) for leaf in arrays), default=1)
     return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _MANY
 
 
@@ -132,8 +133,9 @@ def _through_flow(pair: _Pair):
 
 def _acts_through_flow(dynamics, state) -> bool:
     """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
-    if isinstance(dynamics, AbstractEquation):
-        return split(dynamics).leapfrog and abstract_value(_affine, dynamics, state) is not None
+    splitting = split(dynamics)
+    if splitting.noise_is_of_a_gradient:
+        return splitting.leapfrog and abstract_value(_affine, dynamics, state) is not None
     return True
 
 
@@ -156,9 +158,9 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
     nothing to compute. A leapfrog step has no such stages, nor has Euler's.
     """
-    strang, dt = isinstance(solver, Strang), float(path.dt) / path.substeps
+    strang, dt = Steps(solver).split, float(path.dt) / path.substeps
     pair = functools.cache(lambda: _pair(path, params, state))
-    leaping = leaps(path.dynamics, solver)
+    leaping = Steps(solver).leap(path.dynamics)
     growth = stability_function(dfx.Euler() if leaping else solver)
     stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
     steps = path.steps * path.substeps
@@ -169,7 +171,7 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     smooth = split(path.dynamics).smooth
     if noisy and smooth and split(path.dynamics).kicks > 1:
-        kicks = (solver.kicks or split(path.dynamics).kicks) if strang else 1
+        kicks = Steps(solver).kicks(path.dynamics)
         strength, changed = _strengths(_changes(path, params, state, kicks), pair)
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
@@ -204,12 +206,12 @@ def in_the_course(found: Health, path, solver, quotient: float, step: int, befor
     `before(path)` is the state, by a second run.
     """
     growth = stability_function(solver)
-    if any(found.stiffness) or leaps(path.dynamics, solver) or not quotient > limit(growth):
+    if any(found.stiffness) or Steps(solver).leap(path.dynamics) or not quotient > limit(growth):
         return found
     count = jnp.asarray(step - 1, jnp.int32)
     one = _there(path, count, before(path))
     params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
-    table = np.asarray(_jacobians(one, isinstance(solver, Strang), False, _is_misleading(path, params)))[0]
+    table = np.asarray(_jacobians(one, Steps(solver).split, False, _is_misleading(path, params)))[0]
     stiffness, substeps = stiffest(table, float(one.dt), growth, path.steps * path.substeps)
     return Health(
         (*found.stiffness, stiffness),
@@ -232,9 +234,9 @@ def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ..
     rows = []
     if any(found.stiffness):
         place = max(place for place, value in enumerate(found.stiffness) if value)
-        leaping = leaps(path.dynamics, solver)
+        leaping = Steps(solver).leap(path.dynamics)
         edge = limit(stability_function(dfx.Euler() if leaping else solver))
-        name = "a leapfrog step" if leaping else repr(solver.flow if isinstance(solver, Strang) else solver)
+        name = "a leapfrog step" if leaping else repr(Steps(solver).flow)
         message = (
             f"The solver is unstable {_where(found, place, failed)}: dt times the stiffest rate is "
             f"{_size(found.stiffness[place])}, and {name} {_stable(found.stiffness[place], edge, path)}. What comes of "

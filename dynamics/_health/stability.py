@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import diffrax as dfx
 import jax
@@ -13,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from equations.internal import split
 
-from .._paths.strang import Strang
+from .._paths.strang import Steps
 
 # Vectors of Krylov's space: the stiff modes of a network stand apart, and so few find them to some percent.
 _VECTORS = 5
@@ -103,11 +102,6 @@ def leapfrogged(dynamics, signal, t: Array, dt: Array) -> Callable[[PyTree], PyT
     return increment
 
 
-def leaps(dynamics: Any, solver: dfx.AbstractSolver) -> bool:
-    """Whether steps are leapfrog steps, where the kick carries the gradient."""
-    return isinstance(solver, Strang) and split(dynamics).leapfrog
-
-
 @functools.lru_cache(maxsize=64)
 def _function(kind: type) -> Callable[[np.ndarray], np.ndarray]:
     """R(z) of an explicit Runge-Kutta method, from its tableau: a step on dy/dt = lambda y multiplies by R(dt lambda)."""
@@ -126,7 +120,7 @@ def _function(kind: type) -> Callable[[np.ndarray], np.ndarray]:
 
 def stability_function(solver: dfx.AbstractSolver) -> Callable[[np.ndarray], np.ndarray]:
     """That of a solver's flow."""
-    return _function(type(solver.flow if isinstance(solver, Strang) else solver))
+    return _function(type(Steps(solver).flow))
 
 
 def _unstable(modes: np.ndarray, growth: Callable, steps: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from equations import AbstractEquation
 from equations.internal import split
 
 # A pair of kicks is right in the moments to second order, but typical paths need small kicks: for dX = s X dW the exponent
@@ -57,7 +56,7 @@ def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array
 
 def _apart(dynamics, draws: int) -> bool:
     """Whether coordinates are looked at by themselves: one of a batch may have next to no noise by chance."""
-    return draws == _MANY and not isinstance(dynamics, AbstractEquation)
+    return draws == _MANY and not split(dynamics).noise_is_of_a_gradient
 
 
 def _own(changed: Array, sizes: Array) -> Array:

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, Scheduled
+from equations import AbstractDynamics
 from equations.internal import abstract_value, is_free, split
 
 from .._trajectory import rates_at
 from .around import Around
-from .terms import Field, IncrementTerm
+from .terms import with_dynamics
 
 # So far from a whole step, before and after it, the learning rate is read; float32 holds that to 10^5 steps.
 NEAR = 1 / 64
@@ -48,16 +48,11 @@ def _counted(dynamics, signal, params):
 def held(terms: PyTree, tau: Array) -> PyTree:
     """The terms with what their dynamics count held at the training step to which time tau of the solver belongs."""
 
-    def is_term(node):
-        return isinstance(node, Field | IncrementTerm)
+    def hold(term):
+        substep = jnp.floor(tau).astype(term.clock.offset.dtype)
+        return term.dynamics.held(term.clock.step(substep))
 
-    def hold(node):
-        if not is_term(node):
-            return node
-        substep = jnp.floor(tau).astype(node.clock.offset.dtype)
-        return eqx.tree_at(lambda term: term.dynamics, node, node.dynamics.held(node.clock.step(substep)))
-
-    return jax.tree.map(hold, terms, is_leaf=is_term)
+    return with_dynamics(terms, hold)
 
 
 def differ(a: PyTree, b: PyTree) -> Array:
@@ -74,10 +69,7 @@ def mean(a: PyTree, b: PyTree) -> PyTree:
 
 def scales_all(dynamics: AbstractDynamics, state: PyTree) -> bool:
     """Whether what is held is one factor of all rates: the flow under one and then another is that of their mean."""
-    if not isinstance(dynamics, Scheduled):
-        return False
-    inner = dynamics.equation
-    return inner.params(state) is state and inner.held(jnp.zeros((), jnp.int32)) is inner
+    return split(dynamics).scales_all(state)
 
 
 class Between(Around):
@@ -101,12 +93,7 @@ class Between(Around):
         low = jnp.concatenate([jnp.zeros(1, self.stops.dtype), self.stops])[place]
         high = self.tops[place]
 
-        def keep(node):
-            if not isinstance(node, Field):
-                return node
-            return eqx.tree_at(lambda term: term.dynamics, node, node.dynamics.held(low, high))
-
-        return jax.tree.map(keep, terms, is_leaf=lambda node: isinstance(node, Field))
+        return with_dynamics(terms, lambda term: term.dynamics.held(low, high))
 
 
 def jumps(dynamics: Any, steps: int) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from .brownian import Brownian, Increments
 from .held import counted, held, scales_all
 from .keys import path_keys
 from .record import first_failure, is_good, keep, record, with_start
-from .strang import Merged, Strang
+from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
 
@@ -114,11 +114,11 @@ class Path(AbstractPath):
 
     @property
     def _merged(self) -> bool:
-        return type(self.solver) is Strang
+        return Steps(self.solver).merge
 
     @property
     def _kicks(self) -> int:
-        return (self.solver.kicks or split(self.dynamics).kicks) if isinstance(self.solver, Strang) else 1
+        return Steps(self.solver).kicks(self.dynamics)
 
     @property
     def kicks_per_step(self) -> int:
@@ -162,8 +162,9 @@ class Path(AbstractPath):
 
     def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)
-        field = Field(self.dynamics, self.signal, clock, whole=not isinstance(self.solver, Strang))
-        if isinstance(self.solver, Strang):
+        splits = Steps(self.solver).split
+        field = Field(self.dynamics, self.signal, clock, whole=not splits)
+        if splits:
             kick = KickTerm(self.dynamics, self.signal, clock, increments, self._kicks)
             return dfx.MultiTerm(dfx.ODETerm(field), kick)
         if isinstance(self.solver, dfx.Euler):

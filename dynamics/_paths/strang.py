@@ -1,5 +1,6 @@
 """Strang splitting: flow, kick, flow."""
 
+import dataclasses
 from typing import ClassVar
 
 import diffrax as dfx
@@ -8,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+
+from equations import AbstractDynamics
+from equations.internal import split
 
 from .._health.quotient import no_quotient, stage_quotient
 from .held import differ, held, mean
@@ -106,7 +110,7 @@ class Merged(dfx.AbstractItoSolver):
 
     Two half flows that belong to different training steps part where something that is counted changes between them; where
     that is one factor of all rates (`scales`), the flow of both is that of the mean factor. Its state is
-    the quotient of the stages of the last flow (`_quotient.py`).
+    the quotient of the stages of the last flow (`_health/quotient.py`).
     """
 
     strang: Strang
@@ -154,3 +158,43 @@ class Merged(dfx.AbstractItoSolver):
 
     def func(self, terms, t0, y0, args):
         return terms.vf(t0, y0, args)
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """What a solver takes of a dynamics in its steps: flow and kick of a splitting, or its drift alone."""
+
+    solver: dfx.AbstractSolver
+
+    @property
+    def split(self) -> bool:
+        """Whether the steps are those of a splitting."""
+        return isinstance(self.solver, Strang)
+
+    @property
+    def merge(self) -> bool:
+        """Whether adjacent half flows can be merged, as those of our own splitting."""
+        return type(self.solver) is Strang
+
+    @property
+    def flow(self) -> dfx.AbstractSolver:
+        """The solver of the flow."""
+        return self.solver.flow if self.split else self.solver
+
+    def kicks(self, dynamics: AbstractDynamics) -> int:
+        """Kicks in a step."""
+        return (self.solver.kicks or split(dynamics).kicks) if self.split else 1
+
+    def leap(self, dynamics: AbstractDynamics) -> bool:
+        """Whether the steps are leapfrog steps, where the kick carries the gradient."""
+        return self.split and split(dynamics).leapfrog
+
+    def quotient(self, inner: Any, dense: dict) -> Array:
+        """The quotient of the stages of a step, from the state of the solver after it and its dense output."""
+        return inner if isinstance(self.solver, Merged) else stage_quotient(self.solver, dense)
+
+    def hooks(self, noisy: bool) -> tuple[str, ...]:
+        """The methods of a dynamics that are called."""
+        if self.split:
+            return ("start", "flow", "kick") if noisy else ("start", "flow")
+        return ("start", "euler" if isinstance(self.solver, dfx.Euler) else "drift")

@@ -1,5 +1,6 @@
 """The terms that Diffrax sees. Its time counts steps of the solver, so that no float32 clock ever loses one."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax as dfx
@@ -113,3 +114,15 @@ class KickTerm(IncrementTerm):
         moved = add(y, jax.tree.map(lambda k: 2**0.5 * k, first))
         second = split(self.dynamics).kick(time, moved, self.signal, noise[1], dt)
         return _cast(jax.tree.map(jnp.add, first, second), y)
+
+
+def with_dynamics(terms: PyTree, change: Callable) -> PyTree:
+    """The terms with the dynamics `change(term)` in each part that has one."""
+
+    def is_term(node):
+        return isinstance(node, Field | IncrementTerm)
+
+    def changed(node):
+        return eqx.tree_at(lambda term: term.dynamics, node, change(node)) if is_term(node) else node
+
+    return jax.tree.map(changed, terms, is_leaf=is_term)

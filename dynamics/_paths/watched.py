@@ -6,11 +6,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .._health.quotient import no_peak, stage_quotient
+from .._health.quotient import no_peak
 from .around import Around
 from .held import differ, held
 from .record import first_failure
-from .strang import Merged
+from .strang import Steps
 
 
 class Watched(Around):
@@ -36,6 +36,6 @@ class Watched(Around):
             terms, made_jump = now, made_jump | differ(now, last)
         y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
         step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
-        quotient = inner if isinstance(self.solver, Merged) else stage_quotient(self.solver, dense)
+        quotient = Steps(self.solver).quotient(inner, dense)
         peak = peak.or_later(quotient, step)
         return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step), peak), result

@@ -35,7 +35,7 @@ def check_derivatives(signal: Any, params: PyTree, needed: str) -> None:
     Silent under a trace. A signal without `stop_gradient` and custom derivatives is not tried; others are, at
     up to some hundreds of examples, on directions of what is trained, in double precision where the signal has it.
     """
-    found = once(_false_derivative, signal, params) if isinstance(signal, AbstractSignal) else None
+    found = once(_false_derivative, signal, params)
     if found is None:
         return
     raise ValueError(
@@ -48,14 +48,17 @@ def check_derivatives(signal: Any, params: PyTree, needed: str) -> None:
 def flow_is_misleading(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> bool:
     """Whether derivatives of the flow may be others than those of its values: where those of the signal's gradient are, or
     where `stop_gradient` or a custom derivative is in the dynamics itself."""
-    if isinstance(signal, AbstractSignal) and _suspects_of(signal, params):
+    if _suspects_of(signal, params):
         return _false_derivative(signal, params) is not None
     state = jax.eval_shape(dynamics.init, params)
     time = jnp.zeros((), jax.tree.leaves(state)[0].dtype)
     return bool(suspects(jax.make_jaxpr(lambda y: split(dynamics).flow(time, y, signal))(state).jaxpr))
 
 
-def _suspects_of(signal: AbstractSignal, params: PyTree) -> set[str]:
+def _suspects_of(signal: Any, params: PyTree) -> set[str]:
+    """What in a signal may have a derivative of its own; nothing where a dynamics takes something else."""
+    if not isinstance(signal, AbstractSignal):
+        return set()
     active, static = eqx.partition(params, is_parameter)
     first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.data)
 
@@ -66,7 +69,7 @@ def _suspects_of(signal: AbstractSignal, params: PyTree) -> set[str]:
     return suspects(jax.make_jaxpr(value)(active, first).jaxpr)
 
 
-def _false_derivative(signal: AbstractSignal, params: PyTree) -> str | None:
+def _false_derivative(signal: Any, params: PyTree) -> str | None:
     """What is wrong with the derivative of the gradient, in words; None: all is well."""
     active, static = eqx.partition(params, is_parameter)
     held = " and ".join(sorted(_suspects_of(signal, params)))

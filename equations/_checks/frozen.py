@@ -121,8 +121,6 @@ def _frozen_leaves(signal, params):
 
 def warn_frozen(equation: AbstractDynamics, signal: Any, params: PyTree) -> None:
     """Warns where a step moves leaves that have no gradient, by noise that it injects, by decay or by a penalty."""
-    if not isinstance(signal, AbstractSignal):
-        return
     frozen = frozen_leaves(signal, params)
     if not frozen:
         return

@@ -166,6 +166,9 @@ class IncrementSplitting(GradientSplitting):
         without = self.dynamics.forgotten(t, state, gains)
         return jax.tree.map(lambda gain, none, rate: none if gain else rate, gains, without, rates)
 
+    def coordinates(self, state):
+        return self.dynamics.split(state)
+
     def start(self, state, signal, noise):
         """The first step is the algorithm's where there is a second moment: no series knows an empty one."""
         equation = self.dynamics

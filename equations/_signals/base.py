@@ -147,13 +147,8 @@ class AbstractSignal(eqx.Module):
         """What learns, like the parameters: the gradient, without what only decays."""
         return self.gradient(params)
 
-    @property
-    def core(self) -> "AbstractSignal":
-        """The signal inside our own penalties."""
-        return self
-
     def without_penalty(self, params: PyTree) -> tuple["AbstractSignal", PyTree, Callable]:
-        """The core, what it is given for these parameters, and the map back of marks on that.
+        """The signal inside our own penalties, what it is given for these parameters, and the map back of marks on that.
 
         A signal of a user's around another speaks for itself.
         """

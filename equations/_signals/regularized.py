@@ -42,8 +42,9 @@ class Regularized(AbstractSignal):
         return self.signal.is_loss
 
     @property
-    def core(self):
-        return self.signal.core
+    def loss(self):
+        """That of the signal inside, where it has one."""
+        return self.signal.loss
 
     def without_penalty(self, params):
         return self.signal.without_penalty(params)

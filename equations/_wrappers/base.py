@@ -117,5 +117,8 @@ class WrappedSplitting(ForwardedSplitting):
 class WrappedLimit(ForwardedLimit):
     """That of the equation inside; whatever it corrects, it does not correct for the wrapper."""
 
+    def untold(self):
+        return self.equation.equation.scaling_limit().untold()
+
     def claimed_order(self, measure):
         return min(1.0, super().claimed_order(measure))

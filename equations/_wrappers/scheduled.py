@@ -11,7 +11,7 @@ from jaxtyping import Array
 from .._base import AbstractEquation
 from .._checks.arguments import positive
 from .._counts import inside, put
-from .base import AbstractWrapped, WrappedLimit
+from .base import AbstractWrapped, WrappedLimit, WrappedSplitting
 
 
 def _schedule(value):
@@ -80,11 +80,22 @@ class Scheduled(AbstractWrapped):
     def twin(self):
         return optax.chain(self.equation.twin(), optax.scale_by_schedule(self.factor))
 
+    def splitting(self):
+        return ScheduledSplitting.of(self)
+
     def scaling_limit(self):
         return ScheduledLimit(self)
 
     def moves(self, clock, rate):
         return {"stretch": self.stretch * clock}
+
+
+class ScheduledSplitting(WrappedSplitting):
+    """Of rules without memory, and with nothing else that counts, the schedule is one factor of all rates."""
+
+    def scales_all(self, state):
+        inner = self.dynamics.equation
+        return inner.params(state) is state and inner.held(jnp.zeros((), jnp.int32)) is inner
 
 
 class ScheduledLimit(WrappedLimit):

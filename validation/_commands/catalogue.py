@@ -8,14 +8,9 @@ from typing import Any, NamedTuple
 import equations
 from equations import (
     AbstractEquation,
-    AbstractGradientNoise,
-    AbstractSignal,
-    Modified,
     Objective,
-    OptaxEquation,
     Regularized,
 )
-from equations.internal import AbstractWrapped
 
 # Li, Tai and E 2019, JMLR 20(40); Compagnoni et al. 2025, ICLR; Oja 1982, J. Math. Biol. 15
 _NAME = r"(?:(?:da|de|van|von) )?[A-Z]\w*"
@@ -73,31 +68,33 @@ def describe(kind: Any, needed: tuple[str, ...] = Description._fields) -> Descri
     return found
 
 
-def exported() -> dict[str, type[AbstractEquation]]:
-    """Every exported training algorithm, and every equation around others, by its name in lower case."""
-    kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and issubclass(kind, AbstractEquation)]
+def _from_rooms(member: str, *rooms: str) -> dict[str, Any]:
+    """The exported classes with some member that stand in some rooms of `equations`, by their names in lower case."""
+    kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and member in dir(kind)]
     return {
         kind.__name__.lower(): kind
         for kind in kinds
-        if kind not in (AbstractEquation, AbstractWrapped, Modified, OptaxEquation)
+        if kind.__module__.split(".")[1] in rooms and not kind.__name__.startswith("Abstract")
     }
 
 
-def signals() -> dict[str, Any]:
-    """What any of the algorithms descends in place of a loss, or beside it, by its name in lower case."""
-    plain = (AbstractSignal, Objective, Regularized)
-    kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and issubclass(kind, AbstractSignal)]
-    functions = (equations.regularized, equations.syre)
-    return {kind.__name__.lower(): kind for kind in (*kinds, *functions) if kind not in plain}
-
-
-def noise_models() -> dict[str, Any]:
-    """The noise models, by their names in lower case."""
-    kinds = [kind for kind in vars(equations).values() if isinstance(kind, type)]
-    return {kind.__name__.lower(): kind for kind in kinds
-            if issubclass(kind, AbstractGradientNoise) and not inspect.isabstract(kind)}  # fmt: skip
+def exported() -> dict[str, type[AbstractEquation]]:
+    """Every exported training algorithm, and every equation around others, by its name in lower case."""
+    return _from_rooms("twin", "_optimizers", "_wrappers")
 
 
 def algorithms() -> dict[str, type[AbstractEquation]]:
     """Those that stand for themselves: they need no more than a learning rate."""
-    return {name: kind for name, kind in exported().items() if not issubclass(kind, AbstractWrapped)}
+    return _from_rooms("twin", "_optimizers")
+
+
+def signals() -> dict[str, Any]:
+    """What any of the algorithms descends in place of a loss, or beside it, by its name in lower case."""
+    found = _from_rooms("surrogate", "_signals", "_feedback")
+    functions = {function.__name__: function for function in (equations.regularized, equations.syre)}
+    return {name: kind for name, kind in found.items() if kind not in (Objective, Regularized)} | functions
+
+
+def noise_models() -> dict[str, Any]:
+    """The noise models, by their names in lower case."""
+    return _from_rooms("injects", "_noise")

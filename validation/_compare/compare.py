@@ -29,7 +29,7 @@ from equations.internal import choice, integer, is_parameter
 from .._orders.runs import RUNAWAY, largest
 from .._plain import plain, versions
 from .observables import observables
-from .statistics import Estimate, Moment, moments
+from .statistics import Moment, moments
 from .table import table
 
 _MOST = 64  # substeps, of which the refinement takes twice as many
@@ -95,7 +95,7 @@ class Comparison:
             "times": self.times.tolist(),
             "observables": {
                 name: {
-                    statistic: {part: plain(e) for part, e in moment._asdict().items() if isinstance(e, Estimate)}
+                    statistic: {part: plain(e) for part, e in moment.estimates().items()}
                     for statistic, moment in statistics.items()
                 }
                 for name, statistics in self.moments.items()

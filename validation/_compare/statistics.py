@@ -13,6 +13,10 @@ class Estimate(NamedTuple):
     value: np.ndarray
     error: np.ndarray
 
+    def named(self) -> dict[str, np.ndarray]:
+        """Its parts by the names that files use."""
+        return {"value": self.value, "standard_error": self.error}
+
 
 class Moment(NamedTuple):
     """One statistic of one observable on both sides; every array has the shape `(saves, ...)`.
@@ -31,6 +35,10 @@ class Moment(NamedTuple):
     solver_error: Estimate
     model_error: Estimate
     freedom: np.ndarray
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Its estimates by name."""
+        return {name: part for name, part in self._asdict().items() if name != "freedom"}
 
 
 def mean_of(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:

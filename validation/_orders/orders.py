@@ -15,13 +15,11 @@ from jaxtyping import Array, PyTree
 from dynamics.internal import Problem, check_concrete, check_hooks, check_key, check_solver
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
-    AbstractWrapped,
     check_derivatives,
     choice,
     integer,
     is_parameter,
     nonnegative,
-    overrides,
     positive,
 )
 
@@ -157,12 +155,7 @@ def _remainder(equation: AbstractEquation, params: PyTree) -> str:
 
 def _fixed(equation: AbstractEquation, params: PyTree) -> tuple[str, ...]:
     """The numbers that stay fixed where an algorithm that has a memory says nothing of its scaling."""
-    while isinstance(equation, AbstractWrapped):
-        equation = equation.equation
-    if overrides(type(equation), "scaling_limit") or same_form(equation.init(params), params):
-        return ()
-    kept = [field.name for field in dataclasses.fields(equation) if field.name != "learning_rate"]
-    return tuple(name for name in kept if eqx.is_inexact_array(getattr(equation, name)))
+    return () if same_form(equation.init(params), params) else equation.scaling_limit().untold()
 
 
 def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:

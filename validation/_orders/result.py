@@ -7,7 +7,7 @@ import numpy as np
 
 from dynamics.internal import hyperparameters, title
 from equations import AbstractEquation
-from equations.internal import AbstractWrapped, inside
+from equations.internal import inside
 
 from .._plain import plain, versions
 from .fit import Sweep
@@ -72,8 +72,8 @@ class Orders:
         inner = None if twin is None else inside(twin)
         inner = twin if inner is None else inner
         name = type(self.equation).__name__ + (f"({type(inner).__name__})" if inner is not None else "")
-        name = title(self.equation) if isinstance(self.equation, AbstractWrapped) else name
         series = self.equation.series()
+        name = title(self.equation) if series.remainder is None else name
         words = [name] + ([f"order {series.order}"] if series.remainder is not None else [])
         if series.fluctuations:
             words.append("with fluctuations")

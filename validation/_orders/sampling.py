@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dynamics import Strang
-from dynamics.internal import Method, Path, path_of, weak_order
+from dynamics.internal import Method, Path, Steps, path_of, weak_order
 from equations import AbstractEquation
 
 from .._compare.statistics import variance_samples
@@ -29,7 +29,7 @@ def solver_of(
     Raises a TypeError or ValueError for a solver that cannot be used.
     """
     order = weak_order(equation, params, solver)
-    if not equation.random and not isinstance(solver, Strang):
+    if not equation.random and not Steps(solver).split:
         solver = Strang(flow=solver or dfx.Tsit5())
     return solver or Strang(), order
 
