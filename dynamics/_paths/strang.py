@@ -1,7 +1,7 @@
 """Strang splitting: flow, kick, flow."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import diffrax as dfx
 import equinox as eqx
