@@ -97,7 +97,8 @@ def old(equation, name):
 def test_old_names_of_a_splitting(name):
     equation = Adam(0.1, 2)
     new = getattr(split(equation), _SPLITTING[name])
-    assert old(equation, name) == new
+    found = old(equation, name)
+    assert getattr(found, "__func__", found) == getattr(new, "__func__", new)
 
 
 @pytest.mark.parametrize("name", _LIMIT)
@@ -117,7 +118,7 @@ def test_old_names_of_what_is_inside():
     wrapped, series = decayed(SGD(0.1), 0.1), modified(Momentum(0.1), memory="slaved")
     assert old(wrapped, "inner") is wrapped.equation
     assert old(series, "leading") is series.equation and old(series.equation, "source") is series.equation.equation
-    assert old(wrapped, "between")(0.0, 1.0) is wrapped
+    assert old(wrapped, "between")(*jnp.arange(2.0)) is wrapped
     assert set(_MOVED) == {"inner", "leading", "source", "between"}
 
 
