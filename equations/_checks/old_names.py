@@ -1,9 +1,9 @@
 """Names of the contract before its members were grouped, kept for one release."""
 
-import warnings
 from typing import Any
 
 from .lineage import is_ours
+from .once import warn
 
 # Where each is now: a member of what `splitting()` or `scaling_limit()` returns.
 _SPLITTING = {
@@ -28,7 +28,7 @@ def old_attribute(equation: Any, name: str) -> Any:
     missing = _MOVED.get(name) == "equation" and "equation" not in vars(equation)
     if name not in _PLACES or missing:
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
-    warnings.warn(f"{kind.__name__}.{name} is now {kind.__name__}.{_PLACES[name]}.", DeprecationWarning, stacklevel=3)
+    warn(f"{kind.__name__}.{name} is now {kind.__name__}.{_PLACES[name]}.", DeprecationWarning)
     if name in _SPLITTING:
         from .._splitting import split
 

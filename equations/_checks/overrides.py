@@ -7,7 +7,7 @@ from typing import Any
 from .lineage import definer, is_ours, newer
 from .old_names import overridden_old_name
 from .once import warn
-from .own_names import check_values, shadowing
+from .own_names import check_parts, check_values, shadowing
 
 # What else to override, by the class of ours whose methods would not follow.
 _INSTEAD = {
@@ -45,7 +45,11 @@ def check_class(thing: Any, reads: str = "equation") -> None:
     `reads` is what of an equation is needed: the `"equation"` as a solver steps it, the `"field"` of drift and diffusion,
     or the `"twin"`, in whose increment field the equation has no part.
     """
-    message = _refusal(type(thing), reads) or _half_done(thing, reads)
+    message = _refusal(type(thing), reads)
+    if message is None:
+        if not is_ours(type(thing)) and _is(type(thing), "AbstractDynamics"):
+            check_parts(thing)
+        message = _half_done(thing, reads)
     if message is not None:
         raise TypeError(message)
     check_values(thing)
@@ -161,7 +165,7 @@ def _half_done(thing: Any, reads: str) -> str | None:
         return _wording(kind, "diffusion", "`gradient_noise`, or `splitting` as well, whose first step is needed,")
     if _is(kind, "AbstractEquation") and _users(kind, "scaling_limit"):
         told = not is_ours(definer(type(thing.scaling_limit()), "learning_rate_at"))
-        if told and not any(_users(kind, name) for name in _USE_THE_RATE if hasattr(kind, name)):
+        if told and all(newer(kind, "scaling_limit", name) for name in _USE_THE_RATE if hasattr(kind, name)):
             return _wording(kind, "scaling_limit", "`velocity` and `twin` as well, or use `scheduled`,")
     return None
 

@@ -17,6 +17,14 @@ _KINDS = {
 _NOISY = ("diffusion", "splitting")
 
 
+# The same of a splitting.
+_STEPS = {
+    "kicks": ("1 or 2", lambda value: not isinstance(value, bool) and isinstance(value, int) and value in (1, 2)),
+    "leapfrog": ("True or False", lambda value: isinstance(value, bool)),
+    "smooth": ("True or False", lambda value: isinstance(value, bool)),
+}
+
+
 class _Nothing(eqx.Module):
     """What every class has in its namespace."""
 
@@ -99,6 +107,31 @@ def check_values(thing: Any) -> None:
             f"`batch_size` {thing.batch_size!r}, `sampling` {thing.sampling!r} and `noise_model` {thing.gradient_noise!r} "
             "there is none: give a batch size or a noise model, or override `diffusion` too."
         )
+
+
+def check_parts(thing: Any) -> None:
+    """Raises a TypeError where the splitting or the scaling limit that a user's class gives is none, or a class of his has
+    something else in place of what is ours there."""
+    kind = type(thing)
+    for method, contract in (("splitting", "Splitting"), ("scaling_limit", "ScalingLimit")):
+        if not _users(kind, method):
+            continue
+        part = getattr(thing, method)()
+        if not any(base.__name__ == contract and is_ours(base) for base in type(part).__mro__):
+            raise TypeError(
+                f"Argument `equation` must have an equations.{contract} as its `{method}`, but {kind.__name__}.{method} "
+                f"gives {part!r}."
+            )
+        message = None if is_ours(type(part)) else shadowing(type(part), "equation", contract)
+        if message is not None:
+            raise TypeError(message)
+        for name, (wanted, test) in (_STEPS if method == "splitting" else {}).items():
+            value = getattr(part, name)
+            if not test(value):
+                raise TypeError(
+                    f"Argument `equation` must have {wanted} as `{name}` of its splitting, but {kind.__name__}.splitting "
+                    f"gives {value!r}."
+                )
 
 
 def _users(kind: type, name: str) -> bool:

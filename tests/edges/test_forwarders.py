@@ -1,5 +1,7 @@
 """Equations around another one forward all of the contract, or say why not."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,99 +10,129 @@ import pytest
 from schedules import ETA, PIECEWISE, STILL
 
 from dynamics._trajectory import learning_rates
-from equations import SGD, AbstractDynamics, AbstractEquation, Momentum, UnderdampedLangevin, modified, scheduled
+from equations import (
+    SGD,
+    AbstractCircuit,
+    AbstractDynamics,
+    AbstractEquation,
+    AbstractForwarder,
+    AbstractWrapped,
+    Decayed,
+    ForwardedLimit,
+    ForwardedSplitting,
+    Modified,
+    Momentum,
+    ScalingLimit,
+    Scheduled,
+    Splitting,
+    UnderdampedLangevin,
+    Volumized,
+    modified,
+    scheduled,
+)
 from equations._modified.increment import Increment
-from equations._modified.slow_manifold import Slaved
-from equations._wrappers.base import AbstractWrapped
-from validation._irreversibility.corrected import Corrected
+from equations._modified.modified import ModifiedLimit
+from equations._modified.slow_manifold import Slaved, SlavedLimit
+from equations._modified.truncated import ModifiedDynamics, TruncatedSplitting
+from equations._wrappers.base import WrappedLimit, WrappedSplitting
+from validation._irreversibility.corrected import Corrected, CorrectedSplitting
 
 CASES = [
-    ("forgetful forwarder", "instance", "Slaved without learning_rate_at", "test_a_forwarder_that_forgets_is_seen"),
-    ("forgetful forwarder", "brother", "Modified, Increment, Slaved, Corrected", "test_forwarders_are_complete"),
+    ("forgetful forwarder", "instance", "Slaved without its scaling limit", "test_a_forwarder_that_forgets_is_seen"),
+    ("forgetful forwarder", "brother", "all others, by their names", "test_forwarders_are_complete"),
+    ("forgetful forwarder", "brother", "what forwards a splitting or a limit", "test_parts_are_complete"),
     ("forgetful forwarder", "brother", "a new public member of the contract", "test_a_new_member_is_missed"),
-    (
-        "forgetful forwarder",
-        "brother",
-        "held, between and the rate, by what they say",
-        "test_forwarders_say_what_is_inside",
-    ),
+    ("forgetful forwarder", "brother", "held and the rate, by what they say", "test_forwarders_say_what_is_inside"),
     ("forgetful forwarder", "brother", "a check of the equation inside", "test_a_check_inside_is_made"),
     ("forgetful forwarder", "brother", "a delay under a series", "test_a_delay_has_no_series"),
 ]
 
-Modified = type(modified(SGD(0.1)))
-
-# What is meant to be the base's own, with the reason.
-FIELDS = dict.fromkeys(("learning_rate", "batch_size", "sampling"), "a field, which what is inside takes over")
-NOISE = {"noise_model": "`gradient_noise` is forwarded, and says all"}
-MADE = dict.fromkeys(("batches", "gradient", "check_sampling", "check_noise"), "made of fields and `gradient_noise`")
-STREAMS = dict.fromkeys(("delayed", "check_step"), "of streams of stimuli, under which no equation with a twin runs")
-COMMON = FIELDS | NOISE | MADE | STREAMS | {"bounded": "asked by the kick, which is that of what is inside"}
-OWN = ("diffusion", "euler", "is_affine", "kick", "kicks", "leapfrog", "noise")
-FROM_VELOCITY = dict.fromkeys(OWN, "made of its own velocity, which is not that of the equation inside")
-CLOCK = dict.fromkeys(
-    ("claim", "time_per_step", "variance_scale"), "a fixed memory is of order 1 in the clock eta * step"
-)
-MEANT = {
-    AbstractWrapped: COMMON | {"twin": "abstract"},
-    Modified: {name: why for name, why in COMMON.items() if name != "check_step"}
-    | {"leapfrog": "asked by the base's flow, which is replaced", "has_series": "there is no series of a series"}
-    | {"linear": "asked by `is_affine`, which is forwarded"},
-    Increment: {name: why for name, why in COMMON.items() if name != "bounded"}
-    | FROM_VELOCITY
-    | {"drift": "the mean of its own velocity"},
-    Slaved: COMMON
-    | FROM_VELOCITY
-    | CLOCK
-    | dict.fromkeys(("init", "params"), "its state is the parameters")
-    | {"linear": "of the velocity of the equation inside, which is not its own"},
-    Corrected: COMMON | {"leapfrog": "asked by flow and kick, which are those of what is inside"},
+# Which of its members a class may leave as the contract has them, with the reason. All else is forwarded or its own.
+FROM_VELOCITY = "made of its velocity, which is the twin's and not that of the equation inside"
+LEFT = {
+    AbstractForwarder: {},
+    AbstractWrapped: {},
+    Scheduled: {},
+    Decayed: {},
+    Volumized: {},
+    Modified: {},
+    Slaved: {},
+    Corrected: {},
+    Increment: dict.fromkeys(("batches", "diffusion", "drift", "gradient", "is_affine", "random"), FROM_VELOCITY)
+    | {"series": "the twin's increment itself is of the first order"},
+}
+OF_FLOW_AND_KICK = {"euler": "made of flow and kick"}
+PARTS = {
+    ForwardedSplitting: OF_FLOW_AND_KICK,
+    TruncatedSplitting: OF_FLOW_AND_KICK,
+    CorrectedSplitting: OF_FLOW_AND_KICK,
+    WrappedSplitting: {},
+    ForwardedLimit: {},
+    WrappedLimit: {},
+    ModifiedLimit: {},
+    SlavedLimit: {},
+    ModifiedDynamics: {"scaling_limit": "nothing of a dynamics without a twin moves with its learning rate"},
 }
 
 
-def contract():
-    kinds = (AbstractEquation, AbstractDynamics)
-    return {name for kind in kinds for name in [*vars(kind), *kind.__dataclass_fields__] if name[0] != "_"}
+def members(contract):
+    """The public members of a class that are no fields."""
+    return {name for name in dir(contract) if name[0] != "_"} - set(contract.__dataclass_fields__)
 
 
-def given(kind):
-    """The public names that a class, or one between it and the contract, gives anew."""
-    return {n for n in contract() if getattr(kind, n, None) is not getattr(AbstractEquation, n, None)}
+def missing(kind, contract, left):
+    """What a class has from the contract, as it is there, without a reason."""
+    owners = {name: next((c for c in kind.__mro__ if name in vars(c)), contract) for name in members(contract)}
+    return {name for name, owner in owners.items() if owner in contract.__mro__} - set(left)
 
 
-def missing(kind, names, meant):
-    return names - given(kind) - set(meant)
-
-
-@pytest.mark.parametrize("kind", MEANT, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", LEFT, ids=lambda kind: kind.__name__)
 def test_forwarders_are_complete(kind):
-    """Nothing is the base's that is not meant to be, and nothing is said to be that is not."""
-    assert not missing(kind, contract(), MEANT[kind])
-    assert set(MEANT[kind]) <= contract() - given(kind)
+    """Nothing is the contract's that is not meant to be, and nothing is said to be that is not."""
+    assert not missing(kind, AbstractEquation, LEFT[kind])
+    assert set(LEFT[kind]) == missing(kind, AbstractEquation, {})
+
+
+def contract_of(part):
+    return next(contract for contract in (Splitting, ScalingLimit, AbstractDynamics) if issubclass(part, contract))
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda kind: kind.__name__)
+def test_parts_are_complete(part):
+    """The same of the splitting, of the scaling limit and of a series without a twin."""
+    assert missing(part, contract_of(part), {}) == set(PARTS[part])
+
+
+def longer(contract):
+    """The contract with one more member."""
+    return type("Longer", (contract,), {"brand_new": lambda self: None})
 
 
 def test_a_new_member_is_missed():
-    for kind, meant in MEANT.items():
-        assert missing(kind, contract() | {"brand_new"}, meant) == {"brand_new"}
+    for kind, left in LEFT.items():
+        assert missing(kind, longer(AbstractEquation), left) == {"brand_new"}
+    for part, left in PARTS.items():
+        assert missing(part, longer(contract_of(part)), left) == {"brand_new"}
 
 
 def without(kind, *names):
-    """Mutant: a forwarder with the base's members of these names."""
-    return type(
-        kind.__name__,
-        (kind,),
-        {name: getattr(AbstractEquation, name) for name in names},
-    )
+    """Mutant: a forwarder with the contract's members of these names."""
+    return type(kind.__name__, (kind,), {name: getattr(AbstractEquation, name) for name in names})
 
 
 def test_a_forwarder_that_forgets_is_seen():
-    """By its names, and by the times of a run, which end as if the rate were constant."""
-    for kind in (Modified, Increment, Slaved, Corrected):
-        assert missing(without(kind, "learning_rate_at"), contract(), MEANT[kind]) == {"learning_rate_at"}
+    """By the definition of its members, and by the times of a run, which end as if the rate were constant."""
+    for member in members(AbstractEquation):
+        bare = type("Bare", (), {n: None for n in members(AbstractEquation) - {member}})
+        assert missing(bare, AbstractEquation, {}) == {member}
     for forwarder in forwarders():
-        forgetful = without(type(forwarder), "learning_rate_at")
-        mutant = forgetful(**{name: getattr(forwarder, name) for name in forwarder.__dataclass_fields__})
+        forgetful = without(type(forwarder), "scaling_limit")
+        mutant = forgetful(**{name: getattr(forwarder, name) for name in field_names(forwarder)})
         assert learning_rates(mutant, 12) is None and learning_rates(forwarder, 12) is not None
+
+
+def field_names(thing):
+    return [field.name for field in dataclasses.fields(thing)]
 
 
 def forwarders():
@@ -129,14 +161,14 @@ def test_forwarders_say_what_is_inside():
             return float(forwarder.params(held.velocity(jnp.zeros(()), state, gradient)))
 
         np.testing.assert_allclose([speed(4) / speed(0), speed(8) / speed(3)], [0.1, 0.01], rtol=1e-6)
-        if "Slaved" in (type(forwarder).__name__, type(getattr(forwarder, "equation", None)).__name__):
+        if isinstance(forwarder, Slaved) or isinstance(forwarder.equation, Slaved):
             with pytest.raises(ValueError, match="Argument `stepsize_controller`"):
-                forwarder.between(*jnp.array([0.0, 4.0]))
+                forwarder.held(*jnp.array([0.0, 4.0]))
             continue
         at_jump = eqx.tree_at(lambda m: m.count, state.memory[1], 4.0) if hasattr(state, "memory") else None
         ahead = state if at_jump is None else eqx.tree_at(lambda s: s.memory, state, (state.memory[0], at_jump))
         ahead = jax.tree.map(jnp.asarray, ahead)
-        before, after = (forwarder.between(*jnp.array(ends)) for ends in ((0.0, 4.0), (4.0, 8.0)))
+        before, after = (forwarder.held(*jnp.array(ends)) for ends in ((0.0, 4.0), (4.0, 8.0)))
         low, high = (forwarder.params(f.velocity(4 * jnp.asarray(ETA), ahead, gradient)) for f in (after, before))
         np.testing.assert_allclose(low / high, 0.1, rtol=1e-6)
 
@@ -150,8 +182,8 @@ def test_a_check_inside_is_made():
             forwarder.check(jnp.asarray(1.0), STILL)
 
 
-class Late(AbstractDynamics):
-    """A dynamics with a learning rate, and a delay."""
+class Own(AbstractDynamics):
+    """A dynamics with a learning rate, and a delay of its own."""
 
     learning_rate: float = 0.1
     delay: float = 0.5
@@ -160,7 +192,21 @@ class Late(AbstractDynamics):
         return -state
 
 
+class Late(AbstractCircuit):
+    """One that acts late."""
+
+    learning_rate: float = 0.1
+    delay: float = 0.5
+
+    def drift(self, t, state, signal):
+        return -state
+
+    def delayed(self, state, signal):
+        return state
+
+
 def test_a_delay_has_no_series():
     with pytest.raises(ValueError, match="Argument `equation` must act without a delay"):
         modified(Late())
     assert modified(Late(delay=0.0)).order == 2
+    assert modified(Own()).order == 2  # a field of the same name, of a dynamics that is no circuit

@@ -1,4 +1,6 @@
-"""A user's attribute under a name that is looked for on equations and signals is refused by that name."""
+"""A user's attributes go by any name: none is looked for on his equations, but what a signal calls its value is."""
+
+import dataclasses
 
 import equinox as eqx
 import jax
@@ -8,36 +10,43 @@ import optax
 import pytest
 
 from dynamics import solve, stationary, train
-from equations import SGD, AbstractDynamics, AbstractEquation, AbstractSignal, Momentum, Objective, modified, scheduled
+from equations import (
+    SGD,
+    AbstractDynamics,
+    AbstractEquation,
+    AbstractSignal,
+    Isotropic,
+    Momentum,
+    Objective,
+    modified,
+    scheduled,
+)
+from equations._checks import overrides
 from equations._checks.overrides import check_class
-from validation import compare, orders
 
 CASES = [
     ("names taken for ours", "instance", "a field of such a name on an own equation", "test_fields"),
     ("names taken for ours", "brother", "a method, a property or a class attribute", "test_attributes"),
-    (
-        "names taken for ours",
-        "brother",
-        "a field where every dynamics has a method: noise",
-        "test_a_field_for_a_method",
-    ),
+    ("names taken for ours", "brother", "a delay of a dynamics that is no circuit", "test_a_delay_of_ones_own"),
+    ("names taken for ours", "brother", "a field where every dynamics has a method", "test_a_field_for_a_method"),
+    ("names taken for ours", "brother", "a field where it once had one: noise", "test_a_field_for_what_was_a_method"),
     ("names taken for ours", "brother", "a number `value` on a signal", "test_signals"),
-    ("names taken for ours", "brother", "inside of a schedule, in every door", "test_in_every_door"),
-    ("names taken for ours", "brother", "what is documented stays allowed", "test_allowed"),
+    ("names taken for ours", "brother", "all at once inside of a schedule, in every door", "test_in_every_door"),
     ("names taken for ours", "brother", "decays that are no names", "test_decays"),
-    ("names taken for ours", "brother", "a mutant of the check that reads fields only", "test_mutant"),
+    ("names taken for ours", "brother", "mutants that look for a name", "test_mutant"),
 ]
 
 FIELDS = (
-    *("increment", "modified", "resumed", "remainder", "order"),
-    *("fluctuations", "decays", "equation", "learning_rate_at", "delay"),
+    *("increment", "modified", "resumed", "remainder", "order", "fluctuations", "decays", "equation"),
+    *("learning_rate_at", "delay", "inner", "leading", "source", "continued", "threshold"),
 )
 OBJECTIVE, W = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.zeros((2, 1))), jnp.ones(1)
-RATES = [0.1, 0.05, 0.025]
+HOT = Isotropic(0.1)
 
 
-def with_field(base, name):
-    return type("Mine", (base,), {"__annotations__": {name: float}, name: 0.1})
+def with_fields(base, *names):
+    annotations = dict.fromkeys(names, float)
+    return type("Mine", (base,), {"__annotations__": annotations} | dict.fromkeys(names, 0.1))
 
 
 def refused(call, name, argument="equation"):
@@ -45,24 +54,48 @@ def refused(call, name, argument="equation"):
         call()
 
 
+def finals(equation):
+    runs = (solve(equation, OBJECTIVE, W, steps=2), train(equation, OBJECTIVE, W, steps=2))
+    return [float(run.final[0, 0]) for run in runs]
+
+
+EXACT = [np.exp(-0.2), 0.81]
+
+
 @pytest.mark.parametrize("name", FIELDS)
-def test_fields(name, unchecked):
-    mine = with_field(SGD, name)(0.1)
-    for call in (lambda: solve(mine, OBJECTIVE, W, steps=1), lambda: train(mine, OBJECTIVE, W, steps=1)):
-        refused(call, name)
+def test_fields(name):
+    mine = with_fields(SGD, name)(0.1)
+    assert getattr(mine, name) == 0.1
+    check_class(mine, "field")
+    if name in ("increment", "resumed", "equation", "delay"):
+        np.testing.assert_allclose(finals(mine), EXACT, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["increment", "modified", "remainder", "order", "equation"])
 @pytest.mark.parametrize(
     "value", [lambda self, t: t, property(lambda self: 1), "words"], ids=["method", "property", "text"]
 )
-def test_attributes(name, value, unchecked):
+def test_attributes(name, value):
     mine = type("Mine", (SGD,), {name: value})(0.1)
-    refused(lambda: modified(mine), name)
-    refused(lambda: compare(mine, OBJECTIVE, W, steps=1), name)
+    for reads in ("equation", "field", "twin"):
+        check_class(mine, reads)
+    state = modified(mine).init(W)
+    drifts = [modified(equation).drift(jnp.zeros(()), state, OBJECTIVE).params for equation in (mine, SGD(0.1))]
+    np.testing.assert_array_equal(*drifts)
+    np.testing.assert_allclose(drifts[0], -1.05, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["noise", "flow", "check", "kick"])
+def test_a_delay_of_ones_own():
+    class Late(AbstractDynamics):
+        delay: float = 0.5
+
+        def drift(self, t, state, signal):
+            return -self.delay * state
+
+    np.testing.assert_allclose(solve(Late(), None, W, steps=2, dt=0.1).final, np.exp(-0.1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["held", "init", "check", "splitting", "series"])
 def test_a_field_for_a_method(name, unchecked):
     class Mine(AbstractDynamics):
         __annotations__ = {name: float}  # noqa: RUF012
@@ -71,6 +104,19 @@ def test_a_field_for_a_method(name, unchecked):
             return -state
 
     refused(lambda: solve(Mine(0.1), None, W, steps=1, dt=0.1), name)
+
+
+def test_a_field_for_what_was_a_method():
+    class Mine(AbstractDynamics):
+        noise: float
+        flow: float
+        kick: float
+        start: float
+
+        def drift(self, t, state, signal):
+            return -self.noise * self.flow * self.kick * self.start * state
+
+    np.testing.assert_allclose(solve(Mine(1.0, 0.5, 2.0, 1.0), None, W, steps=2, dt=0.1).final, np.exp(-0.2), rtol=1e-4)
 
 
 def test_signals(unchecked):
@@ -94,79 +140,45 @@ def test_signals(unchecked):
     check_class(Known(jnp.zeros((2, 1))))
 
 
-def test_in_every_door(unchecked):
-    mine = scheduled(with_field(Momentum, "order")(0.1), optax.constant_schedule(0.5))
-    for call in (
-        lambda: solve(mine, OBJECTIVE, W, steps=1),
-        lambda: train(mine, OBJECTIVE, W, steps=1),
-        lambda: compare(mine, OBJECTIVE, W, steps=1),
-        lambda: orders(mine, OBJECTIVE, W, time=1.0, learning_rates=RATES),
-        lambda: stationary(mine, OBJECTIVE, W),
-        lambda: modified(mine),
-    ):
-        refused(call, "order")
+def test_in_every_door():
+    """What they say is what they say of an equation without such fields."""
+    mine, plain = (
+        scheduled(kind(0.1), optax.constant_schedule(0.5)) for kind in (with_fields(Momentum, *FIELDS), Momentum)
+    )
+    np.testing.assert_array_equal(finals(mine), finals(plain))
+    doors = {
+        "stationary": lambda e: stationary(dataclasses.replace(e, noise_model=HOT), OBJECTIVE, W).jacobian,
+        "modified": lambda e: modified(e).scaling_limit().claimed_order("mean"),
+    }
+    for name, door in doors.items():
+        np.testing.assert_array_equal(door(mine), door(plain), err_msg=name)
 
 
-def test_allowed():
-    class Late(AbstractDynamics):
-        delay: float = 0.1
+@pytest.mark.parametrize("value", [(1, 2), ("momentum", 0.9), "momentum"], ids=str)
+def test_decays(value):
+    """Which rates move is what the scaling limit says."""
 
-        def drift(self, t, state, signal):
-            return -state
-
-    class Slowing(AbstractEquation):
-        decays = ("momentum",)
+    class Mine(AbstractEquation):
         momentum: float = 0.9
-
-        def velocity(self, t, state, gradient):
-            return -gradient
+        decays = value
 
         def twin(self):
             return optax.sgd(self.learning_rate)
 
-        def learning_rate_at(self, step):
-            return self.learning_rate / (1 + step)
+        def velocity(self, t, state, gradient):
+            return -gradient
 
-        def resumed(self, params, memory):
-            return params
-
-    class Other(Momentum):
-        decays = ()
-
-    for equation in (
-        Late(),
-        Slowing(0.1),
-        Other(0.1),
-        modified(Slowing(0.1)),
-        scheduled(SGD(0.1), lambda step: 1.0 / (1 + step)),
-    ):
-        check_class(equation, "field")
-
-
-@pytest.mark.parametrize("value", [(1, 2), ("momentum", 0.9), ["momentum"], "momentum"], ids=str)
-def test_decays(value, unchecked):
-    """A tuple of names and nothing else."""
-    refused(lambda: solve(of_decays(value), OBJECTIVE, W, steps=1), "decays")
-
-
-def of_decays(value):
-    def twin(self):
-        return optax.sgd(self.learning_rate)
-
-    def velocity(self, t, state, gradient):
-        return -gradient
-
-    return type("Mine", (AbstractEquation,), {"decays": value, "twin": twin, "velocity": velocity})(0.1)
+    scaled = Mine(0.1).scaling_limit().rescaled(0.5)
+    assert scaled.momentum == 0.9 and float(scaled.learning_rate) == 0.05
 
 
 def test_mutant(monkeypatch, unchecked):
-    """The check that knows no names lets the field pass."""
-    from equations._checks import overrides as _overrides
-
-    check_class(SGD(0.1))
-    mine = with_field(SGD, "order")(0.1)
-    monkeypatch.setattr(_overrides, "_name", lambda *args: None)
-    check_class(mine)
+    """A check that looks for a name refuses it, and a check of signals that knows none lets it pass."""
+    mine = with_fields(SGD, "order")(0.1)
+    assert isinstance(mine, eqx.Module) and dataclasses.replace(mine, order=0.2).order == 0.2
+    monkeypatch.setitem(overrides._NAMES, "AbstractDynamics", {"order": ""})
+    refused(lambda: check_class(with_fields(SGD, "order")(0.1)), "order")
     monkeypatch.undo()
-    assert isinstance(mine, eqx.Module)
-    refused(lambda: check_class(with_field(SGD, "order")(0.1)), "order")
+    signal = type("Mine", (Objective,), {"__annotations__": {"value": float}, "value": 1.0})
+    monkeypatch.setattr(overrides, "_name", lambda *args: None)
+    check_class(signal(OBJECTIVE.loss, OBJECTIVE.data))

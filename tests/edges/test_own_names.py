@@ -1,6 +1,8 @@
 """A user's attribute in place of a property, a method or a private name of ours is refused, and values that ours could
 not have."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,20 +14,36 @@ from registry import EQUATIONS
 from typing_extensions import override
 
 from dynamics import solve, train
-from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Isotropic, Momentum, Objective, scheduled
+from equations import (
+    SGD,
+    AbstractDynamics,
+    AbstractEquation,
+    Adam,
+    GradientSplitting,
+    Isotropic,
+    Lion,
+    Momentum,
+    Objective,
+    RMSProp,
+    ScalingLimit,
+    Splitting,
+    scheduled,
+)
 from equations._checks import overrides
 from equations._checks.overrides import check_class
 
 CASES = [
     ("fields for properties", "instance", "random: int = 0 runs without noise", "test_fields[random-int-0]"),
-    ("fields for properties", "instance", "leapfrog: float = .5", "test_fields[leapfrog-float-0.5]"),
+    ("fields for properties", "instance", "leapfrog: float = .5", "test_values_of_a_splitting"),
+    ("fields for properties", "brother", "a splitting that is none, or has a field too many", "test_no_splitting"),
     ("fields for properties", "instance", "gradient_noise: float, without a value", "test_fields_without_a_value"),
     ("fields for properties", "brother", "an attribute of another kind of value", "test_values"),
     ("fields for properties", "brother", "random without any noise", "test_random_without_noise"),
     ("fields for properties", "brother", "an attribute in place of a method", "test_an_attribute_for_a_method"),
     ("fields for properties", "brother", "attributes and properties that act", "test_allowed"),
-    ("private names", "instance", "a helper _flow", "test_private_names[_flow-SGD]"),
+    ("private names", "instance", "a helper _root", "test_private_names[_root]"),
     ("private names", "brother", "of Adam, of a wrapper's field, of a mixin", "test_private_names_of_others"),
+    ("private names", "brother", "of a splitting and a scaling limit", "test_private_names_of_a_splitting"),
     ("private names", "brother", "an attribute, a property, a field", "test_private_attributes"),
     ("private names", "brother", "of signals and noise models", "test_private_names_inside"),
     ("private names", "brother", "names that are not ours, and what is meant", "test_private_names_allowed"),
@@ -46,20 +64,17 @@ def of(base, **attributes):
     return type("Mine", (base,), attributes)
 
 
-def refused(equation, *words, error=TypeError, argument="equation"):
+def refused(equation, *words, error=TypeError, argument="equation", by="Mine"):
     for door in (solve, train):
         with pytest.raises(error, match=f"Argument `{argument}` must") as found:
             door(equation, OBJECTIVE, W, steps=2)
-        assert all(word in str(found.value) for word in ("Mine", *words))
+        assert all(word in str(found.value) for word in (by, *words))
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "value"),
     [
         ("random", "int", 0),
-        ("leapfrog", "float", 0.5),
-        ("kicks", "int", 3),
-        ("has_series", "bool", False),
         ("gradient_noise", "float", 0.1),
     ],
 )
@@ -68,23 +83,16 @@ def test_fields(name, kind, value, unchecked):
     refused(scheduled(field(Momentum, name, kind, value)(0.1, 1), optax.constant_schedule(0.5)), f"a field `{name}`")
 
 
-@pytest.mark.parametrize("base", [SGD, AbstractDynamics])
-def test_fields_without_a_value(base):
-    with pytest.raises(TypeError, match="must not have a field `kicks`, which is a property.*Mine has one"):
-        type("Mine", (base,), {"__annotations__": {"kicks": float}})
-    if base is SGD:
-        with pytest.raises(TypeError, match="must not have a field `gradient_noise`"):
-            type("Mine", (base,), {"__annotations__": {"gradient_noise": float}})
+@pytest.mark.parametrize("name", ["gradient_noise", "random"])
+def test_fields_without_a_value(name):
+    with pytest.raises(TypeError, match=f"must not have a field `{name}`, which is a property.*Mine has one"):
+        type("Mine", (SGD,), {"__annotations__": {name: float}})
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("random", 1, "True or False"),
-        ("leapfrog", 0.5, "True or False"),
-        ("has_series", "no", "True or False"),
-        ("kicks", 3, "1 or 2"),
-        ("kicks", property(lambda self: 1.0), "1 or 2"),
         ("gradient_noise", 0.3, "a noise model"),
     ],
 )
@@ -102,21 +110,23 @@ def test_random_without_noise(value, unchecked):
 
 
 def test_an_attribute_for_a_method(unchecked):
-    refused(of(SGD, noise=0.3)(0.1), "an attribute `noise`, which is a method")
-    refused(of(Adam, start=None)(0.1), "an attribute `start`, which is a method")
+    refused(of(SGD, drift=0.3)(0.1), "an attribute `drift`, which is a method")
+    refused(of(Adam, init=None)(0.1), "an attribute `init`, which is a method")
+    refused(of(SGD, splitting=None)(0.1), "an attribute `splitting`, which is a method")
 
 
 def test_allowed():
     def diffusion(self, t, state, signal):
         return lx.DiagonalLinearOperator(jnp.ones(1))
 
-    class Leap(SGD):
-        leapfrog = True
+    class Once(GradientSplitting):
         kicks = 1
 
-        @property
-        def has_series(self):
-            return False
+    class Leap(SGD):
+        noise = 0.3  # of an equation, which has none
+
+        def splitting(self):
+            return Once(self, leapfrog=True, smooth=False)
 
         @property
         def gradient_noise(self):
@@ -128,29 +138,66 @@ def test_allowed():
         check_class(type("Mine", (type(entry.equation),), {})(**vars(entry.equation)))
 
 
+PRIVATE = {"_root": RMSProp, "_rates": Lion, "_inside": Lion}
+
+
 def helper(self, *args):
     return -4.0 * args[1]
 
 
-@pytest.mark.parametrize("base", [SGD, Momentum])
-@pytest.mark.parametrize("name", ["_flow", "_new", "_gaussian", "_response"])
-def test_private_names(base, name, unchecked):
-    refused(of(base, **{name: helper})(0.1), f"an attribute `{name}`", "private name of AbstractEquation")
+@pytest.mark.parametrize("name", PRIVATE)
+def test_private_names(name, unchecked):
+    refused(of(PRIVATE[name], **{name: helper})(0.1), f"an attribute `{name}`", f"name of {PRIVATE[name].__name__}")
+
+
+def test_private_names_of_a_splitting(unchecked):
+    steps = type("Steps", (GradientSplitting,), {"_gaussian": helper})
+    refused(
+        of(SGD, splitting=lambda self: steps(self))(0.1), "`_gaussian`", "GradientSplitting", "Steps has one", by=""
+    )
+    limit = type("Limit", (ScalingLimit,), {"_batch_size": 3})
+    refused(of(SGD, scaling_limit=lambda self: limit(self))(0.1), "`_batch_size`", "Limit has one", by="")
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("leapfrog", 0.5, "True or False"),
+        ("smooth", "no", "True or False"),
+        ("kicks", 3, "1 or 2"),
+        ("kicks", property(lambda self: 1.0), "1 or 2"),
+    ],
+)
+def test_values_of_a_splitting(name, value, words, unchecked):
+    if name == "kicks":
+        steps = type("Steps", (GradientSplitting,), {name: value})
+        kind = of(SGD, splitting=lambda self: steps(self))
+    else:
+        kind = of(SGD, splitting=lambda self: GradientSplitting(self, **{name: value}))
+    refused(kind(0.1), f"{words} as `{name}` of its splitting")
+
+
+@pytest.mark.parametrize("method", ["splitting", "scaling_limit"])
+def test_no_splitting(method, unchecked):
+    """None at all, or a class with a field where every one has a method."""
+    refused(of(SGD, **{method: lambda self: None})(0.1), f"as its `{method}`", "gives None")
+    base, name = {"splitting": (Splitting, "flow"), "scaling_limit": (ScalingLimit, "rescaled")}[method]
+    part = dataclasses.make_dataclass("Part", [(name, float, 0.1)], bases=(base,), frozen=True)
+    refused(of(SGD, **{method: lambda self: part(self)})(0.1), f"a field `{name}`", "Part has one", by="")
 
 
 def test_private_names_of_others(unchecked):
-    refused(of(Adam, _batch_size=helper)(0.1), "`_batch_size`")
-    mixin = type("Mixin", (), {"_flow": helper})
-    refused(type("Mine", (mixin, SGD), {})(0.1), "`_flow`")
+    mixin = type("Mixin", (), {"_root": helper})
+    refused(type("Mine", (mixin, RMSProp), {})(0.1), "`_root`")
     half = scheduled(SGD(0.1), optax.constant_schedule(0.5))
-    for name in ("_changed", "_factor", "_window"):
+    for name in ("_factor", "_window"):
         refused(of(type(half), **{name: helper})(**vars(half)), f"`{name}`")
 
 
 @pytest.mark.parametrize("value", [3.0, property(lambda self: 1), None], ids=["number", "property", "none"])
 def test_private_attributes(value, unchecked):
-    refused(of(SGD, _flow=value)(0.1), "an attribute `_flow`")
-    refused(field(SGD, "_new", "float", 1.0)(0.1), "a field `_new`")
+    refused(of(RMSProp, _root=value)(0.1), "an attribute `_root`")
+    refused(field(Lion, "_inside", "float", 1.0)(0.1), "a field `_inside`")
 
 
 def test_private_names_inside(unchecked):
@@ -165,34 +212,39 @@ def test_private_names_inside(unchecked):
 
 
 def test_private_names_allowed():
-    class Meant(SGD):
+    class Meant(RMSProp):
         @override
-        def _flow(self, t, state, signal):
-            return super()._flow(t, state, signal)
+        def _root(self, nu):
+            return super()._root(nu)
 
         def _mine(self):
             return 1.0
 
     class Own(AbstractDynamics):
-        _flow: float = 1.0  # of an algorithm, which this is not
+        _root: float = 1.0  # of RMSProp, which this is not
 
         def drift(self, t, state, signal):
-            return -self._flow * state
+            return -self._root * state
 
     check_class(Meant(0.1))
     check_class(Own())
+    check_class(of(SGD, _flow=helper, _gaussian=3.0)(0.1))  # which are no names of ours any more
 
 
 def test_mutants(monkeypatch):
     """Without the check of names a field and a helper pass."""
     assert isinstance(SGD(0.1), eqx.Module)
     monkeypatch.setattr(overrides, "shadowing", lambda *args: None)
-    for kind in (of(SGD, _flow=helper), of(SGD, start=None)):
+    kinds = lambda: [of(RMSProp, _root=helper), of(SGD, init=None)]  # anew, for what is found of a class is remembered  # noqa: E731
+    leaping = of(SGD, splitting=lambda self: GradientSplitting(self, leapfrog=0.5))
+    for kind in kinds():
         check_class(kind(0.1))
     monkeypatch.setattr(overrides, "check_values", lambda thing: None)
-    check_class(field(SGD, "leapfrog", "float", 0.5)(0.1))
+    check_class(field(SGD, "random", "int", 0)(0.1))
+    monkeypatch.setattr(overrides, "check_parts", lambda thing: None)
+    check_class(leaping(0.1))
     monkeypatch.undo()
-    for kind in (of(SGD, _flow=helper), of(SGD, start=None), field(SGD, "leapfrog", "float", 0.5)):
+    for kind in (*kinds(), leaping, field(SGD, "random", "int", 0)):
         with pytest.raises(TypeError):
             check_class(kind(0.1))
 
@@ -205,9 +257,14 @@ class Own(AbstractEquation):
         return optax.sgd(self.learning_rate)
 
 
+class Slowing(ScalingLimit):
+    def learning_rate_at(self, step):
+        return self.equation.learning_rate / (1 + step)
+
+
 @pytest.mark.parametrize("base", [SGD, Adam, Own])
 def test_learning_rate_at(base, unchecked):
     """It gives the recorded times alone; where the class says something of its twin too, it is believed."""
-    rate = lambda self, step: self.learning_rate / (1 + step)  # noqa: E731
-    refused(of(base, learning_rate_at=rate)(0.1), "`scheduled`, in place of `learning_rate_at`")
-    check_class(of(base, learning_rate_at=rate, twin=Own.twin)(0.1))
+    limit = lambda self: Slowing(self)  # noqa: E731
+    refused(of(base, scaling_limit=limit)(0.1), "`scheduled`, in place of `scaling_limit`")
+    check_class(of(base, scaling_limit=limit, twin=Own.twin)(0.1))
