@@ -10,7 +10,7 @@ from dynamics import train
 from equations import SGD, Isotropic, Momentum, Objective
 from validation import Symmetry, invariance
 from validation._irreversibility.batches import enumerated
-from validation._symmetry.symmetry import moments
+from validation._symmetry.measured import moments
 
 KEY = jax.random.key(0)
 WIDTH = 5

@@ -22,8 +22,9 @@ from equations.internal import (
     real_array,
 )
 
-from .._irreversibility.batches import check_batches, check_plain, covariance_factor, potential
+from .._irreversibility.batches import check_batches, check_plain, potential
 from .._irreversibility.one_batch import dot, square
+from . import measured
 from .generators import Between, Scaling
 from .results import Balance, ChargeStep, Least, OrbitSlope, SymmetryCheck
 
@@ -120,7 +121,7 @@ class Symmetry(eqx.Module):
         if length == 0:
             raise ValueError("Argument `generator` must move some parameter, but A v of a random v is zero.")
         off = add_scaled(self.apply(add_scaled(u, (2.0, v))), (-1.0, au), (-2.0, av))
-        if not square(off) <= (1e3 * _precision(theta)) ** 2 * length:
+        if not square(off) <= (1e3 * measured.precision(theta)) ** 2 * length:
             raise ValueError(
                 f"Argument `generator` must be linear, A(u + 2 v) = A u + 2 A v, but {self.generator!r} was given."
             )
@@ -159,8 +160,8 @@ class Symmetry(eqx.Module):
     def check(self, objective: AbstractSignal, params: PyTree) -> SymmetryCheck:
         """How well the loss has this symmetry: identities of its gradient and its Hessian, example by example."""
         theta, signal, _ = self._ready(None, objective, params)
-        values = (float(value) for value in _identities(self, signal, theta))
-        return SymmetryCheck(*values, _precision(theta))
+        values = (float(value) for value in measured.identities(self, signal, theta))
+        return SymmetryCheck(*values, measured.precision(theta))
 
     def _ready(self, equation, objective, params) -> tuple[PyTree, AbstractSignal, PyTree]:
         """Parameters, the signal for them and what is no parameter; a TypeError or ValueError unless all fit."""
@@ -196,8 +197,8 @@ class Symmetry(eqx.Module):
         eta, state = equation.learning_rate, increment.init(theta)
         for indices in batches:
             batch = signal if indices is None else signal.take(indices)
-            state, *numbers = _charge_step(self, increment, batch, state, eta, gamma)
-            result = ChargeStep(*map(float, numbers), _precision(theta))
+            state, *numbers = measured.charge_step(self, increment, batch, state, eta, gamma)
+            result = ChargeStep(*map(float, numbers), measured.precision(theta))
             worst = result if worst is None or not result.error <= worst.error else worst
         return worst
 
@@ -209,12 +210,12 @@ class Symmetry(eqx.Module):
         **Arguments:** `equation`, plain gradient steps such as `SGD`; `decay`, gamma.
         """
         theta, signal, _ = self._ready(equation, objective, params)
-        return _balance(self, equation, signal, theta, nonnegative("decay")(decay))
+        return measured.balance(self, equation, signal, theta, nonnegative("decay")(decay))
 
     def slope(self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree) -> OrbitSlope:
         """d phi/d lambda along the orbit at lambda = 0, measured and as -E[g_B . A g_B]/2 predicts."""
         theta, signal, _ = self._ready(equation, objective, params)
-        return OrbitSlope(*(float(x) for x in _orbit_slope(self, equation, signal, theta)))
+        return OrbitSlope(*(float(x) for x in measured.orbit_slope(self, equation, signal, theta)))
 
     def least(
         self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree, *, bound: float = 20.0
@@ -226,8 +227,8 @@ class Symmetry(eqx.Module):
         """
         theta, signal, static = self._ready(equation, objective, params)
         bound = number("bound", bound, allowed="a positive finite number", test=lambda x: x > 0)
-        symmetric = float(_symmetric(self, theta))
-        if not symmetric > 1 - 1e3 * _precision(theta):
+        symmetric = float(measured.symmetric(self, theta))
+        if not symmetric > 1 - 1e3 * measured.precision(theta):
             raise ValueError(
                 "Argument `generator` must be symmetric for phi to be convex along its orbit, but |A + A^T|/(2 |A|) is "
                 f"{symmetric:.3g}."
@@ -235,83 +236,6 @@ class Symmetry(eqx.Module):
         amount, phi, slope = _least(self, equation, signal, theta, bound)
         found = bool(jnp.abs(slope) < 1e-6 * phi) and bool(jnp.abs(amount) < bound * (1 - 1e-6))
         return Least(float(amount), float(phi), found, eqx.combine(self.move(theta, amount), static))
-
-
-def _precision(theta) -> float:
-    return float(jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).eps)
-
-
-@eqx.filter_jit
-def _identities(symmetry, signal, theta):
-    image = symmetry.apply(theta)
-    twice = symmetry.apply(image)
-
-    def one(index):
-        example = signal.take(index[None])
-        gradient, hessian = jax.jvp(example.gradient, (theta,), (image,))
-        turned = symmetry.transpose(gradient)
-        off = add_scaled(hessian, (1.0, turned))
-        tiny = jnp.finfo(jnp.result_type(*jax.tree.leaves(theta))).tiny
-        curvature = dot(image, hessian) + dot(gradient, twice)
-        return (
-            jnp.abs(dot(gradient, image)) / jnp.maximum(jnp.sqrt(square(gradient) * square(image)), tiny),
-            jnp.sqrt(square(off) / jnp.maximum(square(turned), tiny)),
-            jnp.abs(curvature) / jnp.maximum(jnp.sqrt(square(gradient) * square(twice)), tiny),
-        )
-
-    worst = [jnp.max(values) for values in jax.lax.map(one, jnp.arange(signal.size))]
-    return (*worst, _symmetric(symmetry, theta))
-
-
-@eqx.filter_jit
-def _symmetric(symmetry, theta):
-    """|A v + A^T v|/(2 |A v|) for a random v."""
-    flat, unravel = ravel_pytree(theta)
-    v = unravel(jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
-    av = symmetry.apply(v)
-    return jnp.sqrt(square(add_scaled(av, (1.0, symmetry.transpose(v)))) / square(av)) / 2
-
-
-@eqx.filter_jit
-def _charge_step(symmetry, increment, signal, state, eta, gamma):
-    theta = state.params
-    gradient = signal.gradient(theta)
-    after = add_scaled(state, (eta, increment.velocity(jnp.zeros(()), state, add_scaled(gradient, (2 * gamma, theta)))))
-    before = symmetry.charge(theta)
-    predicted = (1 - 2 * eta * gamma) ** 2 * before + eta**2 * dot(gradient, symmetry.apply(gradient))
-    terms = jax.tree.map(lambda p, moved: jnp.sum(jnp.abs(p * moved)), theta, symmetry.apply(theta))
-    return after, before, symmetry.charge(after.params), predicted, sum(jax.tree.leaves(terms))
-
-
-@eqx.filter_jit
-def moments(symmetry, equation, signal, theta):
-    """g . A g of the mean gradient, and its mean over minibatches."""
-    gradient = signal.gradient(theta)
-    mean = dot(gradient, symmetry.apply(gradient))
-    if equation.batch_size is None:
-        return mean, mean
-
-    def one(index):
-        single = signal.take(index[None]).gradient(theta)
-        return dot(single, symmetry.apply(single))
-
-    factor = covariance_factor(equation, signal.size)
-    singles = jnp.mean(jax.lax.map(one, jnp.arange(signal.size)))
-    return mean, mean + factor * (singles - mean)
-
-
-def _balance(symmetry, equation, signal, theta, gamma) -> Balance:
-    eta, gamma = float(equation.learning_rate), float(gamma)
-    mean, both = (float(x) for x in moments(symmetry, equation, signal, theta))
-    loss = 4 * gamma * (1 - eta * gamma) * float(symmetry.charge(theta))
-    return Balance(eta * both - loss, eta * both, loss, eta * (both - mean), eta * mean)
-
-
-@eqx.filter_jit
-def _orbit_slope(symmetry, equation, signal, theta):
-    phi, gradient = potential(equation, signal, theta)
-    predicted = -moments(symmetry, equation, signal, theta)[1] / 2
-    return dot(gradient, symmetry.apply(theta)), predicted, phi
 
 
 @eqx.filter_jit
