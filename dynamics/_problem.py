@@ -174,11 +174,6 @@ class Problem:
         return self.noise is not None or (self.stream is not None and self.stream.random)
 
     @functools.cached_property
-    def affine(self) -> bool:
-        """Whether the velocity is affine in the gradient."""
-        return self.equation.is_affine(self.equation.init(self.dynamic))
-
-    @functools.cached_property
     def guarded(self) -> PyTree:
         """What is trained, refused at run time where traced numbers are not finite."""
         return guard_traced(self.dynamic)

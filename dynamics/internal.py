@@ -4,13 +4,9 @@ from ._arguments.checks import Observables as Observables
 from ._arguments.checks import check_concrete as check_concrete
 from ._arguments.checks import check_equation as check_equation
 from ._arguments.checks import check_key as check_key
-from ._arguments.checks import check_mesh as check_mesh
 from ._arguments.checks import check_observe as check_observe
-from ._arguments.checks import check_params as check_params
 from ._arguments.checks import check_schedule as check_schedule
 from ._arguments.checks import dynamic_numbers as dynamic_numbers
-from ._arguments.checks import guard_traced as guard_traced
-from ._arguments.handed_out import check_axis as check_axis
 from ._arguments.hooks import check_hooks as check_hooks
 from ._health.auto import check_substeps as check_substeps
 from ._health.failed import rescued as rescued

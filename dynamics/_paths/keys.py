@@ -20,3 +20,9 @@ def path_keys(key: Array, paths: int) -> Array:
 def apart(key: Array, number: Array | int) -> Array:
     """Key number 0, 1, ... that is independent of all that is drawn from `key` by training step, block or epoch."""
     return jax.random.fold_in(jax.random.fold_in(key, LARGEST), number)
+
+
+def order_and_noise(key: Array) -> tuple[Array, Array]:
+    """Of a path under a stream: for the order of its stimuli, and for its noise."""
+    order, noise = jax.random.split(key)
+    return order, noise

@@ -19,6 +19,7 @@ from equations.internal import split
 from .._health.quotient import Peak, no_peak
 from .brownian import Brownian, Increments
 from .grid import windows
+from .keys import order_and_noise
 from .path import AbstractPath
 from .record import first_failure, keep, with_start
 from .terms import Clock, EulerTerm, Field
@@ -57,7 +58,7 @@ class StreamPath(AbstractPath):
     def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
         """A scan over the stimuli between records, and over the records."""
         state = self.dynamics.init(params)
-        order_key, noise_key = jax.random.split(key)
+        order_key, noise_key = order_and_noise(key)
         structure = split(self.dynamics).noise(state, self.signal, self.substeps)
         brownian = None if structure is None else Brownian(noise_key, structure, self.substeps, longest=1)
         count = self.steps // self.save_every

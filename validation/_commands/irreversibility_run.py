@@ -13,7 +13,8 @@ from equations import SGD, Objective
 from equations.internal import is_parameter
 
 from .._irreversibility.irreversibility import irreversibility
-from .._symmetry.symmetry import Symmetry, moments
+from .._symmetry.measured import moments
+from .._symmetry.symmetry import Symmetry
 from .digits import cross_entropy, digits_problem
 
 _HALVINGS = 4
