@@ -1,17 +1,18 @@
 """Every test runs in float64 under strict promotion, on fixed keys."""
 
+import gc
 import itertools
 import os
 import pathlib
 
 import jaxlib.version
 
-# Nearly all the time of the tests goes into compiling, of which LLVM without optimization takes the least, and XLA's older
-# emitter of fused loops half of what its MLIR one does. A flag that a jaxlib does not know ends the process: only 0.10 is
-# known to know the second.
+# Nearly all the time of the tests goes into tracing and compiling. Of the latter LLVM without optimization takes the least,
+# XLA's older emitter of fused loops half of what its MLIR one does, and a module in one piece a fifth less than in many. A
+# flag that a jaxlib does not know ends the process: only 0.10 is known to know the latter two.
 FLAGS = ["--xla_backend_optimization_level=0"]
 if jaxlib.version.__version_info__[:2] == (0, 10):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+    FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
 import jax  # noqa: E402
@@ -20,6 +21,15 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+# Tracing makes much that goes at once beside what lives to the end; looking through it takes an eighth of the time.
+gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
 
 
 # Every compiled function holds maps of memory, of which Linux gives a process 65530; without one the compiler crashes.

@@ -517,50 +517,53 @@ def test_the_penalty_of_syre_is_what_it_says():
 # Bad input
 
 
-def test_bad_input(unchecked):
-    sgd, key = SGD(0.1), jax.random.key(0)
-    for error, name, call in (
-        (TypeError, "equation", lambda: scheduled(SGD, WARM)),
-        (TypeError, "equation", lambda: decayed(laws.OBJECTIVE, 0.1)),
-        (TypeError, "schedule", lambda: scheduled(sgd, 0.5)),
-        (ValueError, "schedule", lambda: scheduled(sgd, lambda step: jnp.ones(2))),
-        (ValueError, "schedule", lambda: scheduled(sgd, lambda step: 1 if step > 3 else 2)),
-        (ValueError, "weight_decay", lambda: decayed(sgd, -0.1)),
-        (TypeError, "weight_decay", lambda: decayed(sgd, "0.1")),
-        (ValueError, "volume", lambda: volumized(sgd, -1.0)),
-        (ValueError, "alpha", lambda: volumized(sgd, 1.0, -1.0)),
-        (ValueError, "alpha", lambda: volumized(sgd, 1.0, float("nan"))),
-        (TypeError, "signal", lambda: regularized(None, jnp.sum)),
-        (TypeError, "penalty", lambda: regularized(laws.OBJECTIVE, 0.1)),
-        (TypeError, "signal", lambda: Spred(squared_error, 0.1)),
-        (ValueError, "kappa", lambda: Spred(laws.OBJECTIVE, -0.1)),
-        (ValueError, "imbalance", lambda: Factors.of(laws.PARAMS, 0.0)),
-        (TypeError, "params", lambda: train(sgd, Spred(laws.OBJECTIVE, 0.1), laws.PARAMS, steps=2)),
-        (TypeError, "params", lambda: Spred(laws.OBJECTIVE, 0.1).value(jnp.ones(2))),
-        (ValueError, "strength", lambda: syre(laws.PARAMS, key, strength=-1.0)),
-        (TypeError, "key", lambda: syre(laws.PARAMS, 0)),
-        (TypeError, "params", lambda: syre({}, key)),
-        (TypeError, "diagonal", lambda: syre(laws.PARAMS, key, diagonal=1)),
-        (TypeError, "params", lambda: Factors.of(jnp.arange(3))),
-        (ValueError, "params", lambda: syre(laws.PARAMS, key)({"w": jnp.ones(3)})),
-        (
-            ValueError,
-            "equation",
-            lambda: train(scheduled(sgd, lambda k: 1 - k / 4), laws.OBJECTIVE, laws.PARAMS, steps=6),
-        ),
-        (
-            ValueError,
-            "equation",
-            lambda: solve(scheduled(sgd, lambda k: jnp.log(k)), laws.OBJECTIVE, laws.PARAMS, steps=6),
-        ),
-        (
-            ValueError,
-            "objective",
-            lambda: train(sgd, regularized(laws.OBJECTIVE, lambda p: p["w"]), laws.PARAMS, steps=2),
-        ),
-    ):
-        with pytest.raises(error, match=f"Argument `{name}`"):
-            call()
+SLOWLY, KEY = SGD(0.1), jax.random.key(0)
+BAD_INPUT = [
+    (TypeError, "equation", lambda: scheduled(SGD, WARM)),
+    (TypeError, "equation", lambda: decayed(laws.OBJECTIVE, 0.1)),
+    (TypeError, "schedule", lambda: scheduled(SLOWLY, 0.5)),
+    (ValueError, "schedule", lambda: scheduled(SLOWLY, lambda step: jnp.ones(2))),
+    (ValueError, "schedule", lambda: scheduled(SLOWLY, lambda step: 1 if step > 3 else 2)),
+    (ValueError, "weight_decay", lambda: decayed(SLOWLY, -0.1)),
+    (TypeError, "weight_decay", lambda: decayed(SLOWLY, "0.1")),
+    (ValueError, "volume", lambda: volumized(SLOWLY, -1.0)),
+    (ValueError, "alpha", lambda: volumized(SLOWLY, 1.0, -1.0)),
+    (ValueError, "alpha", lambda: volumized(SLOWLY, 1.0, float("nan"))),
+    (TypeError, "signal", lambda: regularized(None, jnp.sum)),
+    (TypeError, "penalty", lambda: regularized(laws.OBJECTIVE, 0.1)),
+    (TypeError, "signal", lambda: Spred(squared_error, 0.1)),
+    (ValueError, "kappa", lambda: Spred(laws.OBJECTIVE, -0.1)),
+    (ValueError, "imbalance", lambda: Factors.of(laws.PARAMS, 0.0)),
+    (TypeError, "params", lambda: train(SLOWLY, Spred(laws.OBJECTIVE, 0.1), laws.PARAMS, steps=2)),
+    (TypeError, "params", lambda: Spred(laws.OBJECTIVE, 0.1).value(jnp.ones(2))),
+    (ValueError, "strength", lambda: syre(laws.PARAMS, KEY, strength=-1.0)),
+    (TypeError, "key", lambda: syre(laws.PARAMS, 0)),
+    (TypeError, "params", lambda: syre({}, KEY)),
+    (TypeError, "diagonal", lambda: syre(laws.PARAMS, KEY, diagonal=1)),
+    (TypeError, "params", lambda: Factors.of(jnp.arange(3))),
+    (ValueError, "params", lambda: syre(laws.PARAMS, KEY)({"w": jnp.ones(3)})),
+    (
+        ValueError,
+        "equation",
+        lambda: train(scheduled(SLOWLY, lambda k: 1 - k / 4), laws.OBJECTIVE, laws.PARAMS, steps=6),
+    ),
+    (
+        ValueError,
+        "equation",
+        lambda: solve(scheduled(SLOWLY, lambda k: jnp.log(k)), laws.OBJECTIVE, laws.PARAMS, steps=6),
+    ),
+    (
+        ValueError,
+        "objective",
+        lambda: train(SLOWLY, regularized(laws.OBJECTIVE, lambda p: p["w"]), laws.PARAMS, steps=2),
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "name", "call"), BAD_INPUT)
+def test_bad_input(error, name, call, unchecked):
+    with pytest.raises(error, match=f"Argument `{name}`"):
+        call()
 
 
 def test_a_schedule_that_was_asked_for_is_kept_under_jit():

@@ -321,6 +321,9 @@ def test_wrong_arguments(unchecked):
         Symmetry.between(coming, going, np.ones((2, 3)))
     with pytest.raises(ValueError, match="Argument `generator` must give a PyTree like the parameters"):
         Symmetry(lambda p: p[0]).charge((1.0, 2.0))
+
+
+def test_wrong_equations_and_objectives(unchecked):
     sgd, p = SGD(0.1, 2), (1.3, 0.4)
     for call in (SCALE.flow, SCALE.slope, SCALE.least):
         with pytest.raises(ValueError, match="Argument `equation` must make plain gradient steps"):
@@ -333,6 +336,16 @@ def test_wrong_arguments(unchecked):
             call(SGD(0.1, 401, "without_replacement"), MODEL, p)
     with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
         SCALE.check(None, p)
+    with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
+        invariance(lambda p: p, sgd, None, p)
+    with pytest.raises(ValueError, match="Argument `transform` must give arrays like the parameters"):
+        invariance(lambda p: (p[0], p[0] * jnp.ones(2)), sgd, MODEL, p)
+    with pytest.raises(ValueError, match="must have no noise but that of its minibatches"):
+        invariance(lambda p: p, SGD(0.1, noise_model=Isotropic(0.1)), MODEL, p)
+
+
+def test_wrong_generators(unchecked):
+    sgd, p = SGD(0.1, 2), (1.3, 0.4)
     with pytest.raises(ValueError, match="Argument `generator` must be symmetric"):
         Symmetry(lambda p: (p[1], -p[0])).least(sgd, MODEL, p)
     for generator in (lambda p: (p[0] + 1, -p[1]), lambda p: (p[0] ** 2, p[1])):
@@ -352,6 +365,10 @@ def test_wrong_arguments(unchecked):
         Symmetry.between(coming, going, np.diag([1.0, np.nan]))
     with pytest.raises(ValueError, match="Argument `generator` must give arrays like the parameters"):
         Symmetry(lambda p: (jnp.ones(2) * p[0], p[1])).check(MODEL, p)
+
+
+def test_wrong_batches_and_layers(unchecked):
+    sgd, p = SGD(0.1, 2), (1.3, 0.4)
     for batch in (np.array([0, 400]), np.array([-1]), np.array([0.5]), np.array([[1, 2]]), np.array([], int)):
         with pytest.raises(ValueError, match="Argument `batches` must be a list, for each step of the integer indices"):
             SCALE.steps(sgd, MODEL, p, [batch])
@@ -363,9 +380,3 @@ def test_wrong_arguments(unchecked):
         Symmetry.between(coming, going, np.eye(4)).charge(RELU)
     with pytest.raises(TypeError, match="Argument `where` must give a list of the parameters' arrays"):
         Symmetry.scaling(lambda w: w).charge(jnp.ones(2))
-    with pytest.raises(TypeError, match="Argument `objective` must be a signal"):
-        invariance(lambda p: p, sgd, None, p)
-    with pytest.raises(ValueError, match="Argument `transform` must give arrays like the parameters"):
-        invariance(lambda p: (p[0], p[0] * jnp.ones(2)), sgd, MODEL, p)
-    with pytest.raises(ValueError, match="must have no noise but that of its minibatches"):
-        invariance(lambda p: p, SGD(0.1, noise_model=Isotropic(0.1)), MODEL, p)
