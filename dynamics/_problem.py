@@ -75,6 +75,7 @@ class Problem:
         params: PyTree,
         kind: type = AbstractEquation,
         *,
+        reads: str = "twin",
         numbers_for: str | None = None,
         algorithm: bool = False,
         rescales: bool = False,
@@ -84,6 +85,8 @@ class Problem:
         **Arguments:**
 
         - `kind`: the contract that the equation has to keep.
+        - `reads`: what of it is needed, for which a user's class must not override what would be ignored: the `"equation"` as
+            a solver steps it, or its `"twin"`.
         - `numbers_for`: the name of a function that works on numbers; None for those that work under a trace too.
         - `algorithm`: of the algorithm alone, which runs where its equation may not: on parameters along explicit axes of
             a mesh, and where an Optax optimizer has no equation.
@@ -91,7 +94,7 @@ class Problem:
 
         **Raises:** TypeError or ValueError before any compilation, naming the argument.
         """
-        check_equation(equation, kind)
+        check_equation(equation, kind, reads)
         if numbers_for is not None:
             check_concrete(numbers_for, equation=equation, objective=objective, params=params)
         params = check_params(params)

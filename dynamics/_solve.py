@@ -84,7 +84,7 @@ def solve(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, AbstractDynamics)
+    problem = Problem.of(equation, objective, params, AbstractDynamics, reads="equation")
     substeps, auto = check_substeps(substeps)
     problem = problem.scheduled(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states

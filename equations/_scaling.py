@@ -153,6 +153,9 @@ class ForwardedLimit(ScalingLimit):
         scaled = inner.rescaled(factor)
         return self.equation.around_moved(scaled, scaled.scaling_limit().time_per_step() / inner.time_per_step())
 
+    def untold(self):
+        return ()
+
     def at_fixed_memory(self, factor):
         return self.equation.around_moved(self._inner().at_fixed_memory(factor), factor)
 

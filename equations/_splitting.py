@@ -241,6 +241,9 @@ class ForwardedSplitting(Splitting):
     def noise_is_of_a_gradient(self):
         return self.inner.noise_is_of_a_gradient
 
+    def scales_all(self, state):
+        return False  # what is around may count too, or have a part that does not
+
     def coordinates(self, state):
         return self.inner.coordinates(state)
 

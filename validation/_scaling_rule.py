@@ -134,7 +134,7 @@ def scaling_rule(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, algorithm=True)
+    problem = Problem.of(equation, objective, params, reads="equation", algorithm=True)
     rule = choice("rule", rule, RULES)
     if equation.batch_size is None:
         raise ValueError("Argument `equation` must have a batch size, but None was given.")

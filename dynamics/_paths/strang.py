@@ -164,7 +164,7 @@ class Merged(dfx.AbstractItoSolver):
 class Steps:
     """What a solver takes of a dynamics in its steps: flow and kick of a splitting, or its drift alone."""
 
-    solver: dfx.AbstractSolver
+    solver: dfx.AbstractSolver | None
 
     @property
     def split(self) -> bool:

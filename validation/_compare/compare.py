@@ -138,7 +138,7 @@ def compare(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, numbers_for="compare")
+    problem = Problem.of(equation, objective, params, reads="equation", numbers_for="compare")
     check_concrete("compare", key=key)
     observe = observables(observe, objective, problem.params)
     noise = choice("noise", noise, ("minibatch", "gaussian"))

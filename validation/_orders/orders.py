@@ -94,7 +94,7 @@ def orders(
     **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
     moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
     """
-    problem = Problem.of(equation, objective, params, numbers_for="orders", rescales=True)
+    problem = Problem.of(equation, objective, params, reads="equation", numbers_for="orders", rescales=True)
     check_concrete("orders", key=key)
     equation, params, dynamic, signal = problem.equation, problem.params, problem.dynamic, problem.signal
     check_derivatives(objective, params, "eta * lambda_max in `orders`")
