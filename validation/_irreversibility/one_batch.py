@@ -62,7 +62,7 @@ class Step(eqx.Module):
     def rate(self) -> Array:
         """How far a step goes: the learning rate, under a schedule that of the first step."""
         first = self.memory == "none"
-        return self.increment.learning_rate_at(jnp.zeros(())) if first else self.increment.learning_rate
+        return self.increment.scaling_limit().learning_rate_at(jnp.zeros(())) if first else self.increment.learning_rate
 
     def field(self, params: PyTree, signal, gradient: PyTree = None) -> PyTree:
         """The leading velocity of the parameters: that of the equation, or of the memory settled on this batch; of a
