@@ -417,6 +417,7 @@ ORDERS = {
 
 
 @functools.cache
+@functools.cache
 def iterate(sequence):
     """y after steps on a sequence of batches, as a function of the start, to h^2: the last step first, phi(y - h g)."""
     if not sequence:
@@ -430,6 +431,7 @@ def iterate(sequence):
     return sp.Matrix(moved)
 
 
+@functools.cache
 def mean_iterate(sampling):
     """After three steps, over all sequences of batches."""
     return sum((iterate(sequence) for sequence in ORDERS[sampling]), sp.zeros(2, 1)) / len(ORDERS[sampling])
@@ -441,13 +443,18 @@ def smoothed(sampling):
     return QUARTIC + h / 4 * sum(g.dot(g) for g in squares) / len(squares)
 
 
+@functools.cache
+def smoothed_flow(sampling):
+    return flow(-gradient(smoothed(sampling), STATE), STATE, 3 * h, 2)
+
+
 @pytest.mark.parametrize("sampling", list(ORDERS))
 def test_minibatches_after_an_epoch(sampling):
     """3, 27 or 6 sequences against the flow over the time 3 h (shuffled: Smith et al. 2021)."""
     assert sp.expand(sum(BATCHES) / 3 - QUARTIC) == 0
     defects = {}
     for name in ("shuffled", "with_replacement"):
-        defects[name] = mean_iterate(sampling) - flow(-gradient(smoothed(name), STATE), STATE, 3 * h, 2)
+        defects[name] = mean_iterate(sampling) - smoothed_flow(name)
     wrong = "with_replacement" if sampling == "shuffled" else "shuffled"
     print(
         f"\n{sampling}, {len(ORDERS[sampling])} sequences: defect with the other formula {size(defects[wrong], 2):.3f} h^2"

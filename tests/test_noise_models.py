@@ -1,6 +1,7 @@
 """Every noise model has the covariance of its formula, in the equation and in the algorithm, and its mutants have not."""
 
 import dataclasses
+import functools
 import warnings
 
 import equinox as eqx
@@ -67,10 +68,12 @@ def zeros(structure):
 # Covariances, by formulas of their own: per-example gradients and their derivatives by the label, one by one.
 
 
+@functools.cache
 def single_gradients():
     return np.array([flat(jax.grad(loss)(PARAMS, (x, y))) for x, y in zip(*DATA, strict=True)])
 
 
+@functools.cache
 def single_responses():
     slope = jax.jacfwd(lambda y, x: flat(jax.grad(loss)(PARAMS, (x, y))))
     return np.array([slope(y, x) for x, y in zip(*DATA, strict=True)])
@@ -110,22 +113,23 @@ CASES = {
 }  # fmt: skip
 
 
+@eqx.filter_jit
 def covariances(model, batch_size, sampling):
     """By the root, by the parts whose means are exact, by the variances: three things a model says of itself."""
     batches = Batches(OBJECTIVE, batch_size, sampling)
     root = model.root(batches, PARAMS)
     units, unravel = zeros(root.in_structure())
-    columns = np.asarray(jax.vmap(lambda unit: flat(root.mv(unravel(unit))))(jnp.eye(units.size)))
+    columns = jax.vmap(lambda unit: flat(root.mv(unravel(unit))))(jnp.eye(units.size))
     square = lambda g: jnp.outer(flat(g), flat(g))  # noqa: E731
     mean = flat(OBJECTIVE.gradient(PARAMS))
-    by_parts = np.asarray(model.mean(batches, PARAMS, square)) - np.outer(mean, mean)
-    return columns.T @ columns, by_parts, np.asarray(flat(model.variance(batches, PARAMS)))
+    by_parts = model.mean(batches, PARAMS, square) - jnp.outer(mean, mean)
+    return columns.T @ columns, by_parts, flat(model.variance(batches, PARAMS))
 
 
 def off(model, kind, batch_size, sampling):
     """The largest deviation of any of them from the formula."""
     truth = formula(kind, batch_size, sampling)
-    root, parts, variance = covariances(model, batch_size, sampling)
+    root, parts, variance = map(np.asarray, covariances(model, batch_size, sampling))
     return max(np.abs(root - truth).max(), np.abs(parts - truth).max(), np.abs(variance - np.diag(truth)).max())
 
 
@@ -286,7 +290,7 @@ def test_label_noise_in_linear_regression():
     np.testing.assert_allclose(lyapunov(step, eta * root.T @ root), truth, rtol=1e-11, atol=1e-15)
 
     start = jnp.asarray(np.linalg.lstsq(problem.x, problem.y, rcond=None)[0])
-    run = train(equation, problem.objective, start, steps=100, key=jax.random.key(0), paths=4000, save_every=100)
+    run = train(equation, problem.objective, start, steps=100, key=jax.random.key(0), paths=1000, save_every=100)
     samples = np.asarray(run.final) - np.asarray(start)
     products = samples[:, :, None] * samples[:, None, :]
     z = np.abs(products.mean(0) - truth) / (products.std(0) / len(samples) ** 0.5)
