@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from oracles import LinearRegression, mlp
 
 from dynamics import solve, train
-from dynamics._ensemble import dynamic_numbers
+from dynamics._arguments.checks import dynamic_numbers
 from equations import (
     SGD,
     AbstractDynamics,
@@ -114,7 +114,7 @@ def local_errors(equation, rates, steps=2, objective=OBJECTIVE, params=PARAMS):
     arguments = {"steps": steps, "observe": WEIGHTS, "save_every": steps}
     errors = []
     for rate in rates:
-        scaled = equation.rescaled(rate / equation.learning_rate)
+        scaled = equation.scaling_limit().rescaled(rate / equation.learning_rate)
         flow = solve(scaled, objective, params, solver=dfx.Dopri8(), **arguments)
         run = train(scaled, objective, params, **arguments)
         errors.append(np.linalg.norm(flow.observables["w"][0, -1] - run.observables["w"][0, -1]))
