@@ -85,8 +85,8 @@ class Problem:
         **Arguments:**
 
         - `kind`: the contract that the equation has to keep.
-        - `reads`: what of it is needed, for which a user's class must not override what would be ignored: the `"equation"` as
-            a solver steps it, or its `"twin"`.
+        - `reads`: what of it is needed, for which a user's class must not override what would be ignored: the `"equation"`
+            as a solver steps it, or its `"twin"`.
         - `numbers_for`: the name of a function that works on numbers; None for those that work under a trace too.
         - `algorithm`: of the algorithm alone, which runs where its equation may not: on parameters along explicit axes of
             a mesh, and where an Optax optimizer has no equation.

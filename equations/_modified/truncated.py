@@ -98,6 +98,13 @@ class ModifiedDynamics(AbstractTruncated):
     def drift(self, t, state, signal):
         return self.truncated(t, state, signal)
 
+    def twin(self):
+        """None: raises a TypeError, for the Euler step is the algorithm."""
+        raise TypeError(
+            "Argument `equation` must have a discrete twin, but a modified "
+            f"{type(self.equation).__name__} was given, which has none."
+        )
+
     def series(self):
         return Series(self.order, self.fluctuations, remainder=lambda params: left_out(self.order))
 
