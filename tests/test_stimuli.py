@@ -12,7 +12,16 @@ import pytest
 import dynamics._solve
 from dynamics import Strang, solve, stationary, stimuli
 from dynamics._paths.stream_path import _Arriving
-from equations import SGD, AbstractCircuit, AbstractDynamics, Circuit, DirectFeedbackAlignment, Objective, Stimulus, random_feedback
+from equations import (
+    SGD,
+    AbstractCircuit,
+    AbstractDynamics,
+    Circuit,
+    DirectFeedbackAlignment,
+    Objective,
+    Stimulus,
+    random_feedback,
+)
 from equations._circuits.state import Weights
 
 KEY = jax.random.key(0)
