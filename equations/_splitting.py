@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from ._checks.lineage import as_of, newer
 from ._tree import add_scaled, scaled_sum
@@ -200,7 +200,7 @@ class GradientSplitting(Splitting):
         return equation.gradient_noise.gaussian(equation.batches(signal), params, normals, amplitude)
 
 
-def response(equation: Any, t: Array, state: State, direction: PyTree) -> State:
+def response(equation: Any, t: ArrayLike, state: State, direction: PyTree) -> State:
     """The linear part of an affine velocity, applied to a gradient."""
     zeros = jax.tree.map(jnp.zeros_like, direction)
     return jax.jvp(lambda g: velocity_of(equation, t, state, g), (zeros,), (direction,))[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynamics import solve, stimuli
-from equations import AbstractDynamics, Circuit
+from equations import AbstractCircuit, AbstractDynamics, Circuit
 from equations._circuits.state import Weights
 from equations._circuits.stream import AbstractStream, Stimulus
 
@@ -194,7 +194,7 @@ def test_noise_is_independent_of_stimuli_paths_and_what_was_before():
         assert abs(correlation) < 4 * error
 
 
-class Cut(Driven):
+class Cut(Driven, AbstractCircuit):
     """dX = t dt + dW, in pieces between which a delay ends that nothing follows from."""
 
     delay: float = eqx.field(static=True)

@@ -1,5 +1,6 @@
 """The scalings by name, and the rules for the learning rate across batch sizes."""
 
+import dataclasses
 import warnings
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from equations import (
     SGD,
@@ -15,11 +17,14 @@ from equations import (
     Adam,
     AdamW,
     Isotropic,
+    Langevin,
     LaProp,
     Lion,
     Momentum,
     Objective,
     RMSProp,
+    ScalingLimit,
+    UnderdampedLangevin,
     decayed,
     from_optax,
     modified,
@@ -36,6 +41,81 @@ CENTRES = 16.0 * (CENTRES - CENTRES.mean(0)) / CENTRES.std(0)  # noise far above
 PROBLEM = Objective(lambda w, center: jnp.sum((w - center) ** 2 / 2), CENTRES)
 START = jnp.array([2.0, -1.0])
 W = {"w": lambda w: w}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Thresholds of stability
+
+
+def growth(equation, curvature):
+    """The largest modulus of an eigenvalue of a training step on curvature w^2/2."""
+    twin, zero = equation.twin(), jnp.zeros(())
+    with jax.numpy_dtype_promotion("standard"):
+        origin, unravel = ravel_pytree((zero, twin.init(zero)))
+
+        def step(flat):
+            w, memory = unravel(flat)
+            updates, memory = twin.update(curvature * w, memory, w)
+            return ravel_pytree((w + updates, memory))[0]
+
+        return np.max(np.abs(np.linalg.eigvals(jax.jacfwd(step)(origin))))
+
+
+def is_the_edge(equation):
+    """Whether a step is stable just below the threshold that the equation says, and unstable just above."""
+    edge = float(equation.scaling_limit().threshold) / float(equation.learning_rate)
+    return growth(equation, 0.999 * edge) < 1 < growth(equation, 1.001 * edge)
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaged(ScalingLimit):
+    """Mutant: 2 (1 - b), as if the sum of the gradients were all of the memory."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "threshold", 2 * (1 - self.equation.momentum))
+
+
+class TooEarly(Momentum):
+    def scaling_limit(self):
+        return Averaged(self)
+
+
+class ColdTooEarly(UnderdampedLangevin):
+    def scaling_limit(self):
+        return Averaged(self)
+
+
+EDGES = {
+    "sgd": SGD(0.05),
+    "langevin": Langevin(0.05, temperature=0.0),
+    "heavy ball": Momentum(0.05),
+    "heavy ball, little": Momentum(0.2, momentum=0.3, scaling="fixed"),
+    "nesterov": Momentum(0.05, nesterov=True),
+    "nesterov, little": Momentum(0.2, momentum=0.3, nesterov=True, scaling="fixed"),
+    "underdamped": UnderdampedLangevin(0.05, friction=2.0, temperature=0.0),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_the_threshold_is_where_a_step_becomes_unstable(name):
+    assert is_the_edge(EDGES[name])
+
+
+@pytest.mark.parametrize(
+    "mutant", [TooEarly(0.05), TooEarly(0.05, nesterov=True), ColdTooEarly(0.05, friction=2.0, temperature=0.0)]
+)
+def test_a_wrong_threshold_is_seen(mutant):
+    assert not is_the_edge(mutant)
+    assert growth(mutant, 1.001 * float(mutant.scaling_limit().threshold) / float(mutant.learning_rate)) < 1
+
+
+def test_others_say_no_threshold():
+    """It would depend on more than the curvature and the learning rate."""
+    for equation in (Adam(0.1), AdaGrad(0.1), Lion(0.1), decayed(SGD(0.1), 0.1)):
+        assert equation.scaling_limit().threshold is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_batch_equivalent_moves_what_the_noise_moves():

@@ -12,7 +12,16 @@ import pytest
 import dynamics._solve
 from dynamics import Strang, solve, stationary, stimuli
 from dynamics._paths.stream_path import _Arriving
-from equations import SGD, AbstractDynamics, Circuit, DirectFeedbackAlignment, Objective, Stimulus, random_feedback
+from equations import (
+    SGD,
+    AbstractCircuit,
+    AbstractDynamics,
+    Circuit,
+    DirectFeedbackAlignment,
+    Objective,
+    Stimulus,
+    random_feedback,
+)
 from equations._circuits.state import Weights
 
 KEY = jax.random.key(0)
@@ -27,7 +36,7 @@ class Echo(AbstractDynamics):
         return signal.x + jnp.zeros_like(state)
 
 
-class Late(AbstractDynamics):
+class Late(AbstractCircuit):
     """dX/dt = x - X(t - delay), X = 0 before the start."""
 
     delay: float = eqx.field(static=True)

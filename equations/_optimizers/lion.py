@@ -42,8 +42,6 @@ class Lion(AbstractSignEquation):
     b2: Array = eqx.field(default=0.99, converter=decay("b2"))
     weight_decay: Array = eqx.field(default=1e-3, converter=nonnegative("weight_decay"))
 
-    decays = ("b2",)
-
     def init(self, params):
         return LionState(params, jax.tree.map(jnp.zeros_like, params))
 
@@ -94,7 +92,7 @@ class Lion(AbstractSignEquation):
         return LionSplitting(self, smooth=False)
 
     def scaling_limit(self):
-        return ScalingLimit(self, decays={"b2": 1})
+        return ScalingLimit(self, decays={"b2": 1}, memory=("b2",))
 
 
 class LionSplitting(SignSplitting):
