@@ -5,26 +5,27 @@ import itertools
 import os
 import pathlib
 
+import jax
 import jaxlib.version
-
-# Nearly all the time of the tests goes into tracing and compiling. Of the latter LLVM without optimization takes the least,
-# XLA's older emitter of fused loops half of what its MLIR one does, and a module in one piece a fifth less than in many. A
-# flag that a jaxlib does not know ends the process: only 0.10 is known to know the latter two.
-FLAGS = ["--xla_backend_optimization_level=0"]
-if jaxlib.version.__version_info__[:2] == (0, 10):
-    FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
-
-import jax  # noqa: E402
-import jaxtyping  # noqa: E402
-import pytest  # noqa: E402
+import jaxtyping
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+gc.set_threshold(50_000, 20, 50)  # tracing makes much that goes at once: looking through it takes an eighth of the time
 
 
-# Tracing makes much that goes at once beside what lives to the end; looking through it takes an eighth of the time.
-gc.set_threshold(50_000, 20, 50)
+def pytest_configure(config):
+    """How XLA compiles, for the workers too.
+
+    Nearly all the time of the tests goes into tracing and compiling. Of the latter LLVM without optimization takes the
+    least, XLA's older emitter of fused loops half of what its MLIR one does, and a module in one piece a fifth less than in
+    many. What is slow runs, and does so three times as fast at level 1, for a quarter more until it starts.
+    """
+    flags = [f"--xla_backend_optimization_level={0 if config.option.markexpr == 'not slow' else 1}"]
+    if jaxlib.version.__version_info__[:2] == (0, 10):  # a flag that a jaxlib does not know ends the process
+        flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
 
 def pytest_collection_modifyitems(items):

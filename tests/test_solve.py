@@ -1,5 +1,7 @@
 """`solve` and `train` as a user meets them: what is recorded, what is exact, and what one path may do to another."""
 
+import functools
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -20,6 +22,7 @@ PROBLEM = LinearRegression(examples=12)
 LARGE = LinearRegression(examples=130)  # more normals per kick than a block of noise holds
 OBSERVE = {"w": lambda w: w}
 FAST = dfx.ForwardMode()  # compiles faster than the default, where nothing is differentiated
+quickly = functools.partial(solve, adjoint=FAST)
 ADAM = Adam(learning_rate=0.05, batch_size=4)
 
 # Verbatim from issue 2. What it says of `compare` is run with the README.
@@ -133,7 +136,7 @@ class Power(AbstractDynamics):
 def test_exactly_so_many_steps(normals, solver, per_step, key):
     """A float32 clock that adds 1e5 times loses steps near its end. (A float32 counts exactly up to 1.6e7.)"""
     steps = 100_000 if normals < 100 else 10_010  # one more than a call of Diffrax makes, and not a multiple of it
-    flow = solve(
+    flow = quickly(
         Counter(normals), None, jnp.float32(0), steps=steps, dt=1.0, key=key, save_every=steps, solver=solver,
         observe={"x": lambda x: x},
     )  # fmt: skip
@@ -149,7 +152,7 @@ def test_a_million_float32_steps(normals, key):
 
 
 def test_intervals_that_fit_no_block_of_noise(key):
-    flow = solve(Counter(7), None, 0.0, steps=20 * 97, dt=0.5, key=key, save_every=97, observe={"x": lambda x: x})
+    flow = quickly(Counter(7), None, 0.0, steps=20 * 97, dt=0.5, key=key, save_every=97, observe={"x": lambda x: x})
     np.testing.assert_array_equal(flow.observables["x"][0], np.arange(21) * 97)
     np.testing.assert_array_equal(flow.times, np.arange(21) * 97 * 0.5)
 
@@ -268,9 +271,9 @@ def first_crossing(values, threshold):
 )
 def test_a_diverged_path_is_frozen_and_alone(by, solver, save_every, key):
     arguments = {"steps": 24, "dt": 0.25, "key": key, "paths": 12, "solver": solver, "observe": OBSERVE}
-    every = solve(Fragile(jnp.asarray(1e30), by), None, 0.0, save_every=1, **arguments)
-    calm = solve(Fragile(jnp.asarray(1e30), by), None, 0.0, save_every=save_every, **arguments)
-    broken = solve(Fragile(jnp.asarray(2.0), by), None, 0.0, save_every=save_every, **arguments)
+    every = quickly(Fragile(jnp.asarray(1e30), by), None, 0.0, save_every=1, **arguments)
+    calm = quickly(Fragile(jnp.asarray(1e30), by), None, 0.0, save_every=save_every, **arguments)
+    broken = quickly(Fragile(jnp.asarray(2.0), by), None, 0.0, save_every=save_every, **arguments)
     check_frozen(calm, broken, every, first_crossing(every.observables["w"], 2.0), save_every)
 
 
@@ -322,16 +325,14 @@ def final_mean(rate, start, **arguments):
 def test_derivatives_of_a_run(mode):
     """By the learning rate and by the start, against central differences."""
     start = jnp.asarray(PROBLEM.start)
-    if mode == "reverse":
-        by_rate, by_start = jax.jit(jax.grad(final_mean, (0, 1)))(jnp.asarray(0.1), start)
-    else:
-        function = lambda rate, start: final_mean(rate, start, adjoint=FAST)  # noqa: E731
-        by_rate, by_start = jax.jit(jax.jacfwd(function, (0, 1)))(jnp.asarray(0.1), start)
+    value = functools.partial(final_mean, adjoint=FAST)
+    derivative = jax.grad(final_mean, (0, 1)) if mode == "reverse" else jax.jacfwd(value, (0, 1))
+    by_rate, by_start = jax.jit(derivative)(jnp.asarray(0.1), start)
     h = 1e-5
-    difference = (final_mean(0.1 + h, start) - final_mean(0.1 - h, start)) / (2 * h)
+    difference = (value(0.1 + h, start) - value(0.1 - h, start)) / (2 * h)
     np.testing.assert_allclose(by_rate, difference, rtol=1e-6)
     unit = jnp.array([1.0, -2.0, 0.5])
-    difference = (final_mean(0.1, start + h * unit) - final_mean(0.1, start - h * unit)) / (2 * h)
+    difference = (value(0.1, start + h * unit) - value(0.1, start - h * unit)) / (2 * h)
     np.testing.assert_allclose(by_start @ unit, difference, rtol=1e-6)
 
 
@@ -386,8 +387,8 @@ def test_python_floats_and_no_observables(run, key):
 def test_noise_free_paths_are_solved_once(key):
     """A key is allowed and does nothing; observables keep their shape; shuffled epochs are noise-free for `solve` alone."""
     shuffled = SGD(0.1, 4, "shuffled")
-    flow = solve(shuffled, PROBLEM.objective, PROBLEM.start, steps=4, paths=3, observe=OBSERVE)
-    keyed = solve(SGD(0.1), PROBLEM.objective, PROBLEM.start, steps=4, paths=1, observe=OBSERVE, key=key)
+    flow = quickly(shuffled, PROBLEM.objective, PROBLEM.start, steps=4, paths=3, observe=OBSERVE)
+    keyed = quickly(SGD(0.1), PROBLEM.objective, PROBLEM.start, steps=4, paths=1, observe=OBSERVE, key=key)
     assert flow.observables["w"].shape == (3, 5, 3)
     np.testing.assert_array_equal(flow.observables["w"], np.tile(keyed.observables["w"], (3, 1, 1)))
     exact = PROBLEM.trace(PROBLEM.sde_map(0.1, 1e300), 4, 1)[0]
@@ -423,7 +424,7 @@ def test_progress_is_shown(controller, capfd):
 
 
 def test_progress_of_an_ensemble(capfd, key):
-    solve(SGD(0.1, 4), PROBLEM.objective, PROBLEM.start, steps=4, paths=3, key=key, solver=dfx.Euler(),
+    quickly(SGD(0.1, 4), PROBLEM.objective, PROBLEM.start, steps=4, paths=3, key=key, solver=dfx.Euler(),
           progress_meter=dfx.TextProgressMeter())  # fmt: skip
     jax.effects_barrier()
     assert "100.00%" in capfd.readouterr().out
@@ -445,7 +446,7 @@ def test_a_flow_solver_of_the_user(key):
 
 def test_to_xarray_and_back_from_netcdf(tmp_path, key):
     observe = {"w": lambda w: w, "square": lambda w: jnp.outer(w, w), "norm": jnp.linalg.norm}
-    flow = solve(Momentum(0.05, 4, nesterov=True), PROBLEM.objective, PROBLEM.start, steps=6, key=key, paths=2,
+    flow = quickly(Momentum(0.05, 4, nesterov=True), PROBLEM.objective, PROBLEM.start, steps=6, key=key, paths=2,
                  save_every=3, observe=observe, solver=dfx.Euler())  # fmt: skip
     data = flow.to_xarray()
     assert data["norm"].dims == ("path", "step") and data["square"].dims == (
@@ -498,7 +499,7 @@ class OrnsteinUhlenbeck(AbstractDynamics):
 
 def test_a_dynamics_of_the_user(key):
     """Its moments after t = 1, exactly known: mean e^{-At} x, and dC/dt = -AC - CA^T + SS^T."""
-    flow = solve(OrnsteinUhlenbeck(), None, jnp.array([1.0, -1.0]), steps=10, dt=0.1, key=key, paths=4000, save_every=5,
+    flow = quickly(OrnsteinUhlenbeck(), None, jnp.array([1.0, -1.0]), steps=10, dt=0.1, key=key, paths=4000, save_every=5,
                  observe={"x": lambda x: x})  # fmt: skip
     a, s = np.array([[1.0, 0.5], [-0.5, 1.0]]), np.array([[0.5, 0.0], [0.3, 0.2]])
     one = np.eye(2)
@@ -523,7 +524,7 @@ def test_a_dynamics_that_depends_on_time():
         def drift(self, t, state, signal):
             return 3 * t**2 + 0 * state
 
-    flow = solve(Cubic(), None, 0.0, steps=30, dt=0.1, save_every=10, observe=OBSERVE)
+    flow = quickly(Cubic(), None, 0.0, steps=30, dt=0.1, save_every=10, observe=OBSERVE)
     np.testing.assert_allclose(flow.observables["w"][0], np.arange(4.0) ** 3, rtol=1e-12, atol=1e-15)
 
 
@@ -541,10 +542,10 @@ def test_the_euler_step_of_a_user_s_rule_is_its_twin_on_gaussian_gradients(key):
 
     own = Decayed(0.05, 4, decay=0.2)
     arguments = {"steps": 5, "key": key, "paths": 2, "observe": OBSERVE}
-    euler = solve(own, PROBLEM.objective, PROBLEM.start, solver=dfx.Euler(), **arguments)
+    euler = quickly(own, PROBLEM.objective, PROBLEM.start, solver=dfx.Euler(), **arguments)
     run = train(own, PROBLEM.objective, PROBLEM.start, noise="gaussian", **arguments)
     np.testing.assert_allclose(euler.observables["w"], run.observables["w"], rtol=1e-12)
-    other = solve(Decayed(0.05, 4, decay=0.0), PROBLEM.objective, PROBLEM.start, solver=dfx.Euler(), **arguments)
+    other = quickly(Decayed(0.05, 4, decay=0.0), PROBLEM.objective, PROBLEM.start, solver=dfx.Euler(), **arguments)
     assert np.abs(other.final - euler.final).max() > 1e-3
 
 

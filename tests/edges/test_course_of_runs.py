@@ -116,7 +116,8 @@ def found(equation, objective, params, **settings):
 
 
 ROUND = Objective(lambda w, e: 0.5 * jnp.sum((w - e) ** 2), jnp.zeros(2))
-BELL = lambda rate, size=None: scheduled(SGD(rate, size), lambda k: jnp.sin(jnp.pi * k / 60) ** 2)  # noqa: E731
+HUMP = lambda k: jnp.sin(jnp.pi * k / 60) ** 2  # noqa: E731  (one function, for which one run is compiled)
+BELL = lambda rate, size=None: scheduled(SGD(rate, size), HUMP)  # noqa: E731
 VALLEY = Objective(
     lambda w, e: e - w[0] + 0.5 * w[1] ** 2 * (0.1 + 6 * jnp.exp(-((w[0] - 15) ** 2) / 20)), jnp.zeros(1)
 )
