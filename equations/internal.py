@@ -44,7 +44,8 @@ from ._modified.increment import AbstractIncrement as AbstractIncrement
 from ._modified.increment import Increment as Increment
 from ._modified.increment import TwinState as TwinState
 from ._modified.increment import at_infinity as at_infinity
-from ._modified.slow_manifold import Slaved as Slaved
+from ._modified.slow_manifold import SlowManifold as SlowManifold
+from ._modified.slow_manifold import eliminated as eliminated
 from ._noise.base import noise_factor as noise_factor
 from ._optax.from_optax import OptaxEquation as OptaxEquation
 from ._optax.from_optax import check_algorithm as check_algorithm

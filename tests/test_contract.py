@@ -115,7 +115,7 @@ def test_old_names_of_a_limit(name):
 
 
 def test_old_names_of_what_is_inside():
-    wrapped, series = decayed(SGD(0.1), 0.1), modified(Momentum(0.1), memory="slaved")
+    wrapped, series = decayed(SGD(0.1), 0.1), modified(Momentum(0.1), memory="adiabatic")
     assert old(wrapped, "inner") is wrapped.equation
     assert old(series, "leading") is series.equation and old(series.equation, "source") is series.equation.equation
     assert old(wrapped, "between")(*jnp.arange(2.0)) is wrapped

@@ -130,7 +130,7 @@ def test_drawn_batches_agree_with_all(monkeypatch):
     sgd = SGD(0.02, 2)
     whole = irreversibility(sgd, RESCALING, START, probes=0)
     indices, weights = map(jnp.asarray, enumerated(sgd, 3))
-    *_, scalars, squares = front._averages(Step.of(sgd, START, "slaved", 3), RESCALING, START, indices, weights)
+    *_, scalars, squares = front._averages(Step.of(sgd, START, "adiabatic", 3), RESCALING, START, indices, weights)
     exact, raw = np.sqrt(np.asarray(squares - scalars**2) / 399), np.sqrt(np.asarray(squares) / 399)
     monkeypatch.setattr(front, "LARGEST", 2)
     draws = [irreversibility(sgd, RESCALING, START, key=jax.random.key(k), batches=400, probes=0) for k in range(24)]
@@ -175,7 +175,7 @@ def test_cost_of_one_batch(equation, number):
     """At most twelve gradients for the four measures and their leading term, which differentiates one of them."""
     calls = []
     signal = Counted(RESCALING.data, calls)
-    step = Step.of(equation, START, "slaved", 3)
+    step = Step.of(equation, START, "adiabatic", 3)
     measures = eqx.filter_jit(lambda p: front._one(step, signal, p, None))(START)
     jax.block_until_ready(measures)
     jax.effects_barrier()
@@ -308,7 +308,7 @@ def test_what_is_plain():
         (SignSGD(0.1), False),
         (Momentum(0.1), False),
     ):
-        assert front._is_plain(Step.of(equation, START, "slaved", 3), RESCALING, START) == plain
+        assert front._is_plain(Step.of(equation, START, "adiabatic", 3), RESCALING, START) == plain
     ridge = lambda p: jnp.sum(p**2)  # noqa: E731
     for signal, loss in ((RESCALING, True), (Rotation(jnp.ones(1)), False)):  # a penalty does not change what it is
         assert front._is_loss(signal) == front._is_loss(regularized(signal, ridge)) == loss
@@ -350,7 +350,7 @@ def test_entropy_production_of_a_quadratic():
     """(sigma^2/8 eta^2) E Delta s = |(1 - eta H/2) grad L|^2/4 for sigma -> 0; E Delta s in closed form."""
     curvature, theta, eta, sigma = np.array([1.0, 3.0]), np.array([1.0, -0.5]), 0.1, 1e-4
     quadratic = Objective(lambda w, h: 0.5 * jnp.sum(h * w**2), curvature[None])
-    step = Step.of(SGD(eta), jnp.asarray(theta), "slaved", 3)
+    step = Step.of(SGD(eta), jnp.asarray(theta), "adiabatic", 3)
     measured = eqx.filter_jit(lambda p: step.measures(p, quadratic).entropy_production)(jnp.asarray(theta))
     m = 1 - eta * curvature
     entropy = np.sum(((1 - m**2) * theta) ** 2) / (2 * sigma**2) + 0.5 * np.sum(m**2 - 1)
@@ -363,8 +363,8 @@ def test_adam_and_black_boxes():
     """Adam's velocity is no gradient; its leading correction at fixed betas is that of equations/modified."""
     adam = Adam(3e-5, b1=0.9, b2=0.99, eps=0.1)
     r = irreversibility(adam, RESCALING, START, probes=0)
-    assert r.memory == "slaved" and "need not agree" in str(r)
-    step = Step.of(adam, START, "slaved", 3)
+    assert r.memory == "adiabatic" and "need not agree" in str(r)
+    step = Step.of(adam, START, "adiabatic", 3)
     assert curl(lambda p: [step.field(p, RESCALING)], START, KEY, 4) > 0.01
     gradient, hessian = RESCALING.gradient(START), jax.jacfwd(RESCALING.gradient)(START)
     d = jnp.abs(gradient) + 0.1
@@ -415,7 +415,7 @@ def test_mutant_independent_batch_on_the_way_back():
     indices, weights = map(jnp.asarray, enumerated(equation, 3))
     norms = {}
     for kind in (Step, IndependentBatch):
-        step = kind.of(equation, START, "slaved", 3)
+        step = kind.of(equation, START, "adiabatic", 3)
         _, gradient, mean, *_ = front._averages(step, RESCALING, START, indices, weights)
         norms[kind] = float(np.linalg.norm(mean[2]) / np.linalg.norm(gradient))
         force = mean[2] - gradient
@@ -440,7 +440,7 @@ def test_the_report_and_wrong_arguments(unchecked):
     )
     assert json.loads(json.dumps(r.to_dict()))["values"]["backward_error"] == r.backward_error
     for options, words in (
-        ({"memory": "warm"}, "Argument `memory` must be one of 'slaved', 'empty'"),
+        ({"memory": "warm"}, "Argument `memory` must be one of 'adiabatic', 'empty'"),
         ({"substeps": 1}, "Argument `substeps` must be an integer of at least 2"),
         ({"batches": 31}, "Argument `batches` must be an integer of at least 32"),
     ):

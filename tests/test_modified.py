@@ -35,7 +35,7 @@ from equations import (
 )
 from equations._modified.increment import Increment
 from equations._modified.series import by_derivatives, by_map
-from equations._modified.slow_manifold import Slaved
+from equations._modified.slow_manifold import SlowManifold
 from equations._tree import add_scaled
 from equations.internal import split
 from validation import orders
@@ -285,12 +285,12 @@ def test_orders_of_momentum_at_fixed_beta(nesterov, order):
     """From an empty memory: the initial layer has the order of the field. Overdamped: eta lambda < (1 - sqrt(beta))^2."""
     equation = Momentum(0.01, momentum=0.5, nesterov=nesterov)
     rates = [0.005, 0.0025]
-    errors = end_errors(modified(equation, order=order, memory="slaved"), rates, 1.0)
+    errors = end_errors(modified(equation, order=order, memory="adiabatic"), rates, 1.0)
     found = show(f"slaved, nesterov={nesterov}, order {order}", errors, rates)
     np.testing.assert_allclose(found[-1], order, atol=0.1)
 
 
-class NoLayer(Slaved):
+class NoLayer(SlowManifold):
     """Starts where the run starts."""
 
     def slow_start(self, params, signal):
@@ -300,7 +300,7 @@ class NoLayer(Slaved):
 @pytest.mark.slow
 def test_without_the_initial_layer_the_order_is_one():
     rates = [0.01, 0.005]
-    equation = modified(Momentum(0.01, momentum=0.5), order=2, memory="slaved")
+    equation = modified(Momentum(0.01, momentum=0.5), order=2, memory="adiabatic")
     equation = dataclasses.replace(equation, equation=mutated(NoLayer, equation.equation))
     found = show("no initial layer, order 2", end_errors(equation, rates, 1.0), rates)[-1]
     assert abs(found - 1) < 0.1
@@ -312,7 +312,7 @@ def test_orders_of_adam_at_fixed_rates_from_its_first_step(order):
     """The initial layer holds the bias corrections of the early steps: without it, order 3 is of order 2."""
     rates = [0.004, 0.002]
     neuron = Objective(lambda w, example: (jnp.tanh(jnp.dot(w, example[0])) - example[1]) ** 2, (X[:5], Y[:5]))
-    equation = modified(Adam(0.01, b1=0.3, b2=0.75, eps_root=0.1), order=order, memory="slaved")
+    equation = modified(Adam(0.01, b1=0.3, b2=0.75, eps_root=0.1), order=order, memory="adiabatic")
 
     def slope(name, equation):
         errors = end_errors(equation, rates, 0.2, neuron, 0.3 * jnp.ones(3), dfx.Tsit5())
@@ -397,7 +397,7 @@ def test_a_remainder_that_does_not_vanish_is_said():
     parts = optax.scale_by_rss, lambda: optax.ema(0.9, debias=False)
     beside = from_optax(lambda learning_rate: optax.chain(*(p() for p in parts), optax.scale(-learning_rate)), 0.01)
     assert "does not vanish" in modified(beside, order=2).remainder
-    assert modified(fixed, order=2, memory="slaved").remainder.startswith("O(h^2)")
+    assert modified(fixed, order=2, memory="adiabatic").remainder.startswith("O(h^2)")
 
 
 def momentum_field(h, b, nesterov):
@@ -418,7 +418,7 @@ def momentum_field(h, b, nesterov):
 def test_momentum_at_fixed_beta_is_the_known_field(nesterov):
     rates, right, mutant = np.array([0.002, 0.001]), [], []
     for h in rates:
-        found = drift(modified(Momentum(h, momentum=0.5, nesterov=nesterov), order=3, memory="slaved"))
+        found = drift(modified(Momentum(h, momentum=0.5, nesterov=nesterov), order=3, memory="adiabatic"))
         right.append(np.linalg.norm(found - momentum_field(h, 0.5, nesterov)))
         mutant.append(np.linalg.norm(found - momentum_field(h, 0.5, not nesterov)))
     np.testing.assert_allclose(show("slaved momentum - formula", right, rates), 3, atol=0.15)
@@ -453,7 +453,7 @@ def test_adaptive_methods_at_fixed_rates_are_the_known_fields(name, outside):
             equation, beta = Adam(h, b1=0.5, b2=0.6, **kind), 0.5
         else:
             equation, beta = from_optax(optax.rmsprop, h, decay=0.6, eps=eps, eps_in_sqrt=not outside), 0.0
-        found = drift(modified(equation, order=2, memory="slaved"))
+        found = drift(modified(equation, order=2, memory="adiabatic"))
         return np.linalg.norm(found - adam_field(h, beta, 0.6, eps, formula))
 
     right = show(f"{name}, eps outside={outside}", [apart(h, outside) for h in rates], rates)
@@ -571,10 +571,10 @@ def test_shuffled_epochs_by_all_six_orders():
     [
         lambda rate: modified(SGD(rate, 2), order=2, fluctuations=True),
         lambda rate: modified(Adam(rate), order=2),
-        lambda rate: modified(Momentum(rate), order=2, memory="slaved"),
+        lambda rate: modified(Momentum(rate), order=2, memory="adiabatic"),
         lambda rate: modified(from_optax(optax.lion, rate), order=2, route="map"),
     ],
-    ids=["sgd", "adam", "slaved", "lion"],
+    ids=["sgd", "adam", "adiabatic", "lion"],
 )
 def test_modified_equations_run_on_everything(make, key):
     """Equinox modules, float32, noise; a new learning rate does not recompile."""
@@ -681,11 +681,11 @@ def test_an_own_equation_gets_its_own_series():
         (lambda: modified(SGD(0.1), order=7, route="map"), ["`order`", "at most 6", "7"]),
         (lambda: modified(SGD(0.1), order=2.0), ["`order`", "2.0"]),
         (lambda: modified(SGD(0.1), route="symbols"), ["`route`", "'derivatives'", "'symbols'"]),
-        (lambda: modified(SGD(0.1), memory="none"), ["`memory`", "'slaved'", "'none'"]),
+        (lambda: modified(SGD(0.1), memory="none"), ["`memory`", "'adiabatic'", "'none'"]),
         (lambda: modified(SGD(0.1, 4), order=3), ["`order`", "at most 2", "3"]),
         (lambda: modified(SGD(0.1), fluctuations=True), ["`fluctuations`", "noise"]),
         (lambda: modified(SGD(0.1, 4), fluctuations=1), ["`fluctuations`", "1"]),
-        (lambda: modified(Momentum(0.1, 4), memory="slaved", fluctuations=True), ["`fluctuations`", "'dynamic'"]),
+        (lambda: modified(Momentum(0.1, 4), memory="adiabatic", fluctuations=True), ["`fluctuations`", "'dynamic'"]),
         (lambda: modified(SGD(0.1, 4, "shuffled"), route="map"), ["`order`", "'shuffled'"]),
         (lambda: modified(Noisy(jnp.asarray(0.1)), order=3), ["`order`", "at most 2"]),
         (lambda: modified(Drift(jnp.asarray(0.1)), fluctuations=True), ["`fluctuations`", "noise"]),
@@ -713,13 +713,13 @@ def test_bad_input(call, words, unchecked):
 @pytest.mark.parametrize(
     ("equation", "words"),
     [
-        (modified(SGD(0.1), memory="slaved"), ["`memory`", "remembers nothing"]),
-        (modified(from_optax(optax.amsgrad, 0.1), memory="slaved"), ["`memory`", "linearly"]),
+        (modified(SGD(0.1), memory="adiabatic"), ["`memory`", "remembers nothing"]),
+        (modified(from_optax(optax.amsgrad, 0.1), memory="adiabatic"), ["`memory`", "linearly"]),
         (modified(SGD(0.1, 3, "shuffled")), ["`batch_size`", "divide", "20", "3"]),
-        (modified(from_optax(ending, 0.1), memory="slaved"), ["`memory`", "decays to zero"]),
-        (modified(from_optax(staying, 0.1), memory="slaved"), ["`memory`", "a count of its own"]),
+        (modified(from_optax(ending, 0.1), memory="adiabatic"), ["`memory`", "decays to zero"]),
+        (modified(from_optax(staying, 0.1), memory="adiabatic"), ["`memory`", "a count of its own"]),
         (modified(Momentum(0.1, 4, "shuffled")), ["`sampling`", "memory"]),
-        (modified(Momentum(0.1, 4, "shuffled"), memory="slaved"), ["`memory`", "'shuffled'"]),
+        (modified(Momentum(0.1, 4, "shuffled"), memory="adiabatic"), ["`memory`", "'shuffled'"]),
     ],
 )
 def test_bad_combinations_are_found_before_the_run(equation, words, unchecked):
@@ -752,3 +752,11 @@ def test_an_empty_second_moment_stays_positive_under_noise(key):
     ok, mutant = (np.asarray(solve(e, neuron, 0.3 * jnp.ones(3), **arguments).ok) for e in (equation, uncut))
     print(f"\n{ok.mean():.0%} of the paths are good, without the bound {mutant.mean():.0%}")
     assert np.all(ok) and not np.all(mutant)
+
+
+def test_slaved_is_adiabatic():
+    """By its older name, in both functions that eliminate a memory."""
+    rule = Momentum(0.01, momentum=0.5)
+    assert eqx.tree_equal(modified(rule, memory="slaved"), modified(rule, memory="adiabatic"))
+    with pytest.raises(ValueError, match="'adiabatic', but 'enslaved' was given|one of 'dynamic', 'adiabatic'"):
+        modified(rule, memory="enslaved")

@@ -252,7 +252,7 @@ def test_what_is_forgotten_moves_by_kappa_in_both_rules():
         np.testing.assert_allclose([lion.learning_rate, lion.b1, lion.b2], [rate, 0.7, 0.96], rtol=1e-12)
         ball = at_batch_size(Momentum(0.01, 2, momentum=0.8), name, 8)  # but momentum's, which stays
         np.testing.assert_allclose([ball.learning_rate, ball.momentum], [rate, 0.8], rtol=1e-12)
-        for memory in ("dynamic", "slaved"):
+        for memory in ("dynamic", "adiabatic"):
             series = at_batch_size(modified(adam, memory=memory), name, 8)
             again = modified(at_batch_size(adam, name, 8), memory=memory)
             assert eqx.tree_equal(series, again) and series.batch_size == 8
@@ -309,7 +309,7 @@ def test_the_square_root_rule_ends_where_the_gradient_dominates():
 
 
 def test_fixed_momentum_is_of_first_order_in_eta():
-    """Without noise; the series of its slow path, `memory="slaved"`, says the rest."""
+    """Without noise; the series of its slow path, `memory="adiabatic"`, says the rest."""
     calm = Objective(lambda w, center: jnp.sum((w - center / 16.0) ** 2 / 2 + jnp.cos(w) / 2), CENTRES)
     ball = Momentum(0.01, momentum=0.5, scaling="fixed")
     report = orders(ball, calm, START, time=1.0, learning_rates=[0.02, 0.01, 0.005], observe=W)

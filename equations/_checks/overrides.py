@@ -62,7 +62,7 @@ def check_class(thing: Any, reads: str = "equation") -> None:
 
 def series_of(equation: Any) -> str | None:
     """The function that made an equation a series of its algorithm's step; None where it is none."""
-    makers = {"Modified": "modified", "Slaved": "modified", "Corrected": "corrected"}
+    makers = {"Modified": "modified", "SlowManifold": "modified", "Corrected": "corrected"}
     return next((maker for name, maker in makers.items() if _is(type(equation), name)), None)
 
 

@@ -11,13 +11,14 @@ from .._checks.derivatives import check_derivatives
 from .._checks.lineage import overrides
 from .._checks.overrides import check_class, check_series
 from .._forwarder import AbstractForwarder
+from .._modified.slow_manifold import eliminated
 from .._noise.base import noise_factor
 from .._scaling import ForwardedLimit, learning_rate_of
 from .._series import Series
 from .._splitting import split
 from .._tree import add_scaled
 from .increment import AbstractIncrement, Increment
-from .slow_manifold import Slaved, forgets_at_a_fixed_rate
+from .slow_manifold import SlowManifold, forgets_at_a_fixed_rate
 from .truncated import AbstractTruncated, ModifiedDynamics, left_out
 
 _HIGHEST = {"derivatives": 3, "map": 6}
@@ -67,9 +68,9 @@ def modified(
     - `fluctuations`: corrects the diffusion as well; order 2, with noise.
     - `route`: `"derivatives"`, nested Jacobian-vector products (about 2 and 4 gradients at orders 2 and 3), or `"map"`, the
         forward differences of `order` steps of the algorithm, without any derivative.
-    - `memory`: `"dynamic"`, the optimizer's memory is part of the state, under the equation's own scaling; `"slaved"`, the
-        hyperparameters are fixed as eta -> 0, the memory follows the parameters, and only these are left, in the
-        clock eta * step. A run from an empty memory starts from the slow path that its initial layer leads to. There is
+    - `memory`: `"dynamic"`, the optimizer's memory is part of the state, under the equation's own scaling;
+        `"adiabatic"`, for adiabatic elimination (or Haken's `"slaved"`), the hyperparameters are fixed as eta -> 0, the
+        memory follows the parameters, and only these are left, in the clock eta * step. A run from an empty memory starts from the slow path that its initial layer leads to. There is
         such a path where the motion is overdamped, for momentum beta at eta * lambda_max < (1 - sqrt(beta))^2. Schedules
         of Optax run on, and span the same time at every learning rate; where one jumps the order is at most 2.
 
@@ -85,7 +86,7 @@ def modified(
     check_class(equation, "twin" if is_algorithm else "equation")
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
-    memory = choice("memory", memory, ("dynamic", "slaved"))
+    memory = eliminated(memory, ("dynamic", "adiabatic"))
     if not is_algorithm:
         return _of_dynamics(equation, order, fluctuations, route, memory)
     check_series(equation)
@@ -102,8 +103,8 @@ def modified(
             "Argument `order` must be at most 2 by route='derivatives' for sampling='shuffled', but "
             f"order {order} by {route!r} was given."
         )
-    if memory == "slaved":
-        leading = Slaved.of(leading, order)
+    if memory == "adiabatic":
+        leading = SlowManifold.of(leading, order)
     return Modified(equation=leading, order=order, fluctuations=fluctuations, route=route)
 
 
@@ -120,8 +121,10 @@ def _of_dynamics(equation: AbstractDynamics, order, fluctuations: bool, route: s
             )
         return series.continued(integer("order", order, maximum=6), fluctuations=fluctuations)
     order = integer("order", order, maximum=_HIGHEST[route])
-    if memory == "slaved":
-        raise ValueError("Argument `memory` must be 'dynamic' for a dynamics without a twin, but 'slaved' was given.")
+    if memory == "adiabatic":
+        raise ValueError(
+            "Argument `memory` must be 'dynamic' for a dynamics without a twin, but 'adiabatic' was given."
+        )
     if learning_rate_of(equation) is None:
         raise ValueError(
             "Argument `equation` must have a learning rate, the step of the series, but "
@@ -148,7 +151,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
     **Attributes:**
 
     - `order`, `fluctuations`, `route`: as given.
-    - `equation`: the leading equation whose series this is: an increment field, or a slaved one.
+    - `equation`: the leading equation whose series this is: an increment field, or that of its slow manifold.
     """
 
     @property
@@ -198,7 +201,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
         if self.equation.memory == "dynamic" and forgets_at_a_fixed_rate(self.equation, params):
             return (
                 "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
-                "memory='slaved' is for fixed hyperparameters"
+                "memory='adiabatic' is for fixed hyperparameters"
             )
         return left_out(self.order)
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
+from .._checks.arguments import choice
 from .._counts import foreign_counts, put, schedule_counts
 from .._forwarder import AbstractForwarder
 from .._jaxpr.structure import is_affine, is_free
 from .._splitting import split
 from .._tree import add_scaled
 from .increment import AbstractIncrement, TwinState, at_infinity
-from .slow_steps import SlavedLimit, SlavedSplitting
+from .slow_steps import SlowLimit, SlowSplitting
 
 # The initial layer is followed until it has decayed to this fraction of itself.
 _LAYER = 1e-12
@@ -25,7 +26,7 @@ def like(params: PyTree, value: float) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value, leaf.dtype), eqx.filter(params, eqx.is_inexact_array))
 
 
-class Slaved(AbstractForwarder):
+class SlowManifold(AbstractForwarder):
     r"""The step of an algorithm on its slow manifold, memory = M(theta), with its initial layer.
 
     With theta' = theta + eta a(M(theta), theta) and a memory that forgets linearly, m' = L m + c(theta), the manifold is
@@ -56,11 +57,11 @@ class Slaved(AbstractForwarder):
     _step: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where counts are held
 
     @classmethod
-    def of(cls, increment: AbstractIncrement, order: int) -> "Slaved":
+    def of(cls, increment: AbstractIncrement, order: int) -> "SlowManifold":
         return cls(equation=increment, order=order)
 
     linear = None
-    memory: ClassVar[str] = "slaved"
+    memory: ClassVar[str] = "adiabatic"
 
     @property
     def increment(self) -> AbstractIncrement:
@@ -80,10 +81,10 @@ class Slaved(AbstractForwarder):
         return AbstractEquation.diffusion(self, t, state, signal)
 
     def splitting(self):
-        return SlavedSplitting(self, smooth=split(self.equation).smooth)
+        return SlowSplitting(self, smooth=split(self.equation).smooth)
 
     def scaling_limit(self):
-        return SlavedLimit(self)
+        return SlowLimit(self)
 
     def around_moved(self, equation, clock):
         return eqx.tree_at(lambda e: e.equation, self, equation)
@@ -92,8 +93,8 @@ class Slaved(AbstractForwarder):
         if high is None:
             return put(self, _step=low)
         raise ValueError(
-            "Argument `stepsize_controller` must be None for memory='slaved' where the step depends on a count, as under a "
-            "schedule: the slow manifold is that of whole training steps."
+            "Argument `stepsize_controller` must be None for memory='adiabatic' where the step depends on a count, as under "
+            "a schedule: the slow manifold is that of whole training steps."
         )
 
     def _count(self, t: Array) -> Array:
@@ -214,17 +215,20 @@ class Slaved(AbstractForwarder):
         self.check_memory(params, "'dynamic'", running=True)
 
     def check_memory(self, params: PyTree, otherwise: str, running: bool = False) -> None:
-        """A ValueError that names what the argument `memory` must be if the memory cannot be slaved.
+        """A ValueError that names what the argument `memory` must be if the memory cannot be eliminated.
 
         `running`: schedules run; else they stand at their end.
         """
-        reason = self._not_slaved(params, running)
+        reason = self._not_eliminated(params, running)
         if reason is not None:
             raise ValueError(f"Argument `memory` must be {otherwise} {reason}")
 
-    def _not_slaved(self, params, running) -> str | None:
+    def _not_eliminated(self, params, running) -> str | None:
         if self.sampling == "shuffled" and self.batch_size is not None:
-            return "for sampling='shuffled', but 'slaved' was given: across the batches of an epoch a memory is not slaved."
+            return (
+                "for sampling='shuffled', but 'adiabatic' was given: across the batches of an epoch a memory is not "
+                "eliminated."
+            )
         return self.unsettled(params, running)
 
     def unsettled(self, params: PyTree, running: bool = False) -> str | None:
@@ -232,7 +236,7 @@ class Slaved(AbstractForwarder):
         arrays = eqx.filter(params, eqx.is_inexact_array)
         averages = jax.eval_shape(lambda p: self.split(p, None)[0], arrays)
         if not jax.tree.leaves(averages):
-            return "for an algorithm that remembers nothing, but 'slaved' was given."
+            return "for an algorithm that remembers nothing, but 'adiabatic' was given."
         with jax.numpy_dtype_promotion("standard"):
             memory = jax.eval_shape(lambda p: self.equation.twin().init(p), arrays)
         runs_on = running and any(jax.tree.leaves(schedule_counts(memory)))
@@ -241,23 +245,23 @@ class Slaved(AbstractForwarder):
             steps = self.rates(ones, self._settled(ones, ones, None), ones, None).params
             if not any(jnp.any(leaf) for leaf in jax.tree.leaves(steps)):
                 return (
-                    "for an algorithm whose steps end, as with a schedule that decays to zero, but 'slaved' was given: "
+                    "for an algorithm whose steps end, as with a schedule that decays to zero, but 'adiabatic' was given: "
                     "counts stand at infinity there."
                 )
         if running and self._reads(foreign_counts(memory), arrays):
             return (
-                "for an algorithm whose steps depend on a count of its own, but 'slaved' was given: schedules are known by "
-                "the states of optax.scale_by_schedule and optax.inject_hyperparams."
+                "for an algorithm whose steps depend on a count of its own, but 'adiabatic' was given: schedules are known "
+                "by the states of optax.scale_by_schedule and optax.inject_hyperparams."
             )
         if runs_on and not self._forgets_evenly(arrays):
             return (
                 "for an algorithm whose memory forgets at a rate that a schedule changes, as with momentum=schedule in "
-                "optax.inject_hyperparams, but 'slaved' was given: there is a slow manifold where what a step keeps of the "
-                "memory is the same in every step."
+                "optax.inject_hyperparams, but 'adiabatic' was given: there is a slow manifold where what a step keeps of "
+                "the memory is the same in every step."
             )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient, None), averages):
-            return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'slaved' was given."
+            return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'adiabatic' was given."
         return None
 
     def _forgets_evenly(self, params: PyTree) -> bool:
@@ -282,5 +286,10 @@ class Slaved(AbstractForwarder):
 
 def forgets_at_a_fixed_rate(leading: AbstractIncrement, params: PyTree) -> bool:
     """Whether a step at a smaller learning rate forgets nearly as much of some average: it is not near the identity."""
-    kept, later = (Slaved.of(e, 1).memories(params) for e in (leading, leading.scaling_limit().rescaled(1 / 64)))
+    kept, later = (SlowManifold.of(e, 1).memories(params) for e in (leading, leading.scaling_limit().rescaled(1 / 64)))
     return any(0 < k < 1 and 1 - l > (1 - k) / 2 for k, l in zip(kept, later, strict=True))
+
+
+def eliminated(memory: str, allowed: tuple[str, ...]) -> str:
+    """The argument `memory`, checked; `"slaved"` is an older name of `"adiabatic"`."""
+    return choice("memory", "adiabatic" if isinstance(memory, str) and memory == "slaved" else memory, allowed)

@@ -8,7 +8,7 @@ from .._splitting import GradientSplitting, split
 from .._tree import add_scaled
 
 
-class SlavedSplitting(GradientSplitting):
+class SlowSplitting(GradientSplitting):
     """From the slow path; the kick is the response of the whole memory to a gradient."""
 
     def flow(self, t, state, signal):
@@ -23,7 +23,7 @@ class SlavedSplitting(GradientSplitting):
         return add_scaled(after, (1.0, split(first).kick(zero, start, signal, noise, equation.learning_rate)))
 
 
-class SlavedLimit(ForwardedLimit):
+class SlowLimit(ForwardedLimit):
     """The hyperparameters stay, but for those of schedules, which span the same time; clock eta * step."""
 
     def time_per_step(self):

@@ -111,7 +111,7 @@ class AbstractAveraging(AbstractAdaptive):
         moments with it, eps ~ 1/eta; clock eta^2 * step. The noise stays of order one: kappa times the batch at
         sqrt(kappa) times the learning rate is the same limit, which is the square-root rule (Malladi et al. 2022, NeurIPS).
     - `"fixed"`: every hyperparameter stays; clock eta * step. A limit without noise, and then of the algorithm with its
-        memory slaved (see `modified`); with noise there is none, for nu fluctuates by as much as it is.
+        memory eliminated adiabatically (see `modified`); with noise there is none, for nu fluctuates by as much as it is.
     """
 
     scaling: str = eqx.field(

@@ -32,7 +32,7 @@ class Momentum(AbstractEquation):
 
     Scalings: `"square_root"` (the default), 1 - beta ~ sqrt(eta). Natural clock: sqrt(eta) * step; there is no limit at
     fixed eta * step. Weak order 1 in sqrt(eta). `"fixed"`, beta stays. Natural clock: eta * step. The limit is SGD at the
-    learning rate eta/(1 - beta), order 1 in eta; for more, `modified(..., memory="slaved")`.
+    learning rate eta/(1 - beta), order 1 in eta; for more, `modified(..., memory="adiabatic")`.
 
     **Arguments:** `learning_rate`, `batch_size`, `sampling` as in `AbstractEquation`, then `momentum=0.9` (0 <= beta < 1),
     `nesterov=False` and `scaling="square_root"`.

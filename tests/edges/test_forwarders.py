@@ -32,13 +32,18 @@ from equations import (
 )
 from equations._modified.increment import Increment
 from equations._modified.modified import ModifiedLimit
-from equations._modified.slow_manifold import Slaved, SlavedLimit
+from equations._modified.slow_manifold import SlowLimit, SlowManifold
 from equations._modified.truncated import ModifiedDynamics, TruncatedSplitting
 from equations._wrappers.base import WrappedLimit, WrappedSplitting
 from validation._irreversibility.corrected import Corrected, CorrectedSplitting
 
 CASES = [
-    ("forgetful forwarder", "instance", "Slaved without its scaling limit", "test_a_forwarder_that_forgets_is_seen"),
+    (
+        "forgetful forwarder",
+        "instance",
+        "SlowManifold without its scaling limit",
+        "test_a_forwarder_that_forgets_is_seen",
+    ),
     ("forgetful forwarder", "brother", "all others, by their names", "test_forwarders_are_complete"),
     ("forgetful forwarder", "brother", "what forwards a splitting or a limit", "test_parts_are_complete"),
     ("forgetful forwarder", "brother", "a new public member of the contract", "test_a_new_member_is_missed"),
@@ -56,7 +61,7 @@ LEFT = {
     Decayed: {},
     Volumized: {},
     Modified: {},
-    Slaved: {},
+    SlowManifold: {},
     Corrected: {},
     Increment: dict.fromkeys(("batches", "diffusion", "drift", "gradient", "is_affine", "random"), FROM_VELOCITY)
     | {"series": "the twin's increment itself is of the first order"},
@@ -70,7 +75,7 @@ PARTS = {
     ForwardedLimit: {},
     WrappedLimit: {},
     ModifiedLimit: {},
-    SlavedLimit: {},
+    SlowLimit: {},
     ModifiedDynamics: {"scaling_limit": "nothing of a dynamics without a twin moves with its learning rate"},
 }
 
@@ -139,9 +144,9 @@ def forwarders():
     plain, heavy = scheduled(SGD(ETA), PIECEWISE), scheduled(Momentum(ETA, momentum=0.5), PIECEWISE)
     return [
         modified(heavy),
-        modified(heavy, memory="slaved"),
+        modified(heavy, memory="adiabatic"),
         Increment.of(heavy),
-        Slaved.of(Increment.of(heavy), 2),
+        SlowManifold.of(Increment.of(heavy), 2),
         Corrected(ETA, equation=plain, force="backward_error", over="full", reading="ito"),
     ]
 
@@ -156,12 +161,12 @@ def test_forwarders_say_what_is_inside():
 
         def speed(step, forwarder=forwarder, state=state):
             held = forwarder.held(jnp.asarray(step))
-            if not isinstance(forwarder, Slaved):  # with something in the memory
+            if not isinstance(forwarder, SlowManifold):  # with something in the memory
                 state = jax.tree.map(lambda leaf: jnp.ones_like(leaf), state)
             return float(forwarder.params(held.velocity(jnp.zeros(()), state, gradient)))
 
         np.testing.assert_allclose([speed(4) / speed(0), speed(8) / speed(3)], [0.1, 0.01], rtol=1e-6)
-        if isinstance(forwarder, Slaved) or isinstance(forwarder.equation, Slaved):
+        if isinstance(forwarder, SlowManifold) or isinstance(forwarder.equation, SlowManifold):
             with pytest.raises(ValueError, match="Argument `stepsize_controller`"):
                 forwarder.held(*jnp.array([0.0, 4.0]))
             continue
@@ -177,7 +182,7 @@ def test_a_check_inside_is_made():
     """Underdamped friction that has become too large for the learning rate, under each forwarder."""
     good = UnderdampedLangevin(0.01, friction=1.0)
     bad = eqx.tree_at(lambda e: e.friction, good, jnp.asarray(20.0))
-    for forwarder in (Increment.of(bad), Slaved.of(Increment.of(bad), 2)):
+    for forwarder in (Increment.of(bad), SlowManifold.of(Increment.of(bad), 2)):
         with pytest.raises(ValueError, match="Argument `friction`"):
             forwarder.check(jnp.asarray(1.0), STILL)
 

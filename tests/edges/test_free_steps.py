@@ -135,7 +135,7 @@ def test_jumps_are_found():
 
 def test_what_cannot_stop_is_refused():
     rule, controller = scheduled(SGD(ETA), PIECEWISE), dfx.PIDController(rtol=1e-6, atol=1e-6)
-    slaved = modified(scheduled(Momentum(ETA, momentum=0.5), PIECEWISE), memory="slaved")
+    slaved = modified(scheduled(Momentum(ETA, momentum=0.5), PIECEWISE), memory="adiabatic")
     for error, name, call in (
         (ValueError, "solver", lambda: final(rule, solver=dfx.Kvaerno3(), stepsize_controller=controller)),
         (TypeError, "stepsize_controller", lambda: final(rule, stepsize_controller=dfx.StepTo(jnp.arange(13.0)))),

@@ -63,7 +63,7 @@ def residuals():
     x = jax.random.normal(KEY, (3000, 4))
     y = jnp.tanh(x @ jnp.array([1.0, -1.0, 0.5, 0.0])) + 0.3 * jax.random.normal(jax.random.key(1), (3000,))
     objective, start = Objective(neuron, (x, y)), jnp.array([0.3, 0.2, -0.5, 0.1])
-    step = Step.of(SGD(0.1, 8), start, "slaved", 3)
+    step = Step.of(SGD(0.1, 8), start, "adiabatic", 3)
     phi, g = front.potential(step.equation, objective, start)
 
     def residual(index):

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from equations import SGD, Momentum, ScalingLimit, decayed, modified, scheduled, volumized
-from equations._modified.slow_manifold import Slaved
+from equations._modified.slow_manifold import SlowManifold
 from validation import corrected
 
 CASES = [
@@ -18,7 +18,7 @@ CASES = [
         "test_refused[scheduled]",
     ),
     ("series inside", "brother", "volumization, put there by dataclasses.replace", "test_refused[replaced]"),
-    ("series inside", "brother", "a slaved memory", "test_refused[slaved]"),
+    ("series inside", "brother", "a slaved memory", "test_refused[adiabatic]"),
     ("series inside", "brother", "the measured force", "test_refused[corrected]"),
     ("series inside", "brother", "a user's equation of order 2", "test_an_own_order_is_not_claimed"),
 ]
@@ -28,7 +28,7 @@ INSIDE = {
     "decayed": ("modified", lambda: decayed(modified(RULE), 0.5)),
     "scheduled": ("modified", lambda: scheduled(modified(RULE), CONSTANT)),
     "replaced": ("modified", lambda: dataclasses.replace(volumized(RULE, 0.5), equation=modified(RULE))),
-    "slaved": ("modified", lambda: decayed(Slaved.of(modified(Momentum(0.2)).equation, 2), 0.5)),
+    "adiabatic": ("modified", lambda: decayed(SlowManifold.of(modified(Momentum(0.2)).equation, 2), 0.5)),
     "corrected": ("corrected", lambda: scheduled(corrected(RULE), CONSTANT)),
 }
 

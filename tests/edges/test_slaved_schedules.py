@@ -12,22 +12,22 @@ from typing_extensions import override
 from dynamics import solve, train
 from equations import Momentum, decayed, from_optax, modified, scheduled
 from equations._modified.increment import Increment
-from equations._modified.slow_manifold import Slaved
+from equations._modified.slow_manifold import SlowManifold
 from validation import orders
 
 CASES = [
-    ("slaved", "instance", "momentum .5 with a cosine: .1126 for .00746, times to 4", "test_slaved[scheduled]"),
-    ("slaved", "brother", "from_optax of momentum with a schedule inside", "test_slaved[from_optax]"),
-    ("slaved", "brother", "Nesterov's, with decay outside the schedule", "test_slaved[nesterov]"),
-    ("slaved", "brother", "the order of the series", "test_a_slaved_schedule_has_order_two"),
+    ("adiabatic", "instance", "momentum .5 with a cosine: .1126 for .00746, times to 4", "test_slaved[scheduled]"),
+    ("adiabatic", "brother", "from_optax of momentum with a schedule inside", "test_slaved[from_optax]"),
+    ("adiabatic", "brother", "Nesterov's, with decay outside the schedule", "test_slaved[nesterov]"),
+    ("adiabatic", "brother", "the order of the series", "test_a_slaved_schedule_has_order_two"),
     (
-        "slaved",
+        "adiabatic",
         "brother",
         "a momentum that is scheduled itself: failed at 1",
         "test_a_scheduled_memory_is_refused[momentum]",
     ),
-    ("slaved", "brother", "Adam's b1", "test_a_scheduled_memory_is_refused[b1]"),
-    ("slaved", "brother", "a rate in inject_hyperparams runs", "test_a_scheduled_memory_is_refused[rate]"),
+    ("adiabatic", "brother", "Adam's b1", "test_a_scheduled_memory_is_refused[b1]"),
+    ("adiabatic", "brother", "a rate in inject_hyperparams runs", "test_a_scheduled_memory_is_refused[rate]"),
     ("times", "instance", "sgd of a schedule", "test_times_are_sums_of_true_rates[sgd]"),
     ("times", "brother", "Adam of a schedule and a decay", "test_times_are_sums_of_true_rates[adamw]"),
     ("times", "brother", "a factor beside the rate", "test_times_are_sums_of_true_rates[factor]"),
@@ -52,7 +52,7 @@ def momentum_with_a_schedule(kind):
     return decayed(rule, 0.1) if kind == "nesterov" else rule
 
 
-class AtItsEnd(Slaved):
+class AtItsEnd(SlowManifold):
     """Mutant: the schedule stands at its last value."""
 
     @override
@@ -64,7 +64,7 @@ class AtItsEnd(Slaved):
 def test_slaved(kind):
     """As near to its twin as the series says, and its times are the twin's."""
     rule = momentum_with_a_schedule(kind)
-    series = modified(rule, order=2, memory="slaved")
+    series = modified(rule, order=2, memory="adiabatic")
     (ran, twin), (last, run) = (
         (side.final[0], side)
         for side in (f(series, STILL, jnp.asarray(1.0), steps=LONG, save_every=LONG) for f in (train, solve))
@@ -81,7 +81,7 @@ def test_slaved(kind):
 
 def test_a_slaved_schedule_has_order_two():
     for kind in ("scheduled", "from_optax"):
-        series = modified(momentum_with_a_schedule(kind), order=2, memory="slaved")
+        series = modified(momentum_with_a_schedule(kind), order=2, memory="adiabatic")
         report = orders(series, QUARTIC, jnp.asarray(1.0), time=2.0, learning_rates=[0.02, 0.01, 0.005])
         slope = report.slope["parameters"]["mean"]
         print(f"\n{kind}: slope {slope:.2f}")
@@ -133,7 +133,7 @@ SCHEDULED_MEMORY = {
 
 @pytest.mark.parametrize("kind", SCHEDULED_MEMORY)
 def test_a_scheduled_memory_is_refused(kind):
-    series = modified(from_optax(SCHEDULED_MEMORY[kind], 0.02), order=2, memory="slaved")
+    series = modified(from_optax(SCHEDULED_MEMORY[kind], 0.02), order=2, memory="adiabatic")
     if kind == "rate":
         assert series.equation.unsettled(jnp.ones(1), running=True) is None
         return

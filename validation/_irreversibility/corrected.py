@@ -112,7 +112,7 @@ class Corrected(AbstractForwarder):
 
     def _force(self, state, signal) -> PyTree:
         """The force on the parameters, as an increment of the state."""
-        step = Step.of(self.equation, self.params(state), "slaved", 2)
+        step = Step.of(self.equation, self.params(state), "adiabatic", 2)
 
         def measured(step, batch):
             return getattr(step.measures(self.params(state), batch), self.force)

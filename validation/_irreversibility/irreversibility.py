@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import Problem, check_key
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import Slaved, add_scaled, check_derivatives, choice, integer, warn
+from equations.internal import SlowManifold, add_scaled, check_derivatives, eliminated, integer, warn
 
 from .._compare.student import root_with_error, widening
 from . import leading_order
@@ -29,7 +29,7 @@ def irreversibility(
     key: Array | None = None,
     batches: int = 64,
     substeps: int = 3,
-    memory: str = "slaved",
+    memory: str = "adiabatic",
     probes: int = 4,
 ) -> Irreversibility:
     r"""Measures the irreversibility of one training step from `params`, averaged over minibatches, in four ways.
@@ -57,7 +57,7 @@ def irreversibility(
     - `key`: needed where batches are drawn; it also sets the probes of the curl.
     - `batches`: how many are drawn where there are too many to enumerate; at least 32.
     - `substeps`: n of the time-renormalized measure, at least 2. (Without memory, n = 2 is the time asymmetry at eta/2.)
-    - `memory`: of an optimizer with memory, `"slaved"`, what the batch repeated for ever would leave in it; or
+    - `memory`: of an optimizer with memory, `"adiabatic"`, what the batch repeated for ever would leave in it; or
         `"empty"`, as at the first step: displacements are then O(eta), not O(eta^2), where a memory keeps a part of itself.
         A memory that never forgets (AdaGrad's, AMSGrad's), or not linearly (LaProp's), and one under a schedule that ends
         have no slow manifold and can only be empty; the velocity is then that of the first step. A manifold is a series in
@@ -83,11 +83,11 @@ def irreversibility(
         integer("batches", batches, minimum=_FEWEST),
         integer("substeps", substeps, minimum=2, maximum=64),
     )
-    memory = choice("memory", memory, ("slaved", "empty"))
+    memory = eliminated(memory, ("adiabatic", "empty"))
     probes = integer("probes", probes, minimum=0)
     step = Step.of(equation, dynamic, memory, substeps)
-    if step.memory == "slaved":
-        Slaved.of(step.increment, 2).check_memory(dynamic, "'empty'")
+    if step.memory == "adiabatic":
+        SlowManifold.of(step.increment, 2).check_memory(dynamic, "'empty'")
     if not (isinstance(step.rate, jax.core.Tracer) or step.rate != 0):
         raise ValueError("Argument `equation` must move at the first step, but its schedule begins with 0.")
     whole = count(equation, objective.size) <= LARGEST
@@ -223,7 +223,7 @@ def _correction(step, mean, entropy, lengths) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         correction = float(np.max(np.where(off == 0, 0, off / settled), initial=0.0))
     finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((mean, entropy)))
-    if step.memory == "slaved" and not finite:
+    if step.memory == "adiabatic" and not finite:
         raise ValueError(
             "Argument `equation` must have a slow manifold at its learning rate, but that of "
             f"{type(step.equation).__name__} at {float(step.increment.learning_rate):g} leads to numbers that are not "

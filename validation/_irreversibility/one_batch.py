@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation
-from equations.internal import AbstractIncrement, Increment, Slaved, TwinState, add_scaled
+from equations.internal import AbstractIncrement, Increment, SlowManifold, TwinState, add_scaled
 
 
 class Measures(NamedTuple):
@@ -36,7 +36,7 @@ class Step(eqx.Module):
     """The discrete algorithm on one batch, as a map of the parameters.
 
     An algorithm without memory is such a map; what merely counts stands at zero, as at the first step. One with memory is
-    it on its slow manifold (`slaved`), where the memory is what the batch, repeated for ever, would leave in it; or from
+    it on its slow manifold (`adiabatic`), where the memory is what the batch, repeated for ever, would leave in it; or from
     an empty memory.
     """
 
@@ -52,7 +52,7 @@ class Step(eqx.Module):
         averages = jax.tree.leaves(increment.averages(params).memory)
         if not any(averages):
             return cls(increment, equation, "none", substeps)
-        return cls(increment, equation, memory, substeps, Slaved.of(increment, 2).unsettled(params) is None)
+        return cls(increment, equation, memory, substeps, SlowManifold.of(increment, 2).unsettled(params) is None)
 
     def at(self, eta) -> AbstractIncrement:
         """The increment field at another learning rate, which may be negative; other hyperparameters stay."""
@@ -72,22 +72,22 @@ class Step(eqx.Module):
             return self.equation.params(self.equation.velocity(zero, self.equation.init(params), gradient))
         if not self.settles:
             return self.rates(self.increment.init(params), gradient, self.increment.learning_rate).params
-        return Slaved.of(self.increment, 1).velocity(zero, params, gradient)
+        return SlowManifold.of(self.increment, 1).velocity(zero, params, gradient)
 
     def start(self, params: PyTree, signal, eta, gradient: PyTree = None) -> TwinState:
         """The state before a step; on the slow manifold, with an error of O(eta^2) in the memory, for a gradient more."""
-        if self.memory != "slaved":
+        if self.memory != "adiabatic":
             return self.increment.init(params)
-        slaved = Slaved.of(self.at(eta), 2)
-        averages, counts = slaved.split(params, None)
-        return TwinState(params, eqx.combine(slaved.manifold(params, signal, 2, gradient), counts))
+        slow = SlowManifold.of(self.at(eta), 2)
+        averages, counts = slow.split(params, None)
+        return TwinState(params, eqx.combine(slow.manifold(params, signal, 2, gradient), counts))
 
     def manifold(self, state: TwinState, gradient: PyTree) -> Array:
         """Squared lengths `(2, n)` of the averages where they have settled, and of what the manifold adds in `state`."""
-        if self.memory != "slaved":
+        if self.memory != "adiabatic":
             return jnp.zeros((2, 0))
-        slaved, leaves = Slaved.of(self.increment, 1), len(jax.tree.leaves(state.params))
-        settled = jax.tree.leaves(slaved.manifold(state.params, None, 1, gradient))
+        slow, leaves = SlowManifold.of(self.increment, 1), len(jax.tree.leaves(state.params))
+        settled = jax.tree.leaves(slow.manifold(state.params, None, 1, gradient))
         there = jax.tree.leaves(self.increment.split(state)[0].memory)
         both = [[jnp.sum(a**2), jnp.sum((b - a) ** 2)] for a, b in zip(settled, there, strict=True)]
         lengths = jnp.stack([jnp.stack(pair) for pair in both])

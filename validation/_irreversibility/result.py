@@ -33,7 +33,7 @@ class Irreversibility:
     - `curl`: of the leading `velocity` and of each force (extrapolated to eta = 0 from eta and eta/2): 0 if it has a
         potential, 1 if it is a pure rotation; from random probes.
     - `batches`, `enumerated`: how many there were, and whether these are all.
-    - `memory`: "none", "slaved" or "empty".
+    - `memory`: "none", "adiabatic" or "empty".
     - `plain`: whether these are plain gradient steps on a loss, for which theory says that the four agree.
     - `manifold_correction`: the length of what the slow manifold adds to the settled memory over that of the memory, the
         largest of its averages, root mean square over batches; 0 without a slow manifold. The series holds far below 1.
@@ -93,7 +93,7 @@ class Irreversibility:
             notes.append(f"Curl of the velocity: {self.curl['velocity']:.2e}.")
             if not all(map(math.isfinite, self.curl.values())):
                 notes.append("A curl of nan: the field, or its derivative, is not finite at these parameters.")
-        if self.memory == "slaved":
+        if self.memory == "adiabatic":
             notes.append("On the slow manifold of the optimizer's memory: its measures need not agree with phi.")
             if not self.manifold_correction < LARGEST_CORRECTION:
                 notes.append(
