@@ -70,9 +70,10 @@ def modified(
         forward differences of `order` steps of the algorithm, without any derivative.
     - `memory`: `"dynamic"`, the optimizer's memory is part of the state, under the equation's own scaling;
         `"adiabatic"`, for adiabatic elimination (or Haken's `"slaved"`), the hyperparameters are fixed as eta -> 0, the
-        memory follows the parameters, and only these are left, in the clock eta * step. A run from an empty memory starts from the slow path that its initial layer leads to. There is
-        such a path where the motion is overdamped, for momentum beta at eta * lambda_max < (1 - sqrt(beta))^2. Schedules
-        of Optax run on, and span the same time at every learning rate; where one jumps the order is at most 2.
+        memory follows the parameters, and only these are left, in the clock eta * step. A run from an empty memory starts
+        from the slow path that its initial layer leads to. There is such a path where the motion is overdamped, for
+        momentum beta at eta * lambda_max < (1 - sqrt(beta))^2. Schedules of Optax run on, and span the same time at every
+        learning rate; where one jumps the order is at most 2.
 
     **Returns:** a `Modified`, for `solve`, `train`, `compare` and `orders`.
 

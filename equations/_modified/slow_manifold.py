@@ -93,8 +93,8 @@ class SlowManifold(AbstractForwarder):
         if high is None:
             return put(self, _step=low)
         raise ValueError(
-            "Argument `stepsize_controller` must be None for memory='adiabatic' where the step depends on a count, as under "
-            "a schedule: the slow manifold is that of whole training steps."
+            "Argument `stepsize_controller` must be None for memory='adiabatic' where the step depends on a count, as "
+            "under a schedule: the slow manifold is that of whole training steps."
         )
 
     def _count(self, t: Array) -> Array:
@@ -261,7 +261,8 @@ class SlowManifold(AbstractForwarder):
             )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient, None), averages):
-            return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'adiabatic' was given."
+            return "unless the algorithm's memory forgets linearly, as an exponential average does, but "
+                "'adiabatic' was given."
         return None
 
     def _forgets_evenly(self, params: PyTree) -> bool:
