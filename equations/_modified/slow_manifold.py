@@ -261,8 +261,7 @@ class SlowManifold(AbstractForwarder):
             )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient, None), averages):
-            return "unless the algorithm's memory forgets linearly, as an exponential average does, but "
-                "'adiabatic' was given."
+            return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'adiabatic' was given."
         return None
 
     def _forgets_evenly(self, params: PyTree) -> bool:
