@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation, AbstractSignal, AbstractStream
+from equations import AbstractEquation, AbstractSignal, AbstractStream
 from equations.internal import (
     check_algorithm,
     check_model,
@@ -45,15 +45,16 @@ class Problem:
 
     **Attributes:**
 
-    - `equation`: with its numbers as arrays, and knowing the parameters where it asks for their shapes.
+    - `equation`: of the contract that was asked for, with its numbers as arrays, and knowing the parameters where it asks
+        for their shapes.
     - `objective`, `params`: as given, numbers as arrays; `dynamic` and `static` are what of the parameters is trained and
         the rest.
     - `steps`, `paths`, `save_every`, `observe`, `keep_states`: of a run (`scheduled`).
-    - `dt`: the time of a training step or of a stimulus; `rates`: the learning rates of all steps, None where one serves
-        them all; `grid`: the solver's in time under a stream.
+    - `dt`: the time of a training step or of a stimulus, an array; `rates`: the learning rates of all steps, None where
+        one serves them all; `grid`: the solver's in time under a stream.
     """
 
-    equation: AbstractDynamics
+    equation: Any
     objective: Any
     params: PyTree
     dynamic: PyTree
@@ -63,7 +64,7 @@ class Problem:
     save_every: int = 1
     observe: Observables = dataclasses.field(default_factory=dict)
     keep_states: bool = False
-    dt: Array | None = None
+    dt: Any = None
     rates: Array | None = None
     grid: Grid | None = None
 
@@ -103,7 +104,7 @@ class Problem:
             check_mesh(params)
         return cls(equation, objective, params, *eqx.partition(params, is_parameter)).on(equation, algorithm, rescales)
 
-    def on(self, equation: AbstractDynamics, algorithm: bool = False, rescales: bool = False) -> "Problem":
+    def on(self, equation: Any, algorithm: bool = False, rescales: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""
         equation = dynamic_numbers(equation)
         equation.check(self.params, self.objective)
@@ -136,7 +137,6 @@ class Problem:
         length = dt if self.stream is None else self.stream.duration
         steps = check_time(self.equation, steps, time, length)
         steps, paths, save_every = check_schedule(steps, paths, save_every)
-        dt = _step_length(self.equation, length)
         return dataclasses.replace(
             self,
             steps=steps,
@@ -144,7 +144,7 @@ class Problem:
             save_every=save_every,
             observe=check_observe(observe, self.params),
             keep_states=flag("keep_states")(keep_states),
-            dt=dt,
+            dt=_step_length(self.equation, length),
             rates=learning_rates(self.equation, steps),
             grid=grid,
         )
@@ -162,8 +162,8 @@ class Problem:
     @functools.cached_property
     def signal(self) -> Any:
         """The objective as the dynamics sees it: bound to what is not trained; of a stream the first stimulus."""
-        if self.stream is not None:
-            return first_stimulus(self.equation, self.stream, self.grid.delay, self.dynamic)
+        if self.grid is not None:
+            return first_stimulus(self.equation, self.objective, self.grid.delay, self.dynamic)
         return self.objective.bind(self.static) if self.has_examples else self.objective
 
     @functools.cached_property

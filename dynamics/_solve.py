@@ -120,7 +120,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         *found,
     )
     units = {}
-    if problem.stream is not None:
+    if problem.stream is not None and problem.grid is not None:
         details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
@@ -135,16 +135,18 @@ def path_of(problem: Problem, method: Method, substeps: int) -> Path | StreamPat
         signal=problem.signal,
         static=problem.static,
         observe=problem.observe,
-        dt=problem.dt if stream is None else positive("dt")(grid.dt),
+        dt=problem.dt if grid is None else positive("dt")(grid.dt),
         solver=method.stepped,
         adjoint=method.adjoint,
         meter=method.meter,
         steps=problem.steps,
         save_every=problem.save_every,
-        substeps=substeps if stream is None else grid.stimulus,
+        substeps=substeps if grid is None else grid.stimulus,
         keep_states=problem.keep_states,
     )
-    return Path(**common) if stream is None else StreamPath(**common, stream=stream, delay=grid.delay)
+    if stream is None or grid is None:
+        return Path(**common)
+    return StreamPath(**common, stream=stream, delay=grid.delay)
 
 
 @eqx.filter_jit

@@ -64,7 +64,15 @@ class Method:
                 warn_of_jumps(equation, signal, dynamic, problem.steps, problem.dt)
             stepped, stepping, how = read(equation, signal, dynamic, problem.steps, solver, controller, adjoint)
         stepped = _differentiable(stepped, adjoint)
-        return cls(solver, controller, stepped, stepping, how, adjoint, meter or dfx.NoProgressMeter())
+        return cls(
+            solver=solver,
+            controller=controller,
+            stepped=stepped,
+            stepping=stepping,
+            how=how,
+            adjoint=adjoint,
+            meter=meter or dfx.NoProgressMeter(),
+        )
 
 
 def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
@@ -187,17 +195,17 @@ def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractS
 
     **Raises:** TypeError or ValueError for a solver that cannot be refined on it.
     """
-    solver = check_solver(solver, None, equation.random)
+    checked: Any = check_solver(solver, None, equation.random)
     if not equation.random:
-        return solver.order(None)
+        return checked.order(None)
     affine = equation.is_affine(equation.init(eqx.filter(params, is_parameter)))
-    if isinstance(solver, dfx.Euler):
+    if isinstance(checked, dfx.Euler):
         if not affine:
             raise ValueError(
                 f"Argument `solver` must be Strang() or None for {type(equation).__name__}, whose velocity is not affine "
-                f"in the gradient, so that Euler's step cannot be refined, but {solver!r} was given."
+                f"in the gradient, so that Euler's step cannot be refined, but {checked!r} was given."
             )
         return 1
-    if Steps(solver).kicks(equation) < split(equation).kicks or not (affine or split(equation).leapfrog):
+    if Steps(checked).kicks(equation) < split(equation).kicks or not (affine or split(equation).leapfrog):
         return 1
-    return solver.order(None)
+    return checked.order(None)

@@ -1,5 +1,7 @@
 """Piecewise constant inputs."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from equations import AbstractStream, Stimulus
-from equations.internal import LARGEST, checked_examples, choice, integer, seconds
+from equations.internal import LARGEST, checked_examples, choice, integer, is_traced, seconds
 
 from ._arguments.checks import check_key
 from ._paths.sampler import Sampler
@@ -87,7 +89,8 @@ def stimuli(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    x, y = checked_examples(X, "X"), checked_examples(Y, "Y")
+    x: Any = checked_examples(X, "X")
+    y: Any = checked_examples(Y, "Y")
     if not (eqx.is_array(x) and jnp.issubdtype(x.dtype, jnp.floating)):
         raise TypeError(f"Argument `X` must be an array of floating-point numbers, but {x!r} was given.")
     if not (eqx.is_array(y) and not jnp.issubdtype(y.dtype, jnp.complexfloating)):
@@ -108,7 +111,7 @@ def stimuli(
                 f"Argument `order` must be integers of shape (K,), K at least 1, but {order.dtype} of shape "
                 f"{order.shape} was given."
             )
-        if not isinstance(order, jax.core.Tracer) and not jnp.all((order >= 0) & (order < x.shape[0])):
+        if not is_traced(order) and not jnp.all((order >= 0) & (order < x.shape[0])):
             raise ValueError(f"Argument `order` must lie from 0 up to, not including, N = {x.shape[0]}, but does not.")
         for name, value, default in (("key", key, key is None), ("sampling", sampling, sampling == SAMPLINGS[0])):
             if not default:
@@ -117,4 +120,4 @@ def stimuli(
                     "given."
                 )
     key = None if key is None else check_key(key, True)
-    return Stimuli(x, y, order, key, seconds("duration", duration), sampling)
+    return Stimuli(x=x, y=y, order=order, key=key, duration=seconds("duration", duration), sampling=sampling)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractGradientNoise
-from equations.internal import abstract_value, inside, learning_rate_of
+from equations.internal import abstract_value, inside, is_traced, learning_rate_of
 
 
 class Trajectory(eqx.Module):
@@ -43,7 +43,7 @@ class Trajectory(eqx.Module):
     final: PyTree
     ok: Array
     failed_at: Array
-    equation: eqx.Module
+    equation: Any
     kind: str = eqx.field(static=True)
     details: tuple[tuple[str, str], ...] = eqx.field(static=True)
     states: PyTree = None
@@ -60,12 +60,12 @@ class Trajectory(eqx.Module):
         """
         import xarray as xr  # not at the top: only those who leave JAX pay for it
 
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
+        if any(is_traced(leaf) for leaf in jax.tree.leaves(self)):
             raise TypeError("`Trajectory.to_xarray` must be called outside of jit, vmap and grad, on numbers.")
         host = jax.device_get((self.observables, self.steps, self.times, self.ok, self.failed_at))
         observables, steps, times, ok, failed_at = host
         ahead = tuple(f"vmap_{axis}" for axis in range(ok.ndim - 1))
-        variables = {
+        variables: dict[str, tuple] = {
             name: (
                 (*ahead, "path", "step", *(f"{name}_axis_{axis}" for axis in range(values.ndim - ok.ndim - 1))),
                 values,
@@ -101,7 +101,7 @@ def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
     if abstract_value(_changing, dynamics) is None:
         return None
     rates = rates_at(dynamics, jnp.arange(steps))
-    if not isinstance(rates, jax.core.Tracer) and not np.all(good := np.isfinite(rates) & (np.asarray(rates) >= 0)):
+    if not is_traced(rates) and not np.all(good := np.isfinite(rates) & (np.asarray(rates) >= 0)):
         step = int(np.argmin(good))
         raise ValueError(
             "Argument `equation` must have a finite learning rate, zero or more, in every step, but its schedule gives "
@@ -160,7 +160,7 @@ def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
         name, value = field.name, getattr(equation, field.name)
         if name.startswith("_"):
             continue
-        if field.metadata.get("internal") and not isinstance(value, jax.core.Tracer) and value == field.default:
+        if field.metadata.get("internal") and not is_traced(value) and value == field.default:
             continue
         if isinstance(value, AbstractGradientNoise):
             fields[name] = words(value)
@@ -170,7 +170,7 @@ def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
             fields[name] = value
         elif isinstance(value, tuple):  # sizes of layers
             fields[name] = str(value)
-        elif eqx.is_array(value) and value.shape == () and not isinstance(value, jax.core.Tracer):
+        elif eqx.is_array(value) and value.shape == () and not is_traced(value):
             # A float32 learning rate of 0.05 is written as 0.05, not as the nearest double.
             fields[name] = float(str(np.asarray(value))) if math.isfinite(value) else float(value)
     return fields

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import InitVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 from jaxtyping import ArrayLike
@@ -35,10 +35,16 @@ class AbstractForwarder(AbstractEquation):
     """
 
     equation: AbstractEquation = eqx.field(kw_only=True)
-    learning_rate: InitVar[Any] = inner("learning_rate")
-    batch_size: InitVar[Any] = inner("batch_size")
-    sampling: InitVar[Any] = inner("sampling")
-    noise_model: InitVar[Any] = inner("noise_model")
+    if TYPE_CHECKING:  # to a type checker an argument of the constructor alone would be no attribute
+        learning_rate: Any = inner("learning_rate")
+        batch_size: Any = inner("batch_size")
+        sampling: Any = inner("sampling")
+        noise_model: Any = inner("noise_model")
+    else:
+        learning_rate: InitVar[Any] = inner("learning_rate")
+        batch_size: InitVar[Any] = inner("batch_size")
+        sampling: InitVar[Any] = inner("sampling")
+        noise_model: InitVar[Any] = inner("noise_model")
 
     __post_init__ = hand_on
 

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from ._checks.arguments import decay, number
 from ._checks.lineage import overrides
+from ._checks.once import is_traced
 
 
-def learning_rate_of(dynamics: Any) -> ArrayLike | None:
+def learning_rate_of(dynamics: Any) -> Any:
     """The length of a training step in time, None for a dynamics that has none of its own."""
     return getattr(dynamics, "learning_rate", None)
 
@@ -53,7 +53,7 @@ class ScalingLimit:
         """A training step in the natural clock of the equation."""
         return self.equation.learning_rate if self.time is None else self.time
 
-    def variance_scale(self) -> ArrayLike:
+    def variance_scale(self) -> Any:
         """How the variance of the parameters vanishes with the steps: as a step in the natural clock, or not at all (1)."""
         return jnp.ones(()) if self.heat else self.time_per_step()
 
@@ -61,7 +61,7 @@ class ScalingLimit:
         """The order in the natural time of a step of the "mean", the "second moment" or "variance/eta"."""
         return float(self.orders.get(measure, 1.0))
 
-    def learning_rate_at(self, step: Array) -> ArrayLike:
+    def learning_rate_at(self, step: Array) -> Any:
         """The learning rate of a training step, counted from 0; the recorded times are the sum of those before.
 
         It only tells them: an equation whose rate changes has it in `velocity` and `twin` too, or is `scheduled`.
@@ -113,7 +113,7 @@ class ScalingLimit:
             raise ValueError(
                 "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches."
             )
-        if isinstance(factor, jax.core.Tracer):
+        if is_traced(factor):
             raise TypeError(
                 "Argument `factor` must be a plain number for scaling='batch_equivalent', for it changes the batch size, "
                 "but a traced one was given."

@@ -3,10 +3,10 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, PyTree
+from jaxtyping import ArrayLike, PyTree
 
 
-def add_scaled(state: PyTree, *terms: tuple[Array | float, PyTree]) -> PyTree:
+def add_scaled(state: PyTree, *terms: tuple[ArrayLike, PyTree]) -> PyTree:
     """state + sum of factor * tree over pairs (factor, tree), in the state's dtypes."""
 
     def leaf(y, *trees):

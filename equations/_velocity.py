@@ -19,7 +19,7 @@ def velocity_of(equation: Any, t: ArrayLike, state: PyTree, gradient: PyTree) ->
     return _traced(equation, jnp.asarray(t), state, gradient)
 
 
-@eqx.filter_jit(inline=True)
+@eqx.filter_jit(inline=True)  # pyright: ignore[reportCallIssue, reportArgumentType]  # its overloads leave jit's options out
 def _traced(equation, t, state, gradient):
     return equation.velocity(t, state, gradient)
 

@@ -1,6 +1,7 @@
 """Results as plain values, which JSON can hold."""
 
 import math
+from typing import Any
 
 import diffrax as dfx
 import jax
@@ -9,12 +10,13 @@ import numpy as np
 from dynamics.internal import version
 
 
-def plain(value):
+def plain(value) -> Any:
     """Dicts, lists, numbers and strings: an array as lists, an `Estimate` as a dict; NaN and infinity are None."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     if isinstance(value, tuple):  # an `Estimate`
-        return plain(value.named())
+        estimate: Any = value
+        return plain(estimate.named())
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, list):

@@ -174,7 +174,14 @@ def scaling_rule(
         name: {kind: _verdict(part, tolerance, freedom) for kind, (part, freedom) in both.items()}
         for name, both in found.items()
     }
-    return ScalingRule(rule, tuple(family), tuple(lengths), deviations, verdicts, tuple(failed))
+    return ScalingRule(
+        rule=rule,
+        family=tuple(family),
+        steps=tuple(lengths),
+        deviations=deviations,
+        verdicts=verdicts,
+        failed=tuple(failed),
+    )
 
 
 def at_batch_size(equation: AbstractEquation, rule: str, batch_size: int) -> AbstractEquation:
@@ -212,7 +219,7 @@ def _in_units(number: float, scale: float) -> float:
     return number / scale if scale != 0 else 0.0 if number == 0 else np.nan
 
 
-def _verdict(deviation: Estimate, tolerance: float, freedom=np.inf) -> str:
+def _verdict(deviation: Estimate, tolerance: float, freedom: np.ndarray | float = np.inf) -> str:
     size, doubt = np.abs(deviation.value), quantile(SURE, freedom) * deviation.error
     if np.any(size - doubt > tolerance):
         return "fails"

@@ -44,7 +44,7 @@ def tail_index(multipliers: Any, weights: Any = None) -> float:
     if not sizes.size or np.max(sizes) <= 0:
         return float("inf")
 
-    def excess(beta):
+    def excess(beta) -> Any:
         """log E|A|^beta, convex, below zero up to the root."""
         return logsumexp(beta * sizes, b=chances)
 
@@ -54,7 +54,8 @@ def tail_index(multipliers: Any, weights: Any = None) -> float:
     low = high
     while excess(low) >= 0:
         low /= 2
-    return brentq(excess, low, high, xtol=max(1e-15 * low, 1e-300))
+    root: Any = brentq(excess, low, high, xtol=max(1e-15 * low, 1e-300))
+    return root
 
 
 def hill(samples: Any, largest: int) -> Estimate:

@@ -10,8 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics
-from equations.internal import LARGEST, check_class, explicit_axes, integer, is_parameter, leaf_name, typed_key
+from equations.internal import (
+    LARGEST,
+    check_class,
+    explicit_axes,
+    integer,
+    is_parameter,
+    is_traced,
+    leaf_name,
+    typed_key,
+)
 
 from .handed_out import check_one_model
 
@@ -26,7 +34,7 @@ def check_equation(equation: Any, kind: type, reads: str = "twin", name: str = "
     check_class(equation, reads)
 
 
-def dynamic_numbers(equation: AbstractDynamics) -> AbstractDynamics:
+def dynamic_numbers(equation: Any) -> Any:
     """The equation with its Python floats as arrays, so that a new value does not recompile."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, equation)
 
@@ -55,7 +63,7 @@ def check_params(params: PyTree) -> PyTree:
             raise TypeError(
                 f"Argument `params` must hold float32 or float64 arrays, but {name} has dtype {leaf.dtype}."
             )
-        if not isinstance(leaf, jax.core.Tracer) and not np.all(np.isfinite(leaf)):
+        if not is_traced(leaf) and not np.all(np.isfinite(leaf)):
             raise ValueError(f"Argument `params` must be finite, but {name} holds NaN or infinity.")
         dtypes.setdefault(leaf.dtype, name)
     if not dtypes:
@@ -80,7 +88,7 @@ def check_mesh(params: PyTree) -> None:
 def check_concrete(where: str, **arguments: PyTree) -> None:
     """Raises a TypeError for traced arguments of a function that works on numbers."""
     for name, value in arguments.items():
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        if any(is_traced(leaf) for leaf in jax.tree.leaves(value)):
             raise TypeError(
                 f"Argument `{name}` must hold numbers, since `{where}` works on these and cannot be inside of jit, vmap or "
                 f"grad, as `solve` and `train` can, but a traced one was given."
@@ -91,7 +99,7 @@ def guard_traced(params: PyTree) -> PyTree:
     """The finiteness check for parameters that are traced."""
 
     def guard(leaf):
-        if isinstance(leaf, jax.core.Tracer) and is_parameter(leaf):
+        if is_traced(leaf) and is_parameter(leaf):
             return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), "Argument `params` must be finite.")
         return leaf
 

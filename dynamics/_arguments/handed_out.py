@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from equations.internal import is_parameter, leaf_name
+from equations.internal import is_parameter, is_traced, leaf_name
 
 _leaves: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity
 _seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by loss: axes of its results, and shapes
@@ -35,7 +35,7 @@ def hand_out(objective: Any, params: PyTree, *results: PyTree) -> None:
     shapes = tuple(_shapes(params))
     if paths > 1:
         _seen.setdefault(loss, set()).add(((paths,), shapes))
-    if isinstance(arrays[0], jax.core.Tracer):
+    if is_traced(arrays[0]):
         _tell_axis(
             arrays[0], lambda size: _seen.setdefault(loss, set()).update({((size,), shapes), ((size, paths), shapes)})
         )

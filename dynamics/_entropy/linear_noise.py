@@ -1,7 +1,7 @@
 """The stationary covariance, current and entropy production of a linear process whose noise may be singular; in NumPy."""
 
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,7 +97,8 @@ def _range(root, eps) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal directions of the range of a root, `(d, k)`, and the root's lengths along them, `(k,)`."""
     longest = max(root.shape)
     if root.shape[1] > len(root) > _SMALL:  # a triangle has the same range and lengths, at less cost
-        root = np.linalg.qr(root.T, mode="r").T
+        triangle: Any = np.linalg.qr(root.T, mode="r")
+        root = triangle.T
     u, s, _ = np.linalg.svd(root, full_matrices=False)
     seen = s > s.max(initial=0.0) * longest * eps
     return u[:, seen], s[seen]

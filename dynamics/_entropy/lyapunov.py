@@ -26,7 +26,7 @@ class Lyapunov:
             return
         from scipy.linalg import schur  # here as below, since the import of SciPy takes a while
 
-        self.triangle, self.vectors = schur(matrix)
+        self.triangle, self.vectors = schur(matrix)[:2]
         below = np.diagonal(self.triangle, -1)
         first = np.flatnonzero(below)  # of each pair of conjugate eigenvalues
         turn = 1j * np.sqrt(-below[first] * np.diagonal(self.triangle, 1)[first])
@@ -42,7 +42,7 @@ class Lyapunov:
         """C of a symmetric X, `(d, d)`."""
         if not len(noise):
             return noise
-        from scipy.linalg.lapack import dtrsyl
+        from scipy.linalg.lapack import dtrsyl  # pyright: ignore[reportAttributeAccessIssue]  # is made by f2py
 
         inside = self.vectors.T @ noise @ self.vectors
         if self.symmetric:
@@ -71,10 +71,12 @@ class Lyapunov:
         if not len(noise):
             return noise
         alone, shape = self.solve(noise), noise.shape
-        operator = LinearOperator(
-            (noise.size, noise.size), dtype=float,
+        made: Any = LinearOperator  # gives what fits its arguments, which are not those of its `__init__`
+        operator = made(
+            (noise.size, noise.size),
+            dtype=float,
             matvec=lambda flat: flat.ravel() - self.solve(growth(flat.reshape(shape))).ravel(),
-        )  # fmt: skip
+        )
         found, left = np.zeros(noise.size), alone.ravel()
         size = np.linalg.norm(left)
         for _ in range(3):  # what rounding leaves of the residual is solved for again

@@ -60,7 +60,7 @@ def entropy_production(
     route: str | None = None,
     reference: Stationary | Callable | None = None,
     density: str = "reference",
-    regularization: float = 0.0,
+    regularization: float | Array = 0.0,
     burn_in: int = 0,
 ) -> EntropyProduction:
     r"""Entropy production along recorded paths.
@@ -123,7 +123,7 @@ def entropy_production(
             f"{hyperparameters(trajectory.equation)}, but {title(equation)}{hyperparameters(equation)} was given."
         )
     if trajectory.kind == "discrete":
-        equation = Increment.of(equation)
+        equation = Increment.of(problem.equation)
     check_class(equation, "field")
     check_hooks(equation, signal, first, ("drift", "diffusion"))
     states = jax.tree.map(lambda leaf: leaf[:, burn_in:], trajectory.states)

@@ -180,7 +180,8 @@ def stationary(
     eps, dtype = np.finfo(mean.dtype).eps, mean.dtype
     mean, jacobian, root = (np.asarray(a, float) for a in (mean, jacobian, root))
     eta = None if eta is None else float(eta)
-    lyapunov = Lyapunov(jacobian, eta if discrete else 0.0)
+    step = 1.0 if eta is None or not discrete else eta
+    lyapunov = Lyapunov(jacobian, step if discrete else 0.0)
     _check_stable(jacobian, lyapunov.values, eta if discrete else None, eps)
     derivatives = columns(equation, signal, state, mean.astype(dtype)) if multiplicative else None
     extra = r**2 / (1.0 if eta is None else eta)
@@ -188,7 +189,7 @@ def stationary(
         linear = linear_noise.discrete(jacobian, root, derivatives, eta, extra, eps, lyapunov)
     else:
         linear = linear_noise.continuous(jacobian, root, derivatives, signs, extra, eps, lyapunov)
-    one, step = np.eye(size), eta if discrete else 1.0
+    one = np.eye(size)
     noise = (root @ root.T + extra * one) * step
     change = noise_change(equation, signal, state, mean.astype(dtype), linear.covariance, noise / step)
     if change > 0.05 and not multiplicative:

@@ -83,12 +83,12 @@ def _jacobians(pair: _Pair, *how: bool) -> Array:
 
 @quick_jit(level=0)
 def _jacobians_of_few(pair: _Pair, *how: bool) -> Array:
-    return jax.lax.map(lambda at: _jacobian(pair, *how, *at), (pair.times, pair.states))
+    return jax.lax.map(lambda at: _jacobian(pair, *how, t=at[0], state=at[1]), (pair.times, pair.states))
 
 
 @quick_jit(level=1)
 def _jacobians_of_many(pair: _Pair, *how: bool) -> Array:
-    return jax.vmap(lambda t, state: _jacobian(pair, *how, t, state))(pair.times, pair.states)
+    return jax.vmap(lambda t, state: _jacobian(pair, *how, t=t, state=state))(pair.times, pair.states)
 
 
 def _jacobian(pair: _Pair, strang: bool, leaping: bool, differences: bool, t: Array, state: PyTree) -> Array:
@@ -106,7 +106,7 @@ def _changes(path, params, state, kicks: int):
 @quick_jit(level=0)
 def _changes_of_few(path, params, state, kicks: int):
     pair = _paired(path, params, state)
-    kick = lambda at: changes(pair.dynamics, pair.signal, *at, pair.dt / kicks)  # noqa: E731
+    kick = lambda at: changes(pair.dynamics, pair.signal, *at, dt=pair.dt / kicks)  # noqa: E731
     change, sample = jax.lax.map(kick, (pair.times, pair.states))
     return kicks**0.5 * change, sample
 

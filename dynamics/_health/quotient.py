@@ -5,7 +5,7 @@ increments there, |k' - k|/|g' - g| is dt |lambda| once the stiffest mode is wha
 that the solver lets grow. Elsewhere it is less: a small quotient at every step says that nothing has grown.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffrax as dfx
 import jax
@@ -38,7 +38,8 @@ def stage_quotient(solver: dfx.AbstractSolver, stages: dict) -> Array:
     zero = no_quotient(stages["y0"])
     if not isinstance(solver, dfx.AbstractERK) or "k" not in stages:
         return zero
-    lower = solver.tableau.a_lower
+    tableau: Any = solver.tableau
+    lower = tableau.a_lower
     before = np.append(lower[-2], 0.0) if len(lower) > 1 else np.zeros(1)
     weights = np.append(lower[-1] - before, 0.0)
 

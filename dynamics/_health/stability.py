@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import diffrax as dfx
 import jax
@@ -109,7 +110,7 @@ def _function(kind: type) -> Callable[[np.ndarray], np.ndarray]:
         return lambda z: 1 + z
     tableau = kind.tableau
 
-    def growth(z):
+    def growth(z: Any) -> Any:
         stages = [z]
         for row in tableau.a_lower:
             stages.append(z * (1 + sum(a * k for a, k in zip(row, stages, strict=True))))
@@ -126,8 +127,8 @@ def stability_function(solver: dfx.AbstractSolver) -> Callable[[np.ndarray], np.
 def _unstable(modes: np.ndarray, growth: Callable, steps: np.ndarray) -> np.ndarray:
     """Which of some modes dt lambda, damped by the flow, grow in a step, or in so many."""
     with np.errstate(all="ignore"):
-        fast = (modes.real < 0) & ~(np.abs(growth(_MARGIN * modes)) < _GROWTH)
-        slow = (modes.real < _FREE * np.abs(modes)) & ~(np.abs(growth(modes)) < _WHOLE ** (1 / steps))
+        fast = (np.real(modes) < 0) & ~(np.abs(growth(_MARGIN * modes)) < _GROWTH)
+        slow = (np.real(modes) < _FREE * np.abs(modes)) & ~(np.abs(growth(modes)) < _WHOLE ** (1 / steps))
     return fast | slow
 
 

@@ -88,8 +88,11 @@ def stream_grid(dynamics: AbstractDynamics, stream: AbstractStream, dt, substeps
     return Grid(dt, stimulus_steps(stream.duration, dt), delay_steps(delay, dt))
 
 
-def check_time(dynamics: AbstractDynamics, steps: int | None, time, length) -> int:
-    """The number of training steps, or of stimuli, from exactly one of `steps` and `time`; each takes `length`."""
+def check_time(dynamics: AbstractDynamics, steps: int | None, time, length) -> int | None:
+    """The number of training steps, or of stimuli, from exactly one of `steps` and `time`; each takes `length`.
+
+    `steps` as given, to be checked as an integer.
+    """
     if time is None:
         if steps is None and learning_rate_of(dynamics) is None:
             raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import abstract_value, is_free, split
+from equations.internal import abstract_value, is_free, is_traced, split
 
 from .._trajectory import rates_at
 from .around import Around
@@ -45,7 +45,7 @@ def _counted(dynamics, signal, params):
     return None if free else jnp.zeros(())
 
 
-def held(terms: PyTree, tau: Array) -> PyTree:
+def held(terms: PyTree, tau: Any) -> PyTree:
     """The terms with what their dynamics count held at the training step to which time tau of the solver belongs."""
 
     def hold(term):
@@ -119,7 +119,7 @@ def jumps(dynamics: Any, steps: int) -> tuple[Array, Array]:
     # Inside, the last whole step is as far as it goes on.
     stops = jnp.where(at | inside, whole, jnp.inf)
     tops = jnp.where(inside, whole - 1 + 2 * NEAR, whole)
-    if not isinstance(stops, jax.core.Tracer):
+    if not is_traced(stops):
         found = np.isfinite(stops)
         return stops[found], jnp.concatenate([tops[found], end])
     order = jnp.argsort(stops)
@@ -164,7 +164,7 @@ def read(
             "Argument `stepsize_controller` must be adaptive, such as diffrax.PIDController, where the learning rate "
             f"jumps, but {controller!r} was given."
         )
-    count = "" if isinstance(stops, jax.core.Tracer) else f"{stops.size} "
+    count = "" if is_traced(stops) else f"{stops.size} "
     stops, tops = jnp.asarray(stops, dtype), jnp.asarray(tops, dtype)
     controller = dfx.ClipStepSizeController(controller, jump_ts=stops)
     return Between(solver, stops, tops), controller, (("counts", f"continuous, stopping at {count}jumps"),)

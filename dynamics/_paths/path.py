@@ -178,7 +178,8 @@ class Path(AbstractPath):
         start, stop = (jnp.full((), self.substeps - owing, _clock_type(state)) for owing in (0.5, 0.0))
         terms = self._terms(end - 1, None)
         terms = held(terms, start) if self._counts(state) else terms
-        complete = self.solver.flow_step(terms, start, stop, state, None)
+        solver: Any = self.solver
+        complete = solver.flow_step(terms, start, stop, state, None)
         return keep(end == begin, state, complete)
 
     def _advance(self, state, failed_at, peak, block, begin, offset, end, brownian):
@@ -209,10 +210,11 @@ class Path(AbstractPath):
     def _segment(self, state, offset, length, longest: int, first, increments):
         """`length` training steps by one call of Diffrax; `first`: the path begins with them."""
         count, clock_type = length * self.substeps, _clock_type(state)
-        solver, counts = self.solver, self._counts(state)
+        solver: Any = self.solver
+        counts = self._counts(state)
         if self._merged:
             solver = Merged(solver, jnp.where(first, 0, -1), counts, scales_all(self.dynamics, state))
-        solution = dfx.diffeqsolve(
+        solution: Any = dfx.diffeqsolve(
             self._terms(offset, increments),
             Watched(solver, self._good, offset, self.substeps, counts and not self._merged),
             t0=jnp.zeros((), clock_type),
@@ -238,7 +240,7 @@ class Path(AbstractPath):
         def output(t, state, args):
             return self._saved(state)
 
-        solution = dfx.diffeqsolve(
+        solution: Any = dfx.diffeqsolve(
             dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)),
             self.solver,
             t0=jnp.full((), begin, clock_type),

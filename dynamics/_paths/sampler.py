@@ -1,5 +1,7 @@
 """Which examples a minibatch holds."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,7 @@ class Sampler(eqx.Module):
         """What is carried before the first step."""
         return jnp.zeros(self.size, int) if self.sampling == "shuffled" else None
 
-    def indices(self, step: Array, carried: Array | None) -> tuple[Array, Array | None]:
+    def indices(self, step: Array, carried: Any) -> tuple[Array, Array | None]:
         """The examples of a training step, shape `(batch_size,)`, and what is carried on."""
         shape = (self.batch_size,)
         if self.sampling == "with_replacement":
@@ -50,12 +52,10 @@ def minibatches(
     **Raises:** TypeError or ValueError, naming the argument.
     """
     check_equation(equation, AbstractEquation)
-    integer("batch_size", equation.batch_size)
+    batch_size = integer("batch_size", equation.batch_size)
     check_sampling(equation, objective)
     steps, path = integer("steps", steps, maximum=LARGEST), integer("path", path, minimum=0, maximum=LARGEST)
-    sampler = Sampler(
-        jax.random.fold_in(check_key(key, True), path), objective.size, equation.batch_size, equation.sampling
-    )
+    sampler = Sampler(jax.random.fold_in(check_key(key, True), path), objective.size, batch_size, equation.sampling)
 
     def body(carried, step):
         indices, carried = sampler.indices(step, carried)

@@ -67,7 +67,8 @@ class Strang(dfx.AbstractItoSolver):
             raise ValueError(f"Argument `kicks` must be 1, 2 or None, but {self.kicks!r} was given.")
 
     def order(self, terms):
-        return min(2, self.flow.order(None))
+        flow: Any = self.flow
+        return min(2, flow.order(None))
 
     def strong_order(self, terms):
         return 0.5
@@ -164,7 +165,7 @@ class Merged(dfx.AbstractItoSolver):
 class Steps:
     """What a solver takes of a dynamics in its steps: flow and kick of a splitting, or its drift alone."""
 
-    solver: dfx.AbstractSolver | None
+    solver: Any  # of Diffrax, or None
 
     @property
     def split(self) -> bool:

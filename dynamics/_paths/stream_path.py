@@ -5,7 +5,7 @@ that no stage of any solver sees the next input. What acts with a delay is recor
 piece whole (the method of steps): on the grid the delay is exact, between its points it is interpolated linearly.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import diffrax as dfx
 import equinox as eqx
@@ -93,7 +93,9 @@ class StreamPath(AbstractPath):
 
         def piece(carry, place):
             begin, length = place
-            return self._piece(*carry, held, index, begin, length, longest, increments), None
+            return self._piece(
+                *carry, held=held, index=index, begin=begin, length=length, longest=longest, increments=increments
+            ), None
 
         lengths = jnp.asarray(lengths, jnp.int32)
         begins = jnp.cumsum(lengths) - lengths
@@ -114,7 +116,7 @@ class StreamPath(AbstractPath):
         outputs = [dfx.SubSaveAt(t1=True, fn=lambda t, y, args: jax.tree.leaves(y))]
         if late is not None:
             outputs.append(dfx.SubSaveAt(steps=True, fn=lambda t, y, args: self.dynamics.delayed(y, held)))
-        solution = dfx.diffeqsolve(
+        solution: Any = dfx.diffeqsolve(
             term,
             self.solver,
             t0=begin.astype(clock_type),

@@ -27,7 +27,7 @@ class Clock(eqx.Module):
     dt: Array
     substeps: int = eqx.field(static=True)
 
-    def time(self, tau: Array) -> Array:
+    def time(self, tau: Any) -> Array:
         """The dynamics' time at tau."""
         return (self.offset * self.substeps).astype(tau.dtype) * self.dt + tau * self.dt
 

@@ -3,12 +3,14 @@
 import numbers
 import operator
 from collections.abc import Callable
+from typing import Literal, overload
 
 import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
+
+from .once import is_traced
 
 LARGEST = 2**31 - 1  # of what a run counts: steps, paths, examples
 
@@ -19,7 +21,7 @@ def number(name: str, value, *, allowed: str, test) -> jax.Array:
     `test` says which values are right, `allowed` says it in words. A traced value is tested when the program runs.
     """
     wording = f"Argument `{name}` must be {allowed}"
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{wording}, but a traced {value.dtype} of shape {value.shape} was given.")
         return eqx.error_if(value, ~(jnp.isfinite(value) & test(value)), wording)
@@ -57,7 +59,7 @@ def nonnegative(name: str):
 
 def seconds(name: str, value, allowed: Callable = positive) -> float:
     """A time as a plain number that `allowed` lets pass: numbers of steps follow from it before anything is traced."""
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         raise TypeError(
             f"Argument `{name}` must be known before tracing, since it fixes numbers of steps, but {value!r} was given."
         )
@@ -93,6 +95,16 @@ def flag(name: str):
         return bool(value)
 
     return convert
+
+
+@overload
+def integer(name: str, value, *, minimum: int = 1, maximum: int | None = None) -> int: ...
+
+
+@overload
+def integer(
+    name: str, value, *, minimum: int = 1, maximum: int | None = None, optional: Literal[True]
+) -> int | None: ...
 
 
 def integer(name: str, value, *, minimum: int = 1, maximum: int | None = None, optional: bool = False) -> int | None:

@@ -81,13 +81,13 @@ def _false_derivative(signal: Any, params: PyTree) -> str | None:
     numbers = sum(leaf.size for leaf in jax.tree.leaves(active))
     number = int(np.clip(_NUMBERS // numbers, *_GROUPS))
     members = np.resize(random.permutation(count), (number, -(-count // number)))
-    groups = members, random.choice([-1.0, 1.0], members.shape) * random.uniform(0.5, 1.5, members.shape)
+    weights = random.choice([-1.0, 1.0], members.shape) * random.uniform(0.5, 1.5, members.shape)
     try:
         with jax.enable_x64(True):
-            errors = _errors(*_double((few, active, static, base)), *groups)
+            errors = _errors(*_double((few, active, static, base)), members=members, weights=weights)
     except Exception:  # single precision may be written into the signal
         try:
-            errors = _errors(few, active, static, base, *groups)
+            errors = _errors(few, active, static, base, members, weights)
         except TypeError as error:
             return f"it holds {held}, and JAX takes no derivative of the gradient: {str(error).splitlines()[0]}"
     if np.count_nonzero(errors.any(axis=1)) < _SHOWN:

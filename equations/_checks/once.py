@@ -6,13 +6,20 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 from jaxtyping import PyTree
 
 _PACKAGES = tuple(str(Path(__file__).parents[2] / name) for name in ("equations", "dynamics", "validation"))
 _unchecked = False
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a value is known only when the program runs: checks of it are left out, or made then."""
+    return isinstance(value, jax.core.Tracer)
 
 
 def once(check: Callable, *args: PyTree):
@@ -24,7 +31,7 @@ def once(check: Callable, *args: PyTree):
     """
     arrays, rest = eqx.partition(args, eqx.is_array)
     leaves, treedef = jax.tree.flatten(arrays)
-    if _unchecked or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if _unchecked or any(is_traced(leaf) for leaf in leaves):
         return None
     rest_leaves, rest_treedef = jax.tree.flatten(rest)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
@@ -78,7 +85,8 @@ def quick_jit(level: int) -> Callable[[Callable], Callable]:
         @functools.cache
         def compiled():
             options = {"xla_backend_optimization_level": level} | _OPTIONS
-            return eqx.filter_jit(function, compiler_options=options if _knows_options() else None)
+            jit: Any = eqx.filter_jit  # whose overloads leave the options of jit out
+            return jit(function, compiler_options=options if _knows_options() else None)
 
         return functools.wraps(function)(lambda *args: compiled()(*args))
 
@@ -111,4 +119,4 @@ def _is_machinery(filename: str) -> bool:
 
 def silent(tree: PyTree = None) -> bool:
     """Whether checks of values are left out: they are switched off, or an array of `tree` is traced."""
-    return _unchecked or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return _unchecked or any(is_traced(leaf) for leaf in jax.tree.leaves(tree))

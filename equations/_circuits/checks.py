@@ -11,13 +11,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from .._checks.arguments import integer, nonnegative, positive, seconds
+from .._checks.once import is_traced
 from .state import Weights
 from .stream import AbstractStream
 
 
 def layer_sizes(value) -> tuple[int, ...]:
     """A field converter: the numbers of neurons of at least an input and an output."""
-    if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, jax.core.Tracer) and value.ndim == 1:
+    if isinstance(value, jax.Array | np.ndarray) and not is_traced(value) and value.ndim == 1:
         value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) < 2:
         raise ValueError(
@@ -39,7 +40,7 @@ def delay_time(value) -> float:
 def optional_noise(value) -> Array | None:
     """A field converter: a number above zero, or None, which zero stands for too."""
     value = None if value is None else nonnegative("integration_noise")(value)
-    return None if value is None or (not isinstance(value, jax.core.Tracer) and value == 0) else value
+    return None if value is None or (not is_traced(value) and value == 0) else value
 
 
 def layer_pairs(value) -> tuple[tuple[int, int], ...]:
@@ -146,7 +147,7 @@ def warn_of_times(
 ) -> None:
     """Warns where the first time of a pair, which should be much the shorter one, is `reach` times the other or more."""
     for name, short, other, long in pairs:
-        if short is None or long is None or any(isinstance(time, jax.core.Tracer) for time in (short, long)):
+        if short is None or long is None or any(is_traced(time) for time in (short, long)):
             continue
         ratio = float(short) / float(long)
         if ratio > reach or math.isclose(ratio, reach, rel_tol=1e-9):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -151,7 +152,7 @@ class Circuit(AbstractCircuit):
 
     def potentials(self, weights: Weights, z: tuple[Array, ...]) -> list[Array]:
         """a_j = sum_i W_ij z_i for all layers but the input."""
-        total = [None] * len(self.layers)
+        total: list[Any] = [None] * len(self.layers)
         for (i, j), matrix in zip(self.connections, weights.forward, strict=True):
             total[j] = plus(total[j], matrix @ z[i])
         return total[1:]
@@ -177,8 +178,8 @@ class Circuit(AbstractCircuit):
     def modulation(self, weights: Weights, errors: tuple[Array, ...]) -> list[Array]:
         """m_i, what reaches the hidden layers of the errors ahead of them."""
         if self.feedback == "DFA":
-            return [matrix @ errors[-1] for matrix in weights.backward]
-        total = [None] * len(self.layers)
+            return [matrix @ errors[-1] for matrix in weights.backward or ()]
+        total: list[Any] = [None] * len(self.layers)
         for (i, j), matrix in zip(self.relayed(self.connections), self.feedback_matrices(weights), strict=True):
             total[i] = plus(total[i], matrix @ errors[j - 1])
         return total[1:-1]
@@ -186,7 +187,7 @@ class Circuit(AbstractCircuit):
     def feedback_matrices(self, weights: Weights) -> tuple[Array, ...]:
         """V_ij of the connections that errors are relayed along."""
         if self.feedback != "SGD":
-            return weights.backward
+            return weights.backward or ()
         return tuple(w.T for w in self.relayed(weights.forward))
 
     def relayed(self, of_connections: Sequence) -> list:
@@ -204,12 +205,12 @@ class Circuit(AbstractCircuit):
         else:
             drives = [
                 (modulation[j - 1] * learn)[:, None] * trace
-                for (_, j), trace in zip(self.connections, state.eligibility, strict=True)
+                for (_, j), trace in zip(self.connections, state.eligibility or (), strict=True)
             ]
         forward = tuple(self.decayed(drive, w) for drive, w in zip(drives, weights.forward, strict=True))
         if self.feedback != "KP":
             return Weights(forward, jax.tree.map(jnp.zeros_like, weights.backward))
-        pairs = zip(self.relayed(drives), weights.backward, strict=True)
+        pairs = zip(self.relayed(drives), weights.backward or (), strict=True)
         return Weights(forward, tuple(self.decayed_back(drive.T, v) for drive, v in pairs))
 
     def decayed(self, drive: Array, matrix: Array) -> Array:

@@ -35,7 +35,7 @@ class Accuracy(eqx.Module):
 def alignment(circuit: Any, weights: Weights) -> Array:
     """The cosines between what carries errors back in a circuit and what backpropagation would have there."""
     if circuit.feedback == "DFA":
-        pairs = zip(weights.backward, _onward(circuit, weights), strict=True)
+        pairs = zip(weights.backward or (), _onward(circuit, weights), strict=True)
     else:
         pairs = zip(circuit.feedback_matrices(weights), circuit.relayed(weights.forward), strict=True)
     return jnp.stack([cosine(v, w.T) for v, w in pairs])
@@ -43,7 +43,7 @@ def alignment(circuit: Any, weights: Weights) -> Array:
 
 def _onward(circuit: Any, weights: Weights) -> list[Array]:
     """For each hidden layer the linear map from it to the output, shapes `(n_out, n_i)`."""
-    maps = [None] * (len(circuit.layers) - 1) + [jnp.eye(circuit.layers[-1], dtype=weights.forward[0].dtype)]
+    maps: list[Any] = [None] * (len(circuit.layers) - 1) + [jnp.eye(circuit.layers[-1], dtype=weights.forward[0].dtype)]
     for layer in reversed(circuit.hidden):
         for (i, j), matrix in zip(circuit.connections, weights.forward, strict=True):
             if i == layer:

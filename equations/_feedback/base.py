@@ -3,6 +3,7 @@
 import abc
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import flag, leaf_name, positive, typed_key
+from .._checks.once import is_traced
 from .._signals.base import AbstractSignal
 
 
@@ -41,10 +43,10 @@ def random_feedback(model: eqx.nn.MLP, key: Array, *, direct: bool = False, scal
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    key, scale = typed_key("key", key), positive("scale")(scale)
+    key, largest = typed_key("key", key), positive("scale")(scale)
 
     def draw(key, shape, dtype):
-        return scale.astype(dtype) * jax.random.uniform(key, shape, dtype, -1.0, 1.0) / math.sqrt(shape[0])
+        return largest.astype(dtype) * jax.random.uniform(key, shape, dtype, -1.0, 1.0) / math.sqrt(shape[0])
 
     shapes, dtype = feedback_shapes(model, flag("direct")(direct)), layers(model)[0].weight.dtype
     return tuple(draw(jax.random.fold_in(key, place), shape, dtype) for place, shape in enumerate(shapes))
@@ -63,7 +65,7 @@ def layers(model: eqx.nn.MLP) -> list[eqx.nn.Linear]:
     return [first, *map(take, range(model.depth - 1)), last]
 
 
-def feedback_shapes(model: eqx.nn.MLP, direct: bool) -> list[tuple[int, int]]:
+def feedback_shapes(model: eqx.nn.MLP, direct: bool) -> list[tuple[int, ...]]:
     shapes = [layer.weight.shape[::-1] for layer in layers(model)[1:]]
     return [(width, shapes[-1][1]) for width, _ in shapes] if direct else shapes
 
@@ -91,7 +93,7 @@ def matrices(feedback: Sequence[Array]) -> tuple[Array, ...]:
         name = leaf_name("feedback", (jax.tree_util.SequenceKey(place),))
         if not eqx.is_inexact_array_like(matrix):
             raise TypeError(f"Argument `feedback` must hold floating-point matrices, but {name} is {matrix!r}.")
-        if not isinstance(matrix, jax.core.Tracer) and not np.all(np.isfinite(matrix)):
+        if not is_traced(matrix) and not np.all(np.isfinite(matrix)):
             raise ValueError(f"Argument `feedback` must be finite, but {name} holds NaN or infinity.")
     return tuple(map(jnp.asarray, feedback))
 
@@ -277,7 +279,7 @@ class AbstractTied(AbstractFeedbackParameters):
         return [first, *(eqx.tree_at(lambda w: w.weight, w, tied) for w, tied in zip(others, ties, strict=True))]
 
 
-def decay(rate: Array, weights: Sequence[Array]) -> Array:
+def decay(rate: Array, weights: Sequence[Array]) -> Any:
     """rate |W|^2/2, whose gradient is the decay of these weights."""
     return sum(0.5 * rate.astype(w.dtype) * jnp.sum(w**2) for w in weights)
 

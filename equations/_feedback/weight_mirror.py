@@ -1,6 +1,7 @@
 """The weight mirror."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ class WeightMirror(AbstractFeedbackParameters):
     data: PyTree
     decay: Array = eqx.field(converter=nonnegative("decay"))
 
-    def __init__(self, loss: Callable, data: PyTree, noise: PyTree, decay: float):
+    def __init__(self, loss: Callable, data: PyTree, noise: PyTree, decay: Any):
         if not eqx.is_array_like(noise):
             raise TypeError(f"Argument `noise` must be an array, but {noise!r} was given.")
         self.loss, self.decay = loss, decay

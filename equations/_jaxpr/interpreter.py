@@ -52,7 +52,8 @@ def _interpret(jaxpr, constants, arguments, rule, lift) -> list:
         values = [read(atom) for atom in eqn.invars]
         results = rule(eqn, values)
         if results is None:
-            there, held = inside(eqn)
+            found: Any = inside(eqn)
+            there, held = found
             results = _interpret(there, held, values, rule, lift)
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -64,7 +64,8 @@ def _has_roots(jaxpr) -> bool:
 def _safe(eqn, values: list[_Value]) -> list[_Value] | None:
     if called(eqn) is not None:
         return None
-    name, first = eqn.primitive.name, values[0].value if values else None
+    name = eqn.primitive.name
+    first: Any = values[0].value if values else None
     if name in _SAFE and jnp.issubdtype(jnp.result_type(first), jnp.floating):
         return [_Value(_SAFE[name](jnp.abs(first) if values[0].variance else first))]
     less_a_square = name == "sub" and values[1].square

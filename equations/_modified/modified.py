@@ -1,5 +1,7 @@
 """Modified equations: what a discrete algorithm really follows, as a series in the learning rate."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -81,7 +83,8 @@ def modified(
     """
     if not isinstance(equation, AbstractDynamics):
         raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
-    series, is_algorithm = equation.series(), isinstance(equation, AbstractEquation)
+    series = equation.series()
+    is_algorithm = isinstance(equation, AbstractEquation)
     if series.remainder is not None:
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
     check_class(equation, "twin" if is_algorithm else "equation")
@@ -199,7 +202,8 @@ class Modified(AbstractTruncated, AbstractForwarder):
         return Series(self.order, self.fluctuations, self.increment, remainder=self._remainder_on)
 
     def _remainder_on(self, params: PyTree) -> str:
-        if self.equation.memory == "dynamic" and forgets_at_a_fixed_rate(self.equation, params):
+        leading: Any = self.equation
+        if leading.memory == "dynamic" and forgets_at_a_fixed_rate(leading, params):
             return (
                 "does not vanish as eta -> 0: a step forgets a fixed part of the memory, and is not near the identity; "
                 "memory='adiabatic' is for fixed hyperparameters"

@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
 from .._checks.arguments import choice
+from .._checks.once import is_traced
 from .._counts import foreign_counts, put, schedule_counts
 from .._forwarder import AbstractForwarder
 from .._jaxpr.structure import is_affine, is_free
@@ -240,7 +241,7 @@ class SlowManifold(AbstractForwarder):
         with jax.numpy_dtype_promotion("standard"):
             memory = jax.eval_shape(lambda p: self.equation.twin().init(p), arrays)
         runs_on = running and any(jax.tree.leaves(schedule_counts(memory)))
-        if not runs_on and not isinstance(self.learning_rate, jax.core.Tracer):
+        if not runs_on and not is_traced(self.learning_rate):
             ones = like(arrays, 1.0)
             steps = self.rates(ones, self._settled(ones, ones, None), ones, None).params
             if not any(jnp.any(leaf) for leaf in jax.tree.leaves(steps)):
@@ -261,7 +262,10 @@ class SlowManifold(AbstractForwarder):
             )
         gradient = jax.tree.map(jnp.zeros_like, arrays)
         if not is_affine(lambda m: self._after(arrays, m, gradient, None), averages):
-            return "unless the algorithm's memory forgets linearly, as an exponential average does, but 'adiabatic' was given."
+            return (
+                "unless the algorithm's memory forgets linearly, as an exponential average does, but 'adiabatic' "
+                "was given."
+            )
         return None
 
     def _forgets_evenly(self, params: PyTree) -> bool:

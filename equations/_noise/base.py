@@ -37,7 +37,7 @@ def noise_factor(size: int, batch_size: int, sampling: str) -> float:
     return factor / batch_size
 
 
-def noise_weights(normals: Array, batch_size: int, sampling: str) -> Array:
+def noise_weights(normals: Array, batch_size: Any, sampling: str) -> Array:
     """The weights, shape `(N,)`, that turn standard normals of the same shape into a noise gradient."""
     size = normals.shape[0]
     return (normals - jnp.mean(normals)) * (noise_factor(size, batch_size, sampling) / size) ** 0.5
@@ -79,7 +79,7 @@ class Batches(eqx.Module):
     @property
     def factor(self) -> float:
         """The covariance of the minibatch gradient over C; 0 for the full batch."""
-        return noise_factor(self.signal.size, self.batch_size, self.sampling) if self.noisy else 0.0
+        return noise_factor(self.signal.size, self.count, self.sampling) if self.noisy else 0.0
 
     @property
     def count(self) -> int:
@@ -176,8 +176,8 @@ class AbstractGradientNoise(eqx.Module):
         """The structure of the normals that a real batch takes beside its examples; None: none."""
         return None
 
-    def real(self, batch: AbstractSignal, params: PyTree, normals: PyTree | None) -> PyTree:
-        """The gradient of a real batch, with what the model injects into it."""
+    def real(self, batch: AbstractSignal, params: PyTree, normals: Any) -> PyTree:
+        """The gradient of a real batch, with what the model injects into it, if anything, by its normals or None."""
         return batch.gradient(params)
 
     @property

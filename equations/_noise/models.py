@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import nonnegative, positive
+from .._checks.once import is_traced
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
 from .._tree import add_scaled
 from .base import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters, noise_model
@@ -121,7 +122,7 @@ class Isotropic(AbstractInjected):
     @classmethod
     def traced(cls, scale: Array, on: AbstractGradientNoise) -> "Isotropic":
         """With a scale that an equation has computed, which is not checked again in every step."""
-        return eqx.tree_at(lambda noise: noise.scale, cls(0.0, on=on), scale)
+        return eqx.tree_at(lambda noise: noise.scale, cls(scale=0.0, on=on), scale)
 
     def own_structure(self, batches, params):
         return like_parameters(params)
@@ -191,7 +192,7 @@ class StudentT(AbstractInjected):
 
     def check_covariance(self):
         super().check_covariance()
-        if not isinstance(self.df, jax.core.Tracer) and not float(self.df) > 2:
+        if not is_traced(self.df) and not float(self.df) > 2:
             raise ValueError(
                 "Argument `df` must exceed 2, for the noise to have a covariance, unless the rule takes only the sign of "
                 f"the gradient, but {float(self.df):g} was given."

@@ -63,13 +63,13 @@ def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
     closed, shapes = jax.make_jaxpr(gradient, return_shape=True)(active, first)
     orders: list[tuple[int, ...] | None] = []
 
-    def pieces(example):
+    def pieces(example) -> list[tuple]:
         """By leaf the two factors of an outer product, or the leaf alone."""
         found = interpret(closed, jax.tree.leaves((active, example)), _factored)
         orders[:] = [value.order if isinstance(value, _Outer) else None for value in found]
         return [(value.a, value.b) if isinstance(value, _Outer) else (value,) for value in found]
 
-    def leaves_alone(example):
+    def leaves_alone(example) -> list[tuple]:
         orders[:] = [None] * len(jax.tree.leaves(shapes))
         return [(leaf,) for leaf in jax.tree.leaves(gradient(active, example))]
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from .._base import AbstractDynamics
 from .._checks.arguments import decay, number
+from .._checks.once import is_traced
 from .._modified.increment import AbstractIncrement
 from .._noise.base import AbstractGradientNoise, Minibatch
 from .._scaling import ScalingLimit
@@ -59,7 +60,7 @@ class OptaxLimit(ScalingLimit):
         for name, rule in self.equation.scaling:
             if callable(rule):
                 # A count that the factory wants as a plain number stays one.
-                plain = not (eqx.is_array(values[name]) or isinstance(factor, jax.core.Tracer))
+                plain = not (eqx.is_array(values[name]) or is_traced(factor))
                 values[name] = rule(values[name], float(factor) if plain else factor)
             else:
                 values[name] = decay(name)(1 - (1 - values[name]) * factor**rule)

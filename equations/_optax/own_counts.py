@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .._checks.once import is_traced
 from .._counts import schedule_counts
 from .._jaxpr.interpreter import called, interpret
 from .._shapes import abstract_value
@@ -84,9 +85,7 @@ def _after(eqn, values, found) -> _Value:
 
 def _is_never(limit) -> bool:
     """Whether no count comes to a number, None where that is not known."""
-    return not (limit is None or isinstance(limit, jax.core.Tracer)) and bool(
-        np.all(np.abs(np.asarray(limit)) > _NEVER)
-    )
+    return not (limit is None or is_traced(limit)) and bool(np.all(np.abs(np.asarray(limit)) > _NEVER))
 
 
 def _kind(name: str, values: list[_Value]) -> int:

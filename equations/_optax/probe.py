@@ -82,7 +82,7 @@ def _is_wrong(coarse: float, fine: float) -> bool:
 
 def _worst(far: np.ndarray) -> tuple[float, float]:
     """The distances of the leaf of which there is most to say."""
-    return max((tuple(map(float, pair)) for pair in far), key=lambda pair: (_is_wrong(*pair), np.nan_to_num(max(pair))))
+    return max(((float(a), float(b)) for a, b in far), key=lambda pair: (_is_wrong(*pair), np.nan_to_num(max(pair))))
 
 
 def corner(params: PyTree) -> PyTree:

@@ -140,7 +140,7 @@ def _met(eqn, values: list[_Value], factors: list) -> _Value:
     gradient = any(value.gradient for value in values)
     counted = [value for value in values if value.step and not value.data]
     marks = [value.mark for value in values]
-    mark = dependence(eqn, marks) if any(marks) else FREE
+    mark: Any = dependence(eqn, marks) if any(marks) else FREE
     if counted and gradient:
         if multiplies and mark == FREE and len(counted) == 1:
             source = _source(counted[0])

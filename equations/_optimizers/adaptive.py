@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -98,7 +98,7 @@ class AdaptiveSplitting(GradientSplitting):
 
     def clip_noise(self, state, even, odd, dt):
         """Keeps the second moment positive, with its mean as it is."""
-        nu = jax.tree.map(lambda *leaves: clip_square_noise(*leaves, dt), state.nu, even.nu, odd.nu)
+        nu = jax.tree.map(lambda *leaves: clip_square_noise(*leaves, dt=dt), state.nu, even.nu, odd.nu)
         return dataclasses.replace(odd, nu=nu)
 
 
@@ -202,7 +202,7 @@ class AbstractAdam(AbstractAveraging):
         """What the first moment is divided by."""
         return root(nu + self.eps_root) + self.eps
 
-    def optax(self) -> dict[str, Array]:
+    def optax(self) -> dict[str, Any]:
         """The hyperparameters by Optax's names."""
         return dict(learning_rate=self.learning_rate, b1=self.b1, b2=self.b2, eps=self.eps, eps_root=self.eps_root)
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
 from .._checks.arguments import nonnegative, positive
+from .._checks.once import is_traced
 from .._noise.models import Isotropic
 from .._scaling import ScalingLimit
 from .._splitting import GradientSplitting
@@ -81,7 +82,7 @@ class UnderdampedLangevin(AbstractEquation):
 
     def check_friction(self) -> None:
         """Raises a ValueError where a step would turn the momentum round."""
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((self.friction, self.learning_rate)))
+        traced = any(is_traced(leaf) for leaf in jax.tree.leaves((self.friction, self.learning_rate)))
         if not traced and float(self.momentum) < 0:
             raise ValueError(
                 f"Argument `friction` must be at most 1/sqrt(learning_rate), {float(self.learning_rate) ** -0.5:g}, but "

@@ -4,7 +4,7 @@ import abc
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import explicit_axes, leaf_name
+from .._checks.once import is_traced
 from .._checks.overrides import check_class
 from .._shapes import abstract_value
 
@@ -54,7 +55,7 @@ def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) or isinstance(leaf, np.ma.MaskedArray):
             kind = "is a masked array" if isinstance(leaf, np.ma.MaskedArray) else f"has dtype {leaf.dtype}"
             raise TypeError(f"Argument `{argument}` must hold plain arrays of numbers, but {name} {kind}.")
-        if isinstance(leaf, jax.core.Tracer):
+        if is_traced(leaf):
             if not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 return leaf
             return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), wording)
@@ -135,6 +136,12 @@ class AbstractSignal(eqx.Module):
         """Whether there is a `value(params)`: the loss, where the signal is the gradient of one."""
         return hasattr(self, "value")
 
+    if TYPE_CHECKING:  # those that are the gradient of a loss have beside
+
+        def value(self, params: PyTree) -> Array: ...
+
+        def loss(self, params: PyTree, example: PyTree) -> Array: ...
+
     argument: ClassVar[str] = "objective"
     """What a user gave that a message is about."""
 
@@ -156,7 +163,7 @@ class AbstractSignal(eqx.Module):
 
     def bind(self, static: PyTree) -> "AbstractSignal":
         """This signal for parameters from which the leaves in `static` (activation functions, say) were taken out."""
-        return _Bound(self, static)
+        return _Bound(self, static)  # pyright: ignore[reportCallIssue]  # `data` is a property
 
     def take(self, indices: Array) -> "AbstractSignal":
         """This signal on the examples `indices` alone, shape `(B,)`."""
@@ -183,10 +190,10 @@ class _Bound(AbstractSignal):
         return self.signal.surrogate(eqx.combine(active, self.static), eqx.combine(frozen, self.static), example)
 
     def take(self, indices):
-        return _Bound(self.signal.take(indices), self.static)
+        return _Bound(self.signal.take(indices), self.static)  # pyright: ignore[reportCallIssue]  # `data` is a property
 
     def with_data(self, data):
-        return _Bound(self.signal.with_data(data), self.static)
+        return _Bound(self.signal.with_data(data), self.static)  # pyright: ignore[reportCallIssue]  # `data` is a property
 
 
 def surrogate_value(signal: AbstractSignal, params: PyTree) -> Array:

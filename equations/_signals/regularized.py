@@ -68,4 +68,4 @@ def regularized(signal: AbstractSignal, penalty: Callable) -> Regularized:
     **Raises:** TypeError, naming the argument; a ValueError, by `check`, where the penalty does not fit the parameters.
     """
     check_signal(signal)
-    return Regularized(signal, penalty)
+    return Regularized(signal, penalty)  # pyright: ignore[reportCallIssue]  # `data` is a property

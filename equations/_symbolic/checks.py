@@ -24,8 +24,8 @@ def check_state(state: Any) -> tuple:
     """A symbol or several as a tuple."""
     import sympy
 
-    given = state
-    state = tuple(state) if isinstance(state, Sequence | sympy.MatrixBase) else (state,)
+    given: Any = state
+    state = tuple(given) if isinstance(state, Sequence | sympy.MatrixBase) else (state,)
     if not state or not all(isinstance(symbol, sympy.Symbol) for symbol in state):
         raise TypeError(f"Argument `state` must be a SymPy symbol or a tuple of symbols, but {given!r} was given.")
     if len(set(state)) < len(state):
@@ -53,9 +53,9 @@ def check_vector(name: str, value: Any, size: int) -> tuple:
     """`size` expressions."""
     import sympy
 
-    entries = (
-        tuple(value) if isinstance(value, Sequence | sympy.MatrixBase) and not isinstance(value, str) else (value,)
-    )
+    given: Any = value
+    several = isinstance(value, Sequence | sympy.MatrixBase) and not isinstance(value, str)
+    entries = tuple(given) if several else (given,)
     entries = tuple(check_expression(name, entry) for entry in entries)
     if len(entries) != size:
         raise ValueError(

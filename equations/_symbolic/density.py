@@ -1,5 +1,7 @@
 """The Fokker-Planck operator and stationary densities of a symbolic equation."""
 
+from typing import Any
+
 from .normalizable import normalizable, positive_definite
 
 
@@ -72,7 +74,8 @@ def _gaussian(state, drift, slope, rate, numbers):
     covariance = sympy.Matrix(d, d, lambda i, j: unknowns[min(i, j), max(i, j)])
     balance = slope * covariance + covariance * slope.T + rate
     solution = sympy.linsolve([balance[i, j] for i, j in unknowns], *unknowns.values())
-    (entries,) = solution or (tuple(unknowns.values()),)
+    found: Any = solution or (tuple(unknowns.values()),)
+    (entries,) = found
     covariance = covariance.xreplace(dict(zip(unknowns.values(), entries, strict=True))).applyfunc(sympy.simplify)
     determinant = sympy.simplify(covariance.det())
     if determinant.free_symbols & set(unknowns.values()) or determinant.is_zero:

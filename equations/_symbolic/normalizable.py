@@ -3,6 +3,7 @@
 import functools
 import itertools
 import operator
+from typing import Any
 
 
 def normalizable(density, state: tuple, numbers: dict) -> bool | None:
@@ -50,7 +51,7 @@ def _decide(logarithm, variables):
     if len(variables) == 1:
         return _line(logarithm, variables[0])
     logarithm = sympy.expand(logarithm)
-    parts = {x: sympy.S.Zero for x in variables}
+    parts: dict[Any, Any] = {x: sympy.S.Zero for x in variables}
     for term in sympy.Add.make_args(logarithm):
         among = [x for x in variables if x in term.free_symbols]
         if len(among) > 1:

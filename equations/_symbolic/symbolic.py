@@ -3,13 +3,12 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array
 
 from .._base import AbstractDynamics
-from .._checks.once import warn
+from .._checks.once import is_traced, warn
 from .._series import Series
 from .._splitting import Splitting
 from .checks import (
@@ -242,7 +241,7 @@ class Symbolic(AbstractDynamics):
         for opaque functions, for letters without signs, and where it is too hard. A letter has a sign by
         `sympy.Symbol("k", positive=True)` or by its value.
         """
-        known = {s: v for s, v in zip(self.parameters, self.values, strict=True) if not isinstance(v, jax.core.Tracer)}
+        known = {s: v for s, v in zip(self.parameters, self.values, strict=True) if not is_traced(v)}
         density, finite = stationary_density(
             self.state_symbols, self.drift_expressions, self.diffusion_expressions, self.loss_expression, known
         )

@@ -79,7 +79,7 @@ def names_of(expression) -> frozenset[str]:
             continue
         seen.add(node)
         if isinstance(node, sympy.Subs):
-            waiting += [node.expr, *node.point]
+            waiting += [node.expr, *node.point.args]
         elif isinstance(node, sympy.Derivative):
             if not all(isinstance(variable, sympy.Symbol) for variable in node.variables):
                 raise ValueError(f"{node} is no derivative by a symbol")
@@ -119,8 +119,8 @@ def _compute(node, values, memory, functions, dtype):
         return _value(part, values, memory, functions, dtype)
 
     if isinstance(node, sympy.Subs):
-        points = [jnp.asarray(value(point), dtype) for point in node.point]
-        inner = {**values, **dict(zip(node.variables, points, strict=True))}
+        points = [jnp.asarray(value(point), dtype) for point in node.point.args]
+        inner = {**values, **dict(zip(node.variables.args, points, strict=True))}
         return _value(node.expr, inner, {}, functions, dtype)
     if isinstance(node, sympy.Derivative):
         return _derivative(node, values, functions, dtype)
@@ -137,7 +137,8 @@ def _compute(node, values, memory, functions, dtype):
         return _power(node, value)
     if isinstance(node, sympy.Piecewise):
         result = math.nan
-        for expression, condition in reversed(node.args):
+        branches: Any = node.args
+        for expression, condition in reversed(branches):
             held = value(condition)
             result = value(expression) if held is True else jnp.where(held, value(expression), result)
         return result

@@ -1,6 +1,7 @@
 """Learning rates that change in the course of training."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -54,7 +55,7 @@ class Scheduled(AbstractWrapped):
     _factor: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is held
     _window: tuple[Array, Array] | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is read between
 
-    def factor(self, step: Array) -> Array:
+    def factor(self, step: Any) -> Array:
         """s at a training step, a real number; at a whole one, Optax's count, what the schedule gives there."""
         with jax.numpy_dtype_promotion("standard"):
             factor = jnp.asarray(self.schedule(step * self.stretch))

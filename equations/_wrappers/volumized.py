@@ -1,5 +1,7 @@
 """Volumization: weights and first moments held back outside a box."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -69,8 +71,8 @@ class Volumized(AbstractWrapped):
     def twin(self):
         inner = self.equation.twin()
 
-        def update(gradient, memory, params=None):
-            updates, memory = inner.update(gradient, memory, params)
+        def update(updates, state, params: Any = None):
+            updates, memory = inner.update(updates, state, params)
             params = optax.apply_updates(params, updates)
             pulled = lambda u, p: (u - (1 - self.alpha) * self._beyond(p)).astype(u.dtype)  # noqa: E731
             held = lambda m, p: jnp.where(self._outside(p), self.alpha * m, m).astype(m.dtype)  # noqa: E731

@@ -7,7 +7,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -106,11 +106,11 @@ def run_circuit(options: CircuitOptions) -> None:
     from .files import check_folder
 
     options = _completed(options)
-    rules, times = _check_rules(options.rules), _times(options)
-    delays = tuple(float(nonnegative("delays")(delay)) for delay in options.delays)
-    ratios = tuple(float(positive("ratios")(ratio)) for ratio in options.ratios)
+    rules, times = _check_rules(options.rules or ()), _times(options)
+    delays = tuple(float(nonnegative("delays")(delay)) for delay in options.delays or ())
+    ratios = tuple(float(positive("ratios")(ratio)) for ratio in options.ratios or ())
     sweep_delay = float(nonnegative("sweep_delay")(options.sweep_delay))
-    paths, hidden = integer("paths", options.paths), tuple(integer("hidden", width) for width in options.hidden)
+    paths, hidden = integer("paths", options.paths), tuple(integer("hidden", width) for width in options.hidden or ())
     seed = integer("seed", options.seed, minimum=0, maximum=2**32 - 1)
 
     import jax
@@ -137,7 +137,9 @@ def run_circuit(options: CircuitOptions) -> None:
     def circuits(rule, times, delay, draw=False):
         return learn(task, times, rule, hidden, paths, jax.random.fold_in(key, 1), delay, draw)
 
-    jobs = {("curve", rule): (circuits, rule, times, 0.0, options.data == "circles") for rule in rules}
+    jobs: dict[Any, tuple] = {
+        ("curve", rule): (circuits, rule, times, 0.0, options.data == "circles") for rule in rules
+    }
     jobs |= {("delay", rule, delay): (circuits, rule, half, delay) for rule in rules for delay in delays}
     for ratio in ratios:
         slow = dataclasses.replace(half, plasticity=ratio * times.duration)

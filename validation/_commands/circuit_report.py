@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +39,11 @@ def _learning_figure(task: Task, runs: list[Run]):
     finish(axes[0], "accuracy on new examples (thin: single circuits)", "time in s", "")
     finish(axes[1], "cosine of V and Wᵀ, by feedback matrix", "time in s", "", legend=len(axes[1].lines) > 1)
     if drawn:
-        run, ax, axis = drawn[-1], axes[2], np.linspace(-EDGE, EDGE, len(drawn[-1].surface))
-        bound = np.abs(run.surface).max()
-        ax.contourf(axis, axis, run.surface, np.linspace(-bound, bound, 21), cmap="RdBu_r", alpha=0.6)
-        ax.contour(axis, axis, run.surface, [0.0], colors="0.2", linewidths=1)
+        run, ax = drawn[-1], axes[2]
+        surface: Any = run.surface
+        axis, bound = np.linspace(-EDGE, EDGE, len(surface)), np.abs(surface).max()
+        ax.contourf(axis, axis, surface, np.linspace(-bound, bound, 21), cmap="RdBu_r", alpha=0.6)
+        ax.contour(axis, axis, surface, [0.0], colors="0.2", linewidths=1)
         x, outer = np.asarray(task.x), np.asarray(task.y)[:, 0] > 0
         ax.plot(*x[outer, :2].T, ".", ms=2.5, color="#a02000")
         ax.plot(*x[~outer, :2].T, ".", ms=2.5, color="#00406a")

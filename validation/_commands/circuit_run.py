@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ class Run:
     ok: np.ndarray
     surface: np.ndarray | None = None
 
-    def mean(self, records: np.ndarray) -> np.ndarray | float:
+    def mean(self, records: np.ndarray) -> Any:
         """The mean over the circuits that did not diverge of `(paths, ...)`; NaN where all did."""
         return records[self.ok].mean(axis=0) if self.ok.any() else np.full(records.shape[1:], np.nan)
 
@@ -80,7 +81,10 @@ def learn(task: Task, times: Times, rule: str, hidden: tuple[int, ...], paths: i
         layers=(task.x.shape[1], *hidden, task.y.shape[1]), feedback=rule, tau_propagation=times.propagation,
         tau_plasticity=times.plasticity, tau_decay=times.decay, delay=delay * times.duration,
     )  # fmt: skip
-    observe = {"accuracy": circuit.accuracy(task.x, task.y), "test": circuit.accuracy(task.x_test, task.y_test)}
+    observe: dict[str, Any] = {
+        "accuracy": circuit.accuracy(task.x, task.y),
+        "test": circuit.accuracy(task.x_test, task.y_test),
+    }
     if rule != "SGD":
         observe["alignment"] = circuit.alignment
     stream = stimuli(task.x, task.y, duration=times.duration, sampling="shuffled")
@@ -99,9 +103,16 @@ def learn(task: Task, times: Times, rule: str, hidden: tuple[int, ...], paths: i
     records = {name: np.asarray(value, float) for name, value in run.observables.items()}
     alignment = records.get("alignment", np.ones((paths, saves + 1, 0)))
     return Run(
-        rule, delay, times.plasticity / times.duration, np.asarray(run.steps) * times.duration,
-        records["accuracy"], records["test"], alignment, np.asarray(run.ok), surface,
-    )  # fmt: skip
+        rule=rule,
+        delay=delay,
+        ratio=times.plasticity / times.duration,
+        times=np.asarray(run.steps) * times.duration,
+        accuracy=records["accuracy"],
+        test=records["test"],
+        alignment=alignment,
+        ok=np.asarray(run.ok),
+        surface=surface,
+    )
 
 
 def step_length(times: Times) -> float:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def check_folder(name: str, folder: Path) -> Path:
@@ -20,7 +21,7 @@ def check_folder(name: str, folder: Path) -> Path:
     return folder
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Calls `write(temporary)` and renames the result to `path`; on failure nothing of it stays behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ from equations import SGD, Objective
 from equations.internal import is_parameter
 
 from .._irreversibility.irreversibility import irreversibility
-from .._symmetry.measured import moments
+from .._symmetry.measures import moments
 from .._symmetry.symmetry import Symmetry
 from .digits import cross_entropy, digits_problem
 
@@ -50,7 +51,7 @@ def measurements(sgd: SGD, key, steps: int, every: int, batches: int, hidden: in
     )
     _converged(run, 1)
     static = eqx.partition(network, is_parameter)[1]
-    options = dict(key=jax.random.fold_in(key, 2), batches=batches, probes=0)
+    options: dict[str, Any] = dict(key=jax.random.fold_in(key, 2), batches=batches, probes=0)
 
     def at(place):
         return eqx.combine(jax.tree.map(lambda leaf: leaf[0, place], run.states.params), static)
@@ -146,13 +147,19 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
     rate = gain[:, 1] - loss
     flow = total[0] + np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2 * every * eta)])
     stage("charge steps")
-    draws = [
-        jax.random.randint(jax.random.fold_in(key, place), (sgd.batch_size,), 0, objective.size) for place in range(20)
-    ]
+    batch: Any = sgd.batch_size
+    draws = [jax.random.randint(jax.random.fold_in(key, place), (batch,), 0, objective.size) for place in range(20)]
     tanh = eqx.tree_at(lambda net: net.activation, network, jnp.tanh)
     errors = [layers.steps(sgd, objective, net, draws, decay=gamma).error for net in (network, tanh)]
     parts = {"noise": gain[:, 1] - gain[:, 0], "mean gradient": gain[:, 0], "decay": -loss}
     return Charges(
-        np.asarray(run.steps), total, spread, each, flow, {name: eta * part for name, part in parts.items()}, *errors,
-        float(1 - ok.mean()),
-    )  # fmt: skip
+        steps=np.asarray(run.steps),
+        total=total,
+        total_error=spread,
+        neurons=each,
+        flow=flow,
+        parts={name: eta * part for name, part in parts.items()},
+        step_error=errors[0],
+        tanh_error=errors[1],
+        failed=float(1 - ok.mean()),
+    )

@@ -180,7 +180,14 @@ def compare(
         )
         for name in observe
     }
-    return Comparison(equation, flow, refined, run, kept, max(1.0, float(largest(problem.dynamic))))
+    return Comparison(
+        equation=equation,
+        flow=flow,
+        refined=refined,
+        run=run,
+        moments=kept,
+        scale=max(1.0, float(largest(problem.dynamic))),
+    )
 
 
 def _runaway(trajectory: Trajectory, scale: float) -> tuple[float, float]:

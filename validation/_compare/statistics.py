@@ -96,4 +96,4 @@ def moments(
 
     sides = equation, refined, discrete
     with np.errstate(over="ignore", invalid="ignore"):  # an observable that is not finite gives a NaN, not a warning
-        return {"mean": moment(*sides, 2), "variance": moment(*map(variance_samples, sides), 3)}
+        return {"mean": moment(*sides, least=2), "variance": moment(*map(variance_samples, sides), least=3)}

@@ -77,7 +77,7 @@ def _rows(name: str, statistic: str, moment, steps) -> list[tuple[str, ...]]:
 def cells(comparison) -> list[tuple[str, ...]]:
     """The header and the rows: the last saved step, and where the model error was largest in standard errors."""
     settled = is_settled(comparison)
-    rows = [_SETTLED if settled else _HEADER]
+    rows: list[tuple[str, ...]] = [_SETTLED if settled else _HEADER]
     for name, statistics in comparison.moments.items():
         for statistic, moment in statistics.items():
             if not (settled and statistic == "variance"):
@@ -104,7 +104,7 @@ def instability(comparison) -> str | None:
     """What is wrong with the equation's side by the fault of the solver alone; None: nothing that is known."""
     plain, finer = dict(comparison.flow.details), dict(comparison.refined.details)
     sides = (~np.asarray(side.ok) for side in (comparison.flow, comparison.refined))
-    if "stability" not in plain and not rescued(*sides, comparison.equation.random):
+    if "stability" not in plain and not rescued(*sides, random=comparison.equation.random):
         return None
     cured = "stability" not in finer and not comparison.failed["refined"]
     unstable = f"The solver is unstable at substeps={plain['substeps']}"

@@ -92,16 +92,18 @@ def enumerated(equation: AbstractEquation, size: int) -> tuple[np.ndarray, np.nd
 
 def sampled(equation: AbstractEquation, size: int, key: Array, number: int) -> Array:
     """`number` independent minibatches, indices `(number, B)`; the first of an epoch where epochs are shuffled."""
+    batch: Any = equation.batch_size
     if equation.sampling == "with_replacement":
-        return jax.random.randint(key, (number, equation.batch_size), 0, size)
-    draw = lambda k: jax.random.choice(k, size, (equation.batch_size,), replace=False)  # noqa: E731
+        return jax.random.randint(key, (number, batch), 0, size)
+    draw = lambda k: jax.random.choice(k, size, (batch,), replace=False)  # noqa: E731
     return jax.lax.map(draw, jax.random.split(key, number))
 
 
 def covariance_factor(equation: AbstractEquation, size: int) -> float:
     """The covariance of one minibatch's gradient over that of an example's; one of an epoch is an independent subset."""
     sampling = "without_replacement" if equation.sampling == "shuffled" else equation.sampling
-    return noise_factor(size, equation.batch_size, sampling)
+    batch: Any = equation.batch_size
+    return noise_factor(size, batch, sampling)
 
 
 def potential(equation: AbstractEquation, signal: AbstractSignal, params: PyTree) -> tuple[Array, PyTree]:

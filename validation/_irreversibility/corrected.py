@@ -1,5 +1,7 @@
 """`corrected`: an equation with the measured force of irreversibility in its drift."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -137,11 +139,11 @@ class Corrected(AbstractForwarder):
 
     def _conversion(self, t, state, signal) -> PyTree:
         """sum_k (D sigma_k) sigma_k over the columns of the diffusion."""
-        root = self.diffusion(t, state, signal)
-        structure = root.in_structure()
+        diffusion: Any = self.diffusion
+        structure = diffusion(t, state, signal).in_structure()
 
         def along_itself(unit):
-            column = lambda y: self.diffusion(t, y, signal).mv(unit)  # noqa: E731
+            column = lambda y: diffusion(t, y, signal).mv(unit)  # noqa: E731
             return jax.jvp(column, (state,), (column(state),))[1]
 
         columns = jax.vmap(along_itself)(jnp.eye(structure.shape[0], dtype=structure.dtype))

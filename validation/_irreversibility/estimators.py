@@ -104,7 +104,7 @@ def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
     else:
         parts = [np.asarray(states)[:, place::2] for place in (0, 1)]
         second = [_currents(*_increments(part, 2 * dt)[:2]) for part in parts if part.shape[1] > 1]
-        by_second = np.mean([_rate(part, 2 * dt) for part in second])
+        by_second = float(np.mean([_rate(part, 2 * dt) for part in second]))
         changes = values - [np.mean([_rate(part[block], 2 * dt) for part in second]) for block in blocks]
         _warn_of_long_steps(value, by_second, changes.std(ddof=1) / _BLOCKS**0.5)
     return Estimate(np.asarray(value), np.asarray(error))

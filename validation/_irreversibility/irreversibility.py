@@ -1,5 +1,7 @@
 """`irreversibility`: how irreversible a training step is, measured in four ways, and the forces that come with it."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import Problem, check_key
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import SlowManifold, add_scaled, check_derivatives, eliminated, integer, warn
+from equations.internal import SlowManifold, add_scaled, check_derivatives, eliminated, integer, is_traced, warn
 
 from .._compare.student import root_with_error, widening
 from . import leading_order
@@ -88,7 +90,7 @@ def irreversibility(
     step = Step.of(equation, dynamic, memory, substeps)
     if step.memory == "adiabatic":
         SlowManifold.of(step.increment, 2).check_memory(dynamic, "'empty'")
-    if not (isinstance(step.rate, jax.core.Tracer) or step.rate != 0):
+    if not (is_traced(step.rate) or step.rate != 0):
         raise ValueError("Argument `equation` must move at the first step, but its schedule begins with 0.")
     whole = count(equation, objective.size) <= LARGEST
     key = check_key(key, not whole)
@@ -252,12 +254,12 @@ def _result(
         lengths = [_length(product, number) for product in products]
         errors = _mean_errors(scalars, squares, number)
     with np.errstate(divide="ignore", invalid="ignore"):
-        distances, uncertainties = np.array(lengths).T / np.sqrt(norm)
+        sizes, uncertainties = np.array(lengths).T / np.sqrt(norm)
     names = (*VECTORS, "entropy_production")
-    values = dict(zip(names, (phi + scalars).tolist(), strict=True))
-    standard_errors = dict(zip(names, errors.tolist(), strict=True))
-    distances = dict(zip(VECTORS, distances.tolist(), strict=True))
-    distance_errors = dict(zip(VECTORS, uncertainties.tolist(), strict=True))
+    values: dict[str, Any] = dict(zip(names, (phi + scalars).tolist(), strict=True))
+    standard_errors: dict[str, Any] = dict(zip(names, errors.tolist(), strict=True))
+    distances: dict[str, Any] = dict(zip(VECTORS, sizes.tolist(), strict=True))
+    distance_errors: dict[str, Any] = dict(zip(VECTORS, uncertainties.tolist(), strict=True))
     if plain and norm > 0:
         over = lambda numbers: {name: number / phi for name, number in numbers.items()}  # noqa: E731
         off = leading_order.of_plain_steps(over(values), over(standard_errors), distances, distance_errors)

@@ -25,11 +25,13 @@ class Measures(NamedTuple):
 
 def square(tree: PyTree) -> Array:
     """The squared length of a vector in parameter space."""
-    return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
+    total: Any = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
+    return total
 
 
 def dot(a: PyTree, b: PyTree) -> Array:
-    return sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    total: Any = sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return total
 
 
 class Step(eqx.Module):

@@ -1,5 +1,7 @@
 """Both sides of an order sweep by sampling, driven by the same normal numbers, in antithetic groups of paths."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,7 +45,8 @@ class _Pair(eqx.Module):
         cls, sides: tuple[Path, Path], params: PyTree, key: Array, member: Array, sign: Array, noise: str
     ) -> "_Pair":
         """Path number `member` of the group with this key, whose members have batches of their own."""
-        equation, signal, finest = sides[1].dynamics, sides[1].signal, sides[1].kicks_per_step
+        equation: Any = sides[1].dynamics
+        signal, finest = sides[1].signal, sides[1].kicks_per_step
         structure = sides[1].noise(equation.init(params))
         brownian = None if structure is None else Brownian(key, structure, finest, longest=1)
         training = Training.of(equation, signal, params, key if noise == "gaussian" else apart(key, member), noise)
@@ -73,7 +76,7 @@ class _Pair(eqx.Module):
 
         def one(side, state):
             increments = None
-            if normals is not None:
+            if normals is not None and self.brownian is not None:
                 drawn = _as_wanted(_coarser(normals, side.kicks_per_step), side.noise(state))
                 increments = Increments(self.brownian, jax.tree.map(lambda leaf: leaf[None], drawn), step)
             return side.step(step, state, increments)
@@ -128,7 +131,8 @@ def ensemble(
     **Returns:** three dicts of arrays `(groups, group, ...)`, the last parameters of the algorithm on the first path, and
     `(groups, group)`, whether all three stayed finite and within `farthest`.
     """
-    equation, finest = sides[1].dynamics, sides[1].kicks_per_step
+    equation: Any = sides[1].dynamics
+    finest = sides[1].kicks_per_step
     over = handover(equation, increment, params)
 
     def path(key, member, sign):

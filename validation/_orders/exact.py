@@ -1,5 +1,7 @@
 """An order sweep by exact moments."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,9 @@ def closing(sides: Sides) -> Closed | None:
     first = sides.family[0]
     if first.sampling == "shuffled" or not has_field(first):
         return None
-    observables = {name: polynomial(function, sides.static, sides.dynamic) for name, function in sides.observe.items()}
+    observables: dict[str, Any] = {
+        name: polynomial(function, sides.static, sides.dynamic) for name, function in sides.observe.items()
+    }
     if None in observables.values():
         return None
     systems = []
@@ -71,7 +75,7 @@ def by_moments(sides: Sides, closed: Closed) -> Outcome:
         increment, eta = sides.increment(place), float(equation.learning_rate)
         states = increment.init(sides.dynamic), equation.init(sides.dynamic)
         embeddings = [_embedding(side, state) for side, state in zip((increment, equation), states, strict=True)]
-        start = [
+        start: Any = [
             np.outer(z, z) for z in (np.append(np.asarray(ravel_pytree(state)[0], float), 1.0) for state in states)
         ]
         if sides.skips[place]:

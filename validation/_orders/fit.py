@@ -1,6 +1,6 @@
 """The order that a sequence of errors shows: slope, interval and verdict."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,11 +85,12 @@ def _weights(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[np.nda
         return fit(low)[0], low
     if fit(high)[1] > 0:
         return fit(high)[0], high
-    tau2 = np.exp(brentq(lambda log: fit(np.exp(log))[1], np.log(low), np.log(high), xtol=1e-14))
+    root: Any = brentq(lambda log: fit(np.exp(log))[1], np.log(low), np.log(high), xtol=1e-14)
+    tau2 = np.exp(root)
     return fit(tau2)[0], tau2
 
 
-def slope(x: np.ndarray, errors: Estimate, freedom=np.inf) -> tuple[float, float]:
+def slope(x: np.ndarray, errors: Estimate, freedom: np.ndarray | float = np.inf) -> tuple[float, float]:
     """The slope d log error / d x and the half-width of a 95 % interval for the order, its limit as x falls.
 
     `x` is the logarithm of the step, decreasing. Three things make up the interval:
@@ -119,7 +120,7 @@ def sweep(
     solver_errors: Estimate,
     hidden: np.ndarray,
     claim: float,
-    freedom=np.inf,
+    freedom: np.ndarray | float = np.inf,
     change: float = np.nan,
 ) -> Sweep:
     """Fits and judges.
@@ -146,19 +147,30 @@ def sweep(
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         resolved = float(np.min(errors.value[usable], initial=np.inf) / change) if usable.any() else np.nan
-    if _grows(errors, usable):
+
+    def judged(verdict: str, value: float = np.nan, half: float = np.nan) -> Sweep:
         return Sweep(
-            errors, solver_errors, usable, *_slope_or_nan(x, errors, usable, freedom), local, claim, "fails", resolved
+            errors=errors,
+            solver_errors=solver_errors,
+            usable=usable,
+            slope=value,
+            slope_error=half,
+            local_slopes=local,
+            claim=claim,
+            verdict=verdict,
+            resolved=resolved,
         )
+
+    if _grows(errors, usable):
+        return judged("fails", *_slope_or_nan(x, errors, usable, freedom))
     if usable.sum() < 3:
-        return Sweep(errors, solver_errors, usable, np.nan, np.nan, local, claim, "cannot tell", resolved)
+        return judged("cannot tell")
     value, half = slope(x[usable], Estimate(errors.value[usable], errors.error[usable]), freedom[usable])
     last = np.flatnonzero(usable)[-3:]
     final = np.diff(logs[last]) / np.diff(x[last])
     final_error = np.hypot(*deviations[last[1:]]) / abs(x[last[2]] - x[last[1]])
     wide = float(quantile(_NORMAL, welch(*zip(deviations[last[1:]], freedom[last[1:]], strict=True)))) * final_error
-    verdict = _verdict(value, half, final, final_error, wide, claim - MARGIN)
-    return Sweep(errors, solver_errors, usable, value, half, local, claim, verdict, resolved)
+    return judged(_verdict(value, half, final, final_error, wide, claim - MARGIN), value, half)
 
 
 def _grows(errors: Estimate, usable: np.ndarray) -> bool:

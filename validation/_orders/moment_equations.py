@@ -137,7 +137,8 @@ def linear(dynamics: AbstractDynamics, signal: Any, state: PyTree) -> Linear | N
     columns = np.concatenate([factors, np.zeros((len(factors), 1, base.size + 1))], axis=1)
     flat = columns.reshape(len(columns), row.size**2)
     if len(flat) > flat.shape[1]:  # more columns than they have entries: fewer have the same products
-        columns = np.linalg.qr(flat, mode="r").reshape(-1, *columns.shape[1:])
+        triangle: Any = np.linalg.qr(flat, mode="r")
+        columns = triangle.reshape(-1, *columns.shape[1:])
     return Linear(np.concatenate([generator, row]), columns)
 
 

@@ -142,9 +142,19 @@ def orders(
             stacklevel=2,
         )
     return Orders(
-        equation, method, time, transient, rates, steps, lengths, largest, outcome.failed,
-        outcome.sweeps, _remainder(equation, params), _fixed(equation, dynamic),
-    )  # fmt: skip
+        equation=equation,
+        method=method,
+        time=time,
+        transient=transient,
+        learning_rates=rates,
+        steps=steps,
+        step_lengths=lengths,
+        sharpness=largest,
+        failed=outcome.failed,
+        sweeps=outcome.sweeps,
+        remainder=_remainder(equation, params),
+        fixed=_fixed(equation, dynamic),
+    )
 
 
 def _remainder(equation: AbstractEquation, params: PyTree) -> str:

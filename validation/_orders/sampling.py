@@ -1,6 +1,7 @@
 """An order sweep by sampling."""
 
 import dataclasses
+from typing import Any
 
 import diffrax as dfx
 import jax
@@ -37,7 +38,9 @@ def solver_of(
 def _both(sides: Sides, method: Method, equation: AbstractEquation, substeps: int) -> tuple[Path, Path]:
     """Paths of the equation as solved, and as refined: of one step, since an ensemble goes as far as it wants."""
     problem = dataclasses.replace(sides.problem, equation=equation, dt=equation.learning_rate, steps=1)
-    return path_of(problem, method, substeps), path_of(problem, method, 2 * substeps)
+    coarse: Any = path_of(problem, method, substeps)
+    fine: Any = path_of(problem, method, 2 * substeps)
+    return coarse, fine
 
 
 def _before(measure: str, start: np.ndarray) -> np.ndarray:

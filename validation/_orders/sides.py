@@ -1,7 +1,7 @@
 """What the three ways of an order sweep share, and the one without noise."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffrax as dfx
 import jax
@@ -127,7 +127,8 @@ def gather(sides: Sides, errors: list[dict[str, dict[str, Error]]], finals, fail
 
 def without_noise(sides: Sides, solver: dfx.AbstractERK, substeps: int) -> Outcome:
     """The equation with fixed steps, refined once."""
-    ratio = 2 ** solver.order(None) - 1
+    order: Any = solver.order(None)
+    ratio = 2**order - 1
     errors, finals, failed, first = [], [], [], sides.first()
     for place, equation in enumerate(sides.family):
         (coarse, fine, run), final, finite, size = deterministic(

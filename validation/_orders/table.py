@@ -17,7 +17,7 @@ def _local(estimate) -> str:
 
 
 def _rows(report) -> list[tuple[str, ...]]:
-    rows = [_HEADER]
+    rows: list[tuple[str, ...]] = [_HEADER]
     for name, measures in report.sweeps.items():
         for measure, sweep in measures.items():
             known = np.isfinite(sweep.slope)

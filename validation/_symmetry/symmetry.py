@@ -1,6 +1,7 @@
 """`Symmetry`: what a continuous symmetry of the loss says about training, and where irreversibility breaks it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,6 +17,7 @@ from equations.internal import (
     add_scaled,
     check_derivatives,
     is_parameter,
+    is_traced,
     leaf_name,
     nonnegative,
     number,
@@ -76,7 +78,7 @@ class Symmetry(eqx.Module):
                 f"Arguments `incoming` and `outgoing` must be functions of the parameters, but {incoming!r} and "
                 f"{outgoing!r} were given."
             )
-        if not isinstance(matrix, jax.core.Tracer):
+        if not is_traced(matrix):
             known = real_array("matrix", matrix, "the real numbers of K, (width, width)")
             if not np.all(np.isfinite(known)):
                 raise ValueError(f"Argument `matrix` must be finite, but {matrix!r} was given.")
@@ -161,7 +163,7 @@ class Symmetry(eqx.Module):
         """How well the loss has this symmetry: identities of its gradient and its Hessian, example by example."""
         theta, signal, _ = self._ready(None, objective, params)
         values = (float(value) for value in identities(self, signal, theta))
-        return SymmetryCheck(*values, precision(theta))
+        return SymmetryCheck(*values, precision=precision(theta))
 
     def _ready(self, equation, objective, params) -> tuple[PyTree, AbstractSignal, PyTree]:
         """Parameters, the signal for them and what is no parameter; a TypeError or ValueError unless all fit."""
@@ -193,12 +195,13 @@ class Symmetry(eqx.Module):
         batches = check_batches(batches, objective.size)
         equation, theta, signal = problem.equation, problem.dynamic, problem.signal
         self.check_linear(theta)
-        increment, worst = Increment.of(equation), None
+        increment = Increment.of(equation)
+        worst: Any = None
         eta, state = equation.learning_rate, increment.init(theta)
         for indices in batches:
             batch = signal if indices is None else signal.take(indices)
             state, *numbers = charge_step(self, increment, batch, state, eta, gamma)
-            result = ChargeStep(*map(float, numbers), precision(theta))
+            result = ChargeStep(*map(float, numbers), precision=precision(theta))
             worst = result if worst is None or not result.error <= worst.error else worst
         return worst
 
@@ -218,7 +221,7 @@ class Symmetry(eqx.Module):
         return OrbitSlope(*(float(x) for x in orbit_slope(self, equation, signal, theta)))
 
     def least(
-        self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree, *, bound: float = 20.0
+        self, equation: AbstractEquation, objective: AbstractSignal, params: PyTree, *, bound: float | Array = 20.0
     ) -> Least:
         """The point of least phi on the orbit, |lambda| <= bound, by bisection of the slope of the convex phi(lambda).
 
