@@ -77,7 +77,8 @@ def modified(
         momentum beta at eta * lambda_max < (1 - sqrt(beta))^2. Schedules of Optax run on, and span the same time at every
         learning rate; where one jumps the order is at most 2.
 
-    **Returns:** a `Modified`, for `solve`, `train`, `compare` and `orders`.
+    **Returns:** a `Modified`, for `solve`, `train`, `compare` and `orders`; of a dynamics without a twin a series for `solve`
+    alone.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
