@@ -19,12 +19,12 @@ def pytest_configure(config):
     """How XLA compiles, for the workers too.
 
     Nearly all the time of the tests goes into tracing and compiling. Of the latter LLVM without optimization takes the
-    least, XLA's older emitter of fused loops half of what its MLIR one does, and a module in one piece a fifth less than in
-    many. What is slow runs, and does so three times as fast at level 1, for a quarter more until it starts.
+    least, and XLA's older emitter of fused loops half of what its MLIR one does. What is slow runs, and does so three times
+    as fast at level 1, for a quarter more until it starts.
     """
     flags = [f"--xla_backend_optimization_level={0 if config.option.markexpr == 'not slow' else 1}"]
     if jaxlib.version.__version_info__[:2] == (0, 10):  # a flag that a jaxlib does not know ends the process
-        flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+        flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
 
