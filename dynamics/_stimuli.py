@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from equations import AbstractStream, Stimulus
 from equations.internal import LARGEST, checked_examples, choice, integer, is_traced, seconds
@@ -20,9 +20,9 @@ SAMPLINGS = ("with_replacement", "shuffled")
 class Stimuli(AbstractStream):
     """Made by `stimuli`. The examples, and the rule by which they follow one another."""
 
-    x: Array
-    y: Array
-    order: Array | None
+    x: Float[Array, "N n_in"]
+    y: Float[Array, "N n_out"]
+    order: Int[Array, " K"] | None
     key: Array | None
     duration: float = eqx.field(static=True)
     sampling: str = eqx.field(static=True)
@@ -47,7 +47,7 @@ class Stimuli(AbstractStream):
             example = self.order[index % self.order.shape[0]]
         return Stimulus(self.x[example], self.y[example]), (permutation, key)
 
-    def indices(self, count: int) -> Array:
+    def indices(self, count: int) -> Int[Array, " count"]:
         """The examples of the first `count` stimuli, shape `(count,)`, of a stream with a key or an order of its own."""
         count = integer("count", count, maximum=LARGEST)
         if self.order is not None:

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from equations import AbstractDynamics, AbstractGradientNoise
 from equations.internal import abstract_value, inside, is_traced, learning_rate_of
@@ -37,12 +37,12 @@ class Trajectory(eqx.Module):
         `solve`, an `equations.TwinState` of parameters and memory from `train`; else None.
     """
 
-    steps: Array
-    times: Array
-    observables: dict[str, Array]
+    steps: Int[Array, " saves"]
+    times: Float[Array, " saves"]
+    observables: dict[str, Shaped[Array, "paths saves ..."]]
     final: PyTree
-    ok: Array
-    failed_at: Array
+    ok: Bool[Array, " paths"]
+    failed_at: Int[Array, " paths"]
     equation: Any
     kind: str = eqx.field(static=True)
     details: tuple[tuple[str, str], ...] = eqx.field(static=True)

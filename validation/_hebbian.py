@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from equations import AbstractSignal, Hebb, WithFeedback
 from equations.internal import check_signal, checked_examples, cosine, layers, nonnegative
@@ -36,15 +36,15 @@ class HebbianAlignment(eqx.Module):
     def __check_init__(self):
         check_signal(self.signal)
 
-    def cosine(self, params: PyTree) -> Array:
+    def cosine(self, params: PyTree) -> Float[Array, " layers"]:
         """The cosine between -E g and E h_b h_a^T for the weights of each layer, `(layers,)`; 0 where one is zero."""
         return jnp.stack([cosine(a, b) for a, b in self._pairs(params)])
 
-    def product(self, params: PyTree) -> Array:
+    def product(self, params: PyTree) -> Float[Array, " layers"]:
         """<-E g, E h_b h_a^T> for each layer, `(layers,)`: gamma times `power` at rest under decay gamma."""
         return jnp.stack([jnp.vdot(a, b) for a, b in self._pairs(params)])
 
-    def power(self, params: PyTree) -> Array:
+    def power(self, params: PyTree) -> Float[Array, " layers"]:
         """E|h_b|^2 of each layer, `(layers,)`."""
         network = _network(params)
         return jnp.stack([

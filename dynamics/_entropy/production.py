@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
 from equations import AbstractDynamics
 from equations.internal import (
@@ -44,12 +44,12 @@ class EntropyProduction(eqx.Module):
     - `ok`: `(paths,)`, False for a path that diverged; its numbers are NaN.
     """
 
-    medium: Array
-    system: Array | None
-    total: Array | None
-    housekeeping: Array | None
-    excess: Array | None
-    ok: Array
+    medium: Float[Array, "paths steps"]
+    system: Float[Array, "paths steps"] | None
+    total: Float[Array, "paths steps"] | None
+    housekeeping: Float[Array, "paths steps"] | None
+    excess: Float[Array, "paths steps"] | None
+    ok: Bool[Array, " paths"]
 
 
 def entropy_production(
@@ -164,15 +164,15 @@ def entropy_production(
         )
     excess = None if reference is None else _change(reference.log_density if gaussian else reference, states)
     change = excess if density == "reference" else _ensemble_change(equation, states, ok)
-    parts = (
-        medium,
-        None if change is None else -change,
-        None if change is None else medium - change,
-        None if excess is None else medium - excess,
-        excess,
+    parts: dict[str, Any] = dict(
+        medium=medium,
+        system=None if change is None else -change,
+        total=None if change is None else medium - change,
+        housekeeping=None if excess is None else medium - excess,
+        excess=excess,
     )
-    parts = (None if part is None else jnp.where(ok[:, None], part, jnp.nan) for part in parts)
-    return EntropyProduction(*parts, trajectory.ok)
+    parts = {name: None if part is None else jnp.where(ok[:, None], part, jnp.nan) for name, part in parts.items()}
+    return EntropyProduction(**parts, ok=trajectory.ok)
 
 
 def _check_log_density(reference, state) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from equations import AbstractDynamics, AbstractEquation, AbstractStream
 from equations.internal import (
@@ -57,18 +57,18 @@ class Stationary(eqx.Module):
     - `discrete`: whether it is that of the algorithm with Gaussian noise.
     """
 
-    mean: Array
-    covariance: Array
-    jacobian: Array
-    noise: Array
-    current: Array
-    entropy_production_rate: Array
-    noise_change: Array
+    mean: Float[Array, " d"]
+    covariance: Float[Array, "d d"]
+    jacobian: Float[Array, "d d"]
+    noise: Float[Array, "d d"]
+    current: Float[Array, "d d"]
+    entropy_production_rate: Float[Array, ""]
+    noise_change: Float[Array, ""]
     rank: int = eqx.field(static=True)
     discrete: bool = eqx.field(static=True)
     counts: tuple[int, ...] = eqx.field(static=True, default=())
 
-    def log_density(self, state: PyTree) -> Array:
+    def log_density(self, state: PyTree) -> Float[Array, ""]:
         """ln p of a state, normalized; a ValueError where the noise does not reach every direction."""
         if self.rank < self.mean.size:
             raise ValueError(
@@ -79,15 +79,15 @@ class Stationary(eqx.Module):
         _, logdet = jnp.linalg.slogdet(2 * jnp.pi * self.covariance)
         return -0.5 * (centered @ jnp.linalg.solve(self.covariance, centered) + logdet)
 
-    def velocity(self, state: PyTree) -> Array:
+    def velocity(self, state: PyTree) -> Float[Array, " d"]:
         """The mean local velocity of the probability current, J/p, `(d,)`."""
         return self.current @ (self.vector(state) - self.mean)
 
-    def probability_current(self, state: PyTree) -> Array:
+    def probability_current(self, state: PyTree) -> Float[Array, " d"]:
         """The current J = p * velocity of the stationary density, `(d,)`; it has no divergence."""
         return jnp.exp(self.log_density(state)) * self.velocity(state)
 
-    def vector(self, state: PyTree) -> Array:
+    def vector(self, state: PyTree) -> Float[Array, " d"]:
         """A state in flat coordinates, `(d,)`."""
         leaves = [leaf for place, leaf in enumerate(jax.tree.leaves(state)) if place not in self.counts]
         vector = ravel_pytree(leaves)[0]
@@ -198,17 +198,17 @@ def stationary(
             "`stationary` takes it as at the mean; multiplicative=True gives the covariance of noise that grows.",
             stacklevel=2,
         )
-    arrays = (
-        mean,
-        linear.covariance,
-        one + eta * jacobian if discrete else jacobian,
-        noise,
-        linear.current,
-        linear.rate,
+    arrays = dict(
+        mean=mean,
+        covariance=linear.covariance,
+        jacobian=one + step * jacobian if discrete else jacobian,
+        noise=noise,
+        current=linear.current,
+        entropy_production_rate=linear.rate,
+        noise_change=change,
     )
-    return Stationary(
-        *(jnp.asarray(a, dtype) for a in (*arrays, change)), rank=linear.rank, discrete=discrete, counts=places
-    )
+    arrays = {name: jnp.asarray(array, dtype) for name, array in arrays.items()}
+    return Stationary(**arrays, rank=linear.rank, discrete=discrete, counts=places)
 
 
 def _leaves(tree: PyTree) -> list:

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import LARGEST, check_sampling, integer
@@ -44,7 +44,7 @@ class Sampler(eqx.Module):
 
 def minibatches(
     equation: AbstractEquation, objective: AbstractSignal, *, steps: int, key: Array, path: int = 0
-) -> Array:
+) -> Int[Array, "steps batch_size"]:
     """The examples that `train` with the same arguments uses, shape `(steps, batch_size)`, for one of its paths.
 
     Shuffled epochs hold `N // batch_size` batches each; the examples left over sit that epoch out.

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from .._checks.arguments import choice, flag, positive, typed_key
 from .base import AbstractCircuit
@@ -233,7 +233,7 @@ class Circuit(AbstractCircuit):
         check_weights(weights, matrix_shapes(self), "weights")
         return rest(self, weights, stimulus)
 
-    def output(self, weights: Weights, x: Array) -> Array:
+    def output(self, weights: Weights, x: Float[Array, " n_in"]) -> Float[Array, " n_out"]:
         """z_L at rest under the input `x`, shape `(n_out,)`."""
         target = jnp.zeros(self.layers[-1], x.dtype)
         return self.rest(weights, Stimulus(x, target)).activities[-1]
@@ -260,7 +260,7 @@ class Circuit(AbstractCircuit):
         """
         return Accuracy(self, *check_examples(X, Y, self.layers))
 
-    def alignment(self, weights: Weights) -> Array:
+    def alignment(self, weights: Weights) -> Float[Array, " matrices"]:
         """The cosines between what carries errors back and what backpropagation would have there; 0 where one is zero.
 
         Layerwise: V_ij and W_ij^T, for each connection that does not start at the input. Direct: V_i and the transpose of

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .._checks.arguments import flag, leaf_name, positive, typed_key
 from .._checks.once import is_traced
@@ -213,7 +213,7 @@ class AbstractFeedback(AbstractSignal):
     def surrogate(self, active, frozen, example):
         return self.routed(active, example)
 
-    def value(self, params: PyTree) -> Array:
+    def value(self, params: PyTree) -> Float[Array, ""]:
         """The mean loss, a scalar."""
         network = self.network(params)
         return jnp.mean(jax.vmap(lambda example: self.outcome(network, example))(self.data))
@@ -223,16 +223,16 @@ class AbstractFeedback(AbstractSignal):
         mean = lambda p: jnp.mean(jax.vmap(lambda example: self.routed(p, example))(self.data))  # noqa: E731
         return eqx.filter_grad(mean)(params)
 
-    def angles(self, params: PyTree) -> Array:
+    def angles(self, params: PyTree) -> Float[Array, " layers"]:
         """Angles between learning signal and gradient for the weights of each layer, in degrees, `(layers,)`."""
         pair = (layers(network) for network in self._pair(params))
         return jnp.stack([angle(a.weight, b.weight) for a, b in zip(*pair, strict=True)])
 
-    def angle(self, params: PyTree) -> Array:
+    def angle(self, params: PyTree) -> Float[Array, ""]:
         """The angle between learning signal and gradient for the whole network, in degrees, a scalar."""
         return angle(*self._pair(params))
 
-    def feedback_angles(self, params: PyTree) -> Array:
+    def feedback_angles(self, params: PyTree) -> Float[Array, " matrices"]:
         """Angles between V_l and W_l^T, in degrees, one for each layer but the first; of layerwise feedback only."""
         if self.direct:
             raise ValueError(

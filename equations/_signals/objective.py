@@ -6,7 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .base import AbstractSignal, check_scalar, checked_examples, surrogate_value
 
@@ -41,7 +41,7 @@ class Objective(AbstractSignal):
     def surrogate(self, active, frozen, example):
         return self.loss(active, example)
 
-    def value(self, params: PyTree) -> Array:
+    def value(self, params: PyTree) -> Float[Array, ""]:
         """The mean loss, a scalar."""
         return jnp.mean(jax.vmap(lambda example: self.loss(params, example))(self.data))
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from .student import welch
 
@@ -10,8 +11,8 @@ from .student import welch
 class Estimate(NamedTuple):
     """A number per saved step (and per component of the observable), and its Monte Carlo standard error."""
 
-    value: np.ndarray
-    error: np.ndarray
+    value: Float[np.ndarray, "..."]
+    error: Float[np.ndarray, "..."]
 
     def named(self) -> dict[str, np.ndarray]:
         """Its parts by the names that files use."""
@@ -34,7 +35,7 @@ class Moment(NamedTuple):
     difference: Estimate
     solver_error: Estimate
     model_error: Estimate
-    freedom: np.ndarray
+    freedom: Float[np.ndarray, "saves ..."]
 
     def estimates(self) -> dict[str, Estimate]:
         """Its estimates by name."""
@@ -68,7 +69,11 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
 
 
 def moments(
-    equation: np.ndarray, refined: np.ndarray, discrete: np.ndarray, order: int, random=(True, True)
+    equation: Shaped[np.ndarray, "paths saves ..."],
+    refined: Shaped[np.ndarray, "paths saves ..."],
+    discrete: Shaped[np.ndarray, "_ saves ..."],
+    order: int,
+    random=(True, True),
 ) -> dict[str, Moment]:
     """Mean and variance over paths.
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from .._compare.statistics import Estimate
 from .._compare.student import quantile, welch
@@ -32,7 +33,7 @@ class Sweep(NamedTuple):
 
     errors: Estimate
     solver_errors: Estimate
-    usable: np.ndarray
+    usable: Bool[np.ndarray, " rates"]
     slope: float
     slope_error: float
     local_slopes: Estimate
@@ -41,7 +42,7 @@ class Sweep(NamedTuple):
     resolved: float = np.nan
 
 
-def norm(per_path: np.ndarray) -> tuple[float, float]:
+def norm(per_path: Float[np.ndarray, "paths components"]) -> tuple[float, float]:
     """The length of the mean vector and its standard error, from `(paths, components)`; an error of 0 from one path.
 
     The square of a sample mean is too large by its own variance, which is subtracted; a mean that is all noise has

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from dynamics.internal import hyperparameters, title
 from equations import AbstractEquation
@@ -41,11 +42,11 @@ class Orders:
     method: str
     time: float
     transient: float
-    learning_rates: np.ndarray
-    steps: np.ndarray
-    step_lengths: np.ndarray
-    sharpness: np.ndarray
-    failed: np.ndarray
+    learning_rates: Float[np.ndarray, " rates"]
+    steps: Int[np.ndarray, " rates"]
+    step_lengths: Float[np.ndarray, " rates"]
+    sharpness: Float[np.ndarray, " rates"]
+    failed: Float[np.ndarray, " rates"]
     sweeps: dict[str, dict[str, Sweep]]
     remainder: str
     fixed: tuple[str, ...] = ()
