@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
 from .._tree import add_scaled
@@ -37,7 +37,7 @@ def noise_factor(size: int, batch_size: int, sampling: str) -> float:
     return factor / batch_size
 
 
-def noise_weights(normals: Array, batch_size: Any, sampling: str) -> Array:
+def noise_weights(normals: Float[Array, " N"], batch_size: Any, sampling: str) -> Float[Array, " N"]:
     """The weights, shape `(N,)`, that turn standard normals of the same shape into a noise gradient."""
     size = normals.shape[0]
     return (normals - jnp.mean(normals)) * (noise_factor(size, batch_size, sampling) / size) ** 0.5

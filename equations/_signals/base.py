@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from .._checks.arguments import explicit_axes, leaf_name
 from .._checks.once import is_traced
@@ -102,7 +102,7 @@ class AbstractSignal(eqx.Module):
     data: eqx.AbstractVar[PyTree]
 
     @abc.abstractmethod
-    def surrogate(self, active: PyTree, frozen: PyTree, example: PyTree) -> Array:
+    def surrogate(self, active: PyTree, frozen: PyTree, example: PyTree) -> Float[Array, ""]:
         """The surrogate scalar of one example."""
 
     @property
@@ -110,7 +110,7 @@ class AbstractSignal(eqx.Module):
         """The number of examples N."""
         return jax.tree.leaves(self.data)[0].shape[0]
 
-    def gradient(self, params: PyTree, weights: Array | None = None) -> PyTree:
+    def gradient(self, params: PyTree, weights: Shaped[Array, " N"] | None = None) -> PyTree:
         """The weighted gradient sum_i weights_i g(params, example_i), in one backward pass.
 
         **Arguments:**
@@ -138,9 +138,9 @@ class AbstractSignal(eqx.Module):
 
     if TYPE_CHECKING:  # those that are the gradient of a loss have beside
 
-        def value(self, params: PyTree) -> Array: ...
+        def value(self, params: PyTree) -> Float[Array, ""]: ...
 
-        def loss(self, params: PyTree, example: PyTree) -> Array: ...
+        def loss(self, params: PyTree, example: PyTree) -> Float[Array, ""]: ...
 
     argument: ClassVar[str] = "objective"
     """What a user gave that a message is about."""
@@ -165,7 +165,7 @@ class AbstractSignal(eqx.Module):
         """This signal for parameters from which the leaves in `static` (activation functions, say) were taken out."""
         return _Bound(self, static)  # pyright: ignore[reportCallIssue]  # `data` is a property
 
-    def take(self, indices: Array) -> "AbstractSignal":
+    def take(self, indices: Int[Array, " B"]) -> "AbstractSignal":
         """This signal on the examples `indices` alone, shape `(B,)`."""
         return self.with_data(jax.tree.map(lambda leaf: leaf[indices], self.data))
 
