@@ -311,7 +311,7 @@ def test_what_is_plain():
         assert front._is_plain(Step.of(equation, START, "adiabatic", 3), RESCALING, START) == plain
     ridge = lambda p: jnp.sum(p**2)  # noqa: E731
     for signal, loss in ((RESCALING, True), (Rotation(jnp.ones(1)), False)):  # a penalty does not change what it is
-        assert front._is_loss(signal) == front._is_loss(regularized(signal, ridge)) == loss
+        assert signal.is_loss == regularized(signal, ridge).is_loss == loss
 
 
 class FeedbackAlignment(AbstractSignal):

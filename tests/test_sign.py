@@ -22,7 +22,7 @@ from mutants.sign_sgd import RootTwoLost, SignOfTheMean
 from mutants_noise import NormalDistribution
 
 from dynamics import solve, train
-from dynamics._ensemble import dynamic_numbers
+from dynamics._arguments.checks import dynamic_numbers
 from equations import Isotropic, Lion, Minibatch, Objective, SignSGD, StudentT, modified
 from equations._optimizers.lion import LionState
 from equations._optimizers.sign import sign_covariance

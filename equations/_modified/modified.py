@@ -77,8 +77,8 @@ def modified(
         momentum beta at eta * lambda_max < (1 - sqrt(beta))^2. Schedules of Optax run on, and span the same time at every
         learning rate; where one jumps the order is at most 2.
 
-    **Returns:** a `Modified`, for `solve`, `train`, `compare` and `orders`; of a dynamics without a twin a series for `solve`
-    alone.
+    **Returns:** a `Modified`, for `solve`, `train`, `compare` and `orders`; of a dynamics without a twin a series for
+    `solve` alone.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
@@ -167,7 +167,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
     @property
     def remainder(self) -> str:
         """What the truncated series leaves out, in words, for an algorithm that takes any parameters."""
-        return self._remainder_on(jnp.zeros(1))
+        return self.remainder_on(jnp.zeros(1))
 
     def drift(self, t, state, signal):
         """The series in the leading equation's drift."""
@@ -200,9 +200,10 @@ class Modified(AbstractTruncated, AbstractForwarder):
         return ModifiedLimit(self)
 
     def series(self):
-        return Series(self.order, self.fluctuations, self.increment, remainder=self._remainder_on)
+        return Series(self.order, self.fluctuations, self.increment, remainder=self.remainder_on)
 
-    def _remainder_on(self, params: PyTree) -> str:
+    def remainder_on(self, params: PyTree) -> str:
+        """The same for these parameters; not everything if a memory keeps a fixed part of itself."""
         leading: Any = self.equation
         if leading.memory == "dynamic" and forgets_at_a_fixed_rate(leading, params):
             return (

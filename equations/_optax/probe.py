@@ -115,7 +115,9 @@ def _measured(equation: AbstractIncrement, params: PyTree) -> tuple[np.ndarray, 
     gradients.
     """
     quarter = equation.scaling_limit().rescaled(0.25)
-    power = np.log(float(quarter.time_per_step() / equation.scaling_limit().time_per_step())) / np.log(0.25)
+    power = np.log(float(quarter.scaling_limit().time_per_step() / equation.scaling_limit().time_per_step())) / np.log(
+        0.25
+    )
     fine = equation.scaling_limit().rescaled(float(_FINE) ** (-1 / power))
     leaves = jax.tree.leaves(params)
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]

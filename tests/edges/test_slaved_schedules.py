@@ -1,5 +1,7 @@
 """A slaved memory under a schedule, and the times of schedules inside Optax."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -74,7 +76,7 @@ def test_slaved(kind):
     assert abs(last / ran - 1) < 0.03
     if kind == "scheduled":
         slaved = series.equation
-        fields = {name: getattr(slaved, name) for name in slaved.__dataclass_fields__}
+        fields = {field.name: getattr(slaved, field.name) for field in dataclasses.fields(slaved)}
         mutant = eqx.tree_at(lambda e: e.equation, series, AtItsEnd(**fields))
         assert abs(final(mutant, steps=LONG)[0] / ran - 1) > 0.3
 

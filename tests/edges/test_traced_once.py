@@ -93,7 +93,8 @@ def test_train_does_not_run_it():
 
 
 def test_mutant_that_asks_the_rule(monkeypatch):
-    monkeypatch.setattr(equations._base, "velocity_of", lambda equation, *args: equation.velocity(*args))
+    for module in (equations._base, equations._splitting):
+        monkeypatch.setattr(module, "velocity_of", lambda equation, *args: equation.velocity(*args))
     assert count(solve, *counted("affine-noisy"))[0] > 4
 
 

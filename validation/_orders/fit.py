@@ -91,7 +91,7 @@ def _weights(x: np.ndarray, y: np.ndarray, variance: np.ndarray) -> tuple[np.nda
     return fit(tau2)[0], tau2
 
 
-def slope(x: np.ndarray, errors: Estimate, freedom: np.ndarray | float = np.inf) -> tuple[float, float]:
+def slope(x: np.ndarray, errors: Estimate, freedom: np.ndarray | float | int = np.inf) -> tuple[float, float]:
     """The slope d log error / d x and the half-width of a 95 % interval for the order, its limit as x falls.
 
     `x` is the logarithm of the step, decreasing. Three things make up the interval:
@@ -121,7 +121,7 @@ def sweep(
     solver_errors: Estimate,
     hidden: np.ndarray,
     claim: float,
-    freedom: np.ndarray | float = np.inf,
+    freedom: np.ndarray | float | int = np.inf,
     change: float = np.nan,
 ) -> Sweep:
     """Fits and judges.
