@@ -114,11 +114,10 @@ def _measured(equation: AbstractIncrement, params: PyTree) -> tuple[np.ndarray, 
     NaN for a leaf that does not move, or whose steps vanish in rounding, or where the algorithm itself diverges on these
     gradients.
     """
-    quarter = equation.scaling_limit().rescaled(0.25)
-    power = np.log(float(quarter.scaling_limit().time_per_step() / equation.scaling_limit().time_per_step())) / np.log(
-        0.25
-    )
-    fine = equation.scaling_limit().rescaled(float(_FINE) ** (-1 / power))
+    limit = equation.scaling_limit()
+    quarter = limit.rescaled(0.25).scaling_limit()
+    power = np.log(float(quarter.time_per_step() / limit.time_per_step())) / np.log(0.25)
+    fine = limit.rescaled(float(_FINE) ** (-1 / power))
     leaves = jax.tree.leaves(params)
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     eps = jnp.finfo(leaves[0].dtype).eps
