@@ -12,13 +12,12 @@ from ._checks.arguments import decay, number
 from ._checks.lineage import overrides
 from ._checks.once import is_traced
 
+RULES = ("linear", "square_root")
+
 
 def learning_rate_of(dynamics: Any) -> Any:
     """The length of a training step in time, None for a dynamics that has none of its own."""
     return getattr(dynamics, "learning_rate", None)
-
-
-RULES = ("linear", "square_root")
 
 
 @dataclasses.dataclass(frozen=True)

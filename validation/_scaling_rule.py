@@ -11,6 +11,7 @@ from dynamics.internal import Problem, check_key, train_problem
 from dynamics.internal import title as words
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
+    RULES,
     check_model,
     choice,
     integer,
@@ -22,7 +23,6 @@ from ._compare.statistics import Estimate, difference, mean_of, variance_samples
 from ._compare.student import quantile, welch
 from ._orders.table import lines
 
-RULES = ("linear", "square_root")
 SURE = 4.0  # standard errors by which a deviation must lie beyond the tolerance, or within; more of few paths (Student)
 
 

@@ -12,9 +12,9 @@ from jaxtyping import PyTree
 
 from equations.internal import integer, silent
 
+from .._paths.quotient import Peak
 from .failed import rescued, tell_start
 from .health import Health, health, in_the_course, is_checked, told
-from .quotient import Peak
 from .stability import MOST
 
 

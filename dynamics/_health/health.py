@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, split, warn
+from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Steps
 from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
@@ -135,13 +135,8 @@ def _acts_through_flow(dynamics, state) -> bool:
     """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
     splitting = split(dynamics)
     if splitting.noise_is_of_a_gradient:
-        return splitting.leapfrog and abstract_value(_affine, dynamics, state) is not None
+        return splitting.leapfrog and dynamics.is_affine(state)
     return True
-
-
-def _affine(dynamics, state) -> Array | None:
-    """A number where the velocity is affine in the gradient, None elsewhere: so the answer is remembered."""
-    return jnp.zeros(()) if dynamics.is_affine(state) else None
 
 
 def is_checked(path, solver, controller) -> bool:

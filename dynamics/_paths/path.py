@@ -14,10 +14,10 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import quick_jit, split
 
-from .._health.quotient import Peak, no_peak
 from .brownian import Brownian, Increments
 from .held import counted, held, scales_all
 from .keys import path_keys
+from .quotient import Peak, no_peak
 from .record import first_failure, is_good, keep, record, with_start
 from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
@@ -48,7 +48,7 @@ class AbstractPath(eqx.Module):
     @abc.abstractmethod
     def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
         """Records and states `(saves, ...)`, the last recorded state, the training step of failure, or -1, and the
-        `Peak` of the quotients of stages (`_quotient.py`)."""
+        `Peak` of the quotients of stages (`quotient.py`)."""
 
     def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
         """What is kept of a state: the observables and, if wanted, the state itself."""

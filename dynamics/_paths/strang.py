@@ -13,8 +13,8 @@ from jaxtyping import Array
 from equations import AbstractDynamics
 from equations.internal import split
 
-from .._health.quotient import no_quotient, stage_quotient
 from .held import differ, held, mean
+from .quotient import no_quotient, stage_quotient
 from .terms import add
 
 
@@ -111,7 +111,7 @@ class Merged(dfx.AbstractItoSolver):
 
     Two half flows that belong to different training steps part where something that is counted changes between them; where
     that is one factor of all rates (`scales`), the flow of both is that of the mean factor. Its state is
-    the quotient of the stages of the last flow (`_health/quotient.py`).
+    the quotient of the stages of the last flow (`quotient.py`).
     """
 
     strang: Strang

@@ -16,11 +16,11 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics, AbstractStream, Stimulus
 from equations.internal import split
 
-from .._health.quotient import Peak, no_peak
 from .brownian import Brownian, Increments
 from .grid import windows
 from .keys import order_and_noise
 from .path import AbstractPath
+from .quotient import Peak, no_peak
 from .record import first_failure, keep, with_start
 from .terms import Clock, EulerTerm, Field
 

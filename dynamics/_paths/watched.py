@@ -6,16 +6,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .._health.quotient import no_peak
 from .around import Around
 from .held import differ, held
+from .quotient import no_peak
 from .record import first_failure
 from .strang import Steps
 
 
 class Watched(Around):
     """Wraps a solver and keeps, beside its state, the training step in which the path first went bad, or -1, and the
-    `Peak` of the quotients of stages (`_quotient.py`).
+    `Peak` of the quotients of stages (`quotient.py`).
 
     It only takes note: a path goes on, so that an ensemble under vmap never waits for it. And it holds, in all stages of a
     step, what the dynamics counts at the training step that the step belongs to.

@@ -11,7 +11,7 @@ class Stimulus(eqx.Module):
 
     - `x`: shape `(n_in,)`, the input.
     - `y`: shape `(n_out,)`, the target.
-    - `past`: what `AbstractDynamics.delayed` gave a delay ago, zeros before the first arrival; None without a delay.
+    - `past`: what `AbstractCircuit.delayed` gave a delay ago, zeros before the first arrival; None without a delay.
     """
 
     x: Array

@@ -178,6 +178,35 @@ class AbstractSignal(eqx.Module):
         check_scalar(self, surrogate_value, "objective", params)
 
 
+class AbstractPenalized(AbstractSignal):
+    """A signal with something of our own added to it, which is all that a subclass gives."""
+
+    signal: AbstractSignal
+
+    @property
+    def data(self):
+        return self.signal.data
+
+    @property
+    def has_value(self):
+        return self.signal.has_value
+
+    @property
+    def is_loss(self):
+        return self.signal.is_loss
+
+    @property
+    def loss(self):
+        """That of the signal inside, where it has one."""
+        return self.signal.loss
+
+    def without_penalty(self, params):
+        return self.signal.without_penalty(params)
+
+    def with_data(self, data):
+        return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
+
+
 class _Bound(AbstractSignal):
     signal: AbstractSignal
     static: PyTree

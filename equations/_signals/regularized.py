@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .base import AbstractSignal, check_signal
+from .base import AbstractPenalized, AbstractSignal, check_signal
 
 
 def _penalty(value):
@@ -15,15 +15,10 @@ def _penalty(value):
     return value
 
 
-class Regularized(AbstractSignal):
+class Regularized(AbstractPenalized):
     """What `regularized` returns: the signal with the penalty in the surrogate of every example."""
 
-    signal: AbstractSignal
     penalty: Callable = eqx.field(converter=_penalty)
-
-    @property
-    def data(self):
-        return self.signal.data
 
     def surrogate(self, active, frozen, example):
         value = self.signal.surrogate(active, frozen, example)
@@ -32,25 +27,6 @@ class Regularized(AbstractSignal):
     def value(self, params: PyTree) -> Array:
         """The mean loss and the penalty, where the signal is that of a loss."""
         return self.signal.value(params) + self.penalty(params)
-
-    @property
-    def has_value(self):
-        return self.signal.has_value
-
-    @property
-    def is_loss(self):
-        return self.signal.is_loss
-
-    @property
-    def loss(self):
-        """That of the signal inside, where it has one."""
-        return self.signal.loss
-
-    def without_penalty(self, params):
-        return self.signal.without_penalty(params)
-
-    def with_data(self, data):
-        return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
 
 
 def regularized(signal: AbstractSignal, penalty: Callable) -> Regularized:

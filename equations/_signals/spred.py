@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import leaf_name, nonnegative, positive
-from .base import AbstractSignal, check_signal, is_parameter
+from .base import AbstractPenalized, check_signal, is_parameter
 
 
 class Factors(eqx.Module):
@@ -53,7 +53,7 @@ def _check_factors(params):
         )
 
 
-class Spred(AbstractSignal):
+class Spred(AbstractPenalized):
     r"""A signal in the factors u, w of its parameters, with weight decay: L(u * w) + kappa (|u|^2 + |w|^2).
 
     Its minima are those of L(v) + 2 kappa |v|_1, one to one up to signs of the factors, since the decay is least, with
@@ -70,15 +70,10 @@ class Spred(AbstractSignal):
     **Raises:** TypeError or ValueError, naming the argument.
     """
 
-    signal: AbstractSignal
     kappa: Array = eqx.field(converter=nonnegative("kappa"))
 
     def __check_init__(self):
         check_signal(self.signal)
-
-    @property
-    def data(self):
-        return self.signal.data
 
     def _decay(self, factors):
         squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(factors) if is_parameter(leaf)]
@@ -93,19 +88,6 @@ class Spred(AbstractSignal):
         _check_factors(factors)
         return self.signal.value(factors.product()) + self._decay(factors)
 
-    @property
-    def has_value(self):
-        return self.signal.has_value
-
-    @property
-    def is_loss(self):
-        return self.signal.is_loss
-
-    @property
-    def loss(self):
-        """That of the signal inside, where it has one."""
-        return self.signal.loss
-
     def without_penalty(self, params):
         signal, inner, back = self.signal.without_penalty(params.product())
 
@@ -114,9 +96,6 @@ class Spred(AbstractSignal):
             return Factors(marks, marks)
 
         return signal, inner, both
-
-    def with_data(self, data):
-        return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
 
     def check(self, params):
         _check_factors(params)

@@ -14,9 +14,9 @@ from dynamics._health import stability
 from dynamics._health.auto import _more, looked_at
 from dynamics._health.failed import rescued, tell_start
 from dynamics._health.health import Health
-from dynamics._health.quotient import Peak
 from dynamics._paths.keys import path_keys
 from dynamics._paths.path import Path
+from dynamics._paths.quotient import Peak
 from equations import SGD, AbstractDynamics, Momentum, Objective, scheduled
 
 CASES = [

@@ -31,7 +31,7 @@ class Orders:
     - `sweeps`: `sweeps[observable][measure]` is a `Sweep`. The measures are `"mean"` and, for equations with noise,
         `"second moment"` and `"variance/eta"`, the variance over the natural time of a step (in a heat bath over 1).
     - `remainder`: what the equation itself says it leaves out, a string; empty if it says nothing.
-    - `fixed`: of an equation with a memory and without a `rescaled` of its own, the hyperparameters that stayed
+    - `fixed`: of an equation with a memory and without a `scaling_limit` of its own, the hyperparameters that stayed
         the same while the learning rate fell.
 
     `slope`, `slope_error`, `local_slopes`, `errors`, `solver_errors`, `claim`, `verdict` and `resolved` are the fields of
