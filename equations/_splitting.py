@@ -282,7 +282,7 @@ def clip_square_noise(square: Array, even: Array, odd: Array, dt: Array) -> Arra
     Over a whole training step the kick of a second moment is a square. Over a part of one the noise may be larger than the
     mean, and while the moment is not yet the sum of many steps, larger than itself: it is cut to three quarters of the mean
     increment and a fifth of the moment. A tighter cut takes away noise that the parameters' variance needs
-    (tests/test_adam.py), a looser one lets the moment come near zero, and the parameters leap. Once some ten steps are in
+    (test_adam.py), a looser one lets the moment come near zero, and the parameters leap. Once some ten steps are in
     it the cut no longer acts.
     """
     bound = 0.75 * jnp.abs(even) + jnp.abs(square) / (5 * dt)

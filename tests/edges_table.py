@@ -1,14 +1,14 @@
 """What is tested at the edges, by kind: `python tests/edges_table.py` prints the table.
 
-Every module in tests/edges is a list of faults of one kind or a few. Its `CASES` says what each test is about: the kind,
-whether it is an instance that was reported or a brother of one, and the input in words.
+A module with `CASES` is a list of faults of one kind or a few. It says what each of its tests is about: the kind, whether
+it is an instance that was reported or a brother of one, and the input in words.
 """
 
 import ast
 from pathlib import Path
 from typing import NamedTuple
 
-FOLDER = Path(__file__).parent / "edges"
+FOLDER = Path(__file__).parent
 ROLES = ("instance", "brother")
 
 
@@ -22,7 +22,9 @@ class Case(NamedTuple):
 
 
 def modules() -> dict[str, ast.Module]:
-    return {path.name: ast.parse(path.read_text()) for path in sorted(FOLDER.glob("test_*.py"))}
+    """Those with `CASES`, by their place in the folder of the tests."""
+    trees = {str(path.relative_to(FOLDER)): ast.parse(path.read_text()) for path in sorted(FOLDER.rglob("test_*.py"))}
+    return {name: tree for name, tree in trees.items() if cases(tree)}
 
 
 def cases(tree: ast.Module) -> list[Case]:

@@ -102,8 +102,8 @@ EQUATIONS = {
 }
 
 # Those that live from noise.
-NO_FLOW = {"order": "without noise its flow is discontinuous: tests/test_sign.py"}
-HEAT = {"order": "its heat stays without batches: tests/test_langevin.py"}
+NO_FLOW = {"order": "without noise its flow is discontinuous: tests/equations/optimizers/test_sign.py"}
+HEAT = {"order": "its heat stays without batches: tests/equations/optimizers/test_langevin.py"}
 EQUATIONS |= {
     "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
     "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), along="old", spared=NO_FLOW),

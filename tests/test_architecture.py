@@ -177,6 +177,12 @@ def test_a_file_is_read_in_one_sitting(package):
     assert not {str(path): length for path, length in lengths.items() if length > LONGEST}
 
 
+@pytest.mark.parametrize("package", LAYERS)
+def test_tests_mirror_the_folders(package):
+    tested = {path.parent.name for path in (ROOT / "tests" / package).glob("*/test_*.py")}
+    assert tested == {room.removeprefix("_") for room in rooms(package)}
+
+
 def test_the_reader_itself():
     """What it must see and what it must not, so that the checks above do not pass by blindness."""
     tree = ast.parse(

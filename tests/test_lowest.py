@@ -15,9 +15,9 @@ BRITTLE = ("diffrax", "equinox", "jax", "lineax", "optax")
 RUNNING = [line for line in PROJECT["optional-dependencies"]["test"] if not line.startswith("ruff")]
 TESTS = [
     "tests/test_laws.py",
-    "tests/test_tails.py",
-    "tests/edges/test_printing.py",
-    "tests/edges/test_large_states.py",
+    "tests/validation/test_tails.py",
+    "tests/validation/commands/test_printing.py",
+    "tests/dynamics/entropy/test_large_states.py",
 ]
 CHOSEN = "(test_law and (sgd or adam-) and (first_step or order or without_noise)) or tail or printing or large_states"
 

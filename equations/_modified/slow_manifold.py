@@ -36,7 +36,7 @@ class SlowManifold(AbstractForwarder):
         M(theta) = [c(theta) + M(theta) - M(theta')]/(1 - L)
 
     which is iterated `order - 1` times from c/(1 - L); each time adds an order in eta (derived; for heavy ball the result
-    is the series in tests/test_modified.py). Counts of bias corrections stand at infinity. Those of schedules go on: step
+    is the series in test_modified.py). Counts of bias corrections stand at infinity. Those of schedules go on: step
     and manifold are a_k and M_k of training step k, with M_{k+1}(theta') in the line above (derived). Where a schedule
     jumps, the memory needs a few steps to the new manifold: the order there is at most 2.
 

@@ -29,7 +29,7 @@ class AMSGrad(AbstractAdam):
     Scalings as in Adam. Weak order 1 in the clock for means (measured, 1 of the maximum alone, while of the parameters one
     cannot tell, 1.80), 1/2 for variances over eta (measured, .44). For the largest of the steps and the maximum of a path
     differ by O(eta), which is sqrt(eta) times the spread of either.
-    Against an equation without that noise the mean has order 1/2 only (tests/test_adaptive.py). Order 2, with the new
+    Against an equation without that noise the mean has order 1/2 only (test_adaptive.py). Order 2, with the new
     second moment and without noise: `modified`.
 
     **Arguments:** as `Adam`.

@@ -32,7 +32,7 @@ class Lion(AbstractSignEquation):
 
     Scaling: 1 - b2 ~ eta; b1, which remembers nothing, stays. Natural clock: t. Weak order 1 once
     (b1/(1 - b1))^2 (1 - b2) is small: the noise of mu against that of the gradient within the sign. At the defaults it is
-    .8, and the slopes from eta = .1 to .025 are .98 for mean and variance over eta (measured, tests/test_sign.py).
+    .8, and the slopes from eta = .1 to .025 are .98 for mean and variance over eta (measured, test_sign.py).
 
     **Arguments:** `learning_rate`, `batch_size`, `sampling`, `noise_model` as in `AbstractEquation`, then Optax's `b1=0.9`,
     `b2=0.99`, `weight_decay=1e-3`.

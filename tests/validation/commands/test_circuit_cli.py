@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_cli import traindyn
+from command import traindyn
 
 import validation._commands.circuit_run
 from equations._circuits.state import Weights

@@ -183,7 +183,7 @@ def test_the_series_of_a_composition():
 
 
 def test_the_order_of_a_composition_with_noise():
-    """Decay beside momentum, in the clock sqrt(eta) * step, by exact moments; for Adam see tests/test_adaptive.py."""
+    """Decay beside momentum, in the clock sqrt(eta) * step, by exact moments; for Adam see test_adaptive.py."""
     problem, rates = LinearRegression(examples=8), [0.01, 0.0025, 0.000625]
     rule = decayed(Momentum(0.01, 4, momentum=0.8), 1.0)
     report = orders(rule, problem.objective, problem.start, time=2.0, learning_rates=rates, observe={"w": lambda w: w})

@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 import pytest
-from test_cli import traindyn
+from command import traindyn
 
 from equations import SGD
 from validation._commands.irreversibility_run import _converged

@@ -107,7 +107,7 @@ MODELS = {
     "all": LabelNoise(SCALE, on=Isotropic(SCALE, on=Diagonal())),
 }
 BATCHED, FULL = (BATCH, "without_replacement"), (None, "with_replacement")
-CASES = {
+CHECKED = {
     "minibatch": [BATCHED], "diagonal": [BATCHED], "isotropic": [BATCHED, FULL], "label": [BATCHED, FULL],
     "student": [FULL], "all": [(BATCH, "with_replacement"), (BATCH, "shuffled")],
 }  # fmt: skip
@@ -135,7 +135,7 @@ def off(model, kind, batch_size, sampling):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_covariance_is_that_of_the_formula(kind):
-    assert all(off(MODELS[kind], kind, *case) < 1e-12 for case in CASES[kind])
+    assert all(off(MODELS[kind], kind, *case) < 1e-12 for case in CHECKED[kind])
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 
@@ -10,17 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from command import traindyn
 
 from dynamics._trajectory import title
 from equations import SGD
 from validation._commands.catalogue import describe, exported
 from validation._commands.main import Compare, _composed, _lookup, main, run_list
-
-
-def traindyn(*arguments, cwd):
-    """The installed command, in a process of its own, as a user has it: float32, standard promotion."""
-    command = [sys.executable, "-c", "from validation._commands.main import main; main()", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")

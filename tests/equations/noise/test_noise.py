@@ -59,11 +59,11 @@ def disagreement(covariance, batch_size, sampling):
     return np.max(np.abs(covariance - empirical(batch_size, sampling)))
 
 
-CASES = [("with_replacement", 1), ("with_replacement", 2), ("with_replacement", 4), ("without_replacement", 1),
+BATCHES = [("with_replacement", 1), ("with_replacement", 2), ("with_replacement", 4), ("without_replacement", 1),
          ("without_replacement", 2), ("without_replacement", 4), ("without_replacement", 5)]  # fmt: skip
 
 
-@pytest.mark.parametrize(("sampling", "batch_size"), CASES)
+@pytest.mark.parametrize(("sampling", "batch_size"), BATCHES)
 def test_covariance_is_that_of_all_minibatches(sampling, batch_size):
     root = columns(noise_operator(OBJECTIVE, PARAMS, batch_size, sampling))
     assert disagreement(root @ root.T, batch_size, sampling) < 1e-12
