@@ -13,7 +13,7 @@ from ._arguments.checks import check_key
 from ._arguments.hooks import check_twin
 from ._health.failed import tell_start
 from ._paths.keys import path_keys
-from ._paths.record import first_failure, is_good, keep, record, with_start
+from ._paths.record import first_failure, is_ok, keep, record, with_start
 from ._paths.training import Training
 from ._problem import Problem
 from ._trajectory import Trajectory
@@ -113,7 +113,7 @@ def _path(equation, signal, params, static, key, observe, steps, save_every, noi
     def body(carry, step):
         state, failed_at = carry
         new = training.step(step, state, training.normals(step))
-        return (new, first_failure(failed_at, is_good(*new[:2]), step + 1)), None
+        return (new, first_failure(failed_at, is_ok(*new[:2]), step + 1)), None
 
     def interval(carry, index):
         (params, memory, _), failed_at = carry

@@ -101,8 +101,8 @@ def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
     if abstract_value(_changing, dynamics) is None:
         return None
     rates = rates_at(dynamics, jnp.arange(steps))
-    if not is_traced(rates) and not np.all(good := np.isfinite(rates) & (np.asarray(rates) >= 0)):
-        step = int(np.argmin(good))
+    if not is_traced(rates) and not np.all(allowed := np.isfinite(rates) & (np.asarray(rates) >= 0)):
+        step = int(np.argmin(allowed))
         raise ValueError(
             "Argument `equation` must have a finite learning rate, zero or more, in every step, but its schedule gives "
             f"{float(rates[step]):g} in step {step}."

@@ -15,7 +15,7 @@ from ._paths.brownian import Increments as Increments
 from ._paths.keys import apart as apart
 from ._paths.keys import path_keys as path_keys
 from ._paths.path import Path as Path
-from ._paths.record import is_good as is_good
+from ._paths.record import is_ok as is_ok
 from ._paths.record import record as record
 from ._paths.strang import Steps as Steps
 from ._paths.training import Training as Training

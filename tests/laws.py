@@ -437,9 +437,9 @@ def euler_is_the_twin(entry, equation):
     """At dt = learning_rate, on the same Gaussian gradients, one Euler step is one of Optax, but for the order in it.
 
     The memory of an Euler step is the twin's. Its parameters move along the old memory, the twin's along the new one:
-    theta' = theta + eta velocity(t + eta, new memory), or `entry.along` the old one. Without memory the two are one.
+    theta' = theta + eta velocity(t + eta, new memory), or `entry.memory` the old one. Without memory the two are one.
     """
-    eta, twin = equation.learning_rate, entry.plain
+    eta, twin = equation.learning_rate, entry.optax
     state, memory = equation.init(PARAMS), twin.init(PARAMS)
     flat_zeros, unravel = ravel_pytree(zeros(split(equation).noise(state, OBJECTIVE, 1)))
     normals = np.random.default_rng(2).normal(size=(6, flat_zeros.size))
@@ -456,7 +456,7 @@ def euler_is_the_twin(entry, equation):
         if memoryless:
             remembered, implicit = euler, equation.params(euler)
         else:
-            along = entry.along == "new"
+            along = entry.memory == "new"
             remembered = in_turn(equation, t + eta, state, euler, gradient) if along else state
             velocity = equation.params(equation.velocity(t + eta, remembered, gradient))
             implicit = jax.tree.map(lambda p, v: p + eta * v, params, velocity)
@@ -544,7 +544,7 @@ def twin_is_plain_optax(entry, equation, steps=100):
     """
     network, images, labels = classification()
     objective = Objective(cross_entropy, (images, labels))
-    record = plain_loop(entry.plain, network, images, labels, batches(len(labels), steps))
+    record = plain_loop(entry.optax, network, images, labels, batches(len(labels), steps))
     assert np.abs(record[-1] - record[0]).max() > 1e-2, "the network did not move"
     cold = {"temperature": 0.0} if "temperature" in fields(equation) else {}
     equation = dataclasses.replace(equation, batch_size=BATCH, **cold)

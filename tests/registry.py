@@ -35,23 +35,23 @@ class Entry:
     """An equation under the laws.
 
     - `equation`: at some learning rate and batch size.
-    - `plain`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
+    - `optax`: the same algorithm, at the same numbers, as one writes it with Optax and nothing of ours.
     - `orders`: what the order law takes in place of its defaults (see `laws.order`).
     - `moves`: hyperparameters that its scaling moves beside the learning rate and what is forgotten in a step.
     - `forgets`: decay rates that are not in its scaling limit's `decays`, by name.
     - `degrees`: the powers of 1/eta with which parts of its memory grow (see `laws.natural_limit`).
-    - `along`: the memory that a training step moves along, "new" or, as Lion's, "old".
-    - `spared`: laws that cannot hold for it, with the reason.
+    - `memory`: the one that a training step moves along, "new" or, as Lion's, "old".
+    - `exempt`: laws that cannot hold for it, with the reason.
     """
 
     equation: AbstractEquation
-    plain: optax.GradientTransformation
+    optax: optax.GradientTransformation
     orders: dict = dataclasses.field(default_factory=dict)
     moves: tuple[str, ...] = ()
     forgets: tuple[str, ...] = ()
     degrees: dict[str, float] = dataclasses.field(default_factory=dict)
-    along: str = "new"
-    spared: dict[str, str] = dataclasses.field(default_factory=dict)
+    memory: str = "new"
+    exempt: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 AVERAGES = {"steps": 40, "factor": 0.4}  # smaller steps, until the first ones are a small part
@@ -64,7 +64,7 @@ EQUATIONS = {
     "nesterov": Entry(
         Momentum(learning_rate=0.05, batch_size=2, nesterov=True),
         optax.sgd(0.05, momentum=0.9, nesterov=True),
-        spared={"natural_limit": "the look-ahead is of the next order, and kept for what it does there"},
+        exempt={"natural_limit": "the look-ahead is of the next order, and kept for what it does there"},
     ),
     "adam": Entry(Adam(learning_rate=0.05, batch_size=2), optax.adam(0.05), orders=AVERAGES),
     "adamw": Entry(
@@ -105,14 +105,14 @@ EQUATIONS = {
 NO_FLOW = {"order": "without noise its flow is discontinuous: tests/equations/optimizers/test_sign.py"}
 HEAT = {"order": "its heat stays without batches: tests/equations/optimizers/test_langevin.py"}
 EQUATIONS |= {
-    "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), spared=NO_FLOW),
-    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), along="old", spared=NO_FLOW),
-    "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), spared=HEAT),
+    "sign_sgd": Entry(SignSGD(0.05, 2), optax.sign_sgd(0.05), exempt=NO_FLOW),
+    "lion": Entry(Lion(0.05, 2, b1=0.3), optax.lion(0.05, b1=0.3), memory="old", exempt=NO_FLOW),
+    "langevin": Entry(Langevin(0.05, 2, temperature=0.3), optax.sgd(0.05), exempt=HEAT),
     "underdamped_langevin": Entry(
         UnderdampedLangevin(0.05, 2, temperature=0.3),
         optax.sgd(0.05, momentum=1 - 0.05**0.5),
         degrees={"trace": 0.5},
-        spared=HEAT,
+        exempt=HEAT,
     ),
 }
 
@@ -130,7 +130,7 @@ EQUATIONS |= {
         optax.chain(optax.adam(0.05), optax.scale_by_schedule(WARM)),
         orders=EQUATIONS["adam"].orders,
         moves=("stretch",),
-        spared={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
+        exempt={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
     ),
     "decayed": Entry(
         decayed(Momentum(0.05, 2), 0.1),
@@ -143,7 +143,7 @@ EQUATIONS |= {
         volumized_adam(0.05, 0.3, 0.9),
         forgets=("alpha",),
         orders=EQUATIONS["adam"].orders,
-        spared={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
+        exempt={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
     ),
 }
 

@@ -29,8 +29,8 @@ MUTANTS = all_mutants()
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_law(law, name):
     entry = EQUATIONS[name]
-    if law in entry.spared:
-        pytest.skip(entry.spared[law])
+    if law in entry.exempt:
+        pytest.skip(entry.exempt[law])
     laws.LAWS[law](entry, entry.equation)
 
 
@@ -44,7 +44,7 @@ def rejections(mutant, tried):
     """The laws that reject a mutant, of those `tried`, by the entries of the registry, with what they say."""
     found = {}
     for name, entry in entries_of(MUTANTS[mutant]).items():
-        for law in (law for law in tried if law not in entry.spared):
+        for law in (law for law in tried if law not in entry.exempt):
             try:
                 laws.LAWS[law](entry, MUTANTS[mutant](**fields(entry.equation)))
             except AssertionError as error:
@@ -88,7 +88,7 @@ def test_the_registry_is_complete():
     assert all(count >= 2 for count in counts.values()), counts
     assert all(entries_of(mutant) and mutant.__doc__ for mutant in MUTANTS.values())
     assert list(TABLE) == list(MUTANTS) and all(TABLE.values())
-    assert all(set(entry.spared) <= set(laws.LAWS) for entry in EQUATIONS.values())
+    assert all(set(entry.exempt) <= set(laws.LAWS) for entry in EQUATIONS.values())
 
 
 def test_the_defaults_are_those_of_optax():
@@ -185,7 +185,7 @@ def test_train_takes_the_batches_of_its_sampling(name, sampling, key):
         assert batches.shape == (7, 3) and batches.min() >= 0 and batches.max() < 10
     else:
         batches = np.tile(np.arange(10), (7, 1))
-    record = laws.plain_loop(entry.plain, NETWORK, IMAGES, LABELS, jnp.asarray(batches))
+    record = laws.plain_loop(entry.optax, NETWORK, IMAGES, LABELS, jnp.asarray(batches))
     assert np.abs(record[-1] - record[0]).max() > 1e-2
     np.testing.assert_allclose(run.observables["weights"][path], record, rtol=0, atol=1e-12)
     last = jax.tree.map(lambda leaf: leaf[path], laws.arrays(run.final))

@@ -65,3 +65,14 @@ def test_other_names_are_missing_as_ever():
         equations.SGD(0.1).flows  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'Regularize'"):
         equations.Regularize  # noqa: B018
+
+
+def test_an_old_name_of_a_result():
+    import numpy as np
+
+    from validation import irreversibility
+
+    loss = equations.Objective(lambda w, e: (w - e) ** 2, np.array([-1.0, 1.0]))
+    result = irreversibility(equations.SGD(0.01, 1), loss, np.array(1.0), probes=0)
+    with pytest.warns(DeprecationWarning, match="gradient_steps"):
+        assert result.plain is result.gradient_steps is True

@@ -60,10 +60,10 @@ def checked_run(
     if silent((result, params)) or not is_checked(path, solver, controller):
         return result, path.substeps, ()
     found = _found(path, solver, noisy, params, result, before)
-    while auto and path.substeps < MOST and (_failures(result) or not found.good):
+    while auto and path.substeps < MOST and (_failures(result) or not found.ok):
         other = dataclasses.replace(path, substeps=_more(found, path.substeps, _failures(result)))
         finer = run(other)
-        if found.good and _failures(finer) and not rescued(_failed(result), _failed(finer), noisy):
+        if found.ok and _failures(finer) and not rescued(_failed(result), _failed(finer), noisy):
             break  # it is the equation that fails
         path, result, found = other, finer, _found(other, solver, noisy, params, finer, before)
     rows = told(found, path, solver, _failures(result) > 0)

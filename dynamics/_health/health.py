@@ -39,7 +39,7 @@ class Health:
     step: int | None = None
 
     @property
-    def good(self) -> bool:
+    def ok(self) -> bool:
         return not any(self.stiffness) and not any(self.strength)
 
 

@@ -18,7 +18,7 @@ from .brownian import Brownian, Increments
 from .held import counted, held, scales_all
 from .keys import path_keys
 from .quotient import Peak, no_peak
-from .record import first_failure, is_good, keep, record, with_start
+from .record import first_failure, is_ok, keep, record, with_start
 from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
@@ -55,9 +55,9 @@ class AbstractPath(eqx.Module):
         observed = record(self.observe, self.dynamics.params(state), self.static)
         return observed, state if self.keep_states else None
 
-    def _good(self, state) -> Array:
+    def _ok(self, state) -> Array:
         params = self.dynamics.params(state)
-        return is_good(params, None if params is state else state)
+        return is_ok(params, None if params is state else state)
 
 
 class Path(AbstractPath):
@@ -77,12 +77,12 @@ class Path(AbstractPath):
             end = offset + self.save_every
             if started is not None:
                 state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
-                failed_at = first_failure(failed_at, self._good(state), 1)
+                failed_at = first_failure(failed_at, self._ok(state), 1)
                 offset = jnp.maximum(offset, 1)
             advanced = self._advance(state, failed_at, peak, block, begin, offset, end, brownian)
             state, failed_at, peak, block = advanced
             complete = self._complete(state, begin, end)
-            failed_at = first_failure(failed_at, self._good(complete), end)
+            failed_at = first_failure(failed_at, self._ok(complete), end)
             state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
             meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
             return (state, recorded, failed_at, peak, block, meter), self._saved(recorded)
@@ -216,7 +216,7 @@ class Path(AbstractPath):
             solver = Merged(solver, jnp.where(first, 0, -1), counts, scales_all(self.dynamics, state))
         solution: Any = dfx.diffeqsolve(
             self._terms(offset, increments),
-            Watched(solver, self._good, offset, self.substeps, counts and not self._merged),
+            Watched(solver, self._ok, offset, self.substeps, counts and not self._merged),
             t0=jnp.zeros((), clock_type),
             t1=count.astype(clock_type),
             dt0=jnp.ones((), clock_type),
@@ -251,7 +251,7 @@ class Path(AbstractPath):
                 subs=[dfx.SubSaveAt(ts=recorded, fn=output), dfx.SubSaveAt(t1=True, fn=lambda t, y, args: (t, y))]
             ),
             stepsize_controller=controller,
-            event=dfx.Event(lambda t, y, args, **kwargs: ~self._good(y)),
+            event=dfx.Event(lambda t, y, args, **kwargs: ~self._ok(y)),
             adjoint=self.adjoint,
             progress_meter=self.meter,
             max_steps=16 * self.steps + 4096,

@@ -16,7 +16,7 @@ def record(observe: Observables, params: PyTree, static: PyTree) -> dict[str, Ar
     return {name: jnp.asarray(function(model)) for name, function in observe.items()}
 
 
-def is_good(params: PyTree, state: PyTree = None) -> Array:
+def is_ok(params: PyTree, state: PyTree = None) -> Array:
     """Whether parameters and state are finite, and the parameters' fourth power would not overflow.
 
     The error of a variance takes that power. The memory of an optimizer may well hold larger numbers.
@@ -31,13 +31,13 @@ def is_good(params: PyTree, state: PyTree = None) -> Array:
         return (jnp.max(jnp.abs(leaf)) < bound) & jnp.isfinite(jnp.sum(leaf))
 
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    good = [small(leaf) for leaf in jax.tree.leaves(params)] + [jnp.all(jnp.isfinite(leaf)) for leaf in floats]
-    return jnp.all(jnp.stack(good))
+    ok = [small(leaf) for leaf in jax.tree.leaves(params)] + [jnp.all(jnp.isfinite(leaf)) for leaf in floats]
+    return jnp.all(jnp.stack(ok))
 
 
-def first_failure(failed_at: Array, good: Array, step: Array | int) -> Array:
+def first_failure(failed_at: Array, ok: Array, step: Array | int) -> Array:
     """`failed_at`, or `step` if the path has only now gone bad."""
-    return jnp.where((failed_at < 0) & ~good, jnp.asarray(step, jnp.int32), failed_at)
+    return jnp.where((failed_at < 0) & ~ok, jnp.asarray(step, jnp.int32), failed_at)
 
 
 def keep(failed: Array, old: PyTree, new: PyTree) -> PyTree:

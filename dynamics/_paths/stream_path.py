@@ -70,7 +70,7 @@ class StreamPath(AbstractPath):
             if brownian is not None:
                 increments = Increments(brownian, brownian.block(index), index)
             state, late = self._stimulus(state, late, held, index, increments)
-            return (state, late, carried, first_failure(failed_at, self._good(state), index + 1)), None
+            return (state, late, carried, first_failure(failed_at, self._ok(state), index + 1)), None
 
         def interval(carry, index):
             inner, recorded, meter = carry

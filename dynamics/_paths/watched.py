@@ -21,7 +21,7 @@ class Watched(Around):
     step, what the dynamics counts at the training step that the step belongs to.
     """
 
-    good: Callable[[PyTree], Array]
+    ok: Callable[[PyTree], Array]
     offset: Array
     substeps: int = eqx.field(static=True)
     counts: bool = eqx.field(static=True, default=False)  # whether to hold what the dynamics counts
@@ -38,4 +38,4 @@ class Watched(Around):
         step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
         quotient = Steps(self.solver).quotient(inner, dense)
         peak = peak.or_later(quotient, step)
-        return y1, error, dense, (inner, first_failure(failed_at, self.good(y1), step), peak), result
+        return y1, error, dense, (inner, first_failure(failed_at, self.ok(y1), step), peak), result

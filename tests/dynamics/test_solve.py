@@ -15,7 +15,7 @@ from jaxtyping import Array
 from oracles import LinearRegression, mlp, squared_error, within
 
 from dynamics import Strang, Trajectory, solve, train
-from dynamics._paths.record import is_good
+from dynamics._paths.record import is_ok
 from equations import SGD, AbstractDynamics, AbstractEquation, Adam, Momentum, Objective, Splitting
 
 PROBLEM = LinearRegression(examples=12)
@@ -577,7 +577,7 @@ def test_nan_is_no_number(run):
 def test_one_bad_number_among_many(size, bad):
     params = np.zeros((64, size), np.float32)
     params[::2, size // 2] = bad
-    good = jax.jit(jax.vmap(is_good))(jnp.asarray(params))
+    good = jax.jit(jax.vmap(is_ok))(jnp.asarray(params))
     np.testing.assert_array_equal(good, np.arange(64) % 2 == 1)
 
 

@@ -191,7 +191,7 @@ def compare(
 
 
 def _runaway(trajectory: Trajectory, scale: float) -> tuple[float, float]:
-    """The fraction of paths that are good and beyond `RUNAWAY` times the scale, and the largest parameter of these."""
+    """The fraction of ok paths that are beyond `RUNAWAY` times the scale, and the largest parameter of these."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(trajectory.final, is_parameter))]
     ok = np.asarray(trajectory.ok)
     sizes = np.zeros(ok.size)

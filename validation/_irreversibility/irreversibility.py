@@ -92,9 +92,9 @@ def irreversibility(
         SlowManifold.of(step.increment, 2).check_memory(dynamic, "'empty'")
     if not (is_traced(step.rate) or step.rate != 0):
         raise ValueError("Argument `equation` must move at the first step, but its schedule begins with 0.")
-    whole = count(equation, objective.size) <= LARGEST
-    key = check_key(key, not whole)
-    if whole:
+    every = count(equation, objective.size) <= LARGEST
+    key = check_key(key, not every)
+    if every:
         indices, weights = enumerated(equation, objective.size)
     else:
         indices = sampled(equation, objective.size, jax.random.fold_in(key, 0), batches)
@@ -103,11 +103,11 @@ def irreversibility(
     signal, dynamic = problem.signal, problem.guarded
     few = np.unique(np.linspace(0, len(indices) - 1, 16).round().astype(int))
     curls = _curls(step, signal, dynamic, jnp.asarray(indices)[few], jnp.asarray(weights)[few], key, probes)
-    groups = 1 if whole else min(len(indices), _GROUPS)
+    groups = 1 if every else min(len(indices), _GROUPS)
     averages = _averages(step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)
-    plain = objective.is_loss and bool(_is_plain(step, signal, dynamic))
-    result = _result(step, *averages, len(indices), whole, curls, plain)
-    if not plain and result.manifold_correction < LARGEST_CORRECTION:
+    gradient_steps = objective.is_loss and bool(_is_plain(step, signal, dynamic))
+    result = _result(step, *averages, len(indices), every, curls, gradient_steps)
+    if not gradient_steps and result.manifold_correction < LARGEST_CORRECTION:
         averages = {}
         for n in leading_order.OF_EMPTY if result.memory == "empty" else (2,):
             smaller = eqx.tree_at(lambda s: s.increment.learning_rate, step, step.increment.learning_rate / n)
@@ -242,12 +242,12 @@ def _correction(step, mean, entropy, lengths) -> float:
 
 
 def _result(
-    step, phi, gradient, mean, lengths, products, scalars, squares, number, whole, curls, plain
+    step, phi, gradient, mean, lengths, products, scalars, squares, number, every, curls, gradient_steps
 ) -> Irreversibility:
     correction = _correction(step, mean, scalars[-1], lengths)
     phi, norm = float(phi), float(square(gradient))
     scalars, squares, products = (np.asarray(x, float) for x in (scalars, squares, products))
-    if whole:
+    if every:
         lengths = [(product.item() ** 0.5, 0.0) for product in products]
         errors = np.zeros(len(scalars))
     else:
@@ -260,9 +260,9 @@ def _result(
     standard_errors: dict[str, Any] = dict(zip(names, errors.tolist(), strict=True))
     distances: dict[str, Any] = dict(zip(VECTORS, sizes.tolist(), strict=True))
     distance_errors: dict[str, Any] = dict(zip(VECTORS, uncertainties.tolist(), strict=True))
-    if plain and norm > 0:
+    if gradient_steps and norm > 0:
         over = lambda numbers: {name: number / phi for name, number in numbers.items()}  # noqa: E731
-        off = leading_order.of_plain_steps(over(values), over(standard_errors), distances, distance_errors)
+        off = leading_order.of_gradient_steps(over(values), over(standard_errors), distances, distance_errors)
         far = max(distances[name] - 3 * distance_errors[name] for name in VECTORS)
         leading_order.warn_beyond(off, True, far, float(step.rate))
     forces = [add_scaled(jax.tree.map(jnp.negative, gradient), (1.0, vector)) for vector in mean]
@@ -277,9 +277,9 @@ def _result(
         distance_errors=distance_errors,
         curl={name: float(value) for name, value in curls.items()},
         batches=number,
-        enumerated=whole,
+        enumerated=every,
         memory=step.memory,
         substeps=step.substeps,
-        plain=plain,
+        gradient_steps=gradient_steps,
         manifold_correction=correction,
     )

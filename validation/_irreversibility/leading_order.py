@@ -31,7 +31,7 @@ def furthest(parts: dict[str, float]) -> Off:
     return Off(name, float(parts[name]))
 
 
-def of_plain_steps(ratios: dict, ratio_errors: dict, distances: dict, distance_errors: dict) -> Off:
+def of_gradient_steps(ratios: dict, ratio_errors: dict, distances: dict, distance_errors: dict) -> Off:
     """Of plain gradient steps, whose limits are phi and -grad phi, beyond three errors of what is sampled."""
     scalars = {name: abs(ratio - 1) - 3 * ratio_errors[name] for name, ratio in ratios.items()}
     vectors = {f"force of {name}": value - 3 * distance_errors[name] for name, value in distances.items()}
@@ -67,9 +67,9 @@ def of_empty_memories(whole: dict[str, np.ndarray], parts: dict[int, dict[str, n
     return furthest(found)
 
 
-def warn_beyond(off: Off, plain: bool, distance: float, rate: float) -> None:
+def warn_beyond(off: Off, gradient_steps: bool, distance: float, rate: float) -> None:
     """Where a measure is far from its limit; `distance` is that of the furthest force of plain steps."""
-    if plain and not distance < _NOTHING_IN_COMMON:
+    if gradient_steps and not distance < _NOTHING_IN_COMMON:
         warn(
             f"Argument `equation`: a force is {distance:.3g} times |grad phi| off -grad phi, to which it tends as the "
             f"learning rate falls; a step of {rate:g} is too large for the leading order, or so small that rounding shows, "
@@ -77,7 +77,7 @@ def warn_beyond(off: Off, plain: bool, distance: float, rate: float) -> None:
         )
     elif off.part > _OFF:
         measure = off.measure.replace("_", " ")
-        limit = "phi or -grad phi" if plain else "its limit, estimated from a smaller learning rate"
+        limit = "phi or -grad phi" if gradient_steps else "its limit, estimated from a smaller learning rate"
         warn(
             f"Argument `equation`: a step of {rate:g} is beyond the leading order, since the {measure} is "
             f"{100 * off.part:.0f} % off {limit}; at about {rate * _GOOD / off.part:.1g} it would be 10 %."

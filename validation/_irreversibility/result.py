@@ -7,6 +7,7 @@ from jaxtyping import PyTree
 
 from dynamics.internal import hyperparameters
 from equations import AbstractEquation
+from equations.internal import warn
 
 from .._plain import plain
 from .._table import lines
@@ -34,7 +35,7 @@ class Irreversibility:
         potential, 1 if it is a pure rotation; from random probes.
     - `batches`, `enumerated`: how many there were, and whether these are all.
     - `memory`: "none", "adiabatic" or "empty".
-    - `plain`: whether these are plain gradient steps on a loss, for which theory says that the four agree.
+    - `gradient_steps`: whether these are plain gradient steps on a loss, for which theory says that the four agree.
     - `manifold_correction`: the length of what the slow manifold adds to the settled memory over that of the memory, the
         largest of its averages, root mean square over batches; 0 without a slow manifold. The series holds far below 1.
     - `equation`, `substeps`: as given.
@@ -53,13 +54,19 @@ class Irreversibility:
     enumerated: bool
     memory: str
     substeps: int
-    plain: bool
+    gradient_steps: bool
     manifold_correction: float = 0.0
 
     backward_error = property(lambda self: self.values["backward_error"])
     time_renormalized = property(lambda self: self.values["time_renormalized"])
     time_asymmetry = property(lambda self: self.values["time_asymmetry"])
     entropy_production = property(lambda self: self.values["entropy_production"])
+
+    @property
+    def plain(self) -> bool:
+        """The name of `gradient_steps` before, for one release."""
+        warn("Irreversibility.plain is now Irreversibility.gradient_steps.", DeprecationWarning)
+        return self.gradient_steps
 
     def _distance(self, name: str) -> str:
         """A distance, with what it is less than where it is not resolved."""
@@ -100,7 +107,7 @@ class Irreversibility:
                     f"No slow manifold at this learning rate: its correction is {self.manifold_correction:.3g} times the "
                     "memory itself. The measures mean little."
                 )
-        if self.memory == "none" and not self.plain:
+        if self.memory == "none" and not self.gradient_steps:
             notes.append(
                 "No plain gradient steps on a loss: the measures need not agree with phi, nor with each other."
             )
@@ -116,7 +123,7 @@ class Irreversibility:
             "hyperparameters": hyperparameters(self.equation),
             "memory": self.memory,
             "substeps": self.substeps,
-            "plain": self.plain,
+            "gradient_steps": self.gradient_steps,
             "manifold_correction": plain(self.manifold_correction),
             **{name: plain(getattr(self, name)) for name in fields},
         }

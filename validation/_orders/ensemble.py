@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics.internal import Brownian, Increments, Path, Training, apart, is_good, path_keys, record
+from dynamics.internal import Brownian, Increments, Path, Training, apart, is_ok, path_keys, record
 from equations import AbstractEquation
 from equations.internal import TwinState, split
 
@@ -158,10 +158,10 @@ def ensemble(
             begin = jax.tree.map(lambda new, old: jnp.where(skip > 0, new, old), state, origin)
         states, run = jax.lax.fori_loop(skip, skip + steps, step, ([begin, begin], run))
         finals = [*(equation.params(state) for state in states), run[0]]
-        good = jnp.all(jnp.stack([is_good(final) for final in finals])) & (largest(finals) <= farthest)
-        return [record(sides[0].observe, final, sides[0].static) for final in finals], finals[2], good
+        ok = jnp.all(jnp.stack([is_ok(final) for final in finals])) & (largest(finals) <= farthest)
+        return [record(sides[0].observe, final, sides[0].static) for final in finals], finals[2], ok
 
     signs = jnp.asarray(patterns(finest))
     group = jax.vmap(path, in_axes=(None, 0, 0))
-    records, finals, good = jax.vmap(lambda key: group(key, jnp.arange(len(signs)), signs))(path_keys(key, groups))
-    return records, jax.tree.map(lambda leaf: leaf[0, 0], finals), good
+    records, finals, ok = jax.vmap(lambda key: group(key, jnp.arange(len(signs)), signs))(path_keys(key, groups))
+    return records, jax.tree.map(lambda leaf: leaf[0, 0], finals), ok

@@ -60,12 +60,12 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     ratio = 2**order / (2**order - 1)
     errors, finals, failed, first = [], [], [], sides.first()
     for place, equation in enumerate(sides.family):
-        records, final, good = ensemble(
+        records, final, ok = ensemble(
             _both(sides, method, equation, substeps), sides.increment(place), sides.dynamic,
             jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups,
             noise, jnp.asarray(sides.farthest()),
         )  # fmt: skip
-        ok = np.asarray(good).all(axis=1)
+        ok = np.asarray(ok).all(axis=1)
         at = {}
         for name in sides.observe:
             values = [np.asarray(side[name], float)[ok] for side in records]

@@ -139,7 +139,7 @@ def test_the_noise_has_the_factor_of_the_schedule():
 def test_adamw_is_a_composition():
     """Optax's AdamW with a schedule, to 1e-12 over a hundred steps; its equation is ours for AdamW."""
     decay, schedule = 0.1, optax.cosine_decay_schedule(1.0, 200)
-    entry = dataclasses.replace(EQUATIONS["adam"], plain=optax.adamw(lambda k: 0.05 * schedule(k), weight_decay=decay))
+    entry = dataclasses.replace(EQUATIONS["adam"], optax=optax.adamw(lambda k: 0.05 * schedule(k), weight_decay=decay))
     laws.twin_is_plain_optax(entry, scheduled(decayed(Adam(0.05, 2), decay), schedule))
     one, other = decayed(Adam(0.05, 2), decay), AdamW(0.05, 2, weight_decay=decay)
     state, t = laws.some_state(one), laws.some_time(one)

@@ -226,7 +226,7 @@ def test_steps_beyond_the_leading_order_are_warned_of():
     bowl, start = Objective(lambda w, a: 0.5 * a * w**2, np.array([1.0, 3.0])), jnp.array(0.3)
     with pytest.warns(UserWarning, match="a force is .*e.* times .* a step of 100000 is too large"):
         r = irreversibility(SGD(1e5, 1), bowl, start, probes=0)
-    assert r.plain and r.distances["backward_error"] > 1e8
+    assert r.gradient_steps and r.distances["backward_error"] > 1e8
     r = irreversibility(SGD(0.1, 1), bowl, start, probes=0)  # no warning, nor at rest, nor where nothing is claimed
     assert 0.08 < r.distances["backward_error"] < 1
     irreversibility(SGD(1e5, 1), bowl, jnp.array(0.0), probes=0)
@@ -283,7 +283,7 @@ def test_a_rotation_has_no_potential():
         np.testing.assert_allclose(r.forces[name], theta / 2, rtol=0.02)
         assert abs(r.distances[name] - 2) < 0.02 and r.curl[name] < 0.02  # theta/2 is a gradient, of the wrong sign
     assert abs(r.curl["velocity"] - 1) < 1e-12
-    assert not r.plain and "need not agree" in str(r)
+    assert not r.gradient_steps and "need not agree" in str(r)
     assert abs(r.entropy_production / r.phi - 1) < 0.02
 
 
@@ -451,7 +451,7 @@ def test_the_report_and_wrong_arguments(unchecked):
         irreversibility(SGD(0.02, 4), many, START)
     with pytest.raises(ValueError, match="must have no noise but that of its minibatches"):
         irreversibility(SGD(0.02, noise_model=Isotropic(0.1)), RESCALING, START)
-    assert r.plain and "need not agree" not in str(r)
+    assert r.gradient_steps and "need not agree" not in str(r)
     amsgrad = from_optax(optax.amsgrad, 0.01)
     with pytest.raises(ValueError, match="Argument `memory` must be 'empty' unless"):
         irreversibility(amsgrad, RESCALING, START)
@@ -469,5 +469,5 @@ def test_a_schedule_only_counts():
     """Scheduled SGD remembers nothing: the four measures are those of the rate of its first step."""
     r = irreversibility(scheduled(SGD(0.04, 2), halved), RESCALING, START, probes=0)
     same = irreversibility(SGD(0.02, 2), RESCALING, START, probes=0)
-    assert r.memory == "none" and r.plain
+    assert r.memory == "none" and r.gradient_steps
     np.testing.assert_allclose(list(r.values.values()), list(same.values.values()), rtol=1e-12)

@@ -197,9 +197,9 @@ def test_beyond_the_leading_order(name):
         r = irreversibility(equation(eta), FEW, START, probes=0)
     (message,) = [str(w.message) for w in said]
     print(f"\n{message}")
-    assert r.plain == (name in ("SGD", "scheduled")) and said[0].filename == __file__
+    assert r.gradient_steps == (name in ("SGD", "scheduled")) and said[0].filename == __file__
     good = irreversibility(equation(eta / 10), FEW, START, probes=0)
-    if r.plain:
+    if r.gradient_steps:
         worst = max(abs(good.values[n] / good.phi - 1) for n in good.values)
         assert max(*good.distances.values(), worst) < 0.15
 
