@@ -1,6 +1,7 @@
-"""The annotations of the packages hold together, as Pyright reads them."""
+"""The annotations of the packages hold together, as Pyright reads them, and at run time, as beartype does."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,34 @@ def test_the_annotations_hold_together(tmp_path):
     assert {rule for file, rule, _ in errors if file == mutant} == {"reportAssignmentType", "reportCallIssue"}
     ours = [f"{file.relative_to(ROOT)}:{text} ({rule})" for file, rule, text in errors if file != mutant]
     assert not ours, "\n".join(ours)
+
+
+# Checks at run time take a sixth of the time of all tests. In these few every kind of result is made.
+HOOK = "--jaxtyping-packages=dynamics,equations,validation,beartype.beartype"
+CHOSEN = {
+    "tests/dynamics/test_states.py": "observed_ones",
+    "tests/dynamics/test_stimuli.py": "given_orders",
+    "tests/dynamics/entropy/test_entropy.py": "clock_and_paths or rate_of_a_linear",
+    "tests/equations/feedback/test_feedback.py": "exact_near_none or textbook",
+    "tests/validation/compare/test_compare.py": "add_up",
+    "tests/validation/irreversibility/test_irreversibility.py": "drawn_batches_agree",
+    "tests/validation/orders/test_orders.py": "transient_of or norm_is_unbiased",
+}
+MISTAKEN = """\
+import numpy as np
+from validation._orders.fit import norm
+
+def test_mistaken():
+    norm(np.zeros(3))
+"""
+
+
+def test_the_shapes_hold_at_run_time(tmp_path):
+    """In one run with a mutant, an array with an axis too few."""
+    mutant = tmp_path / "test_mistaken.py"
+    mutant.write_text(MISTAKEN)
+    chosen = " or ".join([*CHOSEN.values(), "mistaken"])
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", HOOK, "-k", chosen]
+    done = subprocess.run([*command, *CHOSEN, str(mutant)], cwd=ROOT, capture_output=True, text=True)
+    assert "TypeCheckError" in done.stdout and re.search(r"\b1 failed", done.stdout), done.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= len(CHOSEN)

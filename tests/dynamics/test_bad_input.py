@@ -33,7 +33,7 @@ class Still(AbstractDynamics):
 
 
 @pytest.fixture(autouse=True)
-def nothing_compiled(monkeypatch, unchecked):
+def nothing_compiled(monkeypatch):
     """Whatever is jitted in `solve` and `train` must not be reached. (Type checks at run time are off, as for a user.)"""
     wrapper = type(eqx.filter_jit(lambda: None))
     for module in (dynamics._solve, dynamics._train):

@@ -408,7 +408,7 @@ def test_step_size_control_agrees_with_constant_steps():
     np.testing.assert_array_equal(controlled.final[0], controlled.observables["w"][0, -1])
 
 
-def test_euler_takes_no_substeps_of_a_nonlinear_rule(unchecked, key):
+def test_euler_takes_no_substeps_of_a_nonlinear_rule(key):
     with pytest.raises(ValueError, match="`substeps`"):
         solve(ADAM, PROBLEM.objective, PROBLEM.start, steps=2, key=key, solver=dfx.Euler(), substeps=2)
     flow = solve(ADAM, PROBLEM.objective, PROBLEM.start, steps=2, key=key, solver=dfx.Euler())

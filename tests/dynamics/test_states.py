@@ -47,6 +47,6 @@ def test_adaptive_steps_and_diverged_paths():
         assert not run.ok[0] and all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(run.states))
 
 
-def test_wrong_argument(unchecked):
+def test_wrong_argument():
     with pytest.raises(TypeError, match="Argument `keep_states` must be True or False"):
         solve(SGD(0.05), PROBLEM.objective, PROBLEM.start, steps=1, keep_states=1)

@@ -172,7 +172,7 @@ def test_a_path_that_diverges_is_flagged_alone():
 
 
 @pytest.fixture
-def nothing_compiled(monkeypatch, unchecked):
+def nothing_compiled(monkeypatch):
     monkeypatch.setattr(dynamics._solve, "_ensemble", None)
 
 
@@ -249,7 +249,7 @@ def test_shapes_refused(nothing_compiled):
         ({"skip": 3}, ("`skip`", "pairs", "3")),
     ],
 )
-def test_fields_of_a_circuit_refused(fields, words, unchecked):
+def test_fields_of_a_circuit_refused(fields, words):
     with pytest.raises(ValueError) as found:
         Circuit(**{"layers": (2, 3, 1), "feedback": "KP"} | fields)
     assert all(word in str(found.value) for word in words), found.value
@@ -274,7 +274,7 @@ def test_fields_of_a_circuit_refused(fields, words, unchecked):
         ({"key": 3}, ("`key`", "3")),
     ],
 )
-def test_stimuli_refused(arguments, words, unchecked):
+def test_stimuli_refused(arguments, words):
     with pytest.raises((ValueError, TypeError)) as found:
         stimuli(**{"X": X, "Y": Y, "duration": 0.05, "key": KEY} | arguments)
     assert all(word in str(found.value) for word in words), found.value
@@ -358,7 +358,7 @@ NET = eqx.nn.MLP(2, 1, 3, 2, key=KEY)
         ),
     ],
 )
-def test_what_is_asked_of_a_circuit_refused(call, words, unchecked):
+def test_what_is_asked_of_a_circuit_refused(call, words):
     with pytest.raises((ValueError, TypeError)) as found:
         call()
     assert all(word in str(found.value) for word in words), found.value

@@ -52,7 +52,7 @@ def test_a_dataset_of_many_runs():
 
 
 @pytest.mark.parametrize("transform", [jax.vmap, jax.jit])
-def test_functions_of_numbers(transform, unchecked):
+def test_functions_of_numbers(transform):
     for name, call in (
         ("compare", lambda rate: compare(SGD(rate), OBJECTIVE, W, steps=2)),
         ("orders", lambda rate: orders(SGD(rate), OBJECTIVE, W, time=1.0, learning_rates=[0.1, 0.05, 0.02])),
@@ -64,7 +64,7 @@ def test_functions_of_numbers(transform, unchecked):
         jax.vmap(lambda w: compare(SGD(0.1), OBJECTIVE, w, steps=2))(jnp.zeros((2, 3)))
 
 
-def test_inside(unchecked):
+def test_inside():
     equation = SGD(0.1, 1)
 
     def run(key):
@@ -82,7 +82,7 @@ def laid_out(array, kind):
 
 
 @pytest.mark.parametrize("name", ["params", "data"])
-def test_explicit_axes(name, unchecked):
+def test_explicit_axes(name):
     array = laid_out(W if name == "params" else DATA, AxisType.Explicit)
     arguments = (OBJECTIVE, array) if name == "params" else (Objective(loss, array), W)
     for door in (solve, compare) if name == "params" else (solve, train, compare):
@@ -92,7 +92,7 @@ def test_explicit_axes(name, unchecked):
             door(SGD(0.1), *arguments, steps=2)
 
 
-def test_explicit_axes_in_a_trace(unchecked):
+def test_explicit_axes_in_a_trace():
     w, data = laid_out(W, AxisType.Explicit), laid_out(DATA, AxisType.Explicit)
     for name, call, array in (
         ("params", lambda w: solve(SGD(0.1), OBJECTIVE, w, steps=2).final, w),

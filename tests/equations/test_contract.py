@@ -66,7 +66,7 @@ def test_the_members_are_documented():
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_made_of_others_is_refused(name, unchecked):
+def test_what_is_made_of_others_is_refused(name):
     mine = type("Mine", (SGD,), {name: lambda self, *args: None})
     with pytest.raises(TypeError, match=f"must override .* in place of `{name}` alone, .* Mine.{name} was given"):
         solve(mine(0.1), OBJECTIVE, W, steps=1)

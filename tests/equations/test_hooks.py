@@ -150,13 +150,13 @@ def run(dynamics, params=W):
     ],
     ids=["one entry", "one row", "larger", "scalar kick", "scalar noise", "start", "params"],
 )
-def test_shapes(dynamics, words, unchecked):
+def test_shapes(dynamics, words):
     with pytest.raises(ValueError) as found:
         run(dynamics)
     assert words in str(found.value) and "(3,)" in str(found.value)
 
 
-def test_a_leaf_of_an_operator(unchecked):
+def test_a_leaf_of_an_operator():
     state = {"a": jnp.ones(2), "b": jnp.ones(3)}
     outputs = {"a": jax.ShapeDtypeStruct((2,), float), "b": jax.ShapeDtypeStruct((1,), float)}
     rows = {"a": jnp.ones((2, 4)), "b": jnp.ones((1, 4))}
@@ -164,7 +164,7 @@ def test_a_leaf_of_an_operator(unchecked):
         run(Walk(lx.PyTreeLinearOperator(rows, outputs)), state)
 
 
-def test_structure(unchecked):
+def test_structure():
     with pytest.raises(ValueError, match=r"NoLeaf.flow gives \{'a': ShapeDtypeStruct\(shape=\(2,\), dtype=float64\)\}"):
         solve(NoLeaf(lx.DiagonalLinearOperator({"a": jnp.ones(2), "b": jnp.ones(3)})), None,
               {"a": jnp.ones(2), "b": jnp.ones(3)}, steps=2, dt=0.1, key=KEY, solver=dfx.Euler())  # fmt: skip
@@ -181,13 +181,13 @@ def test_structure(unchecked):
     ],
     ids=["state", "drift", "noise", "complex", "no operator"],
 )
-def test_dtypes(dynamics, words, unchecked):
+def test_dtypes(dynamics, words):
     with pytest.raises(TypeError) as found:
         run(dynamics)
     assert words in str(found.value)
 
 
-def test_another_precision_is_cast(unchecked):
+def test_another_precision_is_cast():
     """To that of the state, as everywhere."""
 
     class Half(Walk):
@@ -198,7 +198,7 @@ def test_another_precision_is_cast(unchecked):
 
 
 @pytest.mark.parametrize("solver", [None, Strang(), dfx.Euler()])
-def test_the_class_inside_is_named(solver, unchecked):
+def test_the_class_inside_is_named(solver):
     equation = scheduled(Summed(0.1), optax.constant_schedule(0.5))
     with pytest.raises(ValueError, match=r"velocity or drift like its state.* Summed.velocity gives .* \(\)"):
         solve(equation, OBJECTIVE, W, steps=2, solver=solver)
@@ -226,7 +226,7 @@ def doors():
     }
 
 
-def test_in_every_door(unchecked):
+def test_in_every_door():
     for name, call in doors().items():
         with pytest.raises(ValueError, match=r"diffusion gives an array of shape \(1,\)"):
             call()
@@ -234,7 +234,7 @@ def test_in_every_door(unchecked):
 
 
 @pytest.mark.parametrize("kind", ["updates", "memory"])
-def test_twins(kind, unchecked):
+def test_twins(kind):
     class Rule(SGD):
         def twin(self):
             def update(gradient, memory, params=None):
@@ -249,7 +249,7 @@ def test_twins(kind, unchecked):
             call(Rule(0.1), OBJECTIVE, W, steps=2)
 
 
-def test_in_a_trace(unchecked):
+def test_in_a_trace():
     """They need shapes only."""
 
     def final(scale):
@@ -260,7 +260,7 @@ def test_in_a_trace(unchecked):
             traced(jnp.ones((1, 1)))
 
 
-def test_noise_unsaid(unchecked):
+def test_noise_unsaid():
     class Hot(SGD):
         def diffusion(self, t, state, signal):
             return diagonal(3)
@@ -269,7 +269,7 @@ def test_noise_unsaid(unchecked):
         solve(Hot(0.1), OBJECTIVE, W, steps=2, key=KEY)
 
 
-def test_an_own_kick_is_named(unchecked):
+def test_an_own_kick_is_named():
     """And not the diffusion that it leaves unused."""
 
     def kick(self, t, state, signal, noise, dt):
@@ -305,7 +305,7 @@ def test_an_own_kick_is_named(unchecked):
 
 
 @pytest.mark.parametrize("part", ["_diffusion", "_floating", "_same"])
-def test_mutants(part, monkeypatch, unchecked):
+def test_mutants(part, monkeypatch):
     """The check without the diffusion's output, without dtypes and without shapes lets pass what it refuses."""
 
     class Mine(Walk):

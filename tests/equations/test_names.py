@@ -96,7 +96,7 @@ def test_a_delay_of_ones_own():
 
 
 @pytest.mark.parametrize("name", ["held", "init", "check", "splitting", "series"])
-def test_a_field_for_a_method(name, unchecked):
+def test_a_field_for_a_method(name):
     class Mine(AbstractDynamics):
         __annotations__ = {name: float}  # noqa: RUF012
 
@@ -119,7 +119,7 @@ def test_a_field_for_what_was_a_method():
     np.testing.assert_allclose(solve(Mine(1.0, 0.5, 2.0, 1.0), None, W, steps=2, dt=0.1).final, np.exp(-0.2), rtol=1e-4)
 
 
-def test_signals(unchecked):
+def test_signals():
     class Mine(AbstractSignal):
         data: jax.Array
         value: float = 1.0
@@ -172,7 +172,7 @@ def test_decays(value):
     assert scaled.momentum == 0.9 and float(scaled.learning_rate) == 0.05
 
 
-def test_mutant(monkeypatch, unchecked):
+def test_mutant(monkeypatch):
     """A check that looks for a name refuses it, and a check of signals that knows none lets it pass."""
     mine = with_fields(SGD, "order")(0.1)
     assert isinstance(mine, eqx.Module) and dataclasses.replace(mine, order=0.2).order == 0.2

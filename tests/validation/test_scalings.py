@@ -193,7 +193,7 @@ def test_fixed_moves_nothing_but_the_learning_rate(equation):
         (lambda: rule(Adam(0.1, 2), "linear", tolerance=-1), ValueError, "Argument `tolerance`"),
     ],
 )
-def test_bad_input(call, kind, words, unchecked):
+def test_bad_input(call, kind, words):
     with pytest.raises(kind, match=words):
         call()
 

@@ -50,7 +50,7 @@ def runs():
 
 
 @pytest.mark.parametrize("name", ["solve", "train"])
-def test_final_in_every_door(name, runs, unchecked):
+def test_final_in_every_door(name, runs):
     objective, _, trajectories = runs
     final = trajectories[name].final
     rates = [0.1, 0.05, 0.025]
@@ -65,7 +65,7 @@ def test_final_in_every_door(name, runs, unchecked):
         refused(call, "(2, 3)")
 
 
-def test_states_and_networks(runs, unchecked):
+def test_states_and_networks(runs):
     objective, w, trajectories = runs
     for states in (trajectories["solve"].states, trajectories["train"].states.params):
         refused(lambda states=states: solve(EQUATION, objective, states, steps=2, key=KEY))
@@ -76,7 +76,7 @@ def test_states_and_networks(runs, unchecked):
     refused(lambda: train(EQUATION, fit, handed, steps=2, key=KEY), "layers[0].weight")
 
 
-def test_copies(runs, unchecked):
+def test_copies(runs):
     objective, w, trajectories = runs
     final = trajectories["solve"].final
     for copy in (np.asarray(final), jnp.array(final), 2 * final, jnp.asarray(np.asarray(final), jnp.float32)):
@@ -85,7 +85,7 @@ def test_copies(runs, unchecked):
     refused(lambda: train(EQUATION, penalized, np.asarray(final), steps=2, key=KEY), "same loss")
 
 
-def test_observables(runs, unchecked):
+def test_observables(runs):
     _, w, _ = runs
     for run in (solve, train):
         observed = run(EQUATION, problem()[0], w, steps=2, key=KEY, observe={"w": lambda w: w}).observables["w"]
@@ -131,7 +131,7 @@ def test_derivatives_tell_nothing():
     assert objective.loss not in _handed_out._seen
 
 
-def test_in_a_trace(runs, unchecked):
+def test_in_a_trace(runs):
     objective, w, _ = runs
 
     def twice(key):

@@ -609,7 +609,7 @@ def test_singular_noise_is_regularized():
     assert abs(scaled[2] / scaled[1] - 1) < 0.02 < abs(scaled[1] / scaled[0] - 1) + 0.02
 
 
-def test_wrong_arguments(unchecked):
+def test_wrong_arguments():
     flow = solve(OU, None, jnp.zeros(2), steps=2, key=KEY)
     with pytest.raises(ValueError, match="Argument `trajectory` must be recorded with keep_states=True"):
         entropy_production(OU, None, flow)
@@ -638,7 +638,7 @@ def test_wrong_arguments(unchecked):
             stationary(SGD(0.1, 2), QUADRATIC, jnp.ones(2), parity=parity)
 
 
-def test_wrong_arguments_of_a_run(unchecked):
+def test_wrong_arguments_of_a_run():
     kept = solve(SGD(0.1, 2), QUADRATIC, jnp.ones(2), steps=2, key=KEY, keep_states=True, paths=2)
     with pytest.raises(ValueError, match="Argument `equation` must be what the trajectory was made with"):
         entropy_production(SGD(0.2, 2), QUADRATIC, kept)

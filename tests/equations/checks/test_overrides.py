@@ -279,7 +279,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(name, unchecked):
+def test_refused(name):
     kind, words = REFUSED[name]
     around = {Decayed: decayed(SGD(ETA), 0.1), Scheduled: scheduled(Adam(ETA), HALF)}
     equation = next((kind(**vars(wrapper)) for base, wrapper in around.items() if issubclass(kind, base)), None)
@@ -316,7 +316,7 @@ class Quiet(SGD):
         return NoKick(self)
 
 
-def test_where_the_field_is_read(unchecked):
+def test_where_the_field_is_read():
     """A kick alone is enough for `solve`, not where no path is made; `orders` then samples."""
     for equation, objective in (
         (Kicked(), None),
@@ -331,7 +331,7 @@ def test_where_the_field_is_read(unchecked):
 
 
 @pytest.mark.parametrize("name", ["gradient", "size"])
-def test_signals(name, unchecked):
+def test_signals(name):
     signal = of(Objective, **{name: property(lambda self: 1) if name == "size" else anything})
     for door in (solve, train):
         with pytest.raises(TypeError, match=f"Argument `objective` must override `surrogate`.*in place of `{name}`"):

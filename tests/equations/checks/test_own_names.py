@@ -78,7 +78,7 @@ def refused(equation, *words, error=TypeError, argument="equation", by="Mine"):
         ("gradient_noise", "float", 0.1),
     ],
 )
-def test_fields(name, kind, value, unchecked):
+def test_fields(name, kind, value):
     refused(field(SGD, name, kind, value)(0.1, 1), f"a field `{name}`, which is a property")
     refused(scheduled(field(Momentum, name, kind, value)(0.1, 1), optax.constant_schedule(0.5)), f"a field `{name}`")
 
@@ -96,12 +96,12 @@ def test_fields_without_a_value(name):
         ("gradient_noise", 0.3, "a noise model"),
     ],
 )
-def test_values(name, value, words, unchecked):
+def test_values(name, value, words):
     refused(of(SGD, **{name: value})(0.1, 1), f"{words} as `{name}`")
 
 
 @pytest.mark.parametrize("value", [True, property(lambda self: True)], ids=["attribute", "property"])
-def test_random_without_noise(value, unchecked):
+def test_random_without_noise(value):
     kind = of(SGD, random=value)
     for equation in (kind(0.1), kind(0.1, 1, "shuffled"), scheduled(kind(0.1), optax.constant_schedule(0.5))):
         refused(equation, "Mine.random is True", error=ValueError)
@@ -109,7 +109,7 @@ def test_random_without_noise(value, unchecked):
         check_class(equation)
 
 
-def test_an_attribute_for_a_method(unchecked):
+def test_an_attribute_for_a_method():
     refused(of(SGD, drift=0.3)(0.1), "an attribute `drift`, which is a method")
     refused(of(Adam, init=None)(0.1), "an attribute `init`, which is a method")
     refused(of(SGD, splitting=None)(0.1), "an attribute `splitting`, which is a method")
@@ -146,11 +146,11 @@ def helper(self, *args):
 
 
 @pytest.mark.parametrize("name", PRIVATE)
-def test_private_names(name, unchecked):
+def test_private_names(name):
     refused(of(PRIVATE[name], **{name: helper})(0.1), f"an attribute `{name}`", f"name of {PRIVATE[name].__name__}")
 
 
-def test_private_names_of_a_splitting(unchecked):
+def test_private_names_of_a_splitting():
     steps = type("Steps", (GradientSplitting,), {"_gaussian": helper})
     refused(
         of(SGD, splitting=lambda self: steps(self))(0.1), "`_gaussian`", "GradientSplitting", "Steps has one", by=""
@@ -168,7 +168,7 @@ def test_private_names_of_a_splitting(unchecked):
         ("kicks", property(lambda self: 1.0), "1 or 2"),
     ],
 )
-def test_values_of_a_splitting(name, value, words, unchecked):
+def test_values_of_a_splitting(name, value, words):
     if name == "kicks":
         steps = type("Steps", (GradientSplitting,), {name: value})
         kind = of(SGD, splitting=lambda self: steps(self))
@@ -178,7 +178,7 @@ def test_values_of_a_splitting(name, value, words, unchecked):
 
 
 @pytest.mark.parametrize("method", ["splitting", "scaling_limit"])
-def test_no_splitting(method, unchecked):
+def test_no_splitting(method):
     """None at all, or a class with a field where every one has a method."""
     refused(of(SGD, **{method: lambda self: None})(0.1), f"as its `{method}`", "gives None")
     base, name = {"splitting": (Splitting, "flow"), "scaling_limit": (ScalingLimit, "rescaled")}[method]
@@ -186,7 +186,7 @@ def test_no_splitting(method, unchecked):
     refused(of(SGD, **{method: lambda self: part(self)})(0.1), f"a field `{name}`", "Part has one", by="")
 
 
-def test_private_names_of_others(unchecked):
+def test_private_names_of_others():
     mixin = type("Mixin", (), {"_root": helper})
     refused(type("Mine", (mixin, RMSProp), {})(0.1), "`_root`")
     half = scheduled(SGD(0.1), optax.constant_schedule(0.5))
@@ -195,12 +195,12 @@ def test_private_names_of_others(unchecked):
 
 
 @pytest.mark.parametrize("value", [3.0, property(lambda self: 1), None], ids=["number", "property", "none"])
-def test_private_attributes(value, unchecked):
+def test_private_attributes(value):
     refused(of(RMSProp, _root=value)(0.1), "an attribute `_root`")
     refused(field(Lion, "_inside", "float", 1.0)(0.1), "a field `_inside`")
 
 
-def test_private_names_inside(unchecked):
+def test_private_names_inside():
     noisy = of(Isotropic, _base=helper)(0.1)
     refused(SGD(0.1, noise_model=noisy), "`_base`", argument="noise_model")
     signal = [name for base in Objective.__mro__ if base.__module__.startswith("equations") for name in vars(base)]
@@ -263,7 +263,7 @@ class Slowing(ScalingLimit):
 
 
 @pytest.mark.parametrize("base", [SGD, Adam, Own])
-def test_learning_rate_at(base, unchecked):
+def test_learning_rate_at(base):
     """It gives the recorded times alone; where the class says something of its twin too, it is believed."""
     limit = lambda self: Slowing(self)  # noqa: E731
     refused(of(base, scaling_limit=limit)(0.1), "`scheduled`, in place of `scaling_limit`")

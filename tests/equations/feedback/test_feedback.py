@@ -456,6 +456,6 @@ def test_compositions(key):
         (lambda: random_feedback(NET, jax.random.PRNGKey(0)), NET, TypeError, "`key` must be a single typed key"),
     ],
 )
-def test_bad_input(unchecked, make, params, error, words):
+def test_bad_input(make, params, error, words):
     with pytest.raises(error, match=words):
         solve(SGD(0.1), make(), params, steps=1)

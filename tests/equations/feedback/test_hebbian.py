@@ -219,6 +219,6 @@ def test_anti_hebbian_under_noise():
         (lambda: HebbianAlignment(Hebb(X), (X, X)).power(NET), r"`inputs` must .* but \(\(4,\), \(4,\)\) was"),
     ],
 )
-def test_bad_input(unchecked, call, words):
+def test_bad_input(call, words):
     with pytest.raises((TypeError, ValueError), match=words):
         call()

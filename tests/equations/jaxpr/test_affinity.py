@@ -205,7 +205,7 @@ def test_true_elsewhere(dtype):
         )
 
 
-def test_is_affine_is_no_declaration(unchecked):
+def test_is_affine_is_no_declaration():
     for value in (True, False):
         mine = type("Mine", (Rule,), {"is_affine": lambda self, state, value=value: value})
         with pytest.raises(TypeError, match="must override the class attribute `linear`.*`is_affine` alone"):

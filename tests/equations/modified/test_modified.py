@@ -706,7 +706,7 @@ def test_an_own_equation_gets_its_own_series():
         (lambda: from_optax(lambda learning_rate: 3, 0.1), ["`factory`", "3"]),
     ],
 )
-def test_bad_input(call, words, unchecked):
+def test_bad_input(call, words):
     with pytest.raises((ValueError, TypeError)) as found:
         call()
     for word in words:
@@ -725,7 +725,7 @@ def test_bad_input(call, words, unchecked):
         (modified(Momentum(0.1, 4, "shuffled"), memory="adiabatic"), ["`memory`", "'shuffled'"]),
     ],
 )
-def test_bad_combinations_are_found_before_the_run(equation, words, unchecked):
+def test_bad_combinations_are_found_before_the_run(equation, words):
     with pytest.raises(ValueError) as found:
         solve(equation, OBJECTIVE, PARAMS, steps=2)
     for word in words:

@@ -350,7 +350,7 @@ def test_every_scale_runs_without_recompilation_in_float32(run):
         (lambda: run(Adam(0.1, noise_model=StudentT(5.0, 1.0)), key=None), ValueError, "Argument `key` must be a key"),
     ],
 )
-def test_bad_input(unchecked, make, error, words):
+def test_bad_input(make, error, words):
     with pytest.raises(error, match=words):
         make()
 

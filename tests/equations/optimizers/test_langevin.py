@@ -161,7 +161,7 @@ def test_orders(kind, rates, batch_size):
     assert all(abs(slope - 1) < 0.15 for slope in found)
 
 
-def test_too_much_friction(unchecked):
+def test_too_much_friction():
     with pytest.raises(ValueError, match="Argument `friction` must be at most"):
         UnderdampedLangevin(0.25, friction=2.5)
     with pytest.raises(ValueError, match="Argument `friction` must be at most"):

@@ -164,13 +164,13 @@ def test_covariance_of_signs():
     np.testing.assert_allclose(found[2, 3], 4 * (both - apart), rtol=1e-7)
 
 
-def test_there_is_no_series(unchecked):
+def test_there_is_no_series():
     with pytest.raises(ValueError, match="Argument `equation` must be smooth in the gradient"):
         modified(SignSGD(0.1), order=2)
 
 
 @pytest.mark.parametrize("kind", [SignSGD])
-def test_sums_without_a_closed_form_are_refused(unchecked, kind):
+def test_sums_without_a_closed_form_are_refused(kind):
     data = (jnp.ones((4, 1)), jnp.arange(4.0))
     objective = Objective(lambda w, e: 0.5 * (jnp.dot(e[0], w) - e[1]) ** 2, data)
     for noise, batch in ((StudentT(3.0, 1.0), 2), (Isotropic(1.0, on=StudentT(3.0, 1.0)), None)):

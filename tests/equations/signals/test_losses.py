@@ -64,7 +64,7 @@ def test_refused(name):
             run(SGD(0.1), Objective(loss, X), params, steps=1)
 
 
-def test_returned_state(unchecked):
+def test_returned_state():
     with pytest.raises(ValueError, match="one real floating-point number.*Losses are per example, and keep no state"):
         Objective(lambda net, x: (jnp.sum(net(x)), x), X).check(LINEAR)
 

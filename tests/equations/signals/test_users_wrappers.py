@@ -68,7 +68,7 @@ LABELS = {"default": LabelNoise(0.1), "column": LabelNoise(0.1, labels=lambda da
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_labels(name, unchecked):
+def test_labels(name):
     objective = Objective(lambda w, e: jnp.sum((w - e) ** 2), DATA)
     with pytest.raises(
         ValueError, match="as one of its arrays, but `data` is one: give the labels as an array of their own"

@@ -98,7 +98,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("arguments, kind, message", WRONG, ids=range(len(WRONG)))
-def test_refused_when_built(arguments, kind, message, unchecked):
+def test_refused_when_built(arguments, kind, message):
     with pytest.raises(kind, match=message):
         symbolic(**{"state": x, **arguments})
 
@@ -137,7 +137,7 @@ LETTERS = symbolic((x, y), loss=L(x, y), learning_rate=eta)
         (lambda: symbolic((x, y), drift=(y, -(x**3)), diffusion=sp.eye(2)).stationary_density(), ValueError, "`drift`"),
     ],
 )
-def test_refused_later(call, kind, message, unchecked):
+def test_refused_later(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
 

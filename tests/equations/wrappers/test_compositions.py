@@ -561,7 +561,7 @@ BAD_INPUT = [
 
 
 @pytest.mark.parametrize(("error", "name", "call"), BAD_INPUT)
-def test_bad_input(error, name, call, unchecked):
+def test_bad_input(error, name, call):
     with pytest.raises(error, match=f"Argument `{name}`"):
         call()
 

@@ -187,7 +187,7 @@ def test_plots(result):
             wrong()
 
 
-def test_bad_input(key, unchecked):
+def test_bad_input(key):
     sgd, adam, arguments = SGD(0.1, 4), Adam(0.1, 4), (PROBLEM.objective, PROBLEM.start)
     for error, name, call in (
         (ValueError, "paths", lambda: compare(sgd, *arguments, steps=10, key=key, paths=1)),
@@ -211,7 +211,7 @@ def test_bad_input(key, unchecked):
             call()
 
 
-def test_a_velocity_of_the_wrong_shape_is_found_before_anything_is_run(unchecked):
+def test_a_velocity_of_the_wrong_shape_is_found_before_anything_is_run():
     """Also where the parameters are a module, whose leaves that are no arrays are bound first."""
 
     class Summed(SGD):

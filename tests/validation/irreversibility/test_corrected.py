@@ -143,7 +143,7 @@ def test_it_can_be_solved():
         assert np.all(np.abs(final.mean(axis=0) - truth) < 4 * error)
 
 
-def test_wrong_arguments(unchecked):
+def test_wrong_arguments():
     with pytest.raises(ValueError, match="Argument `equation` must be without memory"):
         corrected(Momentum(0.1))
     with pytest.raises(ValueError, match="Argument `equation` must be without memory"):

@@ -428,7 +428,7 @@ def test_mutant_independent_batch_on_the_way_back():
 # What it says
 
 
-def test_the_report_and_wrong_arguments(unchecked):
+def test_the_report_and_wrong_arguments():
     r = irreversibility(SGD(0.02, 2), RESCALING, START, probes=0)
     assert "all 6 batches" in str(r) and "time renormalized" in str(r)
     still = irreversibility(

@@ -425,7 +425,7 @@ def test_report(capsys):
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
 )  # fmt: skip
-def test_bad_input(unchecked, change, kind, wording):
+def test_bad_input(change, kind, wording):
     given = {"equation": FIRST, "objective": PROBLEM.objective, "params": PROBLEM.start, "time": 0.4,
              "learning_rates": RATES[:3]} | change  # fmt: skip
     with warnings.catch_warnings(), pytest.raises(kind, match=wording):

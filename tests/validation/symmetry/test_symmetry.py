@@ -308,7 +308,7 @@ def test_the_least_phi_may_lie_at_infinity():
 LEFT = Symmetry(lambda p: (p[0], -p[1]))
 
 
-def test_wrong_arguments(unchecked):
+def test_wrong_arguments():
     with pytest.raises(TypeError, match="Argument `generator` must be a linear map"):
         Symmetry(1.0)
     with pytest.raises(TypeError, match="Argument `matrix` must hold the real numbers of K, .* but 'a' was given"):
@@ -323,7 +323,7 @@ def test_wrong_arguments(unchecked):
         Symmetry(lambda p: p[0]).charge((1.0, 2.0))
 
 
-def test_wrong_equations_and_objectives(unchecked):
+def test_wrong_equations_and_objectives():
     sgd, p = SGD(0.1, 2), (1.3, 0.4)
     for call in (SCALE.flow, SCALE.slope, SCALE.least):
         with pytest.raises(ValueError, match="Argument `equation` must make plain gradient steps"):
@@ -344,7 +344,7 @@ def test_wrong_equations_and_objectives(unchecked):
         invariance(lambda p: p, SGD(0.1, noise_model=Isotropic(0.1)), MODEL, p)
 
 
-def test_wrong_generators(unchecked):
+def test_wrong_generators():
     sgd, p = SGD(0.1, 2), (1.3, 0.4)
     with pytest.raises(ValueError, match="Argument `generator` must be symmetric"):
         Symmetry(lambda p: (p[1], -p[0])).least(sgd, MODEL, p)
@@ -367,7 +367,7 @@ def test_wrong_generators(unchecked):
         Symmetry(lambda p: (jnp.ones(2) * p[0], p[1])).check(MODEL, p)
 
 
-def test_wrong_batches_and_layers(unchecked):
+def test_wrong_batches_and_layers():
     sgd, p = SGD(0.1, 2), (1.3, 0.4)
     for batch in (np.array([0, 400]), np.array([-1]), np.array([0.5]), np.array([[1, 2]]), np.array([], int)):
         with pytest.raises(ValueError, match="Argument `batches` must be a list, for each step of the integer indices"):
