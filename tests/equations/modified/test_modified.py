@@ -571,7 +571,7 @@ def test_shuffled_epochs_by_all_six_orders():
     [
         lambda rate: modified(SGD(rate, 2), order=2, fluctuations=True),
         lambda rate: modified(Adam(rate), order=2),
-        lambda rate: modified(Momentum(rate), order=2, memory="adiabatic"),
+        pytest.param(lambda rate: modified(Momentum(rate), order=2, memory="adiabatic"), marks=pytest.mark.slow),
         lambda rate: modified(from_optax(optax.lion, rate), order=2, route="map"),
     ],
     ids=["sgd", "adam", "adiabatic", "lion"],

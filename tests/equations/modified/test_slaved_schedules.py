@@ -62,7 +62,9 @@ class AtItsEnd(SlowManifold):
         return None
 
 
-@pytest.mark.parametrize("kind", ["scheduled", "from_optax", "nesterov"])
+@pytest.mark.parametrize(
+    "kind", ["scheduled", *(pytest.param(k, marks=pytest.mark.slow) for k in ("from_optax", "nesterov"))]
+)
 def test_slaved(kind):
     """As near to its twin as the series says, and its times are the twin's."""
     rule = momentum_with_a_schedule(kind)
@@ -81,6 +83,7 @@ def test_slaved(kind):
         assert abs(final(mutant, steps=LONG)[0] / ran - 1) > 0.3
 
 
+@pytest.mark.slow
 def test_a_slaved_schedule_has_order_two():
     for kind in ("scheduled", "from_optax"):
         series = modified(momentum_with_a_schedule(kind), order=2, memory="adiabatic")

@@ -38,7 +38,9 @@ def centered(learning_rate):
 
 
 @pytest.mark.parametrize(
-    ("factory", "parts"), [(centered, 1), (own, 1), (centered, 4)], ids=["rmsprop", "own", "parts"]
+    ("factory", "parts"),
+    [(centered, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((own, 1), (centered, 4)))],
+    ids=["rmsprop", "own", "parts"],
 )
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step")
 def test_keeps_paths(factory, parts):
