@@ -14,7 +14,8 @@ from equations.internal import integer, silent
 
 from .._paths.quotient import Peak
 from .failed import rescued, tell_start
-from .health import Health, health, in_the_course, is_checked, told
+from .health import SOUND, Health, harmless, health, in_the_course, is_checked, told
+from .memory import HEALTHY, run_of
 from .stability import MOST
 
 
@@ -89,8 +90,15 @@ def _found(path, solver, noisy, params, result, before) -> Health:
     peak = jax.tree.map(np.asarray, peak)
     index = int(np.argmax(peak.quotient))
     quotient, step = float(peak.quotient[index]), int(peak.step[index])
+    settings = path.dt, path.steps, path.substeps, solver, noisy, len(failed_at)
+    known = run_of(path.dynamics, path.signal, params, settings)
+    if HEALTHY.holds(known, quotient, harmless(path, solver)):
+        return SOUND
     found = health(path, solver, noisy, params, state, quotient)
-    return in_the_course(found, path, solver, quotient, step, lambda path: before(path, index, step))
+    found = in_the_course(found, path, solver, quotient, step, lambda path: before(path, index, step))
+    if found.ok:
+        HEALTHY.add(known, quotient)
+    return found
 
 
 def _failed(result) -> np.ndarray:
