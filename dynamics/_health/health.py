@@ -16,7 +16,7 @@ from equations import AbstractDynamics
 from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Steps
-from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
+from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
 # Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
@@ -80,25 +80,29 @@ def _few(signal: Any, state: PyTree) -> bool:
     return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _MANY
 
 
-def _jacobians(pair: _Pair, *how: bool) -> Array:
-    return (_jacobians_of_few if _few(pair.signal, pair.states) else _jacobians_of_many)(pair, *how)
+def _jacobians(pair: _Pair, *how: bool) -> np.ndarray:
+    """The Jacobian at each place on a Krylov space of its own, `(places, vectors, vectors)`."""
+    compiled = _along_for_few if _few(pair.signal, pair.states) else _along_for_many
+
+    def one(place):
+        state = jax.tree.map(lambda leaf: leaf[place], jax.tree.map(np.asarray, pair.states))
+        return krylov(lambda direction: compiled(pair, np.int32(place), direction, *how), state)
+
+    return np.stack([one(place) for place in range(len(pair.times))])
 
 
-@quick_jit(level=0)
-def _jacobians_of_few(pair: _Pair, *how: bool) -> Array:
-    return jax.lax.map(lambda at: _jacobian(pair, *how, t=at[0], state=at[1]), (pair.times, pair.states))
-
-
-@quick_jit(level=1)
-def _jacobians_of_many(pair: _Pair, *how: bool) -> Array:
-    return jax.vmap(lambda t, state: _jacobian(pair, *how, t=t, state=state))(pair.times, pair.states)
-
-
-def _jacobian(pair: _Pair, strang: bool, leaping: bool, differences: bool, t: Array, state: PyTree) -> Array:
+def _along(pair: _Pair, place: Array, direction: Array, strang: bool, leaping: bool, differences: bool):
+    """The rate of change at a place, and its derivative along a direction."""
+    t, state = jax.tree.map(lambda leaf: leaf[place], (pair.times, pair.states))
     if leaping:
-        return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state, differences)
-    field = split(pair.dynamics).flow if strang else pair.dynamics.drift
-    return jacobian(lambda y: field(t, y, pair.signal), state, differences)
+        field = leapfrogged(pair.dynamics, pair.signal, t, pair.dt)
+    else:
+        rates = split(pair.dynamics).flow if strang else pair.dynamics.drift
+        field = lambda y: rates(t, y, pair.signal)  # noqa: E731
+    return derivative(field, state, direction, differences)
+
+
+_along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)(_along)
 
 
 def _changes(path, params, state, kicks: int):
@@ -169,7 +173,7 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
     steps = path.steps * path.substeps
     if leaping or isinstance(Steps(solver).flow, dfx.Euler) or not quotient < harmless(path, solver):
-        tables = np.asarray(_jacobians(pair(), strang, leaping, _is_misleading(path, params)))
+        tables = _jacobians(pair(), strang, leaping, _is_misleading(path, params))
         stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables), strict=True)
     through = strang and noisy and _acts_through_flow(path.dynamics, state)
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
@@ -215,7 +219,7 @@ def in_the_course(found: Health, path, solver, quotient: float, step: int, befor
     count = jnp.asarray(step - 1, jnp.int32)
     one = _there(path, count, before(path))
     params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
-    table = np.asarray(_jacobians(one, Steps(solver).split, False, _is_misleading(path, params)))[0]
+    table = _jacobians(one, Steps(solver).split, False, _is_misleading(path, params))[0]
     stiffness, substeps = stiffest(table, float(one.dt), growth, path.steps * path.substeps)
     return Health(
         (*found.stiffness, stiffness),
