@@ -45,6 +45,7 @@ def derivative(
     return along(lambda y: ravel_pytree(field(unravel(y)))[0], (unit,), (jnp.asarray(direction, unit.dtype),))
 
 
+@np.errstate(all="ignore")  # of a state that is no longer one the table is not finite
 def krylov(along: Callable[[Any], tuple[Any, Any]], state: PyTree) -> Any:
     """The Jacobian of a vector field on a small Krylov space, `(vectors, vectors)`: its eigenvalues are Ritz's.
 
