@@ -13,8 +13,10 @@ from jaxtyping import PyTree
 from equations.internal import integer, silent
 
 from .._paths.quotient import Peak
+from .course import in_the_course
 from .failed import rescued, tell_start
-from .health import Health, health, in_the_course, is_checked, told
+from .health import SOUND, Health, harmless, health, is_checked, told
+from .memory import HEALTHY, run_of
 from .stability import MOST
 
 
@@ -85,12 +87,23 @@ def looked_at(failed_at, peak: Peak):
 def _found(path, solver, noisy, params, result, before) -> Health:
     _, _, failed_at, peak, state = result
     if _failures(result):
-        return health(path, solver, noisy, params, state, np.inf)
+        found, index = health(path, solver, noisy, params, state, np.inf), int(looked_at(failed_at, peak))
+        if found.ok and found.suspect is not None:  # before a step that was taken
+            found = dataclasses.replace(found, suspect=min(found.suspect, int(failed_at[index])))
+            found = in_the_course(found, path, solver, 0.0, 0, lambda path, step: before(path, index, step))
+        return found
     peak = jax.tree.map(np.asarray, peak)
     index = int(np.argmax(peak.quotient))
     quotient, step = float(peak.quotient[index]), int(peak.step[index])
+    settings = path.dt, path.steps, path.substeps, solver, noisy, len(failed_at)
+    known = run_of(path.dynamics, path.signal, params, settings)
+    if HEALTHY.holds(known, quotient, harmless(path, solver)):
+        return SOUND
     found = health(path, solver, noisy, params, state, quotient)
-    return in_the_course(found, path, solver, quotient, step, lambda path: before(path, index, step))
+    found = in_the_course(found, path, solver, quotient, step, lambda path, step: before(path, index, step))
+    if found.ok:
+        HEALTHY.add(known, quotient)
+    return found
 
 
 def _failed(result) -> np.ndarray:

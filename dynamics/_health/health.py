@@ -16,7 +16,8 @@ from equations import AbstractDynamics
 from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Steps
-from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
+from .rates import top
+from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
 # Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
@@ -30,23 +31,29 @@ class Health:
     - `stiffness`: dt times the modulus of the most unstable mode that the flow damps, 0 where all are stable.
     - `strength`: the relative change of a kick by the one before it where that is too large, else 0.
     - `substeps`: a number that suffices for both.
-    - `step`: the training step of the third place, if there is one.
+    - `step`: the training step, from 1, of the third place, if there is one.
+    - `suspect`: a training step that is unstable if the state is there what it is at the start or at the end.
     """
 
     stiffness: tuple[float, ...]
     strength: tuple[float, ...]
     substeps: tuple[int, ...]
     step: int | None = None
+    suspect: int | None = None
 
     @property
     def ok(self) -> bool:
         return not any(self.stiffness) and not any(self.strength)
 
 
-class _Pair(eqx.Module):
+SOUND = Health((0.0, 0.0), (0.0, 0.0), (1, 1))
+
+
+class Pair(eqx.Module):
     """The start and the last record of a path, leaves `(2, ...)`, each with its time, and the step of the solver.
 
-    Where the dynamics is singular at the start, as with an empty second moment, both are the last record.
+    Where the dynamics is singular at the start, as with an empty second moment, both are the last record. `counts`: the
+    training steps at which what is counted is held, one for each place.
     """
 
     dynamics: AbstractDynamics
@@ -54,9 +61,10 @@ class _Pair(eqx.Module):
     times: Array
     states: PyTree
     dt: Array
+    counts: Any = None
 
 
-def _paired(path, params, state) -> _Pair:
+def _paired(path, params, state) -> Pair:
     dynamics, start = path.dynamics, path.dynamics.init(params)
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
     normals = split(dynamics).noise(start, path.signal, 1)
@@ -64,7 +72,7 @@ def _paired(path, params, state) -> _Pair:
     singular = split(dynamics).start(start, path.signal, normals) is not None
     begin, start = (end, state) if singular else (0 * end, start)
     states = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
-    return _Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
+    return Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
 
 
 _pair = quick_jit(level=0)(_paired)
@@ -77,25 +85,30 @@ def _few(signal: Any, state: PyTree) -> bool:
     return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _MANY
 
 
-def _jacobians(pair: _Pair, *how: bool) -> Array:
-    return (_jacobians_of_few if _few(pair.signal, pair.states) else _jacobians_of_many)(pair, *how)
+def jacobians(pair: Pair, *how: bool) -> np.ndarray:
+    """The Jacobian at each place on a Krylov space of its own, `(places, vectors, vectors)`."""
+    compiled = _along_for_few if _few(pair.signal, pair.states) else _along_for_many
+
+    def one(place):
+        state = jax.tree.map(lambda leaf: leaf[place], jax.tree.map(np.asarray, pair.states))
+        return krylov(lambda direction: compiled(pair, np.int32(place), direction, *how), state)
+
+    return np.stack([one(place) for place in range(len(pair.times))])
 
 
-@quick_jit(level=0)
-def _jacobians_of_few(pair: _Pair, *how: bool) -> Array:
-    return jax.lax.map(lambda at: _jacobian(pair, *how, t=at[0], state=at[1]), (pair.times, pair.states))
-
-
-@quick_jit(level=1)
-def _jacobians_of_many(pair: _Pair, *how: bool) -> Array:
-    return jax.vmap(lambda t, state: _jacobian(pair, *how, t=t, state=state))(pair.times, pair.states)
-
-
-def _jacobian(pair: _Pair, strang: bool, leaping: bool, differences: bool, t: Array, state: PyTree) -> Array:
+def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bool, differences: bool):
+    """The rate of change at a place, and its derivative along a direction."""
+    t, state = jax.tree.map(lambda leaf: leaf[place], (pair.times, pair.states))
+    dynamics = pair.dynamics if pair.counts is None else pair.dynamics.held(pair.counts[place])
     if leaping:
-        return jacobian(leapfrogged(pair.dynamics, pair.signal, t, pair.dt), state, differences)
-    field = split(pair.dynamics).flow if strang else pair.dynamics.drift
-    return jacobian(lambda y: field(t, y, pair.signal), state, differences)
+        field = leapfrogged(dynamics, pair.signal, t, pair.dt)
+    else:
+        rates = split(dynamics).flow if strang else dynamics.drift
+        field = lambda y: rates(t, y, pair.signal)  # noqa: E731
+    return derivative(field, state, direction, differences)
+
+
+_along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)(_along)
 
 
 def _changes(path, params, state, kicks: int):
@@ -120,12 +133,12 @@ def _changes_of_many(path, params, state, kicks: int):
 
 
 @quick_jit(level=0)
-def _bending(pair: _Pair, sample):
+def _bending(pair: Pair, sample):
     return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 
 
 @quick_jit(level=1)
-def _through_flow(pair: _Pair):
+def _through_flow(pair: Pair):
     """At the last record: noise that a flow turns into growth is seen where it led."""
     t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
     return through_flow(pair.dynamics, pair.signal, t, state, pair.dt)
@@ -147,21 +160,39 @@ def is_checked(path, solver, controller) -> bool:
     return not path.streamed and controller is None and not (isinstance(solver, dfx.Euler) and path.substeps == 1)
 
 
+def growth_of(path, solver) -> Callable:
+    """By what a step multiplies a mode; a leapfrog step's modes are those of the whole step, as Euler's are."""
+    return stability_function(dfx.Euler() if Steps(solver).leap(path.dynamics) else solver)
+
+
+def harmless(path, solver) -> float:
+    """A quotient of stages below which no mode has grown by the fault of the solver."""
+    return suspicious(growth_of(path, solver), path.steps * path.substeps)
+
+
 def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: float) -> Health:
     """The health of a run of `path` from `params` to `state`.
 
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
-    nothing to compute. A leapfrog step has no such stages, nor has Euler's.
+    nothing to compute. A leapfrog step has no such stages, nor has Euler's: both ends are then looked at as they would be
+    at the largest learning rate too.
     """
     strang, dt = Steps(solver).split, float(path.dt) / path.substeps
     pair = functools.cache(lambda: _pair(path, params, state))
     leaping = Steps(solver).leap(path.dynamics)
-    growth = stability_function(dfx.Euler() if leaping else solver)
-    stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
+    growth = growth_of(path, solver)
+    stiffness, counts, strength, softer, suspect = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1], None
     steps = path.steps * path.substeps
-    if leaping or isinstance(solver, dfx.Euler) or not quotient < suspicious(growth, steps):
-        tables = np.asarray(_jacobians(pair(), strang, leaping, _is_misleading(path, params)))
-        stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables), strict=True)
+    blind = leaping or isinstance(Steps(solver).flow, dfx.Euler)
+    if blind or not quotient < harmless(path, solver):
+        largest = top(path) if blind else None
+        spots = pair() if largest is None else _with_top(path, pair(), largest.step)
+        tables = jacobians(spots, strang, leaping, is_misleading(path, params))
+        stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables[:2]), strict=True)
+        if largest is not None:
+            near = largest.near * path.substeps
+            there = [stiffest(table, dt, growth, near, leaping)[0] for table in tables[2:]]
+            suspect = largest.step + 1 if any(there) else None
     through = strang and noisy and _acts_through_flow(path.dynamics, state)
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     smooth = split(path.dynamics).smooth
@@ -175,15 +206,24 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
         # It falls with the power 3/2 of the step, and is a growth in every one of them.
         strength, softer = [0.0, change], [1, min(MOST, int(np.ceil((change / 0.125) ** (2 / 3))))]
     substeps = [min(MOST, path.substeps * max(one)) for one in zip(counts, softer, strict=True)]
-    return Health(stiffness, tuple(strength), tuple(substeps))
+    return Health(stiffness, tuple(strength), tuple(substeps), suspect=suspect)
 
 
-def _is_misleading(path, params: PyTree) -> bool:
+def _with_top(path, pair: Pair, step: int) -> Pair:
+    """Both ends, and both as they were at another training step, with what is counted held; by NumPy, which compiles
+    nothing."""
+    counts = np.asarray([0, path.steps - 1, step, step], np.int32)
+    times, states = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), (pair.times, pair.states))
+    times[2:] = step * float(path.dt)
+    return dataclasses.replace(pair, times=jnp.asarray(times), states=states, counts=counts)
+
+
+def is_misleading(path, params: PyTree) -> bool:
     """Whether JAX's derivatives of the flow are not those of the flow, so that differences are to be taken."""
     return bool(once(flow_is_misleading, path.dynamics, path.signal, params))
 
 
-def _strengths(found: tuple[Array, PyTree], pair: Callable[[], _Pair]) -> tuple[list[float], bool]:
+def _strengths(found: tuple[Array, PyTree], pair: Callable[[], Pair]) -> tuple[list[float], bool]:
     """The largest change of a kick that is too large, at each place, and whether kicks change at all."""
     change, sample = found
     change = np.asarray(change).reshape(2, -1)
@@ -194,43 +234,13 @@ def _strengths(found: tuple[Array, PyTree], pair: Callable[[], _Pair]) -> tuple[
     return [float(value) for value in np.max(np.where(bad, change, 0), axis=1)], bool(np.any(change))
 
 
-def in_the_course(found: Health, path, solver, quotient: float, step: int, before: Callable) -> Health:
-    """What was found at both ends, and with them at training step `step`, where the quotient of a run is the largest.
-
-    Where that is beyond the solver's limit, though no end shows why, the mode that is damped or grows there is looked at:
-    `before(path)` is the state, by a second run.
-    """
-    growth = stability_function(solver)
-    if any(found.stiffness) or Steps(solver).leap(path.dynamics) or not quotient > limit(growth):
-        return found
-    count = jnp.asarray(step - 1, jnp.int32)
-    one = _there(path, count, before(path))
-    params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
-    table = np.asarray(_jacobians(one, Steps(solver).split, False, _is_misleading(path, params)))[0]
-    stiffness, substeps = stiffest(table, float(one.dt), growth, path.steps * path.substeps)
-    return Health(
-        (*found.stiffness, stiffness),
-        (*found.strength, 0.0),
-        (*found.substeps, min(MOST, path.substeps * substeps)),
-        step,
-    )
-
-
-@quick_jit(level=0)
-def _there(path, count, state) -> _Pair:
-    """The same of one place alone, where what is counted is that of a training step."""
-    time = (count.astype(jax.tree.leaves(state)[0].dtype) * path.dt)[None]
-    states = jax.tree.map(lambda leaf: leaf[None], state)
-    return _Pair(path.dynamics.held(count), path.signal, time, states, path.dt / path.substeps)
-
-
 def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ...]:
     """Warns of what is wrong, each thing once, and returns it for the details of a `Trajectory`."""
     rows = []
     if any(found.stiffness):
         place = max(place for place, value in enumerate(found.stiffness) if value)
         leaping = Steps(solver).leap(path.dynamics)
-        edge = limit(stability_function(dfx.Euler() if leaping else solver))
+        edge = limit(growth_of(path, solver))
         name = "a leapfrog step" if leaping else repr(Steps(solver).flow)
         message = (
             f"The solver is unstable {_where(found, place, failed)}: dt times the stiffest rate is "

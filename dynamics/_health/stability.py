@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from equations.internal import split
+from equations.internal import is_traced, split
 
 from .._paths.strang import Steps
 
@@ -27,78 +27,96 @@ _FREE = 1e-6
 MOST = 128
 
 
-def jacobian(field: Callable[[PyTree], PyTree], state: PyTree, differences: bool = False) -> Array:
-    """The Jacobian of a vector field at a state on a small Krylov space, `(vectors, vectors)`: its eigenvalues are Ritz's.
+def jacobian(field: Callable[[PyTree], PyTree], state: PyTree, differences: bool = False) -> Any:
+    """`krylov` of the derivatives of a vector field at a state."""
+    return krylov(functools.partial(derivative, field, state, differences=differences), state)
+
+
+def derivative(
+    field: Callable[[PyTree], PyTree], state: PyTree, direction: Any, differences: bool = False
+) -> tuple[Array, Array]:
+    """A vector field at a state, and its derivative along a direction, all but the state as one vector `(numbers,)`.
+
+    With `differences` central ones stand in for derivatives, which are sharper at kinks but may be others than those of
+    the values.
+    """
+    unit, unravel = ravel_pytree(state)
+    along: Any = _differences if differences else jax.jvp
+    return along(lambda y: ravel_pytree(field(unravel(y)))[0], (unit,), (jnp.asarray(direction, unit.dtype),))
+
+
+@np.errstate(all="ignore")  # of a state that is no longer one the table is not finite
+def krylov(along: Callable[[Any], tuple[Any, Any]], state: PyTree) -> Any:
+    """The Jacobian of a vector field on a small Krylov space, `(vectors, vectors)`: its eigenvalues are Ritz's.
 
     Arnoldi's iteration from the velocity, in which an unstable mode is large, and a little of everything. Leaves are
-    measured by their size, for the second moments of an optimizer are of another order than its parameters. With
-    `differences` central ones stand in for derivatives, which are sharper at kinks but may be others than those of the
-    values.
+    measured by their size, for the second moments of an optimizer are of another order than its parameters. Where the
+    numbers are known it is done by NumPy, for to compile it takes as long as many a field.
+
+    **Arguments:** `along`: the velocity at the state and its derivative along a vector, `(numbers,)`; `state`: of arrays.
     """
-    along = _differences if differences else jax.jvp
-    unit, unravel = ravel_pytree(state)
-    count = min(_VECTORS, unit.size)
+    xp: Any = jnp if any(is_traced(leaf) for leaf in jax.tree.leaves(state)) else np
+    leaves = [xp.asarray(leaf).ravel() for leaf in jax.tree.leaves(state)]
+    norm = lambda vector: xp.sqrt(xp.sum(xp.square(vector)))  # noqa: E731
+    numbers = sum(leaf.size for leaf in leaves)
+    velocity = xp.asarray(along(np.zeros(numbers))[0])
+    scale = _sizes(xp, leaves, velocity)
+    random = np.sin(np.square(np.arange(1.0, numbers + 1)) * 0.7 + 0.3)
+    column = velocity / scale
+    size = norm(column)
+    column = column / xp.where(size > 0, size, 1) + 0.1 * xp.asarray(random / np.linalg.norm(random), scale.dtype)
+    basis, table, count = [column / norm(column)], [], min(_VECTORS, numbers)
+    for j in range(count):
+        space, column = xp.stack(basis), xp.asarray(along(basis[j] * scale)[1]) / scale
+        first = space @ column
+        column = column - first @ space
+        second = space @ column  # again, for rounding
+        column = column - second @ space
+        size = norm(column)
+        found = size > 1e-6 * norm(first)  # else the space is complete
+        basis.append(xp.where(found, column / xp.where(found, size, 1), 0))
+        row = xp.concatenate([first + second, xp.where(found, size, 0)[None], xp.zeros(count - 1 - j, size.dtype)])
+        table.append(row[:count])
+    return xp.stack(table, axis=1)
 
-    def sizes(velocity):
-        def size(y, f):
-            rms = jnp.sqrt(jnp.mean(jnp.square(y))) + 1e-3 * jnp.sqrt(jnp.mean(jnp.square(f)))
-            return jnp.full_like(y, jnp.where(rms > 0, rms, 1))
 
-        return ravel_pytree(jax.tree.map(size, state, velocity))[0]
-
-    def step(j, carry):  # the first round is for the velocity alone: so one derivative is compiled
-        basis, table, scale = carry
-        velocity, column = along(field, (state,), (unravel(basis[jnp.maximum(j, 0)] * scale),))
-        scale = jnp.where(j < 0, sizes(velocity), scale)
-        column = ravel_pytree(jax.tree.map(lambda a, b: jnp.where(j < 0, a, b), velocity, column))[0] / scale
-        first = basis @ column  # the rows that are yet to come are zero
-        column = column - first @ basis
-        second = basis @ column  # again, for rounding
-        column = column - second @ basis
-        norm = jnp.linalg.norm(column)
-        found = norm > 1e-6 * jnp.linalg.norm(first)  # else the space is complete
-        column = jnp.where(found, column / jnp.where(found, norm, 1), 0)
-        row = (first + second).at[j + 1].set(jnp.where(found, norm, 0))
-        column = jnp.where(j < 0, column + 0.1 * random, column)
-        column = column / jnp.where(j < 0, jnp.linalg.norm(column), 1)
-        table = jnp.where(j < 0, table, table.at[:, jnp.maximum(j, 0)].set(row))
-        return basis.at[j + 1].set(column), table, scale
-
-    # Not of a generator, which takes as long to compile as many a field.
-    random = jnp.sin(jnp.square(jnp.arange(1, unit.size + 1, dtype=unit.dtype)) * 0.7 + 0.3)
-    random = random / jnp.linalg.norm(random)
-    empty = jnp.zeros((count + 1, unit.size), unit.dtype), jnp.zeros((count + 1, count), unit.dtype)
-    _, table, _ = jax.lax.fori_loop(-1, count, step, (*empty, jnp.ones_like(unit)))
-    return table[:-1]
+def _sizes(xp: Any, leaves: list, velocity: Any) -> Any:
+    """How large the numbers are of the leaf that each is in, `(numbers,)`."""
+    parts, begin = [], 0
+    for leaf in leaves:
+        rate = velocity[begin : begin + leaf.size]
+        begin += leaf.size
+        size = xp.sqrt(xp.mean(xp.square(leaf))) + 1e-3 * xp.sqrt(xp.mean(xp.square(rate)))
+        parts.append(xp.where(size > 0, size, 1) * xp.ones(leaf.size, leaf.dtype))
+    return xp.concatenate(parts)
 
 
 def _differences(field, primals, tangents):
     """As `jax.jvp` of one argument, by a central difference over a step that is short beside the size of the state."""
     (state,), (direction,) = primals, tangents
-    whole, along = ravel_pytree(state)[0], ravel_pytree(direction)[0]
-    step = jnp.finfo(whole.dtype).eps ** (1 / 3)
-    norm, size = jnp.linalg.norm(along), jnp.linalg.norm(whole)
+    step = jnp.finfo(state.dtype).eps ** (1 / 3)
+    norm, size = jnp.linalg.norm(direction), jnp.linalg.norm(state)
     step = step * jnp.where(size > 0, size, 1) / jnp.where(norm > 0, norm, 1)
-    ends = jax.vmap(lambda h: field(jax.tree.map(lambda y, u: y + h.astype(y.dtype) * u, state, direction)))
-    both = ends(jnp.stack([step, -step]))
-    mean = jax.tree.map(lambda ends: (ends[0] + ends[1]) / 2, both)
-    return mean, jax.tree.map(lambda ends: (ends[0] - ends[1]) / (2 * step).astype(ends.dtype), both)
+    ahead, behind = jax.lax.map(lambda h: field(state + h.astype(state.dtype) * direction), jnp.stack([step, -step]))
+    return (ahead + behind) / 2, (ahead - behind) / (2 * step).astype(ahead.dtype)
 
 
 def leapfrogged(dynamics, signal, t: Array, dt: Array) -> Callable[[PyTree], PyTree]:
     """The increment of a whole step without noise, over its length, where the kick carries the gradient.
 
-    The step is no function of one Jacobian; its flow knows no gradient and costs next to nothing.
+    The step is no function of one Jacobian; its flow knows no gradient and costs next to nothing. The halves of the flow
+    before the kick and after it are taken as one, as in a run: that the step begins elsewhere changes no mode.
     """
 
-    def flow(y):
-        half = jax.tree.map(lambda y, f: y + dt / 4 * f, y, split(dynamics).flow(t, y, signal))
-        return jax.tree.map(lambda y, f: y + dt / 2 * f, y, split(dynamics).flow(t, half, signal))
-
     def increment(y):
-        middle = flow(y)
-        end = flow(jax.tree.map(jnp.add, middle, split(dynamics).kick(t, middle, signal, None, dt)))
-        return jax.tree.map(lambda a, b: (b - a) / dt, y, end)
+        def ahead(at, share):
+            return jax.tree.map(
+                lambda y, f: y + share.astype(y.dtype) * dt * f, y, split(dynamics).flow(t, at, signal)
+            ), None
+
+        middle, _ = jax.lax.scan(ahead, y, jnp.asarray([0.5, 1.0], dt.dtype))  # the midpoint rule, compiled once
+        kick = split(dynamics).kick(t, middle, signal, None, dt)
+        return jax.tree.map(lambda a, m, k: (m + k - a) / dt, y, middle, kick)
 
     return increment
 

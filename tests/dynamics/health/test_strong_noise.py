@@ -10,6 +10,7 @@ import pytest
 
 from dynamics import Strang, solve
 from dynamics._health import health as _health
+from dynamics._health.strong_noise import through_flow
 from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective, scheduled
 from equations.internal import split
 
@@ -23,6 +24,12 @@ CASES = [
     ("noise that acts through the flow", "brother", "momentum on single examples at 1/4", "test_momentum[single]"),
     ("noise that acts through the flow", "brother", "momentum under a schedule", "test_momentum[scheduled]"),
     ("noise that acts through the flow", "brother", "a particle with noise in its velocity", "test_a_particle"),
+    (
+        "noise that acts through the flow",
+        "brother",
+        "states of every direction and size",
+        "test_one_number_at_every_state",
+    ),
     (
         "noise that acts through the flow",
         "brother",
@@ -144,6 +151,23 @@ def test_momentum(name, key):
         assert len(strong) == len(messages) == (substeps in RUNS[name][1]), (substeps, messages)
     if name == "far":  # what is warned of is far from what is not
         assert losses[0] > 50 * losses[1]
+
+
+def test_one_number_at_every_state():
+    """Where a path is when it is looked at is chance; from one state alone the number is between .18 and 1.2."""
+    objective, curvature = regression(0)
+    signal = Objective(lambda w, e: squared(w, e) / curvature, objective.data).bind(None)
+    states = 10 ** np.linspace(0, 3, 6)[:, None, None] * np.random.default_rng(0).standard_normal((6, 2, 4))
+
+    @jax.jit
+    def look(equation, states):
+        start, zero = jax.tree.structure(equation.init(jnp.zeros(4))), jnp.zeros(())
+        one = lambda y: through_flow(equation, signal, zero, jax.tree.unflatten(start, y), equation.learning_rate)  # noqa: E731
+        return jax.lax.map(one, states)
+
+    for name, low, high in (("single", 0.34, 0.42), ("far", 0.9, 1.1)):
+        found = look(RUNS[name][0], (jnp.asarray(states[:, 0]), jnp.asarray(states[:, 1])))
+        assert np.all((low < found) & (found < high)), found
 
 
 class Particle(AbstractDynamics):
