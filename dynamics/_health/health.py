@@ -16,6 +16,7 @@ from equations import AbstractDynamics
 from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Steps
+from .reach import acts_through_flow, begins_regular, fastest
 from .stability import MOST, jacobian, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
@@ -46,7 +47,8 @@ class Health:
 class _Pair(eqx.Module):
     """The start and the last record of a path, leaves `(2, ...)`, each with its time, and the step of the solver.
 
-    Where the dynamics is singular at the start, as with an empty second moment, both are the last record.
+    Where a training step is taken before the equation begins, the first is the state after it, or the last record again
+    where the equation is singular before it, as with an empty second moment.
     """
 
     dynamics: AbstractDynamics
@@ -61,8 +63,12 @@ def _paired(path, params, state) -> _Pair:
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
     normals = split(dynamics).noise(start, path.signal, 1)
     normals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals)
-    singular = split(dynamics).start(start, path.signal, normals) is not None
-    begin, start = (end, state) if singular else (0 * end, start)
+    first = split(dynamics).start(start, path.signal, normals)
+    begin = 0 * end
+    if first is not None:
+        regular = begins_regular(dynamics, path.signal, start, first, path.dt)
+        begin = jnp.where(regular, path.dt, end).astype(end.dtype)
+        start = jax.tree.map(lambda one, last: jnp.where(regular, one, last), first, state)
     states = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
     return _Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
 
@@ -124,19 +130,17 @@ def _bending(pair: _Pair, sample):
     return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 
 
-@quick_jit(level=1)
 def _through_flow(pair: _Pair):
     """At the last record: noise that a flow turns into growth is seen where it led."""
+    return (_through_flow_of_few if _few(pair.signal, pair.states) else _through_flow_of_many)(pair)
+
+
+def _through_flow_at_last(pair: _Pair):
     t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
     return through_flow(pair.dynamics, pair.signal, t, state, pair.dt)
 
 
-def _acts_through_flow(dynamics, state) -> bool:
-    """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
-    splitting = split(dynamics)
-    if splitting.noise_is_of_a_gradient:
-        return splitting.leapfrog and dynamics.is_affine(state)
-    return True
+_through_flow_of_few, _through_flow_of_many = (quick_jit(level)(_through_flow_at_last) for level in (0, 1))
 
 
 def is_checked(path, solver, controller) -> bool:
@@ -158,11 +162,12 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     leaping = Steps(solver).leap(path.dynamics)
     growth = stability_function(dfx.Euler() if leaping else solver)
     stiffness, counts, strength, softer = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1]
-    steps = path.steps * path.substeps
+    steps, pace = path.steps * path.substeps, 0.0
     if leaping or isinstance(solver, dfx.Euler) or not quotient < suspicious(growth, steps):
         tables = np.asarray(_jacobians(pair(), strang, leaping, _is_misleading(path, params)))
         stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables), strict=True)
-    through = strang and noisy and _acts_through_flow(path.dynamics, state)
+        pace = dt * fastest(tables[-1])
+    through = strang and noisy and acts_through_flow(path.dynamics, state, pace, _few(path.signal, state))
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     smooth = split(path.dynamics).smooth
     if noisy and smooth and split(path.dynamics).kicks > 1:
