@@ -62,7 +62,10 @@ def solve(
     - `save_every`: a divisor of `steps`.
     - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start,
         at the end and where the stages of a step differ most (one path is looked at, one that failed if any did, else the
-        stiffest), as is noise that is not small within a step, at both ends; both stand in `details`. `"auto"` runs again
+        stiffest), as is noise that is not small within a step, at both ends; both stand in `details`. Noise is measured
+        over all numbers of the state together; that of a dynamics which is no training algorithm also number by number,
+        in states of up to 64 of them: beyond, the few draws do not tell a number's own noise from that of others, and
+        strong noise in a few numbers beside much that is additive is not seen. `"auto"` runs again
         with shorter steps until nothing is found, at most 128, and `details` says with how many; not under a trace, where
         nothing is looked at.
     - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
