@@ -17,6 +17,7 @@ from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Steps
 from .rates import top
+from .reach import acts_through_flow, begins_regular, fastest
 from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
@@ -52,8 +53,9 @@ SOUND = Health((0.0, 0.0), (0.0, 0.0), (1, 1))
 class Pair(eqx.Module):
     """The start and the last record of a path, leaves `(2, ...)`, each with its time, and the step of the solver.
 
-    Where the dynamics is singular at the start, as with an empty second moment, both are the last record. `counts`: the
-    training steps at which what is counted is held, one for each place.
+    Where a training step is taken before the equation begins, the first is the state after it, or the last record again
+    where the equation is singular before it, as with an empty second moment. `counts`: the training steps at which what is
+    counted is held, one for each place.
     """
 
     dynamics: AbstractDynamics
@@ -69,8 +71,12 @@ def _paired(path, params, state) -> Pair:
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
     normals = split(dynamics).noise(start, path.signal, 1)
     normals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals)
-    singular = split(dynamics).start(start, path.signal, normals) is not None
-    begin, start = (end, state) if singular else (0 * end, start)
+    first = split(dynamics).start(start, path.signal, normals)
+    begin = 0 * end
+    if first is not None:
+        regular = begins_regular(dynamics, path.signal, start, first, path.dt)
+        begin = jnp.where(regular, path.dt, end).astype(end.dtype)
+        start = jax.tree.map(lambda one, last: jnp.where(regular, one, last), first, state)
     states = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
     return Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
 
@@ -137,19 +143,17 @@ def _bending(pair: Pair, sample):
     return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 
 
-@quick_jit(level=1)
 def _through_flow(pair: Pair):
     """At the last record: noise that a flow turns into growth is seen where it led."""
+    return (_through_flow_of_few if _few(pair.signal, pair.states) else _through_flow_of_many)(pair)
+
+
+def _through_flow_at_last(pair: Pair):
     t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
     return through_flow(pair.dynamics, pair.signal, t, state, pair.dt)
 
 
-def _acts_through_flow(dynamics, state) -> bool:
-    """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown."""
-    splitting = split(dynamics)
-    if splitting.noise_is_of_a_gradient:
-        return splitting.leapfrog and dynamics.is_affine(state)
-    return True
+_through_flow_of_few, _through_flow_of_many = (quick_jit(level)(_through_flow_at_last) for level in (0, 1))
 
 
 def is_checked(path, solver, controller) -> bool:
@@ -182,18 +186,19 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     leaping = Steps(solver).leap(path.dynamics)
     growth = growth_of(path, solver)
     stiffness, counts, strength, softer, suspect = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1], None
-    steps = path.steps * path.substeps
+    steps, pace = path.steps * path.substeps, 0.0
     blind = leaping or isinstance(Steps(solver).flow, dfx.Euler)
     if blind or not quotient < harmless(path, solver):
         largest = top(path) if blind else None
         spots = pair() if largest is None else _with_top(path, pair(), largest.step)
         tables = jacobians(spots, strang, leaping, is_misleading(path, params))
         stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables[:2]), strict=True)
+        pace = dt * fastest(tables[1])
         if largest is not None:
             near = largest.near * path.substeps
             there = [stiffest(table, dt, growth, near, leaping)[0] for table in tables[2:]]
             suspect = largest.step + 1 if any(there) else None
-    through = strang and noisy and _acts_through_flow(path.dynamics, state)
+    through = strang and noisy and acts_through_flow(path.dynamics, state, pace, _few(path.signal, state))
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     smooth = split(path.dynamics).smooth
     if noisy and smooth and split(path.dynamics).kicks > 1:

@@ -78,28 +78,28 @@ def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
     adds in error to the growth of the mean square, per step of the solver, is a tenth to a quarter of its square
     (momentum on one weight with Gaussian inputs, against the matrix exponential of its second moments).
     """
-    leaves, treedef = jax.tree.flatten(split(dynamics).noise(state, signal, 2))
+    structure = split(dynamics).noise(state, signal, 2)
     draws = 1 if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
 
-    def kicks(y, normals):
-        """The mean of a kick, and what the normals add to it."""
-        flipped = jax.tree.map(jnp.negative, normals)
-        both = [jax.tree.map(lambda k, y: k.astype(y.dtype), split(dynamics).kick(t, y, signal, n, dt), y)
-                for n in (normals, flipped)]  # fmt: skip
-        return tuple(jax.tree.map(lambda a, b, s=s: (a + s * b) / 2, *both) for s in (1, -1))
+    def kick(y, normals):
+        kick = split(dynamics).kick(t, y, signal, normals, dt)
+        return jax.tree.map(lambda k, y: k.astype(y.dtype), kick, y)
 
-    def flow(y):
-        half = jax.tree.map(lambda y, f: y + dt / 2 * f, y, split(dynamics).flow(t, y, signal))
-        return jax.tree.map(lambda y, f: y + dt * f, y, split(dynamics).flow(t, half, signal))
+    def flow(y):  # by the midpoint; one flow is compiled, as one kick is
+        def stage(at, share):
+            rate = split(dynamics).flow(t, at, signal)
+            return jax.tree.map(lambda y, f: (y + (share * dt).astype(f.dtype) * f).astype(y.dtype), y, rate), None
+
+        return jax.lax.scan(stage, y, jnp.asarray([0.5, 1.0], dt.dtype))[0]
 
     def body(carry, place):
         # A pair of states, of which the first alone is kicked by noise in the even rounds; the odd ones compare kicks. The
         # first goes on: of one state alone the ratio is anything from half to twice that of the states of a path.
         pair, change, size = carry
         pair = jax.tree.map(lambda p: jnp.where(place % 2 == 0, jnp.stack([p[0], p[0]]), p), pair)
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), place), len(leaves))
-        signs = [jax.random.rademacher(k, s.shape, s.dtype) for k, s in zip(keys, leaves, strict=True)]
-        mean, noise = jax.vmap(kicks, (0, None))(pair, jax.tree.unflatten(treedef, signs))
+        both = jax.tree.map(lambda sign: jnp.stack([sign, -sign]), _signs(structure, place))
+        grid = jax.vmap(jax.vmap(kick, (None, 0)), (0, None))(pair, both)
+        mean, noise = (jax.tree.map(lambda k, s=s: (k[:, 0] + s * k[:, 1]) / 2, grid) for s in (1, -1))
         off = [jnp.sum(jnp.square(leaf[0] - leaf[1])) for leaf in jax.tree.leaves(noise)]
         whole = [jnp.sum(jnp.square(leaf[1])) for leaf in jax.tree.leaves(noise)]
         after = jax.tree.map(lambda y, m, n: (y + m).at[0].add(n[0]), pair, mean, noise)

@@ -1,4 +1,4 @@
-"""Leaves of the parameters that a signal leaves alone: their gradient is zero whatever the numbers are."""
+"""Leaves of the parameters that a signal leaves alone, whole or in part: their gradient is zero whatever the numbers."""
 
 from typing import Any
 
@@ -13,14 +13,18 @@ from .._base import AbstractDynamics
 from .._jaxpr.interpreter import inside
 from .._jaxpr.structure import is_free
 from .._scaling import learning_rate_of
-from .._signals.base import AbstractSignal, is_parameter
+from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
 from .._splitting import split
 from .._tree import add_scaled
 from .arguments import leaf_name
+from .frozen_parts import stopped_entries
 from .once import once, quick_jit, warn
 
 # In steps, where what reads the time is looked at: noise or decay may begin late.
 _TIMES = (1.0, 0.5, 2.5, 4.5, 16.5, 64.5, 256.5, 1024.5, 4096.5)
+
+# What moves a part of a leaf without noise: a rule that is none of single numbers may as well.
+_OF_PARTS = "decay, a penalty or the gradient of others"
 
 # What is zero where its first argument is, or any, or where all are that are not mere places or conditions.
 _FIRST = {
@@ -101,44 +105,50 @@ def without_gradient(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
     return jax.tree.unflatten(jax.tree.structure(active), zeros(jaxpr, [False] * len(jaxpr.invars)))
 
 
-def _without_loss(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
-    """`without_gradient` of the signal inside our own penalties."""
+def frozen_entries(signal: AbstractSignal, params: PyTree) -> PyTree[bool | np.ndarray] | None:
+    """Like the gradient: True for a leaf that the signal, penalties apart, leaves alone, and for others an array where it
+    leaves a part of them alone, else False; None where all is moved, or nothing is, as where there is no force."""
     inner, given, back = signal.without_penalty(params)
-    return back(without_gradient(inner, given))
+    whole = without_gradient(inner, given)
+    parts = stopped_entries(inner, given, whole)
+    marks = back(whole if parts is None else jax.tree.map(lambda mark, part: mark or part, whole, parts))
+    leaves = jax.tree.leaves(marks)
+    return marks if any(map(np.any, leaves)) and not all(map(np.all, leaves)) else None
 
 
 def frozen_leaves(signal: AbstractSignal, params: PyTree) -> tuple[str, ...]:
-    """The names of the leaves that the signal, penalties apart, leaves alone; none where it moves no leaf at all, as where
-    there is no force."""
-    return once(_frozen_leaves, signal, params) or ()
-
-
-def _frozen_leaves(signal, params):
-    marks = jax.tree_util.tree_leaves_with_path(_without_loss(signal, params))
-    frozen = tuple(leaf_name("params", path) for path, mark in marks if mark)
-    return () if len(frozen) == len(marks) else frozen
+    """The names of the leaves that the signal, penalties apart, leaves alone altogether."""
+    marks = once(frozen_entries, signal, params)
+    named = [] if marks is None else jax.tree_util.tree_leaves_with_path(marks)
+    return tuple(leaf_name("params", path) for path, mark in named if mark is True)
 
 
 def warn_frozen(equation: AbstractDynamics, signal: Any, params: PyTree) -> None:
-    """Warns where a step moves leaves that have no gradient, by noise that it injects, by decay or by a penalty."""
-    frozen = frozen_leaves(signal, params)
-    if not frozen:
+    """Warns where a step moves leaves that have no gradient, or parts of them, by noise that it injects, by decay or by a
+    penalty."""
+    marks = once(frozen_entries, signal, params)
+    if marks is None:
         return
     dynamic, static = eqx.partition(params, is_parameter)
     bound = signal.bind(static)
     times = _TIMES if once(_depends_on_time, equation, bound, dynamic) else _TIMES[:1]
-    quiet, noisy = _moved(equation, bound, dynamic, jnp.asarray(times))
-    walking = {}
-    for (path, _), drift, noise in zip(jax.tree_util.tree_leaves_with_path(dynamic), quiet, noisy, strict=True):
-        name = leaf_name("params", path)
-        if name in frozen and (drift or noise):
-            walking[name] = "decay or a penalty" if drift else "noise"
+    masks = jax.tree.map(lambda mark, leaf: np.broadcast_to(mark, leaf.shape), marks, dynamic)
+    quiet, noisy = _moved(equation, bound, dynamic, jnp.asarray(times), jax.tree.map(jnp.asarray, masks))
+    walking, causes, several = [], set(), False
+    named = jax.tree_util.tree_leaves_with_path(masks)
+    for (path, mask), drift, noise in zip(named, quiet, noisy, strict=True):
+        if drift or noise:
+            count = int(np.sum(mask))
+            part = "" if count == mask.size else f"{count} of the {mask.size} numbers of "
+            walking.append(part + leaf_name("params", path))
+            causes.add("noise" if not drift else _OF_PARTS if part else "decay or a penalty")
+            several |= bool(part) and count > 1
     if walking:
-        causes = " and ".join(sorted(set(walking.values())))
+        has, is_ = ("have", "are") if several or len(walking) > 1 else ("has", "is")
         warn(
-            f"Argument `params`: {', '.join(walking)} must have a gradient in the loss to be trained, but has none, and is "
-            f"moved by {causes} alone; what is to stay as it is belongs into the loss, which may close over it, and not "
-            "into the parameters."
+            f"Argument `params`: {', '.join(walking)} must have a gradient in the loss to be trained, but {has} none, and "
+            f"{is_} moved by {' and '.join(sorted(causes))} alone; what is to stay as it is belongs into the loss, which "
+            "may close over it, and not into the parameters."
         )
 
 
@@ -153,12 +163,12 @@ def _depends_on_time(equation, signal, params) -> bool:
         return split(equation).flow(t, state, signal), kick
 
     state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), state)
-    return not is_free(lambda t: step(t, state), jnp.ones(()))
+    return not is_free(lambda t: step(t, state), jnp.ones((), parameter_dtype(params)))
 
 
 @quick_jit(level=0)
-def _moved(equation, signal, params, times):
-    """By leaf, whether two steps move it without noise, and with noise, at any of some times in steps."""
+def _moved(equation, signal, params, times, masks):
+    """By leaf, whether two steps move what is in its mask, without noise and with noise, at any of some times in steps."""
     rate = learning_rate_of(equation)
     begin, dt = equation.init(params), jnp.asarray(1e-3 if rate is None else rate)
 
@@ -176,10 +186,13 @@ def _moved(equation, signal, params, times):
         for _ in range(2):  # noise may enter the memory first
             state = step(t, state, structure)
         pairs = zip(jax.tree.leaves(equation.params(state)), jax.tree.leaves(params), strict=True)
-        return [jnp.any(jnp.abs(after - before) > 0) for after, before in pairs]
+        return [jnp.abs(after - before) > 0 for after, before in pairs]
 
     def at(time):
         t = (time * dt).astype(dt.dtype)
         return differs(t, None), differs(t, split(equation).noise(begin, signal, 1))
 
-    return jax.tree.map(jnp.any, jax.lax.map(at, times))
+    moved = jax.tree.map(lambda leaf: jnp.any(leaf, 0), jax.lax.map(at, times))
+    return tuple(
+        [jnp.any(leaf & mask) for leaf, mask in zip(one, jax.tree.leaves(masks), strict=True)] for one in moved
+    )

@@ -1,0 +1,48 @@
+"""Where strong noise is to be looked for: at the start or later on, at once or through the flow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from equations.internal import split
+
+# Of dt times a rate: below, a velocity whose response to noise is bounded averages over some kicks.
+_FAST = 0.3
+# By this share the first training step of an equation differs from its own where the equation is singular there.
+_SINGULAR = 0.5
+
+
+def acts_through_flow(dynamics, state: PyTree, pace: float, few: bool) -> bool:
+    """Whether kicks may move what no noise depends on: velocities, known by a leapfrog step or, if need be, unknown.
+
+    `pace` is dt times the fastest rate of the leapfrog step, `few` whether a look at kicks costs little.
+
+    A first moment over the root of a second one is a velocity too, and forgets within a step where b1 is small. Where all
+    gradients vanish at one minimum and single examples make steps of half the distance to it, Adam at b1 = 0 has 1.1 of
+    `through_flow`, and typical paths end 3 in the logarithm too far out; at b1 = .5 it has .6, and .6. At b1 = .9 it has
+    .2 and is right to a tenth in the mean square, as Lion and SignSGD are to a sixth: their steps are bounded however
+    strong the noise is. At a saddle all three are right to a twentieth (60 steps of .01 to .5, 600 to 4000 paths, against
+    16 substeps).
+    """
+    splitting = split(dynamics)
+    if not splitting.noise_is_of_a_gradient:
+        return True
+    if not splitting.leapfrog:
+        return False
+    return dynamics.is_affine(state) or (pace > _FAST and few)
+
+
+def fastest(table: np.ndarray) -> float:
+    """The largest modulus of the eigenvalues of a Jacobian; infinite where it is not finite."""
+    return float(np.max(np.abs(np.linalg.eigvals(table.astype(float))))) if np.all(np.isfinite(table)) else np.inf
+
+
+def begins_regular(dynamics, signal, start: PyTree, first: PyTree, dt: Array) -> Array:
+    """Whether an equation whose first training step is taken as the algorithm takes it, from `start` to `first`, is regular
+    there: its own step would be nearly the same. From an empty second moment it is longer by a factor, or none at all."""
+    field = jax.tree.map(lambda y: dt * y, dynamics.drift(jnp.zeros_like(dt), start, signal))
+    here, after, own = (jax.tree.leaves(dynamics.params(tree)) for tree in (start, first, field))
+    taken = [b - a for a, b in zip(here, after, strict=True)]
+    off = sum(jnp.sum(jnp.square(a - b)) for a, b in zip(taken, own, strict=True))
+    return off <= _SINGULAR**2 * sum(jnp.sum(jnp.square(a)) for a in taken)
