@@ -19,11 +19,10 @@ def acts_through_flow(dynamics, state: PyTree, pace: float, few: bool) -> bool:
     `pace` is dt times the fastest rate of the leapfrog step, `few` whether a look at kicks costs little.
 
     A first moment over the root of a second one is a velocity too, and forgets within a step where b1 is small. Where all
-    gradients vanish at one minimum and single examples make steps of half the distance to it, Adam at b1 = 0 has 1.1 of
-    `through_flow`, and typical paths end 3 in the logarithm too far out; at b1 = .5 it has .6, and .6. At b1 = .9 it has
-    .2 and is right to a tenth in the mean square, as Lion and SignSGD are to a sixth: their steps are bounded however
-    strong the noise is. At a saddle all three are right to a twentieth (60 steps of .01 to .5, 600 to 4000 paths, against
-    16 substeps).
+    gradients vanish at one minimum and single examples make steps of half the distance to it, typical paths of Adam at
+    b1 = 0 end 3 in the logarithm too far out, at b1 = .5 .6. At b1 = .9 it is right to a tenth in the mean square, as Lion
+    and SignSGD are to a sixth: their steps are bounded however strong the noise is. At a saddle all three are right to a
+    twentieth (60 steps of .01 to .5, 600 to 4000 paths, against 16 substeps).
     """
     splitting = split(dynamics)
     if not splitting.noise_is_of_a_gradient:

@@ -10,7 +10,7 @@ import pytest
 
 from dynamics import Strang, solve
 from dynamics._health import health as _health
-from dynamics._health.strong_noise import through_flow
+from dynamics._health.strong_noise import LARGEST_THROUGH, through_flow
 from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective, scheduled
 from equations.internal import split
 
@@ -155,7 +155,7 @@ def test_momentum(name, key):
 
 
 def test_one_number_at_every_state():
-    """Where a path is when it is looked at is chance; from one state alone the number is between .18 and 1.2."""
+    """Where a path is when it is looked at is chance, which does not decide whether it is told of."""
     objective, curvature = regression(0)
     signal = Objective(lambda w, e: squared(w, e) / curvature, objective.data).bind(None)
     states = 10 ** np.linspace(0, 3, 6)[:, None, None] * np.random.default_rng(0).standard_normal((6, 2, 4))
@@ -166,9 +166,9 @@ def test_one_number_at_every_state():
         one = lambda y: through_flow(equation, signal, zero, jax.tree.unflatten(start, y), equation.learning_rate)  # noqa: E731
         return jax.lax.map(one, states)
 
-    for name, low, high in (("single", 0.34, 0.42), ("far", 0.9, 1.1)):
-        found = look(RUNS[name][0], (jnp.asarray(states[:, 0]), jnp.asarray(states[:, 1])))
-        assert np.all((low < found) & (found < high)), found
+    found = {name: look(RUNS[name][0], (states[:, 0], states[:, 1])) for name in ("single", "far")}
+    print(f"\n{found}")
+    assert np.all(found["single"] < 0.9 * LARGEST_THROUGH) and np.all(found["far"] > 2 * LARGEST_THROUGH)
 
 
 class OneOfMany(AbstractDynamics):
