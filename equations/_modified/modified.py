@@ -19,6 +19,7 @@ from .._scaling import ForwardedLimit, learning_rate_of
 from .._series import Series
 from .._splitting import split
 from .._tree import add_scaled
+from .._velocity import velocity_of
 from .increment import AbstractIncrement, Increment
 from .slow_manifold import SlowManifold, forgets_at_a_fixed_rate
 from .truncated import AbstractTruncated, ModifiedDynamics, left_out
@@ -189,7 +190,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
 
         def add(total, index):
             one = signal.take(index[None])
-            product = along_itself(lambda y: leading.velocity(t, y, one.gradient(leading.params(y))))
+            product = along_itself(lambda y: velocity_of(leading, t, y, one.gradient(leading.params(y))))
             return add_scaled(total, (factor / signal.size, product)), None
 
         mean = along_itself(lambda y: leading.drift(t, y, signal))
