@@ -10,13 +10,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from equations import AbstractDynamics, AbstractEquation, AbstractStream
+from equations import AbstractDynamics, AbstractStream
 from equations.internal import (
     Increment,
     at_infinity,
     check_class,
     check_derivatives,
     flag,
+    is_algorithm,
     learning_rate_of,
     nonnegative,
 )
@@ -162,7 +163,7 @@ def stationary(
         raise ValueError(
             "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
         )
-    if discrete and isinstance(equation, AbstractEquation):
+    if discrete and is_algorithm(type(equation)):
         equation = Increment.of(equation)
     check_class(equation, "field")
     check_hooks(equation, signal, dynamic, ("drift", "diffusion"))

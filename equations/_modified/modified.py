@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .._base import AbstractDynamics, AbstractEquation
+from .._base import AbstractDynamics
 from .._checks.arguments import choice, flag, integer
 from .._checks.derivatives import check_derivatives
+from .._checks.facts import is_algorithm
 from .._checks.lineage import overrides
 from .._checks.overrides import check_class, check_series
 from .._forwarder import AbstractForwarder
@@ -86,14 +87,14 @@ def modified(
     if not isinstance(equation, AbstractDynamics):
         raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
     series = equation.series()
-    is_algorithm = isinstance(equation, AbstractEquation)
+    has_twin = is_algorithm(type(equation))
     if series.remainder is not None:
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
-    check_class(equation, "twin" if is_algorithm else "equation")
+    check_class(equation, "twin" if has_twin else "equation")
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = eliminated(memory, ("dynamic", "adiabatic"))
-    if not is_algorithm:
+    if not has_twin:
         return _of_dynamics(equation, order, fluctuations, route, memory)
     check_series(equation)
     if not split(equation).smooth:
@@ -201,7 +202,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
         return ModifiedLimit(self)
 
     def series(self):
-        return Series(self.order, self.fluctuations, self.increment, remainder=self.remainder_on)
+        return Series(self.order, self.fluctuations, self.increment, remainder=self.remainder_on, maker="modified")
 
     def remainder_on(self, params: PyTree) -> str:
         """The same for these parameters; not everything if a memory keeps a fixed part of itself."""
