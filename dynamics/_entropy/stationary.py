@@ -164,7 +164,7 @@ def stationary(
             "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
         )
     if discrete and is_algorithm(type(equation)):
-        equation = Increment.of(equation)
+        equation = Increment.of(problem.equation)
     check_class(equation, "field")
     check_hooks(equation, signal, dynamic, ("drift", "diffusion"))
     state = equation.init(dynamic)

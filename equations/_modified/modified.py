@@ -102,7 +102,8 @@ def modified(
             f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
     order = integer("order", order, maximum=_HIGHEST[route])
-    leading = Increment.of(equation)
+    algorithm: Any = equation
+    leading = Increment.of(algorithm)
     _check_noise(order, fluctuations, leading.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
     if shuffled and (order > 2 or route == "map"):
