@@ -215,8 +215,8 @@ class AbstractEquation(AbstractDynamics):
 
             def add(total, column):
                 unit, row = column
-                along = lambda g: jax.jvp(velocity, (g,), (root.mv(unravel(unit)),))[1]  # noqa: E731
-                second = jax.jvp(along, (mean,), (root.mv(unravel(row)),))[1]
+                directional = lambda g: jax.jvp(velocity, (g,), (root.mv(unravel(unit)),))[1]  # noqa: E731
+                second = jax.jvp(directional, (mean,), (root.mv(unravel(row)),))[1]
                 return scaled_sum((1.0, total), (0.5**0.5, second)), None
 
             units = jnp.eye(zeros.size, dtype=zeros.dtype)

@@ -25,7 +25,7 @@ from equations.internal import (
 from .._arguments.hooks import check_hooks
 from .._problem import Problem
 from . import linear_noise
-from .columns import columns
+from .columns import noise_columns
 from .local import Local, coordinates, flat_size, late, parity_vector
 from .lyapunov import Lyapunov
 from .noise_change import noise_change
@@ -184,7 +184,7 @@ def stationary(
     step = 1.0 if eta is None or not discrete else eta
     lyapunov = Lyapunov(jacobian, step if discrete else 0.0)
     _check_stable(jacobian, lyapunov.values, eta if discrete else None, eps)
-    derivatives = columns(equation, signal, state, mean.astype(dtype)) if multiplicative else None
+    derivatives = noise_columns(equation, signal, state, mean.astype(dtype)) if multiplicative else None
     extra = r**2 / (1.0 if eta is None else eta)
     if discrete:
         linear = linear_noise.discrete(jacobian, root, derivatives, eta, extra, eps, lyapunov)

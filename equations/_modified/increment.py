@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
 from .._checks.facts import refined
-from .._counts import inside, put
+from .._counts import clip_count, put
 from .._forwarder import hand_on, inner
 from .._jaxpr.roots import with_safe_roots
 from .._jaxpr.structure import squares
@@ -125,7 +125,7 @@ class AbstractIncrement(AbstractEquation):
             if not jnp.issubdtype(jnp.result_type(begin), jnp.integer):
                 return leaf
             if self._step is None:
-                return inside(leaf, self._window)
+                return clip_count(leaf, self._window)
             return begin + jnp.asarray(self._step).astype(jnp.result_type(begin))
 
         return jax.tree.map(count, begin, state.memory)

@@ -13,7 +13,7 @@ from .probe import accumulated, accumulation, corner, gathering_states
 _MORE = "Argument `factory` must make a transformation that needs no more than the gradient and the parameters, but"
 
 
-def check_twin(equation: AbstractIncrement, params: PyTree, invented: bool = False) -> None:
+def check_step(equation: AbstractIncrement, params: PyTree, invented: bool = False) -> None:
     """A ValueError unless the optimizer makes a step on these parameters; only shapes and dtypes matter.
 
     On `invented` parameters it says nothing of a failure that may be theirs.

@@ -15,16 +15,16 @@ from .checks import (
     check_expression,
     check_functions,
     check_matrix,
+    check_numbers,
     check_state,
     check_symbol,
     check_trace,
-    check_values,
     check_vector,
     opaque,
 )
 from .density import fokker_planck, stationary_density
 from .latex import equation_latex
-from .series import check_series, corrected_diffusion, corrected_drift, gradient
+from .series import check_order, corrected_diffusion, corrected_drift, gradient
 from .to_jax import to_jax
 
 
@@ -81,7 +81,7 @@ def symbolic(
     if rate in state:
         raise ValueError(f"Argument `learning_rate` must be none of the state symbols, but {rate} was given.")
     symbols = set().union(*(e.free_symbols for e in (*drift, *(diffusion or ())))) - set(state)
-    values = check_values(values, symbols | ({rate} - {None}), rate)
+    values = check_numbers(values, symbols | ({rate} - {None}), rate)
     return _build(state, drift, diffusion, rate, values, functions, loss, "drift" if loss is None else "loss", 1)
 
 
@@ -195,7 +195,7 @@ class Symbolic(AbstractDynamics):
 
         **Raises:** TypeError or ValueError, naming the argument.
         """
-        order, fluctuations = check_series(self, order, fluctuations)
+        order, fluctuations = check_order(self, order, fluctuations)
         if order == 1:
             return self
         drift, noise, rate = self.drift_expressions, self.diffusion_expressions, self.learning_rate_symbol
