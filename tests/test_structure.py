@@ -7,6 +7,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("equations", "dynamics", "validation")
 # Classes are asked for where a method would not do, and attributes by name where there is no other way.
 MOST_CLASSES, MOST_STRINGS = 19, 9
+MOST_IN_A_ROW, MOST_OF_A_FUNCTION = 5, 8  # arguments without a name, of what makes an instance and of any function
 OPTIONS = {"SGD"}  # what a user writes as `optimizer` of a circuit
 
 
@@ -133,6 +134,33 @@ def attributes_by_string():
         for node in ast.walk(tree):
             if by_string(node, known):
                 yield path.relative_to(ROOT), node.lineno
+
+
+def class_methods():
+    """The names of methods that make an instance."""
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and "classmethod" in map(ast.unparse, node.decorator_list):
+                yield node.name
+
+
+def long_rows(tree, classes, makers):
+    """Calls with more arguments in a row than one can tell apart, as (line, function)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            *_, before, called = ["", *ast.unparse(node.func).split(".")]
+            makes = called in {*classes, "cls"} or (called in makers and before in {*classes, "cls", "self"})
+            if len(node.args) > (MOST_IN_A_ROW if makes else MOST_OF_A_FUNCTION):
+                yield node.lineno, ast.unparse(node.func)
+
+
+def test_arguments_have_names_where_they_are_many():
+    classes, makers = project_classes(), set(class_methods())
+    assert "of" in makers
+    found = [(path.relative_to(ROOT), *call) for path, tree in sources() for call in long_rows(tree, classes, makers)]
+    assert not found
+    tree = ast.parse("A(1, 2, 3, 4, 5, 6)\nA.of(1, 2, 3, 4, 5, 6)\nx.of(1, 2, 3, 4, 5, 6)\nA(1, 2, 3, 4, 5, a=6)\n")
+    assert [name for _, name in long_rows(tree, {"A"}, {"of"})] == ["A", "A.of"]
 
 
 def test_few_classes_are_asked_for_in_another_file():

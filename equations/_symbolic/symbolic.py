@@ -82,10 +82,20 @@ def symbolic(
         raise ValueError(f"Argument `learning_rate` must be none of the state symbols, but {rate} was given.")
     symbols = set().union(*(e.free_symbols for e in (*drift, *(diffusion or ())))) - set(state)
     values = check_numbers(values, symbols | ({rate} - {None}), rate)
-    return _build(state, drift, diffusion, rate, values, functions, loss, "drift" if loss is None else "loss", 1)
+    return _build(
+        state,
+        drift,
+        diffusion,
+        rate=rate,
+        values=values,
+        functions=functions,
+        loss=loss,
+        name="drift" if loss is None else "loss",
+        order=1,
+    )
 
 
-def _build(state, drift, diffusion, rate, values, functions, loss, name, order) -> "Symbolic":
+def _build(state, drift, diffusion, *, rate, values, functions, loss, name, order) -> "Symbolic":
     """The equation, with its functions checked."""
     for argument, expressions in ((name, drift), ("diffusion", tuple(diffusion or ()))):
         check_functions(argument, expressions, functions)
@@ -207,12 +217,12 @@ class Symbolic(AbstractDynamics):
             self.state_symbols,
             corrected_drift(drift, self.state_symbols, rate, order),
             corrected_diffusion(drift, noise, self.state_symbols, rate) if fluctuations else noise,
-            rate,
-            dict(zip(self.parameters, self.values, strict=True)),
-            self.functions,
-            loss,
-            "drift" if self.loss_expression is None else "loss",
-            order,
+            rate=rate,
+            values=dict(zip(self.parameters, self.values, strict=True)),
+            functions=self.functions,
+            loss=loss,
+            name="drift" if self.loss_expression is None else "loss",
+            order=order,
         )
 
     def fokker_planck(self, density: Any = None):

@@ -116,9 +116,10 @@ def ensemble(
     sides: tuple[Path, Path],
     increment: AbstractEquation,
     params: PyTree,
+    key: Array,
+    *,
     steps: Array,
     skip: Array,
-    key: Array,
     groups: int,
     noise: str,
     farthest: Array,
@@ -136,7 +137,7 @@ def ensemble(
     over = handover(equation, increment, params)
 
     def path(key, member, sign):
-        pair = _Pair.of(sides, params, key, member, sign, noise)
+        pair = _Pair.of(sides, params, key, member=member, sign=sign, noise=noise)
         origin = equation.init(params)
         started = pair.start(origin)
 

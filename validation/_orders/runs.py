@@ -48,7 +48,7 @@ def closed(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
 
 
 @eqx.filter_jit
-def deterministic(equation, increment, signal, params, static, observe, steps, skip, solver, substeps):
+def deterministic(equation, increment, signal, params, *, static, observe, steps, skip, solver, substeps):
     """Observables of the equation at `substeps` steps of the solver per training step and at twice as many, and of the
     algorithm, after `skip + steps` training steps, the first `skip` of which are the algorithm's on both sides.
 
