@@ -12,7 +12,8 @@ from dynamics.internal import Brownian, Increments, Path, Training, apart, is_ok
 from equations import AbstractEquation
 from equations.internal import TwinState, split
 
-from .runs import handover, largest
+from .._runaway import largest
+from .runs import handover
 
 
 def patterns(kicks: int) -> np.ndarray:

@@ -14,8 +14,9 @@ from equations import AbstractEquation, AbstractSignal
 from equations.internal import Increment
 
 from .._compare.statistics import Estimate
+from .._runaway import RUNAWAY, largest
 from .fit import Sweep, sweep
-from .runs import RUNAWAY, deterministic, handover, largest
+from .runs import deterministic, handover
 
 MEASURES = ("mean", "second moment", "variance/eta")
 
