@@ -20,7 +20,7 @@ def run() -> list[Figure]:
 
     command = Path(sys.executable).with_name("traindyn")
     name = "imports: traindyn --help, seconds"
-    if importlib.util.find_spec("validation._cli") is None or not command.exists():
+    if importlib.util.find_spec("validation._commands.main") is None or not command.exists():
         return [*figures, Figure(name, None, 3.0, "the command is not installed")]
     times = interleave({"help": process([str(command), "--help"])}, repeats=7)
     return [*figures, Figure(name, times.median("help"), 3.0)]

@@ -93,7 +93,14 @@ def solve(
     problem = problem.scheduled(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states
     )
-    method = Method.of(problem, solver, stepsize_controller, adjoint, progress_meter, substeps)
+    method = Method.of(
+        problem,
+        solver=solver,
+        controller=stepsize_controller,
+        adjoint=adjoint,
+        meter=progress_meter,
+        substeps=substeps,
+    )
     return solve_problem(problem, method, check_key(key, problem.random), substeps, auto)
 
 

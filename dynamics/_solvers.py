@@ -13,9 +13,9 @@ from equations import AbstractEquation
 from equations.internal import abstract_value, is_parameter, split
 
 from ._arguments.hooks import check_hooks
-from ._arguments.jumps import warn_of_jumps
 from ._paths.brownian import block_rows
 from ._paths.held import read
+from ._paths.jumps import warn_of_jumps
 from ._paths.strang import Steps, Strang
 from ._problem import Problem
 

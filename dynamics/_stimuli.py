@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from equations import AbstractStream, Stimulus
 from equations.internal import LARGEST, checked_examples, choice, integer, is_traced, seconds
@@ -65,13 +65,14 @@ class Stimuli(AbstractStream):
 
 
 def stimuli(
-    X: Array | np.ndarray,
-    Y: Array | np.ndarray,
+    # Or anything, to be refused in words of its own.
+    X: Float[Array | np.ndarray, "N n_in"] | Any,
+    Y: Shaped[Array | np.ndarray, "N ..."] | Any,
     *,
     duration: float,
     key: Array | None = None,
     sampling: str = "with_replacement",
-    order: Array | np.ndarray | None = None,
+    order: Int[Array | np.ndarray, " K"] | Any = None,
 ) -> Stimuli:
     """A stream of examples, each held for `duration`: the piecewise constant input of a circuit.
 

@@ -72,14 +72,14 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         equation,
         problem.signal,
         problem.guarded,
-        problem.static,
-        key,
-        problem.observe,
-        problem.steps,
-        problem.save_every,
-        noise,
-        problem.paths if random else 1,
-        problem.keep_states,
+        key=key,
+        static=problem.static,
+        observe=problem.observe,
+        steps=problem.steps,
+        save_every=problem.save_every,
+        noise=noise,
+        paths=problem.paths if random else 1,
+        keep_states=problem.keep_states,
     )
     tell_start(equation, problem.signal, problem.dynamic, failed_at)
     results = saves, states, last, failed_at
@@ -94,14 +94,14 @@ def draws(equation: AbstractEquation, noise: str) -> bool:
 
 
 @eqx.filter_jit
-def _ensemble(equation, signal, params, static, key, observe, steps, save_every, noise, paths, keep_states):
+def _ensemble(equation, signal, params, *, key, paths, **options):
     def one(key):
-        return _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states)
+        return _path(equation, signal, params, key, **options)
 
     return jax.vmap(one)(path_keys(key, paths))
 
 
-def _path(equation, signal, params, static, key, observe, steps, save_every, noise, keep_states):
+def _path(equation, signal, params, key, *, static, observe, steps, save_every, noise, keep_states):
     """One run of the twin: a scan over records around a scan over training steps."""
     training = Training.of(equation, signal, params, key, noise)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from ._checks.arguments import LARGEST, choice, integer, positive
 from ._checks.declared import check_linear
+from ._checks.facts import Facts, refined
 from ._checks.old_names import old_attribute
 from ._checks.own_names import check_unset
 from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
@@ -40,6 +41,8 @@ class AbstractDynamics(eqx.Module):
     precision of the state; all else is refused by class and method before compilation, as is a class whose override of a
     method would be ignored in some runs, or an attribute under a private name of these classes.
     """
+
+    _facts = Facts("equation", contract=True)
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -116,6 +119,8 @@ class AbstractEquation(AbstractDynamics):
     A rule may say that its velocity is affine in the gradient by a class attribute `linear = True`, which is tried on
     numbers, or ask for the general path by `linear = False`; by default that is read off its jaxpr.
     """
+
+    _facts = refined(AbstractDynamics, contract=True, algorithm=True)
 
     linear = None
 
@@ -210,8 +215,8 @@ class AbstractEquation(AbstractDynamics):
 
             def add(total, column):
                 unit, row = column
-                along = lambda g: jax.jvp(velocity, (g,), (root.mv(unravel(unit)),))[1]  # noqa: E731
-                second = jax.jvp(along, (mean,), (root.mv(unravel(row)),))[1]
+                directional = lambda g: jax.jvp(velocity, (g,), (root.mv(unravel(unit)),))[1]  # noqa: E731
+                second = jax.jvp(directional, (mean,), (root.mv(unravel(row)),))[1]
                 return scaled_sum((1.0, total), (0.5**0.5, second)), None
 
             units = jnp.eye(zeros.size, dtype=zeros.dtype)

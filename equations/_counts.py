@@ -26,7 +26,7 @@ def put(module: Any, **values: Any) -> Any:
     )
 
 
-def inside(count: Array, window: tuple[Array, Array] | None) -> Array:
+def clip_count(count: Array, window: tuple[Array, Array] | None) -> Array:
     """A real count, kept inside an interval `(low, high)` as seen from within; as it is where that is None."""
     if window is None:
         return count

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from ._checks.arguments import decay, number
+from ._checks.facts import Facts
 from ._checks.lineage import overrides
 from ._checks.once import is_traced
 
@@ -37,6 +38,8 @@ class ScalingLimit:
     - `threshold`: the largest eta lambda at which the algorithm is stable on a parabola of curvature lambda, None where it
         depends on more than these.
     """
+
+    _facts = Facts("scaling_limit", contract=True)
 
     equation: Any
     time: ArrayLike | None = None

@@ -15,6 +15,8 @@ class Series:
     - `continued`: makes the series to an order, `continued(order, fluctuations)`, for an equation that knows its own.
     - `remainder`: what the truncated series leaves out in words, a function of the parameters; None: nothing is truncated.
     - `refusal`: what an equation must be to have a series, where it has none.
+    - `maker`: the function that made an equation this series, which belongs outside of all that a training step does; None:
+        the equation may stand inside.
     """
 
     order: int = 1
@@ -23,3 +25,4 @@ class Series:
     continued: Callable[..., Any] | None = None
     remainder: Callable[[Any], str] | None = None
     refusal: str | None = None
+    maker: str | None = None

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
+from ._checks.facts import Facts
 from ._checks.lineage import as_of, newer
 from ._tree import add_scaled, scaled_sum
 from ._velocity import velocity_of
@@ -28,6 +29,8 @@ class Splitting:
     - `leapfrog`: whether the gradient enters the velocities of the optimizer's memory only, so that the kick has all of it.
     - `smooth`: whether a training step has derivatives in the state, so that `modified` has a series.
     """
+
+    _facts = Facts("splitting", contract=True)
 
     dynamics: Any
     leapfrog: bool = False

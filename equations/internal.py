@@ -16,6 +16,8 @@ from ._checks.arguments import seconds as seconds
 from ._checks.arguments import typed_key as typed_key
 from ._checks.derivatives import check_derivatives as check_derivatives
 from ._checks.derivatives import flow_is_misleading as flow_is_misleading
+from ._checks.facts import is_algorithm as is_algorithm
+from ._checks.facts import is_contract as is_contract
 from ._checks.frozen import warn_frozen as warn_frozen
 from ._checks.lineage import definer as definer
 from ._checks.lineage import inside as inside

@@ -112,7 +112,7 @@ def wide_weights(params, key, strength, spread, diagonal=False):
 
 
 class NoSquare(Distance):
-    """strength * sum_j weight_j |theta_j - centre_j|."""
+    """strength * sum_j weight_j |theta_j - center_j|."""
 
     def __call__(self, params):
         parts = jax.tree.map(lambda p, c, w: jnp.sum(w * jnp.abs(p - c)), params, self.center, self.weight)

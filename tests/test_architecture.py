@@ -141,10 +141,36 @@ def private_names(tree):
     }
 
 
+def imported(tree):
+    """The names under which something of these packages stands in a module: another module, a class or a function."""
+    for node in ast.walk(tree):
+        ours = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] in LAYERS)
+        if ours or isinstance(node, ast.Import):
+            for alias in node.names:
+                if ours or alias.name.split(".")[0] in LAYERS:
+                    yield alias.asname or alias.name.split(".")[0]
+
+
+def private_parts(tree):
+    """Private names behind an imported one, `module._name`, and private modules that are imported by a string."""
+    names = set(imported(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            start = node.value
+            while isinstance(start, ast.Attribute):
+                start = start.value
+            if isinstance(start, ast.Name) and start.id in names:
+                yield ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            if any("._" in str(a.value) for a in ast.walk(node) if isinstance(a, ast.Constant)):
+                yield ast.unparse(node)
+
+
 @pytest.mark.parametrize("package", LAYERS)
 def test_private_names_stay_in_their_file(package):
     for name, tree in sources(package).items():
         assert not private_names(tree), f"{package}.{name} imports {private_names(tree)}"
+        assert not list(private_parts(tree)), f"{package}.{name} uses {list(private_parts(tree))}"
 
 
 @pytest.mark.parametrize("room", SHELVES)
@@ -160,6 +186,18 @@ def test_siblings_know_their_base_only(room):
 @pytest.mark.parametrize("package", LAYERS)
 def test_no_circle(package):
     graph = {name: siblings(package, tree, name) for name, tree in sources(package).items()}
+    assert sum(map(len, graph.values())) > 5
+    assert circle(graph) is None
+
+
+@pytest.mark.parametrize("package", ["dynamics", "validation"])
+def test_no_circle_of_rooms(package):
+    """Nor do the rooms go round; in `equations` the checks stand below and above the contract, file by file."""
+    graph = {}
+    for name, tree in sources(package).items():
+        first = name.split(".")[0]
+        if first not in ("__init__", "internal"):
+            graph.setdefault(first, set()).update({s.split(".")[0] for s in siblings(package, tree, name)} - {first})
     assert sum(map(len, graph.values())) > 5
     assert circle(graph) is None
 
@@ -196,6 +234,11 @@ def test_the_reader_itself():
     up = ast.parse("from .._base import X\nfrom .sgd import SGD\nfrom ._base import _hidden\n")
     assert siblings("equations", up, "_optimizers.adam") == {"_base", "_optimizers.sgd"}
     assert private_names(up) == {"_hidden"}
+    across = ast.parse(
+        "import equations\nfrom . import fit as f\nfrom .base import Base\nimport importlib\nf._x\nBase.a._y\nself._z\n"
+        "equations._base\nimportlib.import_module('equations._base')\n__import__('dynamics._solve')\nf.__doc__\n"
+    )
+    assert len(list(private_parts(across))) == 5
     over = ast.parse("from equations._base import X\nfrom equations.internal import once\nfrom equations import SGD\n")
     assert {module.rsplit(".", 1)[0] for module in foreign("dynamics", "_solve", over)} >= {"equations._base"}
     assert all("_base" in module for module in foreign("dynamics", "_solve", over))

@@ -1,9 +1,16 @@
 """The wheel holds the three packages and nothing else, and works from elsewhere."""
 
+import ast
+import importlib
+import importlib.util
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,3 +38,13 @@ def test_wheel_in_a_clean_place(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_benchmarks_begin(name):
+    """Each can be run, and the modules that it looks for are there."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert callable(module.run)
+    for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("find_spec"):
+            assert importlib.util.find_spec(ast.literal_eval(node.args[0])) is not None

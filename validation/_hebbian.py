@@ -1,12 +1,13 @@
 """Emergent Hebbian learning: how far any learning signal is Hebbian."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree, Shaped
 
 from equations import AbstractSignal, Hebb, WithFeedback
 from equations.internal import check_signal, checked_examples, cosine, layers, nonnegative
@@ -82,7 +83,7 @@ def _weights(network) -> list[Array]:
     return [layer.weight for layer in layers(network)] if isinstance(network, eqx.nn.MLP) else [network]
 
 
-def noisy_alignment(teacher: ArrayLike, decay: float, noise: float) -> float:
+def noisy_alignment(teacher: Shaped[ArrayLike, " d"] | Any, decay: float, noise: float) -> float:
     r"""E<-g, h_b x> of a linear neuron at rest under decay, with noise on its weights; negative: it looks anti-Hebbian.
 
     For squared error, x ~ N(0, I_d), y = u . x and w = u/(1 + gamma) + N(0, noise^2 I), it is (derived)
@@ -99,7 +100,7 @@ def noisy_alignment(teacher: ArrayLike, decay: float, noise: float) -> float:
     return (u.size + 2) * (gamma * float(u @ u) / (1 + gamma) ** 2 - u.size * sigma**2)
 
 
-def anti_hebbian_noise(teacher: ArrayLike, decay: float) -> float:
+def anti_hebbian_noise(teacher: Shaped[ArrayLike, " d"] | Any, decay: float) -> float:
     """The noise on each weight, sqrt(gamma |u|^2/d)/(1 + gamma), beyond which `noisy_alignment` is negative.
 
     **Arguments:** as for `noisy_alignment`.

@@ -168,7 +168,7 @@ def scaling_rule(
         ok = np.asarray(run.ok)
         records.append({name: np.asarray(values, float)[ok] for name, values in run.observables.items()})
         failed.append(float(np.mean(~ok)))
-    found = {name: _with_freedom([record[name] for record in records]) for name in observe}
+    found = {name: _deviations([record[name] for record in records]) for name in observe}
     deviations = {name: {kind: part for kind, (part, _) in both.items()} for name, both in found.items()}
     verdicts = {
         name: {kind: _verdict(part, tolerance, freedom) for kind, (part, freedom) in both.items()}
@@ -189,12 +189,7 @@ def at_batch_size(equation: AbstractEquation, rule: str, batch_size: int) -> Abs
     return equation.scaling_limit().at_batch_size(rule, batch_size)
 
 
-def _deviations(records: list[np.ndarray]) -> dict[str, Estimate]:
-    """The deviations alone."""
-    return {statistic: estimate for statistic, (estimate, _) in _with_freedom(records).items()}
-
-
-def _with_freedom(records: list[np.ndarray]) -> dict[str, tuple[Estimate, np.ndarray]]:
+def _deviations(records: list[np.ndarray]) -> dict[str, tuple[Estimate, np.ndarray]]:
     """Of the final mean and variance from those of the first record, arrays `(paths, 2, ...)`, and degrees of freedom."""
     finals = [record[:, -1].reshape(len(record), -1) for record in records]
     way = np.max(np.abs(finals[0].mean(axis=0) - records[0][:, 0].reshape(len(records[0]), -1).mean(axis=0)))

@@ -3,13 +3,16 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array, Shaped
 
 from equations.internal import integer
 
 from ._compare.statistics import Estimate
 
 
-def tail_index(multipliers: Any, weights: Any = None) -> float:
+def tail_index(
+    multipliers: Shaped[Array | np.ndarray, " n"] | Any, weights: Shaped[Array | np.ndarray, " n"] | Any = None
+) -> float:
     r"""Kesten's root: the exponent beta of P(|w| > x) ~ x^-beta in the stationary state of w' = A w + b, A and b random.
 
     It is the beta > 0 with E|A|^beta = 1 (Kesten 1973, Acta Mathematica 131). For SGD on a regression with one weight the
@@ -58,7 +61,7 @@ def tail_index(multipliers: Any, weights: Any = None) -> float:
     return root
 
 
-def hill(samples: Any, largest: int) -> Estimate:
+def hill(samples: Shaped[Array | np.ndarray, "..."] | Any, largest: int) -> Estimate:
     """Hill's estimate of a tail index from the `largest` largest of |samples|, with its standard error beta/sqrt(largest).
 
     The samples must be independent, and of a distribution without atoms. (Hill 1975, Annals of Statistics 3)

@@ -10,7 +10,16 @@ import lineax as lx
 from jaxtyping import PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import Splitting, abstract_value, definer, inside, is_ours, newer, split, velocity_of
+from equations.internal import (
+    abstract_value,
+    definer,
+    inside,
+    is_contract,
+    is_ours,
+    newer,
+    split,
+    velocity_of,
+)
 
 # Where to look first for the fault of a method that is made of others.
 _MADE_OF = {
@@ -134,7 +143,7 @@ def _diffusion(dynamics, signal, state, t):
 def _noise(dynamics, signal, state, t):
     """Normal numbers of the structure that `noise` gives, None where there are none."""
     splitting = split(dynamics)
-    made = definer(type(splitting), "kick") is Splitting  # whether the kick is the diffusion's
+    made = is_contract(definer(type(splitting), "kick"))  # whether the kick is the diffusion's
     operator = _diffusion(dynamics, signal, state, t) if made else None
     structure = splitting.noise(state, signal, 1)
     for leaf in jax.tree.leaves(structure):

@@ -53,7 +53,7 @@ class Columns(NamedTuple):
             yield blocks.swapaxes(0, 1).reshape(len(new), -1)
 
 
-def columns(equation: Any, signal: Any, state: Any, mean: np.ndarray) -> Columns:
+def noise_columns(equation: Any, signal: Any, state: Any, mean: np.ndarray) -> Columns:
     """At the mean; a ValueError where they are too many, and of too high a rank, to be held."""
     count, size = _count(equation, signal, state, mean), mean.size
     arguments = equation, signal, state, mean

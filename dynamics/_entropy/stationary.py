@@ -10,13 +10,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from equations import AbstractDynamics, AbstractEquation, AbstractStream
+from equations import AbstractDynamics, AbstractStream
 from equations.internal import (
     Increment,
     at_infinity,
     check_class,
     check_derivatives,
     flag,
+    is_algorithm,
     learning_rate_of,
     nonnegative,
 )
@@ -24,7 +25,7 @@ from equations.internal import (
 from .._arguments.hooks import check_hooks
 from .._problem import Problem
 from . import linear_noise
-from .columns import columns
+from .columns import noise_columns
 from .local import Local, coordinates, flat_size, late, parity_vector
 from .lyapunov import Lyapunov
 from .noise_change import noise_change
@@ -162,8 +163,8 @@ def stationary(
         raise ValueError(
             "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
         )
-    if discrete and isinstance(equation, AbstractEquation):
-        equation = Increment.of(equation)
+    if discrete and is_algorithm(type(equation)):
+        equation = Increment.of(problem.equation)
     check_class(equation, "field")
     check_hooks(equation, signal, dynamic, ("drift", "diffusion"))
     state = equation.init(dynamic)
@@ -183,7 +184,7 @@ def stationary(
     step = 1.0 if eta is None or not discrete else eta
     lyapunov = Lyapunov(jacobian, step if discrete else 0.0)
     _check_stable(jacobian, lyapunov.values, eta if discrete else None, eps)
-    derivatives = columns(equation, signal, state, mean.astype(dtype)) if multiplicative else None
+    derivatives = noise_columns(equation, signal, state, mean.astype(dtype)) if multiplicative else None
     extra = r**2 / (1.0 if eta is None else eta)
     if discrete:
         linear = linear_noise.discrete(jacobian, root, derivatives, eta, extra, eps, lyapunov)

@@ -9,7 +9,7 @@ from equations.internal import AbstractCircuit, learning_rate_of, seconds
 _ROUNDING = 1e-6  # relative; 0.05/0.001 is no integer in floating point
 
 
-def whole(ratio: float) -> int | None:
+def whole_number(ratio: float) -> int | None:
     """The integer that a ratio is but for rounding, or None."""
     nearest = round(ratio)
     return nearest if math.isclose(ratio, nearest, rel_tol=_ROUNDING, abs_tol=_ROUNDING) else None
@@ -22,7 +22,7 @@ def stimulus_steps(duration: float, dt: float) -> int:
             f"Argument `dt` must be at most the duration of a stimulus, {duration:g}, but {dt:g} was given: the stimulus "
             "would be shorter than a step."
         )
-    count = whole(duration / dt)
+    count = whole_number(duration / dt)
     if count is None:
         raise ValueError(f"Argument `dt` must divide the duration of a stimulus, {duration:g}, but {dt:g} was given.")
     return count
@@ -30,7 +30,7 @@ def stimulus_steps(duration: float, dt: float) -> int:
 
 def delay_steps(delay: float, dt: float) -> int:
     """The steps of the solver in a delay."""
-    count = whole(delay / dt)
+    count = whole_number(delay / dt)
     if count is None:
         below = math.floor(delay / dt)
         raise ValueError(
@@ -108,7 +108,7 @@ def check_time(dynamics: AbstractDynamics, steps: int | None, time, length) -> i
             f"rate (`steps`), but {time!r} was given."
         )
     time, length = seconds("time", time), seconds("dt", length)
-    count = whole(time / length)
+    count = whole_number(time / length)
     if not count:
         raise ValueError(
             f"Argument `time` must be a multiple of {length:g}, the time of a stimulus or a step, but {time!r} was given."

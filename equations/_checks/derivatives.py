@@ -136,7 +136,7 @@ def _errors(signal, active, static, base, members, weights) -> np.ndarray:
     steps = [0.0, *(sign * step for step in _STEPS for sign in (1, -1))]
     steps = jnp.asarray(steps, jax.tree.leaves(active)[0].dtype)
 
-    def along(base):
+    def errors_along(base):
         errors, alive = [], jax.tree.map(lambda u: np.zeros(u.shape, bool), base[0])
         for k in range(2 * len(members)):  # all in one program would take longer to compile than to run
             direction = jax.tree.map(lambda u, w, k=k: (np.cos(k) * u + np.sin(k) * w).astype(u.dtype), *base)
@@ -146,9 +146,9 @@ def _errors(signal, active, static, base, members, weights) -> np.ndarray:
             alive = jax.tree.map(lambda seen, g: seen | np.any(g != 0, axis=0), alive, found[0])
         return np.array(errors), alive
 
-    errors, alive = along(base)
+    errors, alive = errors_along(base)
     if np.any(errors) and not all(map(np.all, jax.tree.leaves(alive))):
-        errors, _ = along(tuple(jax.tree.map(lambda u, seen: np.where(seen, u, 0 * u), u, alive) for u in base))
+        errors, _ = errors_along(tuple(jax.tree.map(lambda u, seen: np.where(seen, u, 0 * u), u, alive) for u in base))
     return errors
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._base import AbstractDynamics
-from .._jaxpr.interpreter import inside
+from .._jaxpr.interpreter import inner_jaxpr
 from .._jaxpr.structure import is_free
 from .._scaling import learning_rate_of
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
@@ -59,7 +59,7 @@ def _outputs(eqn, marks: list[bool]) -> list[bool]:
     if name == "cond":
         branches = [zeros(branch.jaxpr, marks[1:]) for branch in params["branches"]]
         return [all(marks) for marks in zip(*branches, strict=True)]
-    inner = inside(eqn)
+    inner = inner_jaxpr(eqn)
     if inner is not None and len(inner[0].invars) == len(marks):
         return zeros(inner[0], marks)
     if name in _FIRST:

@@ -2,6 +2,8 @@
 
 import functools
 
+from .facts import is_contract
+
 _PACKAGES = ("equations", "dynamics", "validation")
 
 
@@ -13,6 +15,11 @@ def is_ours(kind: type) -> bool:
 def definer(kind: type, name: str) -> type:
     """The class that defines an attribute."""
     return next(c for c in kind.__mro__ if name in vars(c))
+
+
+def users(kind: type, name: str) -> bool:
+    """Whether a class of the user's defines an attribute."""
+    return name in dir(kind) and not is_ours(definer(kind, name))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -37,7 +44,7 @@ def as_of(kind: type, name: str, than: str):
 
 def overrides(kind: type, name: str) -> bool:
     """Whether a class, of these packages or a user's, gives another `name` than the contract."""
-    return definer(kind, name).__name__ not in ("AbstractDynamics", "AbstractEquation")
+    return not is_contract(definer(kind, name))
 
 
 def inside(equation):

@@ -6,12 +6,13 @@ from typing import Any
 
 import equinox as eqx
 
-from .lineage import definer, is_ours
+from .facts import is_given_as
+from .lineage import is_ours, users
 
 # What the properties of ours are, and what is allowed in their place.
 _KINDS = {
     "random": ("True or False", lambda value: isinstance(value, bool)),
-    "gradient_noise": ("a noise model", lambda value: hasattr(value, "injects")),
+    "gradient_noise": ("a noise model", lambda value: is_given_as(type(value), "noise_model")),
 }
 # One of which brings noise of its own to an equation, whatever its batches.
 _NOISY = ("diffusion", "splitting")
@@ -92,16 +93,16 @@ def check_values(thing: Any) -> None:
     if is_ours(kind):
         return
     for name, (wanted, test) in _KINDS.items():
-        if _users(kind, name) and _has_ours(kind, name):
+        if users(kind, name) and _has_ours(kind, name):
             value = getattr(thing, name)
             if not test(value):
                 raise TypeError(
                     f"Argument `equation` must have {wanted} as `{name}`, but {kind.__name__}.{name} gives {value!r}."
                 )
-    if not (_users(kind, "random") and _has_ours(kind, "random") and thing.random):
+    if not (users(kind, "random") and _has_ours(kind, "random") and thing.random):
         return
     batches = thing.batch_size is not None and thing.sampling != "shuffled"
-    if not thing.gradient_noise.random(batches) and not any(_users(kind, name) for name in _NOISY):
+    if not thing.gradient_noise.random(batches) and not any(users(kind, name) for name in _NOISY):
         raise ValueError(
             f"Argument `equation` must have noise where it is `random`, but {kind.__name__}.random is True, and by "
             f"`batch_size` {thing.batch_size!r}, `sampling` {thing.sampling!r} and `noise_model` {thing.gradient_noise!r} "
@@ -113,11 +114,12 @@ def check_parts(thing: Any) -> None:
     """Raises a TypeError where the splitting or the scaling limit that a user's class gives is none, or a class of his has
     something else in place of what is ours there."""
     kind = type(thing)
-    for method, contract in (("splitting", "Splitting"), ("scaling_limit", "ScalingLimit")):
-        if not _users(kind, method):
+    for method in ("splitting", "scaling_limit"):
+        if not users(kind, method):
             continue
         part = getattr(thing, method)()
-        if not any(base.__name__ == contract and is_ours(base) for base in type(part).__mro__):
+        contract = method.title().replace("_", "")
+        if not is_given_as(type(part), method):
             raise TypeError(
                 f"Argument `equation` must have an equations.{contract} as its `{method}`, but {kind.__name__}.{method} "
                 f"gives {part!r}."
@@ -132,10 +134,6 @@ def check_parts(thing: Any) -> None:
                     f"Argument `equation` must have {wanted} as `{name}` of its splitting, but {kind.__name__}.splitting "
                     f"gives {value!r}."
                 )
-
-
-def _users(kind: type, name: str) -> bool:
-    return name in dir(kind) and not is_ours(definer(kind, name))
 
 
 def _has_ours(kind: type, name: str) -> bool:

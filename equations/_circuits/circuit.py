@@ -27,7 +27,7 @@ from .checks import (
 )
 from .observables import Accuracy, alignment
 from .rest import rest
-from .state import CircuitState, Weights, matrix_shapes, noise_operator, plus, random_weights
+from .state import CircuitState, Weights, circuit_noise, matrix_shapes, plus, random_weights
 from .stream import Stimulus
 
 FEEDBACK = ("SGD", "FA", "DFA", "KP")
@@ -224,7 +224,7 @@ class Circuit(AbstractCircuit):
     def diffusion(self, t, state, signal):
         if self.integration_noise is None:
             return None
-        return noise_operator(self, state)
+        return circuit_noise(self, state)
 
     # -- the limit -----------------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ def random_weights(circuit: Any, key: Array) -> Weights:
     return Weights(matrices[:count], None if circuit.feedback == "SGD" else matrices[count:])
 
 
-def noise_operator(circuit: Any, state: CircuitState) -> lx.FunctionLinearOperator:
+def circuit_noise(circuit: Any, state: CircuitState) -> lx.FunctionLinearOperator:
     """From one vector of normals to all activities and errors, by the amplitude of white noise that each needs."""
     moving = (state.activities, state.errors)
     vector, split = ravel_pytree(moving)

@@ -279,7 +279,7 @@ class AbstractTied(AbstractFeedbackParameters):
         return [first, *(eqx.tree_at(lambda w: w.weight, w, tied) for w, tied in zip(others, ties, strict=True))]
 
 
-def decay(rate: Array, weights: Sequence[Array]) -> Any:
+def decay_penalty(rate: Array, weights: Sequence[Array]) -> Any:
     """rate |W|^2/2, whose gradient is the decay of these weights."""
     return sum(0.5 * rate.astype(w.dtype) * jnp.sum(w**2) for w in weights)
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 from .._checks.arguments import nonnegative, number
 from .._signals.base import checked_examples
 from .._signals.objective import checked_loss
-from .base import AbstractTied, decay, layers
+from .base import AbstractTied, decay_penalty, layers
 
 
 def _finite(value):
@@ -52,4 +52,6 @@ class Heterosynaptic(AbstractTied):
     def surrogate(self, active, frozen, example):
         value = self.routed(active, example)
         weights = [layer.weight for layer in layers(active.model)]
-        return value + (decay(self.decay, weights) + decay(self.feedback_decay, active.feedback)).astype(value.dtype)
+        return value + (
+            decay_penalty(self.decay, weights) + decay_penalty(self.feedback_decay, active.feedback)
+        ).astype(value.dtype)

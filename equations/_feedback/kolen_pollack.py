@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 from .._checks.arguments import nonnegative
 from .._signals.base import checked_examples
 from .._signals.objective import checked_loss
-from .base import AbstractTied, decay, layers
+from .base import AbstractTied, decay_penalty, layers
 
 
 class KolenPollack(AbstractTied):
@@ -43,4 +43,4 @@ class KolenPollack(AbstractTied):
     def surrogate(self, active, frozen, example):
         value = self.routed(active, example)
         weights = [layer.weight for layer in layers(active.model)]
-        return value + decay(self.decay, [*weights, *active.feedback]).astype(value.dtype)
+        return value + decay_penalty(self.decay, [*weights, *active.feedback]).astype(value.dtype)

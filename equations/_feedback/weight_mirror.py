@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 from .._checks.arguments import nonnegative
 from .._signals.base import checked_examples
 from .._signals.objective import checked_loss
-from .base import AbstractFeedbackParameters, decay, layers
+from .base import AbstractFeedbackParameters, decay_penalty, layers
 
 
 class WeightMirror(AbstractFeedbackParameters):
@@ -53,7 +53,7 @@ class WeightMirror(AbstractFeedbackParameters):
         value, noise = self.routed(active, example), example[1]
         for xi, layer, v in zip(noise, layers(frozen.model)[1:], active.feedback, strict=True):
             value = value - jnp.dot(xi, v @ (layer.weight @ xi))
-        return value + decay(self.decay, active.feedback).astype(value.dtype)
+        return value + decay_penalty(self.decay, active.feedback).astype(value.dtype)
 
     def check(self, params):
         model, shape = self.network(params), self.data[1].shape[1:]

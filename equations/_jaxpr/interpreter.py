@@ -17,7 +17,7 @@ def bound(eqn, values: Sequence[Any]) -> list:
     return results if eqn.primitive.multiple_results else [results]
 
 
-def inside(eqn) -> tuple[Any, Sequence[Any]] | None:
+def inner_jaxpr(eqn) -> tuple[Any, Sequence[Any]] | None:
     """The jaxpr that an equation holds, and its constants; None where it holds none."""
     held = next((eqn.params[key] for key in ("jaxpr", "call_jaxpr") if key in eqn.params), None)
     if held is None:
@@ -27,7 +27,7 @@ def inside(eqn) -> tuple[Any, Sequence[Any]] | None:
 
 def called(eqn) -> tuple[Any, Sequence[Any]] | None:
     """That of an equation which does nothing but call it."""
-    return inside(eqn) if eqn.primitive.name in CALLS else None
+    return inner_jaxpr(eqn) if eqn.primitive.name in CALLS else None
 
 
 def interpret(
@@ -52,7 +52,7 @@ def _interpret(jaxpr, constants, arguments, rule, lift) -> list:
         values = [read(atom) for atom in eqn.invars]
         results = rule(eqn, values)
         if results is None:
-            found: Any = inside(eqn)
+            found: Any = inner_jaxpr(eqn)
             there, held = found
             results = _interpret(there, held, values, rule, lift)
         known.update(zip(eqn.outvars, results, strict=True))

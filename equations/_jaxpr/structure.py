@@ -168,11 +168,6 @@ def is_free(function: Callable, argument: PyTree) -> bool:
     return not any(propagate(dependence, jaxpr, [AFFINE] * len(jaxpr.invars)))
 
 
-def is_even(function: Callable, argument: PyTree) -> PyTree:
-    """Which leaves of the function's value provably depend on `argument`, but not on its sign."""
-    return jax.tree.map(lambda mark: mark == 1, squares(function, argument))
-
-
 def squares(function: Callable, argument: PyTree) -> PyTree[int]:
     """For every leaf of the function's value 1 if it provably depends on `argument`, but not on its sign; 2 if it sees it
     through other squares only, such as that of a deviation from a mean; 0 for all others.

@@ -10,7 +10,8 @@ import optax
 from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
-from .._counts import inside, put
+from .._checks.facts import refined
+from .._counts import clip_count, put
 from .._forwarder import hand_on, inner
 from .._jaxpr.roots import with_safe_roots
 from .._jaxpr.structure import squares
@@ -41,6 +42,8 @@ class AbstractIncrement(AbstractEquation):
     schedule or a bias correction is a function of time. Where it is held at a training step, the twin is given the whole
     number that it counts there, whatever the state holds: in the stages of a solver and in the terms of a series alike.
     """
+
+    _facts = refined(AbstractEquation, reads="twin")
 
     _step: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where counts are held
     _window: tuple[Array, Array] | None = eqx.field(
@@ -122,7 +125,7 @@ class AbstractIncrement(AbstractEquation):
             if not jnp.issubdtype(jnp.result_type(begin), jnp.integer):
                 return leaf
             if self._step is None:
-                return inside(leaf, self._window)
+                return clip_count(leaf, self._window)
             return begin + jnp.asarray(self._step).astype(jnp.result_type(begin))
 
         return jax.tree.map(count, begin, state.memory)

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .._base import AbstractDynamics, AbstractEquation
+from .._base import AbstractDynamics
 from .._checks.arguments import choice, flag, integer
 from .._checks.derivatives import check_derivatives
+from .._checks.facts import is_algorithm
 from .._checks.lineage import overrides
 from .._checks.overrides import check_class, check_series
 from .._forwarder import AbstractForwarder
@@ -19,6 +20,7 @@ from .._scaling import ForwardedLimit, learning_rate_of
 from .._series import Series
 from .._splitting import split
 from .._tree import add_scaled
+from .._velocity import velocity_of
 from .increment import AbstractIncrement, Increment
 from .slow_manifold import SlowManifold, forgets_at_a_fixed_rate
 from .truncated import AbstractTruncated, ModifiedDynamics, left_out
@@ -85,14 +87,14 @@ def modified(
     if not isinstance(equation, AbstractDynamics):
         raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
     series = equation.series()
-    is_algorithm = isinstance(equation, AbstractEquation)
+    has_twin = is_algorithm(type(equation))
     if series.remainder is not None:
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
-    check_class(equation, "twin" if is_algorithm else "equation")
+    check_class(equation, "twin" if has_twin else "equation")
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = eliminated(memory, ("dynamic", "adiabatic"))
-    if not is_algorithm:
+    if not has_twin:
         return _of_dynamics(equation, order, fluctuations, route, memory)
     check_series(equation)
     if not split(equation).smooth:
@@ -100,7 +102,8 @@ def modified(
             f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
     order = integer("order", order, maximum=_HIGHEST[route])
-    leading = Increment.of(equation)
+    algorithm: Any = equation
+    leading = Increment.of(algorithm)
     _check_noise(order, fluctuations, leading.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
     if shuffled and (order > 2 or route == "map"):
@@ -189,7 +192,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
 
         def add(total, index):
             one = signal.take(index[None])
-            product = along_itself(lambda y: leading.velocity(t, y, one.gradient(leading.params(y))))
+            product = along_itself(lambda y: velocity_of(leading, t, y, one.gradient(leading.params(y))))
             return add_scaled(total, (factor / signal.size, product)), None
 
         mean = along_itself(lambda y: leading.drift(t, y, signal))
@@ -200,7 +203,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
         return ModifiedLimit(self)
 
     def series(self):
-        return Series(self.order, self.fluctuations, self.increment, remainder=self.remainder_on)
+        return Series(self.order, self.fluctuations, self.increment, remainder=self.remainder_on, maker="modified")
 
     def remainder_on(self, params: PyTree) -> str:
         """The same for these parameters; not everything if a memory keeps a fixed part of itself."""

@@ -34,10 +34,10 @@ def by_derivatives(field: Callable[[PyTree], PyTree], state: PyTree, step: Array
     if order == 2:
         return add_scaled(value, (-step / 2, first))
 
-    def along(y):
+    def directional_derivative(y):
         return jax.jvp(field, (y,), (value,))[1]
 
-    curvature = jax.jvp(along, (state,), (value,))[1]
+    curvature = jax.jvp(directional_derivative, (state,), (value,))[1]
     second = jax.jvp(field, (state,), (first,))[1]
     return add_scaled(value, (-step / 2, first), (step**2 / 12, curvature), (step**2 / 3, second))
 

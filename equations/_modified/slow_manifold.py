@@ -1,5 +1,6 @@
 """A discrete algorithm at fixed hyperparameters: its memory forgets in a few steps and follows the parameters."""
 
+import dataclasses
 from typing import ClassVar
 
 import equinox as eqx
@@ -81,14 +82,14 @@ class SlowManifold(AbstractForwarder):
     def diffusion(self, t, state, signal):
         return AbstractEquation.diffusion(self, t, state, signal)
 
+    def series(self):
+        return dataclasses.replace(super().series(), maker="modified")
+
     def splitting(self):
         return SlowSplitting(self, smooth=split(self.equation).smooth)
 
     def scaling_limit(self):
         return SlowLimit(self)
-
-    def around_moved(self, equation, clock):
-        return eqx.tree_at(lambda e: e.equation, self, equation)
 
     def held(self, low, high=None):
         if high is None:

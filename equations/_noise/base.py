@@ -16,6 +16,7 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from .._checks.facts import Facts
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
 from .._tree import add_scaled
 from .squares import mean_square
@@ -98,6 +99,8 @@ class AbstractGradientNoise(eqx.Module):
     A model gives `structure` and `delta`; what it can do better than the defaults it overrides. Its numbers are traced.
     Normals are never a tuple: that is how a kick tells a pair of draws.
     """
+
+    _facts = Facts("noise_model", contract=True)
 
     @abc.abstractmethod
     def structure(self, batches: Batches, params: PyTree) -> PyTree[jax.ShapeDtypeStruct]:

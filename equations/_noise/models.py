@@ -264,10 +264,10 @@ class LabelNoise(AbstractInjected):
             data = eqx.tree_at(self.labels, signal.data, labels)
             return jnp.mean(jax.vmap(lambda example: signal.surrogate(model, params, example))(data))
 
-        def along(active):
+        def change_with_labels(active):
             return jax.jvp(lambda y: value(active, y), (labels,), (direction,))[1]
 
-        return jax.grad(along)(active)
+        return jax.grad(change_with_labels)(active)
 
     def real(self, batch, params, normals):
         labels = self.labels(batch.data)

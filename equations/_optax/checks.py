@@ -7,12 +7,13 @@ from jaxtyping import PyTree
 
 from .._modified.increment import AbstractIncrement
 from .._shapes import abstract_value
+from .._velocity import velocity_of
 from .probe import accumulated, accumulation, corner, gathering_states
 
 _MORE = "Argument `factory` must make a transformation that needs no more than the gradient and the parameters, but"
 
 
-def check_twin(equation: AbstractIncrement, params: PyTree, invented: bool = False) -> None:
+def check_step(equation: AbstractIncrement, params: PyTree, invented: bool = False) -> None:
     """A ValueError unless the optimizer makes a step on these parameters; only shapes and dtypes matter.
 
     On `invented` parameters it says nothing of a failure that may be theirs.
@@ -26,7 +27,7 @@ def check_twin(equation: AbstractIncrement, params: PyTree, invented: bool = Fal
 
 
 def _step(equation, params):
-    return equation.velocity(jnp.zeros(()), equation.init(params), params)
+    return velocity_of(equation, jnp.zeros(()), equation.init(params), params)
 
 
 def _own_step(equation, params):

@@ -18,7 +18,7 @@ from .._modified.increment import AbstractIncrement
 from .._noise.base import AbstractGradientNoise, Minibatch
 from .._scaling import ScalingLimit
 from .._signals.base import is_parameter
-from .checks import check_made, check_twin
+from .checks import check_made, check_step
 from .ignored import check_uses
 from .probe import check_nearness
 from .rate import rate_at, takes_any_parameters
@@ -48,7 +48,7 @@ class OptaxEquation(AbstractIncrement):
 
     def check(self, params, signal):
         super().check(params, signal)
-        check_twin(self, eqx.filter(params, is_parameter))
+        check_step(self, eqx.filter(params, is_parameter))
 
 
 class OptaxLimit(ScalingLimit):
@@ -60,8 +60,8 @@ class OptaxLimit(ScalingLimit):
         for name, rule in self.equation.scaling:
             if callable(rule):
                 # A count that the factory wants as a plain number stays one.
-                plain = not (eqx.is_array(values[name]) or is_traced(factor))
-                values[name] = rule(values[name], float(factor) if plain else factor)
+                is_python_number = not (eqx.is_array(values[name]) or is_traced(factor))
+                values[name] = rule(values[name], float(factor) if is_python_number else factor)
             else:
                 values[name] = decay(name)(1 - (1 - values[name]) * factor**rule)
         return eqx.tree_at(lambda e: e.hyperparameters, scaled, values)
@@ -201,5 +201,5 @@ def from_optax(
         names = ", ".join(["learning_rate", *sorted(values)])
         raise ValueError(f"Argument `factory` must take {names}, but {type(error).__name__}: {error}") from error
     check_made(twin)
-    check_twin(equation, {"w": jnp.ones((2, 2))}, invented=True)
+    check_step(equation, {"w": jnp.ones((2, 2))}, invented=True)
     return equation

@@ -181,27 +181,27 @@ def _runs(equation: AbstractIncrement, params: PyTree, steps: Array, size: Array
     own = 1 if any(jax.tree.leaves(equation.squares(begin))) else 0
     flat = lambda state: jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(state.params)])  # noqa: E731
 
-    def run(plain):
+    def run(as_algorithm):
         def step(k, carry):
             state, saved, moves = carry
-            whole = plain | (k < own)
+            at_once = as_algorithm | (k < own)  # the step of the algorithm, not the stages of its equation
             gradient = jax.tree.map(lambda g: size.astype(g.dtype) * g, _gradient(params, (k / steps).astype(dtype)))
             averages, counts = equation.split(state)
 
             def stage(j, carry):
                 total, last, later, moves = carry
-                here = add_scaled(averages, (eta * jnp.where(whole, 0, ahead[j]), last))
+                here = add_scaled(averages, (eta * jnp.where(at_once, 0, ahead[j]), last))
                 rate = equation.velocity(jnp.zeros((), dtype), eqx.combine(here, counts), gradient)
                 counted = equation.split(add_scaled(state, (eta, rate)))[1]
                 # Counts are held: whole numbers, whatever rounding makes of the learning rate times a rate.
                 later = jax.tree.map(lambda new, old: jnp.where(j == 0, jnp.round(new), old), counted, later)
                 moves = jnp.where(j == 0, _any(rate.params), moves)
                 rate = eqx.filter(rate, equation.averages(state.params))
-                return add_scaled(total, (eta * jnp.where(whole, 1, weights[j]), rate)), rate, later, moves
+                return add_scaled(total, (eta * jnp.where(at_once, 1, weights[j]), rate)), rate, later, moves
 
             still = jax.tree.map(jnp.zeros_like, averages)
             carry = averages, still, counts, moves[k]
-            averages, _, counts, now = jax.lax.fori_loop(0, jnp.where(whole, 1, 4), stage, carry)
+            averages, _, counts, now = jax.lax.fori_loop(0, jnp.where(at_once, 1, 4), stage, carry)
             state = eqx.combine(averages, counts)
             return state, saved.at[k].set(flat(state)), moves.at[k].set(now)
 

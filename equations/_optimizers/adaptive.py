@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from .._base import AbstractEquation
 from .._checks.arguments import choice, decay, nonnegative
+from .._checks.facts import refined
 from .._jaxpr.roots import root
 from .._scaling import ScalingLimit
 from .._splitting import GradientSplitting, clip_square_noise
@@ -35,6 +36,8 @@ class AbstractAdaptive(AbstractEquation):
     declared in the order in which a training step computes them, but for the parameters, which come first and are
     computed last.
     """
+
+    _facts = refined(AbstractEquation, singular=True)
 
     def params(self, state):
         return state.params

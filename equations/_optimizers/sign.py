@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from .._base import AbstractEquation
+from .._checks.facts import refined
 from .._checks.lineage import as_of
 from .._signals.base import AbstractSignal
 from .._splitting import GradientSplitting
@@ -20,6 +21,8 @@ class AbstractSignEquation(AbstractEquation):
     The flow of a splitting is that mean; the kicks take the sign of the very draws, so that all their correlations are
     exact.
     """
+
+    _facts = refined(AbstractEquation, instead="`velocity` and `drift` together")
 
     def mean_sign(self, params: PyTree, signal: AbstractSignal, x: PyTree) -> PyTree:
         """E sign(x + delta); sign(x) without noise."""

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from .._checks.arguments import explicit_axes, leaf_name
+from .._checks.facts import Facts
 from .._checks.once import is_traced
 from .._checks.overrides import check_class
 from .._shapes import abstract_value
@@ -98,6 +99,8 @@ class AbstractSignal(eqx.Module):
 
     By convention the signal is *descended*: an optimizer moves against it.
     """
+
+    _facts = Facts("objective", contract=True, own_method=("value", "a method from the parameters to the loss"))
 
     data: eqx.AbstractVar[PyTree]
 

@@ -10,7 +10,7 @@ from .base import is_parameter
 
 
 class Distance(eqx.Module):
-    """strength * sum_j weight_j (theta_j - centre_j)^2, of parameters like `center`."""
+    """strength * sum_j weight_j (theta_j - center_j)^2, of parameters like `center`."""
 
     center: PyTree
     weight: PyTree

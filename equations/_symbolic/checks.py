@@ -79,7 +79,7 @@ def check_matrix(name: str, value: Any, size: int):
     return sympy.ImmutableMatrix(rows)
 
 
-def check_values(values: Any, needed: set, rate: Any) -> dict:
+def check_numbers(values: Any, needed: set, rate: Any) -> dict:
     """Numbers for the symbols that are needed, as weakly typed arrays; empty for None."""
     import sympy
 

@@ -18,7 +18,7 @@ _STIRLING = tuple(b / (2 * j * (2 * j - 1)) for j, b in enumerate(_BERNOULLI[:8]
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
-def whole(name: str, order) -> int:
+def whole_order(name: str, order) -> int:
     """An order that must be a given integer."""
     if not (isinstance(order, int | float) and float(order).is_integer()):
         raise ValueError(f"the order of {name} must be a given whole number, but {order!r} was given")
@@ -144,7 +144,7 @@ def binomial(n, k):
 
 def polygamma(order, x):
     """The derivatives of the digamma function; for negative x by reflection (5.15.6)."""
-    n = whole("polygamma", order)
+    n = whole_order("polygamma", order)
     if n < 0:
         raise ValueError(f"the order of polygamma must be at least 0, but {n} was given")
     if n == 0:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import jax.scipy.special as jsp
 import numpy as np
 
-from .gamma import floating, hurwitz, is_whole, known, safe, whole
+from .gamma import floating, hurwitz, is_whole, known, safe, whole_order
 
 # (zeta(k) - 1)/k, k = 2, 3, ...
 _LOG_GAMMA = tuple(hurwitz(float(k), 2.0) / k for k in range(2, 30))
@@ -31,7 +31,7 @@ def _horner(step, terms: int, x):
 def expint(order, x):
     """E_n(x) = int_1^inf exp(-x t) t^-n dt: for n < 1 in closed form (8.19.7), else for x >= 0 by the power series (8.19.8)
     or, beyond 1, the continued fraction (8.19.17), with a given number of terms."""
-    n = whole("expint", order)
+    n = whole_order("expint", order)
     (x,) = floating(x)
     if n <= 0:
         # E_{-m} = m!/x^{m+1} exp(-x) sum_{k <= m} x^k/k!
@@ -135,7 +135,7 @@ def _bessel(order, x, sign, reach, terms, integrand, scale=lambda x: 1.0):
 
 
 def besselj(order, x):
-    n = whole("besselj", order)
+    n = whole_order("besselj", order)
     (x,) = floating(x)
     reach = (8 * (abs(n) + 1)) ** 0.5
 
@@ -149,7 +149,7 @@ def besselj(order, x):
 
 
 def besseli(order, x):
-    n = whole("besseli", order)
+    n = whole_order("besseli", order)
     (x,) = floating(x)
     reach = min(400.0, 10 + n**2 / 9)
 

@@ -32,7 +32,7 @@ def gradient(function, state: tuple) -> tuple:
     return real((function,), differentiate)
 
 
-def along(field: tuple, direction: tuple, state: tuple) -> tuple:
+def directional_derivative(field: tuple, direction: tuple, state: tuple) -> tuple:
     """The derivative of a vector field along another, field' direction."""
     return tuple(_sum(f.diff(x) * v for x, v in zip(state, direction, strict=True)) for f in field)
 
@@ -53,7 +53,10 @@ def euler_series(drift: tuple, state: tuple, order: int) -> list[tuple]:
         for j in range(2, order + 1):
             parts = []
             for i in range(2, j + 1):
-                terms = [along(products[i - 1, j - k], fields[k - 1], variables) for k in range(1, j - i + 2)]
+                terms = [
+                    directional_derivative(products[i - 1, j - k], fields[k - 1], variables)
+                    for k in range(1, j - i + 2)
+                ]
                 products[i, j] = tuple(simple(_sum(term)) for term in zip(*terms, strict=True))
                 parts.append(tuple(p * sympy.Rational(-1, sympy.factorial(i)) for p in products[i, j]))
             products[1, j] = tuple(simple(_sum(part)) for part in zip(*parts, strict=True))
@@ -127,7 +130,11 @@ def corrected_diffusion(drift: tuple, diffusion, state: tuple, rate):
         found = []
         for k in range(columns):
             column = entries[k::columns]
-            bracket = zip(along(field, column, variables), along(column, field, variables), strict=True)
+            bracket = zip(
+                directional_derivative(field, column, variables),
+                directional_derivative(column, field, variables),
+                strict=True,
+            )
             change = [sympy.factor_terms(tidy(a + b)) for a, b in bracket]
             found += [entry - rate / 2 * c for entry, c in zip(column, change, strict=True)]
         return tuple(found)
@@ -151,7 +158,7 @@ def noise_is_small(diffusion, rate) -> bool:
     return True
 
 
-def check_series(equation, order, fluctuations) -> tuple[int, bool]:
+def check_order(equation, order, fluctuations) -> tuple[int, bool]:
     """The arguments of `Symbolic.modified`, checked against the equation."""
     order = integer("order", order, maximum=6)
     fluctuations = flag("fluctuations")(fluctuations)

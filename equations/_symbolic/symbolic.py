@@ -15,16 +15,16 @@ from .checks import (
     check_expression,
     check_functions,
     check_matrix,
+    check_numbers,
     check_state,
     check_symbol,
     check_trace,
-    check_values,
     check_vector,
     opaque,
 )
 from .density import fokker_planck, stationary_density
 from .latex import equation_latex
-from .series import check_series, corrected_diffusion, corrected_drift, gradient
+from .series import check_order, corrected_diffusion, corrected_drift, gradient
 from .to_jax import to_jax
 
 
@@ -81,11 +81,21 @@ def symbolic(
     if rate in state:
         raise ValueError(f"Argument `learning_rate` must be none of the state symbols, but {rate} was given.")
     symbols = set().union(*(e.free_symbols for e in (*drift, *(diffusion or ())))) - set(state)
-    values = check_values(values, symbols | ({rate} - {None}), rate)
-    return _build(state, drift, diffusion, rate, values, functions, loss, "drift" if loss is None else "loss", 1)
+    values = check_numbers(values, symbols | ({rate} - {None}), rate)
+    return _build(
+        state,
+        drift,
+        diffusion,
+        rate=rate,
+        values=values,
+        functions=functions,
+        loss=loss,
+        name="drift" if loss is None else "loss",
+        order=1,
+    )
 
 
-def _build(state, drift, diffusion, rate, values, functions, loss, name, order) -> "Symbolic":
+def _build(state, drift, diffusion, *, rate, values, functions, loss, name, order) -> "Symbolic":
     """The equation, with its functions checked."""
     for argument, expressions in ((name, drift), ("diffusion", tuple(diffusion or ()))):
         check_functions(argument, expressions, functions)
@@ -195,7 +205,7 @@ class Symbolic(AbstractDynamics):
 
         **Raises:** TypeError or ValueError, naming the argument.
         """
-        order, fluctuations = check_series(self, order, fluctuations)
+        order, fluctuations = check_order(self, order, fluctuations)
         if order == 1:
             return self
         drift, noise, rate = self.drift_expressions, self.diffusion_expressions, self.learning_rate_symbol
@@ -207,12 +217,12 @@ class Symbolic(AbstractDynamics):
             self.state_symbols,
             corrected_drift(drift, self.state_symbols, rate, order),
             corrected_diffusion(drift, noise, self.state_symbols, rate) if fluctuations else noise,
-            rate,
-            dict(zip(self.parameters, self.values, strict=True)),
-            self.functions,
-            loss,
-            "drift" if self.loss_expression is None else "loss",
-            order,
+            rate=rate,
+            values=dict(zip(self.parameters, self.values, strict=True)),
+            functions=self.functions,
+            loss=loss,
+            name="drift" if self.loss_expression is None else "loss",
+            order=order,
         )
 
     def fokker_planck(self, density: Any = None):

@@ -9,8 +9,8 @@ import lineax as lx
 from jaxtyping import Array, ArrayLike, PyTree
 
 from .._base import AbstractEquation
+from .._checks.facts import refined
 from .._checks.lineage import newer
-from .._checks.overrides import series_of
 from .._forwarder import AbstractForwarder
 from .._scaling import ForwardedLimit
 from .._splitting import ForwardedSplitting
@@ -28,6 +28,8 @@ class AbstractWrapped(AbstractForwarder):
     that of the step with the wrapper in it.
     """
 
+    _facts = refined(AbstractForwarder, instead="`mapped` or `added`", singular=None)
+
     @classmethod
     def around(cls, equation: Any, **values):
         """The wrapper around `equation`."""
@@ -36,7 +38,7 @@ class AbstractWrapped(AbstractForwarder):
         return cls(equation=equation, **values)
 
     def __check_init__(self):
-        maker = series_of(self.equation)
+        maker = self.equation.series().maker
         if maker is not None:
             raise ValueError(
                 f"Argument `equation` must not be a series: put `{maker}` outside, whose series is that of all that a "

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from .._base import AbstractEquation
 from .._checks.arguments import positive
-from .._counts import inside, put
+from .._counts import clip_count, put
 from .base import AbstractWrapped, WrappedLimit, WrappedSplitting
 
 
@@ -65,7 +65,7 @@ class Scheduled(AbstractWrapped):
 
     def factor_at(self, t: Array) -> Array:
         """s as it is read at time t."""
-        return self.factor(inside(t / self.learning_rate, self._window)) if self._factor is None else self._factor
+        return self.factor(clip_count(t / self.learning_rate, self._window)) if self._factor is None else self._factor
 
     def held(self, low, high=None):
         inside_held = super().held(low, high)

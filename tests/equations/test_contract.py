@@ -1,6 +1,8 @@
 """How large the contract is, and what becomes of each of its members where a user overrides it."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +65,16 @@ def test_the_members_are_documented():
                 known = [vars(base).get(name) for base in kind.__mro__]
                 assert any(getattr(m, "__doc__", None) for m in known if m is not None), f"{kind.__name__}.{name}"
                 assert member is not None
+
+
+def test_the_table_names_them_all():
+    """That of the README, what is in the parts too."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith(("| the field", "| how solvers", "| its scaling"))]
+    named = {name for row in rows for name in re.findall(r"`(\w+)(?:\(\))?`", row)}
+    wanted = {name for group in OVERRIDDEN.values() for name in group} | set(ACTS)
+    wanted |= members(GradientSplitting) | {"leapfrog", "smooth"} | members(ScalingLimit)
+    assert named - {"Splitting", "ScalingLimit"} == wanted
 
 
 @pytest.mark.parametrize("name", REFUSED)

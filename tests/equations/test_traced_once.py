@@ -1,5 +1,7 @@
 """A velocity runs, as Python, a few times in a first call and never in a warm one; what follows of it is decided once."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,12 @@ import optax
 import pytest
 
 import equations._base
+import equations._forwarder
 import equations._velocity
 from dynamics import solve, train
-from equations import AbstractEquation, Adam, Objective, scheduled
-from validation import compare
+from equations import AbstractEquation, Adam, Objective, decayed, modified, scheduled
+from equations.internal import velocity_of
+from validation import compare, irreversibility, orders
 
 CASES = [
     ("runs of a velocity", "instance", "an affine rule without noise", "test_runs_of_a_velocity[affine-quiet]"),
@@ -18,6 +22,13 @@ CASES = [
     ("runs of a velocity", "instance", "a nonlinear rule without noise", "test_runs_of_a_velocity[nonlinear-quiet]"),
     ("runs of a velocity", "instance", "a nonlinear rule with noise", "test_runs_of_a_velocity[nonlinear-noisy]"),
     ("runs of a velocity", "brother", "inside a schedule", "test_runs_of_a_velocity[scheduled-noisy]"),
+    ("runs of a velocity", "instance", "by `irreversibility`", "test_other_doors[irreversibility-affine-noisy]"),
+    ("runs of a velocity", "brother", "by that of a wrapper", "test_other_doors[irreversibility-scheduled-noisy]"),
+    ("runs of a velocity", "brother", "by `orders` with exact moments", "test_other_doors[orders-affine-noisy]"),
+    ("runs of a velocity", "brother", "by `orders` without noise", "test_other_doors[orders-nonlinear-quiet]"),
+    ("runs of a velocity", "brother", "by a series over epochs", "test_epochs_of_a_modified_rule"),
+    ("runs of a velocity", "brother", "in two wrappers, once for both", "test_a_rule_in_two_wrappers"),
+    ("runs of a velocity", "brother", "a forwarder that asks the rule itself", "test_mutant_of_a_forwarder"),
     ("runs of a velocity", "brother", "by `train`, which has no use for it", "test_train_does_not_run_it"),
     ("runs of a velocity", "brother", "a mutant that asks the rule itself", "test_mutant_that_asks_the_rule"),
     ("facts decided once", "instance", "affinity in `compare`, and so in `solve`", "test_compare_decides_once"),
@@ -53,17 +64,12 @@ def counted(kind):
 
 
 def run(door, equation, loss, steps=4):
-    more = {"paths": 4} if door is compare else {}
-    return door(
-        equation,
-        Objective(loss, DATA),
-        jnp.ones(2),
-        steps=steps,
-        save_every=4,
-        observe=OBSERVE,
-        key=jax.random.key(0),
-        **more,
-    )
+    more = {"steps": steps, "save_every": 4, "observe": OBSERVE} | ({"paths": 4} if door is compare else {})
+    if door is irreversibility:
+        more = {"probes": 2}
+    elif door is orders:
+        more = {"time": 0.08, "learning_rates": [0.02, 0.01, 0.005], "observe": OBSERVE}
+    return door(equation, Objective(loss, DATA), jnp.ones(2), key=jax.random.key(0), **more)
 
 
 def count(door, equation, runs):
@@ -86,6 +92,47 @@ def count(door, equation, runs):
 def test_runs_of_a_velocity(kind):
     first, warm = count(solve, *counted(kind))
     assert 1 <= first <= 4 and warm == 0
+
+
+@pytest.mark.parametrize(
+    ("door", "kind"),
+    [
+        (irreversibility, "affine-noisy"),
+        (irreversibility, "scheduled-noisy"),
+        (orders, "affine-noisy"),
+        (orders, "nonlinear-quiet"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_other_doors(door, kind):
+    first, warm = count(door, *counted(kind))
+    assert 1 <= first <= 4 and warm == 0
+
+
+def test_epochs_of_a_modified_rule():
+    equation, runs = counted("affine-noisy")
+    shuffled = dataclasses.replace(equation, sampling="shuffled")
+    assert 1 <= count(solve, modified(shuffled, order=2), runs)[0] <= 4
+
+
+def wrapped_twice():
+    """Runs of one rule by the velocity of a schedule around it, and then by that of a decay."""
+    equation, runs = counted("affine-noisy")
+    found = []
+    for wrapped in (scheduled(equation, optax.cosine_decay_schedule(1.0, 8)), decayed(equation, 0.1)):
+        runs.clear()
+        jax.eval_shape(lambda y, e=wrapped: velocity_of(e, 0.0, y, y), jnp.ones(2))
+        found.append(len(runs))
+    return found
+
+
+def test_a_rule_in_two_wrappers():
+    assert wrapped_twice() == [1, 0]
+
+
+def test_mutant_of_a_forwarder(monkeypatch):
+    monkeypatch.setattr(equations._forwarder, "velocity_of", lambda equation, *args: equation.velocity(*args))
+    assert wrapped_twice() == [1, 1]
 
 
 def test_train_does_not_run_it():

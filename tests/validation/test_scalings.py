@@ -36,9 +36,9 @@ from validation._compare.statistics import Estimate
 from validation._scaling_rule import _deviations, _verdict, at_batch_size
 
 RNG = np.random.default_rng(0)
-CENTRES = RNG.normal(size=(32, 2))
-CENTRES = 16.0 * (CENTRES - CENTRES.mean(0)) / CENTRES.std(0)  # noise far above the gradient
-PROBLEM = Objective(lambda w, center: jnp.sum((w - center) ** 2 / 2), CENTRES)
+CENTERS = RNG.normal(size=(32, 2))
+CENTERS = 16.0 * (CENTERS - CENTERS.mean(0)) / CENTERS.std(0)  # noise far above the gradient
+PROBLEM = Objective(lambda w, center: jnp.sum((w - center) ** 2 / 2), CENTERS)
 START = jnp.array([2.0, -1.0])
 W = {"w": lambda w: w}
 
@@ -274,7 +274,7 @@ def test_an_observable_that_stays():
         warnings.simplefilter("error")
         for records, value, verdict in (([still, still], 0.0, "holds"), ([still, moving], np.nan, "cannot tell")):
             found = _deviations(records)
-            for estimate in found.values():
+            for estimate, _ in found.values():
                 np.testing.assert_array_equal(estimate.value, [value])
                 assert _verdict(estimate, 0.1) == verdict
 
@@ -301,7 +301,7 @@ def one(step):
 
 def test_the_square_root_rule_ends_where_the_gradient_dominates():
     """It is a rule for noise: with hardly any, Adam's step is the sign of the gradient, and twice as long."""
-    calm = Objective(lambda w, center: jnp.sum((w - center / 160.0) ** 2 / 2), CENTRES)
+    calm = Objective(lambda w, center: jnp.sum((w - center / 160.0) ** 2 / 2), CENTERS)
     adam = Adam(0.002, 2, b1=0.99, b2=0.995)
     report = scaling_rule(adam, calm, START, rule="square_root", batch_sizes=[8], steps=400, key=jax.random.key(0),
                           paths=64, observe=W)  # fmt: skip
@@ -310,7 +310,7 @@ def test_the_square_root_rule_ends_where_the_gradient_dominates():
 
 def test_fixed_momentum_is_of_first_order_in_eta():
     """Without noise; the series of its slow path, `memory="adiabatic"`, says the rest."""
-    calm = Objective(lambda w, center: jnp.sum((w - center / 16.0) ** 2 / 2 + jnp.cos(w) / 2), CENTRES)
+    calm = Objective(lambda w, center: jnp.sum((w - center / 16.0) ** 2 / 2 + jnp.cos(w) / 2), CENTERS)
     ball = Momentum(0.01, momentum=0.5, scaling="fixed")
     report = orders(ball, calm, START, time=1.0, learning_rates=[0.02, 0.01, 0.005], observe=W)
     print(f"\n{report}")

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import equations
 from equations import (
     AbstractEquation,
-    Objective,
     Regularized,
 )
 
@@ -92,7 +91,9 @@ def signals() -> dict[str, Any]:
     """What any of the algorithms descends in place of a loss, or beside it, by its name in lower case."""
     found = _from_rooms("surrogate", "_signals", "_feedback")
     functions = {function.__name__: function for function in (equations.regularized, equations.syre)}
-    return {name: kind for name, kind in found.items() if kind not in (Objective, Regularized)} | functions
+    return {
+        name: kind for name, kind in found.items() if kind.argument != "loss" and kind is not Regularized
+    } | functions
 
 
 def noise_models() -> dict[str, Any]:

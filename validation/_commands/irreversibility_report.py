@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._axes import finish
 from .._irreversibility.result import VECTORS
 from .._plain import versions
-from .page import finish, svg, write_page
+from .page import svg, write_page
 
 _NAMES = (*VECTORS, "entropy_production")
 _STYLE = dict(zip(_NAMES, (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"), ("#cc79a7", "D")), strict=True))

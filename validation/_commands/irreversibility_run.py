@@ -14,7 +14,7 @@ from equations import SGD, Objective
 from equations.internal import is_parameter
 
 from .._irreversibility.irreversibility import irreversibility
-from .._symmetry.measures import moments
+from .._symmetry.measures import generator_moments
 from .._symmetry.symmetry import Symmetry
 from .digits import cross_entropy, digits_problem
 
@@ -132,7 +132,7 @@ def charges(sgd: SGD, key, steps: int, every: int, gamma: float, hidden: int, st
 
     def gains(net):
         theta, static = eqx.partition(net, is_parameter)
-        return eta * jnp.stack(moments(layers, sgd, objective.bind(static), theta))
+        return eta * jnp.stack(generator_moments(layers, sgd, objective.bind(static), theta))
 
     observe = {"total": layers.charge, "neurons": neurons, "gains": gains}
     every = every // 5 if every % 5 == 0 else every  # the rate is summed up between records

@@ -26,8 +26,8 @@ from dynamics.internal import (
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import choice, integer, is_parameter
 
-from .._orders.runs import RUNAWAY, largest
 from .._plain import plain, versions
+from .._runaway import RUNAWAY, largest
 from .observables import observables
 from .statistics import Moment, moments
 from .table import table

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._commands.page import finish
+from .._axes import finish
 from .student import quantile
 
 EQUATION, DISCRETE, SOLVER = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: told apart by color-blind readers

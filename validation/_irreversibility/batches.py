@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import check_equation
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import Increment, add_scaled, noise_factor
+from equations.internal import Increment, add_scaled, noise_factor, velocity_of
 
 from .one_batch import square
 
@@ -36,7 +36,7 @@ def check_plain(equation: AbstractEquation) -> None:
     probe = jnp.array([1.0, -2.0])
     plain = not jax.tree.leaves(jax.eval_shape(lambda: Increment.of(equation).init(probe).memory))
     if plain:
-        velocity = equation.params(equation.velocity(jnp.zeros(()), equation.init(probe), 3 * probe))
+        velocity = equation.params(velocity_of(equation, jnp.zeros(()), equation.init(probe), 3 * probe))
         plain = bool(jnp.allclose(velocity, -3 * probe))
     if not plain:
         raise ValueError(

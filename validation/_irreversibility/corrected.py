@@ -1,5 +1,6 @@
 """`corrected`: an equation with the measured force of irreversibility in its drift."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -94,6 +95,9 @@ class Corrected(AbstractForwarder):
 
     def drift(self, t, state, signal):
         return self.with_force(super().drift(t, state, signal), t, state, signal)
+
+    def series(self):
+        return dataclasses.replace(super().series(), maker="corrected")
 
     def splitting(self):
         return CorrectedSplitting.of(self)

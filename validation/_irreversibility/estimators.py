@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Shaped
 
 from dynamics.internal import check_key
 from equations.internal import integer, positive, real_array, warn
@@ -59,7 +59,7 @@ def _increments(states, dt) -> tuple[np.ndarray, np.ndarray, float]:
     return (states[:, 1:] + states[:, :-1]) / 2, np.diff(states, axis=1), float(positive("dt")(dt))
 
 
-def short_time_bound(states: Array | np.ndarray, dt: float) -> Estimate:
+def short_time_bound(states: Shaped[Array | np.ndarray, "paths saves d"] | Any, dt: float) -> Estimate:
     r"""The entropy production rate from the short-time thermodynamic uncertainty relation.
 
     The rate is max_d 2 <J>^2/(dt Var J) over currents J = d(y) o dy, the increment times a field at the midpoint (Otsubo,
@@ -169,7 +169,7 @@ def _warn_of_long_steps(value: float, by_second: float, error: float) -> None:
 
 
 def neural_estimate(
-    states: Array | np.ndarray,
+    states: Shaped[Array | np.ndarray, "paths saves d"] | Any,
     dt: float,
     *,
     key: Array,

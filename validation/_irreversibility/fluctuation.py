@@ -1,9 +1,10 @@
 """Fluctuation theorems: what entropy productions of paths must obey, whatever the dynamics."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Shaped
 
 from equations.internal import real_array
 
@@ -56,7 +57,7 @@ class FluctuationTheorem:
         return f"{slope}; {integral}; {mean}"
 
 
-def fluctuation_theorem(entropies: Array | np.ndarray) -> FluctuationTheorem:
+def fluctuation_theorem(entropies: Shaped[Array | np.ndarray, " paths"] | Any) -> FluctuationTheorem:
     r"""Tests the integral theorem <exp(-s)> = 1 and the detailed one p(s)/p(-s) = exp(s) on independent paths.
 
     Both hold for the total entropy production of a window of a stationary process, the integral one also from any other

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation
-from equations.internal import AbstractIncrement, Increment, SlowManifold, TwinState, add_scaled
+from equations.internal import AbstractIncrement, Increment, SlowManifold, TwinState, add_scaled, velocity_of
 
 
 class Measures(NamedTuple):
@@ -71,7 +71,7 @@ class Step(eqx.Module):
         memory that never settles, that of the first step."""
         zero, gradient = jnp.zeros(()), signal.gradient(params) if gradient is None else gradient
         if self.memory == "none":
-            return self.equation.params(self.equation.velocity(zero, self.equation.init(params), gradient))
+            return self.equation.params(velocity_of(self.equation, zero, self.equation.init(params), gradient))
         if not self.settles:
             return self.rates(self.increment.init(params), gradient, self.increment.learning_rate).params
         return SlowManifold.of(self.increment, 1).velocity(zero, params, gradient)

@@ -12,7 +12,8 @@ from dynamics.internal import Brownian, Increments, Path, Training, apart, is_ok
 from equations import AbstractEquation
 from equations.internal import TwinState, split
 
-from .runs import handover, largest
+from .._runaway import largest
+from .runs import handover
 
 
 def patterns(kicks: int) -> np.ndarray:
@@ -116,9 +117,10 @@ def ensemble(
     sides: tuple[Path, Path],
     increment: AbstractEquation,
     params: PyTree,
+    key: Array,
+    *,
     steps: Array,
     skip: Array,
-    key: Array,
     groups: int,
     noise: str,
     farthest: Array,
@@ -136,7 +138,7 @@ def ensemble(
     over = handover(equation, increment, params)
 
     def path(key, member, sign):
-        pair = _Pair.of(sides, params, key, member, sign, noise)
+        pair = _Pair.of(sides, params, key, member=member, sign=sign, noise=noise)
         origin = equation.init(params)
         started = pair.start(origin)
 

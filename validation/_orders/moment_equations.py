@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractEquation
-from equations.internal import is_affine, is_free
+from equations.internal import is_affine, is_free, velocity_of
 
 LARGEST_STATE = 64
 LARGEST_NOISE = 512
@@ -148,7 +148,7 @@ def _response(equation, signal, state, t):
     gradient, unravel = ravel_pytree(signal.gradient(equation.params(state)))
 
     def velocity(g):
-        return ravel_pytree(equation.velocity(t, state, unravel(g)))[0]
+        return ravel_pytree(velocity_of(equation, t, state, unravel(g)))[0]
 
     matrix = _matrix(velocity(gradient), jax.jacfwd(velocity)(gradient), gradient)
     return _misfit(velocity, matrix, _points(gradient), _tolerance(gradient.dtype))

@@ -70,8 +70,8 @@ def orders(
     Variances, which are as small as the step, are measured in it, as "variance/eta"; those of a heat bath, which are not,
     in 1.
 
-    What an equation claims is its `claim`: a modified one its `order`, and for variance/eta 1 or with `fluctuations` 2;
-    others 1, but for AMSGrad's variance/eta, 1/2.
+    What an equation claims is the `claimed_order` of its scaling limit: a modified one its `order`, and for variance/eta 1
+    or with `fluctuations` 2; others 1, but for AMSGrad's variance/eta, 1/2.
 
     **Arguments:** as for `solve` and `train`, except
 

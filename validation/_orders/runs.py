@@ -12,13 +12,7 @@ from dynamics.internal import record
 from equations import AbstractEquation
 from equations.internal import add_scaled, split
 
-RUNAWAY = 1e8  # times the first parameters, or 1: beyond it a path has diverged, whatever overflows
-
-
-def largest(params: PyTree) -> Array:
-    """The largest size of any parameter, a scalar."""
-    leaves = [jnp.max(jnp.abs(leaf)).astype(float) for leaf in jax.tree.leaves(params) if leaf.size]
-    return jnp.max(jnp.stack(leaves)) if leaves else jnp.zeros(())
+from .._runaway import largest
 
 
 def same_form(a: PyTree, b: PyTree) -> bool:
@@ -48,7 +42,7 @@ def closed(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
 
 
 @eqx.filter_jit
-def deterministic(equation, increment, signal, params, static, observe, steps, skip, solver, substeps):
+def deterministic(equation, increment, signal, params, *, static, observe, steps, skip, solver, substeps):
     """Observables of the equation at `substeps` steps of the solver per training step and at twice as many, and of the
     algorithm, after `skip + steps` training steps, the first `skip` of which are the algorithm's on both sides.
 

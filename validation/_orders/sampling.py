@@ -61,10 +61,16 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     errors, finals, failed, first = [], [], [], sides.first()
     for place, equation in enumerate(sides.family):
         records, final, ok = ensemble(
-            _both(sides, method, equation, substeps), sides.increment(place), sides.dynamic,
-            jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), jax.random.fold_in(key, place), groups,
-            noise, jnp.asarray(sides.farthest()),
-        )  # fmt: skip
+            _both(sides, method, equation, substeps),
+            sides.increment(place),
+            sides.dynamic,
+            jax.random.fold_in(key, place),
+            steps=jnp.asarray(sides.steps[place]),
+            skip=jnp.asarray(sides.skips[place]),
+            groups=groups,
+            noise=noise,
+            farthest=jnp.asarray(sides.farthest()),
+        )
         ok = np.asarray(ok).all(axis=1)
         at = {}
         for name in sides.observe:

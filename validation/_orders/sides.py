@@ -14,8 +14,9 @@ from equations import AbstractEquation, AbstractSignal
 from equations.internal import Increment
 
 from .._compare.statistics import Estimate
+from .._runaway import RUNAWAY, largest
 from .fit import Sweep, sweep
-from .runs import RUNAWAY, deterministic, handover, largest
+from .runs import deterministic, handover
 
 MEASURES = ("mean", "second moment", "variance/eta")
 
@@ -132,9 +133,17 @@ def without_noise(sides: Sides, solver: dfx.AbstractERK, substeps: int) -> Outco
     errors, finals, failed, first = [], [], [], sides.first()
     for place, equation in enumerate(sides.family):
         (coarse, fine, run), final, finite, size = deterministic(
-            equation, sides.increment(place), sides.signal, sides.dynamic, sides.static, sides.observe,
-            jnp.asarray(sides.steps[place]), jnp.asarray(sides.skips[place]), solver, jnp.asarray(substeps),
-        )  # fmt: skip
+            equation,
+            sides.increment(place),
+            sides.signal,
+            sides.dynamic,
+            static=sides.static,
+            observe=sides.observe,
+            steps=jnp.asarray(sides.steps[place]),
+            skip=jnp.asarray(sides.skips[place]),
+            solver=solver,
+            substeps=jnp.asarray(substeps),
+        )
         at = {}
         for name in sides.observe:
             a, b, c = (np.asarray(side[name], float).ravel() for side in (coarse, fine, run))

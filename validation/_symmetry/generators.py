@@ -27,13 +27,14 @@ class Between(eqx.Module):
                 )
         distinct("Arguments `incoming` and `outgoing`", [*coming, *going])
         new = [
-            along(array, self.matrix if name == "incoming" else -self.matrix.T, axis) for name, array, axis in places
+            matrix_times(array, self.matrix if name == "incoming" else -self.matrix.T, axis)
+            for name, array, axis in places
         ]
         zeros = jax.tree.map(jnp.zeros_like, vector)
         return eqx.tree_at(lambda tree: [*self.incoming(tree), *self.outgoing(tree)], zeros, new)
 
 
-def along(array: Array, matrix: Array, axis: int) -> Array:
+def matrix_times(array: Array, matrix: Array, axis: int) -> Array:
     """A matrix times an array along one of its axes."""
     return jnp.moveaxis(jnp.tensordot(matrix.astype(array.dtype), array, axes=(1, axis)), 0, axis)
 

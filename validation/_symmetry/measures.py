@@ -61,7 +61,7 @@ def charge_step(symmetry, increment, signal, state, eta, gamma):
 
 
 @eqx.filter_jit
-def moments(symmetry, equation, signal, theta):
+def generator_moments(symmetry, equation, signal, theta):
     """g . A g of the mean gradient, and its mean over minibatches."""
     gradient = signal.gradient(theta)
     mean = dot(gradient, symmetry.apply(gradient))
@@ -79,7 +79,7 @@ def moments(symmetry, equation, signal, theta):
 
 def balance(symmetry, equation, signal, theta, gamma) -> Balance:
     eta, gamma = float(equation.learning_rate), float(gamma)
-    mean, both = (float(x) for x in moments(symmetry, equation, signal, theta))
+    mean, both = (float(x) for x in generator_moments(symmetry, equation, signal, theta))
     loss = 4 * gamma * (1 - eta * gamma) * float(symmetry.charge(theta))
     return Balance(eta * both - loss, eta * both, loss, eta * (both - mean), eta * mean)
 
@@ -87,7 +87,7 @@ def balance(symmetry, equation, signal, theta, gamma) -> Balance:
 @eqx.filter_jit
 def orbit_slope(symmetry, equation, signal, theta):
     phi, gradient = potential(equation, signal, theta)
-    predicted = -moments(symmetry, equation, signal, theta)[1] / 2
+    predicted = -generator_moments(symmetry, equation, signal, theta)[1] / 2
     return dot(gradient, symmetry.apply(theta)), predicted, phi
 
 
@@ -106,6 +106,8 @@ def least_on_orbit(symmetry, equation, signal, theta, bound):
         rising = slope(middle) > 0
         return jnp.where(rising, low, middle), jnp.where(rising, middle, high)
 
+    # By halves and not by Brent's rule of SciPy: the loop is one compiled program, where each of its steps is a pass over
+    # all examples, and where there is no root within the bound it ends there.
     low, high = jax.lax.fori_loop(0, 60, body, (-bound, bound))
     amount = (low + high) / 2
     return amount, value(amount), slope(amount)

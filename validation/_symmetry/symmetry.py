@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, PyTree, Shaped
 
 from dynamics.internal import Problem
 from equations import SGD, AbstractEquation, AbstractSignal
@@ -61,7 +61,7 @@ class Symmetry(eqx.Module):
     generator: Callable = eqx.field(converter=_callable)
 
     @classmethod
-    def between(cls, incoming: Callable, outgoing: Callable, matrix: ArrayLike) -> "Symmetry":
+    def between(cls, incoming: Callable, outgoing: Callable, matrix: Shaped[ArrayLike, "d d"] | Any) -> "Symmetry":
         r"""Between two layers: W_in -> exp(lambda K) W_in, b_in likewise, W_out -> W_out exp(-lambda K).
 
         **Arguments:**

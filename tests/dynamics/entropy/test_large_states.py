@@ -12,7 +12,7 @@ import pytest
 from dynamics import stationary
 from dynamics._entropy import columns as columns_file
 from dynamics._entropy import linear_noise
-from dynamics._entropy.columns import Columns, columns
+from dynamics._entropy.columns import Columns, noise_columns
 from dynamics._entropy.lyapunov import Lyapunov
 from equations import SGD, AbstractDynamics, Objective
 
@@ -181,9 +181,9 @@ def test_columns_of_low_rank(monkeypatch):
     """Noise of a regression's minibatches: two vectors for each column. Mutant: the part in common left out."""
     objective = Objective(regression, np.random.default_rng(3).normal(size=(40, 21)))
     equation, w = SGD(0.01, 4), jnp.ones(20)
-    whole = columns(equation, objective, w, np.ones(20))
+    whole = noise_columns(equation, objective, w, np.ones(20))
     monkeypatch.setattr(columns_file, "HELD", 0)
-    few = columns(equation, objective, w, np.ones(20))
+    few = noise_columns(equation, objective, w, np.ones(20))
     assert few.left.shape == (40, 20, 2) and whole.left.shape == (40, 20, 20)
     random = np.random.default_rng(4).normal(size=(20, 20))
     c = random @ random.T
@@ -203,7 +203,7 @@ def test_columns_of_full_rank_are_refused(monkeypatch):
     equation = Curved(jnp.eye(20), jnp.eye(20), bent)
     monkeypatch.setattr(columns_file, "HELD", 0)
     with pytest.raises(ValueError, match="Argument `multiplicative` must be False for noise of 20 columns in 20 dim"):
-        columns(equation, None, jnp.zeros(20), np.zeros(20))
+        noise_columns(equation, None, jnp.zeros(20), np.zeros(20))
 
 
 @pytest.mark.slow

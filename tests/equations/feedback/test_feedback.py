@@ -23,7 +23,7 @@ from equations import (
     random_feedback,
     regularized,
 )
-from equations._feedback.base import Routed, angle, block, decay, layers
+from equations._feedback.base import Routed, angle, block, decay_penalty, layers
 from validation import compare, irreversibility, orders
 from validation._irreversibility.curl import curl
 
@@ -215,7 +215,9 @@ class FeedbackKeeps(KolenPollack):
     """The decay missing in V."""
 
     def surrogate(self, active, frozen, example):
-        return self.routed(active, example) + decay(self.decay, [layer.weight for layer in layers(active.model)])
+        return self.routed(active, example) + decay_penalty(
+            self.decay, [layer.weight for layer in layers(active.model)]
+        )
 
 
 def mismatch(params):

@@ -11,8 +11,8 @@ from dynamics import Trajectory
 from dynamics._trajectory import hyperparameters
 from equations import SGD, Adam, Objective, decayed, scheduled
 from validation import compare
+from validation._axes import finish
 from validation._commands.compare_report import write_report
-from validation._commands.page import finish
 from validation._compare.compare import Comparison
 from validation._compare.plots import plot_difference, plot_fan
 from validation._compare.statistics import moments

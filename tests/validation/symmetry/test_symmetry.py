@@ -10,7 +10,7 @@ from dynamics import train
 from equations import SGD, Isotropic, Momentum, Objective
 from validation import Symmetry, invariance
 from validation._irreversibility.batches import enumerated
-from validation._symmetry.measures import moments
+from validation._symmetry.measures import generator_moments
 
 KEY = jax.random.key(0)
 WIDTH = 5
@@ -262,7 +262,7 @@ def test_master_balance_in_a_stationary_state():
 
     run = train(
         sgd, Objective(decayed, objective.data), (jnp.ones(2), jnp.ones(2)), steps=6000, key=KEY, paths=64, save_every=5,
-        observe={"C": symmetry.charge, "gain": lambda p: eta * moments(symmetry, sgd, objective, p)[1]},
+        observe={"C": symmetry.charge, "gain": lambda p: eta * generator_moments(symmetry, sgd, objective, p)[1]},
     )  # fmt: skip
     late = {name: np.asarray(values)[:, 600:].mean(axis=1) for name, values in run.observables.items()}
     loss = 4 * gamma * (1 - eta * gamma) * late["C"]
@@ -288,8 +288,8 @@ def test_moments_are_means_over_batches():
         sgd = SGD(0.1, 3, sampling)
         indices, weights = enumerated(sgd, 5)
         truth = sum(weight * gain(index) for index, weight in zip(indices, weights, strict=True))
-        _, both = moments(SCALE, sgd, few, p)
-        mutant = moments(SCALE, SGD(0.1, 3), few, p)[1]
+        _, both = generator_moments(SCALE, sgd, few, p)
+        mutant = generator_moments(SCALE, SGD(0.1, 3), few, p)[1]
         print(f"{sampling}: {both:.6f}, exact {truth:.6f}, mutant off by {abs(mutant / truth - 1):.2f}")
         np.testing.assert_allclose(both, truth, rtol=1e-12)
     assert abs(mutant / truth - 1) > 0.1

@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import definer, inside, is_free, is_ours, of_time, once, silent, split, velocity_of, warn
 
-from .._paths.held import NEAR, jumps
+from .held import NEAR, jumps
 
 _LONGEST = 4096  # training steps that are looked at
 _LOOKED_AT = 4  # jumps of what is made of time alone, of which one must be a jump of the rates

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dynamics import solve
-from dynamics._arguments.jumps import _first_jump, warn_of_jumps
+from dynamics._paths.jumps import _first_jump, warn_of_jumps
 from equations import SGD, AbstractDynamics, Objective, decayed
 
 CASES = [
