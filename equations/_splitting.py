@@ -206,17 +206,22 @@ def response(equation: Any, t: ArrayLike, state: State, direction: PyTree) -> St
     return jax.jvp(lambda g: velocity_of(equation, t, state, g), (zeros,), (direction,))[1]
 
 
+def _of_inner(name: str) -> property:
+    return property(lambda self: getattr(self.inner, name), doc="That of the splitting inside.")
+
+
 @dataclasses.dataclass(frozen=True)
 class ForwardedSplitting(Splitting):
     """That of the dynamics inside another one, whose field differs from it."""
 
+    leapfrog: Any = dataclasses.field(init=False, default=_of_inner("leapfrog"))
+    smooth: Any = dataclasses.field(init=False, default=_of_inner("smooth"))
     inner: Any = None
 
     @classmethod
     def of(cls, dynamics: Any):
         """That of `dynamics`, with that of `dynamics.equation` in it."""
-        inner = split(dynamics.equation)
-        return cls(dynamics, inner.leapfrog, inner.smooth, inner)
+        return cls(dynamics, split(dynamics.equation))
 
     @property
     def kicks(self):
@@ -272,7 +277,7 @@ def split(dynamics: Any) -> Splitting:
         return Splitting(dynamics)
     splitting = dynamics.splitting()
     if newer(kind, "drift", "splitting") and type(splitting) is not Splitting:
-        return _Redrifted(dynamics, splitting.leapfrog, splitting.smooth, splitting)
+        return _Redrifted(dynamics, splitting)
     return splitting
 
 
