@@ -19,8 +19,9 @@ class Splitting:
     """What a solver takes of a dynamics; here from its drift and its diffusion alone.
 
     A step of the default solver is half a flow, a kick, and half a flow. Whatever the parts are, flow and mean of the kick
-    are the drift together, and the covariance of the kick is that of the diffusion. A splitting of one's own overrides
-    methods of this class or of `GradientSplitting`, and is what `splitting` of the dynamics returns.
+    are the drift together, and the covariance of the kick is that of the diffusion, which of a user's class is tried on
+    numbers. A splitting of one's own overrides methods of this class or of `GradientSplitting`, and is what `splitting` of
+    the dynamics returns.
 
     **Arguments:**
 
