@@ -21,6 +21,7 @@ from equations import (
     Stimulus,
     scheduled,
 )
+from equations._checks import old_names
 from equations._checks.overrides import check_class
 from equations.internal import split
 
@@ -34,6 +35,7 @@ CASES = [
     ("a check by its old name", "brother", "of a dynamics", "test_checks[check_sampling]"),
     ("a property that fails", "instance", "gradient_noise", "test_failing[gradient_noise]"),
     ("a property that fails", "brother", "random, one of an old name, a new one", "test_failing[leapfrog]"),
+    ("a property that fails", "brother", "mutants of these checks", "test_mutants"),
     ("a property that fails", "brother", "of a plain dynamics, and a cached one", "test_failing_elsewhere"),
 ]
 OBJECTIVE, W = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.array([[-1.0], [1.0]])), jnp.ones(1)
@@ -142,3 +144,22 @@ def test_failing_elsewhere():
     with pytest.raises(AttributeError, match="'Mine' object has no attribute 'rates'"):
         _ = mine.rates
     assert jax.tree.leaves(mine) == []
+
+
+def test_mutants(monkeypatch):
+    """Without the names nothing is refused, and without a look at the class a property that fails is one that is not."""
+    late, checked = (lambda: of(Plain, delayed=anything)()), (lambda: of(SGD, check_noise=anything)(0.1))
+    for make in (late, checked):
+        with pytest.raises(TypeError):
+            check_class(make())
+    monkeypatch.setattr(old_names, "_CIRCUITS", ())
+    check_class(late())
+    monkeypatch.setattr(old_names, "_CHECKS", {})
+    check_class(checked())
+    blind = of(SGD, random=property(lambda self: self.nothing), __getattr__=lambda self, name: unknown(self, name))
+    with pytest.raises(AttributeError, match="'random'"):
+        _ = blind(0.1).random
+
+
+def unknown(equation, name):
+    raise AttributeError(f"{type(equation).__name__!r} object has no attribute {name!r}")

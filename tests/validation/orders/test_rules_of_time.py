@@ -20,6 +20,7 @@ CASES = [
     ("a rule that reads its time", "brother", "the same under weight decay", "test_sampled[decayed]"),
     ("a rule that reads its time", "brother", "one that jumps, of which is told", "test_a_jump_is_told"),
     ("a rule that reads its time", "brother", "the length of the sweep is handed down", "test_the_schedule_is_known"),
+    ("a rule that reads its time", "brother", "a mutant without a schedule", "test_mutant"),
 ]  # fmt: skip
 DATA = np.array([[-1.0], [1.0]])
 OBJECTIVE = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2) + 0.1 * jnp.sum(w**4), DATA)
@@ -110,3 +111,10 @@ def test_the_schedule_is_known(monkeypatch):
     (problem,) = problems
     np.testing.assert_allclose([problem.dt, problem.equation.learning_rate], 0.04)
     assert problem.steps == 3
+
+
+def test_mutant(monkeypatch):
+    """A problem without a schedule, as it comes from the check of the arguments."""
+    monkeypatch.setattr(sampling, "_at", lambda sides, equation, steps: sides.problem)
+    with pytest.raises(TypeError, match="not 'NoneType'"):
+        orders(OfTime(0.04, 1), OBJECTIVE, jnp.ones(1), **RUN)
