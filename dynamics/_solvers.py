@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from equations import AbstractEquation
-from equations.internal import abstract_value, is_parameter, split
+from equations.internal import abstract_value, check_agreement, is_parameter, split
 
 from ._arguments.hooks import check_hooks
 from ._paths.brownian import block_rows
@@ -57,6 +57,7 @@ class Method:
         if isinstance(solver, dfx.Euler) and substeps > 1:
             _check_euler(problem, substeps)
         check_hooks(equation, signal, dynamic, Steps(solver).hooks(noisy))
+        check_agreement(equation, signal, dynamic, problem.dt)
         adjoint = adjoint or _default_adjoint(problem.noise)
         stepped, stepping, how = solver, None, ()
         if problem.stream is None:

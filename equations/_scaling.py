@@ -8,12 +8,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
-from ._checks.arguments import decay, number
+from ._checks.arguments import LARGEST, choice, decay, integer, number
 from ._checks.facts import Facts
 from ._checks.lineage import overrides
 from ._checks.once import is_traced
 
 RULES = ("linear", "square_root")
+MEASURES = ("mean", "second moment", "variance/eta")
 
 
 def learning_rate_of(dynamics: Any) -> Any:
@@ -102,9 +103,10 @@ class ScalingLimit:
     def at_batch_size(self, rule: str, batch_size: int) -> Any:
         """The equation at another batch size, by a rule of `RULES` for its learning rate: see `validation.scaling_rule`.
 
-        **Raises:** ValueError where the rule is not one for this equation.
+        **Raises:** ValueError where the rule is none, or not one for this equation, and where it has no batch size;
+        TypeError or ValueError for a `batch_size` that is none.
         """
-        kappa = batch_size / self.equation.batch_size
+        kappa = ratio(self.equation, rule, batch_size)
         moved = self.rescaled(kappa if rule == "linear" else kappa**0.5)
         rates = {name: decay(name)(1 - (1 - getattr(self.equation, name)) * kappa) for name in self.memory}
         return dataclasses.replace(moved, batch_size=batch_size, **rates)
@@ -129,11 +131,40 @@ class ScalingLimit:
         return round(size)
 
 
+def ratio(equation: Any, rule: str, batch_size: int) -> float:
+    """`batch_size` over that of an equation, which is to move by a rule, all of them checked."""
+    choice("rule", rule, RULES)
+    integer("batch_size", batch_size, maximum=LARGEST)
+    if "batch_size" not in dir(equation) or equation.batch_size is None:
+        raise ValueError("Argument `equation` must have a batch size, but None was given.")
+    return batch_size / equation.batch_size
+
+
+def _of_inner(name: str) -> property:
+    return property(lambda self: getattr(self.equation.equation.scaling_limit(), name), doc="That of the limit inside.")
+
+
+def _orders(self: Any) -> dict[str, float]:
+    claims = {measure: self.claimed_order(measure) for measure in MEASURES}
+    return {measure: claim for measure, claim in claims.items() if claim != 1}
+
+
+@dataclasses.dataclass(frozen=True)
 class ForwardedLimit(ScalingLimit):
     """That of the equation inside another one, which `around_moved(inner, clock)` puts around what has moved.
 
-    `clock` is what the natural time of a step has become, over what it was.
+    `clock` is what the natural time of a step has become, over what it was. All that the limit inside says of itself is
+    read off it; whoever says something else overrides it.
     """
+
+    time: Any = dataclasses.field(init=False, default=_of_inner("time"))
+    decays: Any = dataclasses.field(init=False, default=_of_inner("decays"))
+    powers: Any = dataclasses.field(init=False, default=_of_inner("powers"))
+    batch: Any = dataclasses.field(init=False, default=_of_inner("batch"))
+    heat: Any = dataclasses.field(init=False, default=_of_inner("heat"))
+    orders: Any = dataclasses.field(init=False, default=property(_orders, doc="By what `claimed_order` says."))
+    memory: Any = dataclasses.field(init=False, default=_of_inner("memory"))
+    threshold: Any = dataclasses.field(init=False, default=_of_inner("threshold"))
 
     def _inner(self) -> ScalingLimit:
         return self.equation.equation.scaling_limit()
@@ -145,7 +176,7 @@ class ForwardedLimit(ScalingLimit):
         return self._inner().variance_scale()
 
     def claimed_order(self, measure):
-        return float(self.orders[measure]) if measure in self.orders else self._inner().claimed_order(measure)
+        return self._inner().claimed_order(measure)
 
     def learning_rate_at(self, step):
         return self._inner().learning_rate_at(step)
@@ -162,5 +193,5 @@ class ForwardedLimit(ScalingLimit):
         return self.equation.around_moved(self._inner().at_fixed_memory(factor), factor)
 
     def at_batch_size(self, rule, batch_size):
-        kappa = batch_size / self.equation.batch_size  # the natural clock of both rules counts examples
+        kappa = ratio(self.equation, rule, batch_size)  # the natural clock of both rules counts examples
         return self.equation.around_moved(self._inner().at_batch_size(rule, batch_size), kappa)

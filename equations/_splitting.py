@@ -20,8 +20,9 @@ class Splitting:
     """What a solver takes of a dynamics; here from its drift and its diffusion alone.
 
     A step of the default solver is half a flow, a kick, and half a flow. Whatever the parts are, flow and mean of the kick
-    are the drift together, and the covariance of the kick is that of the diffusion. A splitting of one's own overrides
-    methods of this class or of `GradientSplitting`, and is what `splitting` of the dynamics returns.
+    are the drift together, and the covariance of the kick is that of the diffusion, which of a user's class is tried on
+    numbers. A splitting of one's own overrides methods of this class or of `GradientSplitting`, and is what `splitting` of
+    the dynamics returns.
 
     **Arguments:**
 
@@ -209,17 +210,22 @@ def response(equation: Any, t: ArrayLike, state: State, direction: PyTree) -> St
     return jax.jvp(lambda g: velocity_of(equation, t, state, g), (zeros,), (direction,))[1]
 
 
+def _of_inner(name: str) -> property:
+    return property(lambda self: getattr(self.inner, name), doc="That of the splitting inside.")
+
+
 @dataclasses.dataclass(frozen=True)
 class ForwardedSplitting(Splitting):
     """That of the dynamics inside another one, whose field differs from it."""
 
+    leapfrog: Any = dataclasses.field(init=False, default=_of_inner("leapfrog"))
+    smooth: Any = dataclasses.field(init=False, default=_of_inner("smooth"))
     inner: Any = None
 
     @classmethod
     def of(cls, dynamics: Any):
         """That of `dynamics`, with that of `dynamics.equation` in it."""
-        inner = split(dynamics.equation)
-        return cls(dynamics, inner.leapfrog, inner.smooth, inner)
+        return cls(dynamics, split(dynamics.equation))
 
     @property
     def kicks(self):
@@ -275,7 +281,7 @@ def split(dynamics: Any) -> Splitting:
         return Splitting(dynamics)
     splitting = dynamics.splitting()
     if newer(kind, "drift", "splitting") and type(splitting) is not Splitting:
-        return _Redrifted(dynamics, splitting.leapfrog, splitting.smooth, splitting)
+        return _Redrifted(dynamics, splitting)
     return splitting
 
 

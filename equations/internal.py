@@ -1,6 +1,7 @@
 """What `dynamics` and `validation` take of this package beside its public names. No promise to anybody else."""
 
 from ._base import check_sampling as check_sampling
+from ._checks.agreement import check_agreement as check_agreement
 from ._checks.arguments import LARGEST as LARGEST
 from ._checks.arguments import choice as choice
 from ._checks.arguments import decay as decay

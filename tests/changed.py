@@ -26,12 +26,12 @@ class changed:
         kind = type(unchanged)
         if kind not in self.kinds:
             self.kinds[kind] = self._subclass(kind)
-        values = {field.name: getattr(unchanged, field.name) for field in dataclasses.fields(unchanged)}
+        values = {field.name: getattr(unchanged, field.name) for field in dataclasses.fields(unchanged) if field.init}
         return self.kinds[kind](**values | {name: self.members[name] for name in values if name in self.members})
 
     def _subclass(self, kind):
         """Of `kind`, with all members but its fields."""
-        fields = {field.name for field in dataclasses.fields(kind)}
+        fields = {field.name for field in dataclasses.fields(kind) if field.init}
         new = type(f"Changed{kind.__name__}", (kind,), {"__module__": __name__})
         for name, member in self.members.items():
             if not hasattr(kind, name):

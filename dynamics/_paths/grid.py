@@ -85,6 +85,11 @@ def stream_grid(dynamics: AbstractDynamics, stream: AbstractStream, dt, substeps
     if isinstance(dynamics, AbstractCircuit):
         dynamics.check_step(dt)
         delay = float(dynamics.delay)
+    elif "delay" in dir(dynamics):  # elsewhere a number like all others
+        raise TypeError(
+            f"Argument `equation` must derive from AbstractCircuit for its `delay` to act under a stream of stimuli, but "
+            f"{name}, which has one, does not."
+        )
     return Grid(dt, stimulus_steps(stream.duration, dt), delay_steps(delay, dt))
 
 

@@ -66,7 +66,7 @@ def _departure(equation, params) -> Array:
     def off(item):
         key, size, positive = item
         first = size == 0
-        state = _moved(equation, begin, key, size, positive)
+        state = moved_state(equation, begin, key, size, positive)
         time = jnp.where(first, rate, 100 * rate)
         found = departure(
             lambda gradient: velocity_of(equation, time, state, gradient), params, jnp.where(first, 6.0, 2.0)
@@ -78,7 +78,7 @@ def _departure(equation, params) -> Array:
     return jnp.max(jax.lax.map(off, (jax.random.split(jax.random.key(1), 5), sizes, positive)))
 
 
-def _moved(equation: Any, state: PyTree, key: Array, size: Array, positive: Array) -> PyTree:
+def moved_state(equation: Any, state: PyTree, key: Array, size: Array, positive: Array) -> PyTree:
     """A state with normal numbers of this size added, or their absolute values to the memory."""
     leaves, treedef = jax.tree.flatten(state)
     params = {id(leaf) for leaf in jax.tree.leaves(equation.params(state))}

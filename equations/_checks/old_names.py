@@ -1,5 +1,6 @@
 """Names of the contract before its members were grouped, kept for one release."""
 
+import functools
 from typing import Any
 
 from .lineage import is_ours
@@ -15,6 +16,9 @@ _LIMIT = {
     "claim": "claimed_order", "learning_rate_at": "learning_rate_at",
 }  # fmt: skip
 _MOVED = {"between": "held", "inner": "equation", "leading": "equation", "source": "equation"}
+# Of a circuit alone, and what is said in place of the checks that one used to override.
+_CIRCUITS = ("check_step", "delayed")
+_CHECKS = {"check_noise": "splitting().check_noise", "check_sampling": "check"}
 _PLACES = {
     **{old: f"splitting().{new}" for old, new in _SPLITTING.items()},
     **{old: f"scaling_limit().{new}" for old, new in _LIMIT.items()},
@@ -25,6 +29,10 @@ _PLACES = {
 def old_attribute(equation: Any, name: str) -> Any:
     """What stands under an old name now, with a DeprecationWarning; an AttributeError for all other names."""
     kind = type(equation)
+    if name in dir(kind):  # a property of the user's has failed: with the error that it has failed with
+        return object.__getattribute__(equation, name)
+    if name in _CHECKS or name == "check_step":
+        return _old_check(equation, name)
     missing = _MOVED.get(name) == "equation" and "equation" not in vars(equation)
     if name not in _PLACES or missing:
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
@@ -38,16 +46,51 @@ def old_attribute(equation: Any, name: str) -> Any:
     return getattr(equation, _MOVED[name])
 
 
+def _old_check(equation: Any, name: str) -> Any:
+    """A check under its old name. What no circuit is has nothing to check of a solver's step."""
+    kind = type(equation).__name__
+    place = f"{kind}.{_CHECKS[name]}" if name in _CHECKS else "that of an AbstractCircuit"
+    warn(f"{kind}.{name} is now {place}.", DeprecationWarning)
+    if name == "check_step":
+        return lambda dt: None
+    from .. import _base, _splitting
+
+    if name == "check_noise":
+        return _splitting.split(equation).check_noise
+    return functools.partial(_base.check_sampling, equation)
+
+
 def overridden_old_name(kind: type) -> str | None:
     """What to say where a user's class overrides a method under its old name, which nobody calls any more."""
+    is_circuit = any(is_ours(base) and "delayed" in vars(base) for base in kind.__mro__)
     for base in kind.__mro__:
         if is_ours(base):
             continue
-        for name in sorted(set(vars(base)) & {*_SPLITTING, *_LIMIT, "between"}):
+        for name in () if is_circuit else sorted(set(vars(base)) & {*_CIRCUITS}):
+            return (
+                f"Argument `equation` must derive from AbstractCircuit to have `{name}`, which nobody asks any other "
+                f"dynamics for, but {kind.__name__}.{name} was given."
+            )
+        for name in sorted(set(vars(base)) & {*_SPLITTING, *_LIMIT, *_CHECKS, "between"}):
             member = vars(base)[name]
             if callable(member) or isinstance(member, property) or name in ("leapfrog", "has_series", "kicks"):
                 return (
-                    f"Argument `equation` must override `{_PLACES[name]}` in place of `{name}`, which is no method of an "
-                    f"equation any more, but {kind.__name__}.{name} was given."
+                    f"Argument `equation` must override `{(_PLACES | _CHECKS)[name]}` in place of `{name}`, which is no "
+                    f"method of an equation any more, but {kind.__name__}.{name} was given."
                 )
+    return None
+
+
+def old_name_of_part(kind: type, method: str) -> str | None:
+    """The same of the class of a splitting or of a scaling limit: an old name in it, or one of the other's."""
+    contract = method.title().replace("_", "")
+    mine, others = (_SPLITTING, _LIMIT) if method == "splitting" else (_LIMIT, _SPLITTING)
+    gone = {old: new for old, new in mine.items() if old != new}
+    for base in kind.__mro__:
+        for name in () if is_ours(base) else sorted(set(vars(base)) & {*gone, *others}):
+            instead = f"`{gone[name]}`" if name in gone else f"`{_PLACES[name]}` of the equation"
+            return (
+                f"Argument `equation` must override {instead} in place of `{name}`, which is no member of a {contract}, "
+                f"but {kind.__name__}.{name} was given."
+            )
     return None

@@ -5,10 +5,11 @@ import functools
 from typing import Any
 
 from .facts import facts, is_algorithm, is_contract, is_given_as, root, told_by
-from .lineage import definer, is_ours, newer, users
+from .lineage import definer, is_ours, newer, overrides, users
 from .old_names import overridden_old_name
 from .once import warn
-from .own_names import check_parts, check_values, shadowing
+from .own_names import check_values, shadowing
+from .parts import check_parts
 
 # One of which an equation has to change for its learning rate to change; its scaling limit only tells of it.
 _USE_THE_RATE = ("velocity", "twin", "held", "drift", "splitting", "mapped", "factor")
@@ -127,6 +128,13 @@ def _half_done(thing: Any, reads: str) -> str | None:
             return _wording(kind, "splitting", "`diffusion` as well, which is read here,")
     if reads == "equation" and newer(kind, "diffusion", "splitting") and _is_singular(thing):
         return _wording(kind, "diffusion", "`gradient_noise`, or `splitting` as well, whose first step is needed,")
+    if reads == "equation" and users(kind, "splitting") and _is_singular(thing):
+        steps = type(thing.splitting())
+        if not overrides(steps, "start"):
+            return (
+                "Argument `equation` must have a first step, `start`, in its splitting, as has the class that "
+                f"`super().splitting()` gives, but {kind.__name__}.splitting gives a {steps.__name__} without one."
+            )
     if is_algorithm(kind) and users(kind, "scaling_limit"):
         told = not is_ours(definer(type(thing.scaling_limit()), "learning_rate_at"))
         if told and all(newer(kind, "scaling_limit", name) for name in _USE_THE_RATE if hasattr(kind, name)):

@@ -18,14 +18,6 @@ _KINDS = {
 _NOISY = ("diffusion", "splitting")
 
 
-# The same of a splitting.
-_STEPS = {
-    "kicks": ("1 or 2", lambda value: not isinstance(value, bool) and isinstance(value, int) and value in (1, 2)),
-    "leapfrog": ("True or False", lambda value: isinstance(value, bool)),
-    "smooth": ("True or False", lambda value: isinstance(value, bool)),
-}
-
-
 class _Nothing(eqx.Module):
     """What every class has in its namespace."""
 
@@ -52,13 +44,22 @@ def shadowing(kind: type, argument: str, contract: str) -> str | None:
                 )
             theirs = vars(ours).get(name)
             method = callable(theirs)
-            if name in fields and (method or isinstance(theirs, property | functools.cached_property)):
+            new = (
+                name not in {field.name for field in dataclasses.fields(ours)}
+                if dataclasses.is_dataclass(ours)
+                else True
+            )
+            if new and name in fields and (method or isinstance(theirs, property | functools.cached_property)):
                 return (
                     f"{wording}a {'method' if method else 'property'} of every {contract}, but {kind.__name__} has one: "
                     "give the field another name."
                 )
             if method and not callable(getattr(kind, name)):
                 return f"{wording}a method of every {contract}, but {kind.__name__} has one: give it another name."
+            if isinstance(theirs, tuple) and (name in fields or not isinstance(getattr(kind, name), tuple)):
+                return (
+                    f"{wording}a tuple of names in {ours.__name__}, but {kind.__name__} has one: give it another name."
+                )
     return None
 
 
@@ -108,32 +109,6 @@ def check_values(thing: Any) -> None:
             f"`batch_size` {thing.batch_size!r}, `sampling` {thing.sampling!r} and `noise_model` {thing.gradient_noise!r} "
             "there is none: give a batch size or a noise model, or override `diffusion` too."
         )
-
-
-def check_parts(thing: Any) -> None:
-    """Raises a TypeError where the splitting or the scaling limit that a user's class gives is none, or a class of his has
-    something else in place of what is ours there."""
-    kind = type(thing)
-    for method in ("splitting", "scaling_limit"):
-        if not users(kind, method):
-            continue
-        part = getattr(thing, method)()
-        contract = method.title().replace("_", "")
-        if not is_given_as(type(part), method):
-            raise TypeError(
-                f"Argument `equation` must have an equations.{contract} as its `{method}`, but {kind.__name__}.{method} "
-                f"gives {part!r}."
-            )
-        message = None if is_ours(type(part)) else shadowing(type(part), "equation", contract)
-        if message is not None:
-            raise TypeError(message)
-        for name, (wanted, test) in (_STEPS if method == "splitting" else {}).items():
-            value = getattr(part, name)
-            if not test(value):
-                raise TypeError(
-                    f"Argument `equation` must have {wanted} as `{name}` of its splitting, but {kind.__name__}.splitting "
-                    f"gives {value!r}."
-                )
 
 
 def _has_ours(kind: type, name: str) -> bool:

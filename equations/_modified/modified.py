@@ -16,14 +16,14 @@ from .._checks.overrides import check_class, check_series
 from .._forwarder import AbstractForwarder
 from .._modified.slow_manifold import eliminated
 from .._noise.base import noise_factor
-from .._scaling import ForwardedLimit, learning_rate_of
+from .._scaling import learning_rate_of
 from .._series import Series
 from .._splitting import split
 from .._tree import add_scaled
 from .._velocity import velocity_of
 from .increment import AbstractIncrement, Increment
 from .slow_manifold import SlowManifold, forgets_at_a_fixed_rate
-from .truncated import AbstractTruncated, ModifiedDynamics, left_out
+from .truncated import AbstractTruncated, ModifiedDynamics, TruncatedLimit, left_out
 
 _HIGHEST = {"derivatives": 3, "map": 6}
 
@@ -234,13 +234,8 @@ class Modified(AbstractTruncated, AbstractForwarder):
             )
 
 
-class ModifiedLimit(ForwardedLimit):
-    """That of the leading equation, at a higher order."""
-
-    def claimed_order(self, measure):
-        if measure != "variance/eta":
-            return float(self.equation.order)
-        return 2.0 if self.equation.fluctuations else super().claimed_order(measure)
+class ModifiedLimit(TruncatedLimit):
+    """Rules for the batch size are those of the algorithm."""
 
     def at_batch_size(self, rule, batch_size):
         """The series of the algorithm at another batch size, under the same options."""

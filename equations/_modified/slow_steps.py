@@ -1,5 +1,7 @@
 """How a slow motion is stepped, and how it moves with the learning rate."""
 
+import types
+
 import jax.numpy as jnp
 
 from .._checks.arguments import number
@@ -25,6 +27,8 @@ class SlowSplitting(GradientSplitting):
 
 class SlowLimit(ForwardedLimit):
     """The hyperparameters stay, but for those of schedules, which span the same time; clock eta * step."""
+
+    time, decays, powers, batch, heat = None, types.MappingProxyType({}), types.MappingProxyType({}), 0, False
 
     def time_per_step(self):
         return self.equation.learning_rate

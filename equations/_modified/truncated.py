@@ -5,12 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import lineax as lx
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from .._base import AbstractDynamics
 from .._checks.derivatives import check_derivatives
 from .._checks.lineage import as_of
 from .._counts import around
+from .._scaling import ForwardedLimit
 from .._series import Series
 from .._splitting import ForwardedSplitting
 from .._tree import add_scaled
@@ -82,6 +83,15 @@ class TruncatedSplitting(ForwardedSplitting):
         return add_scaled(leading.drift(t, state, signal), (-1.0, self.inner.flow(t, state, signal)))
 
 
+class TruncatedLimit(ForwardedLimit):
+    """That of the leading equation, at a higher order."""
+
+    def claimed_order(self, measure):
+        if measure != "variance/eta":
+            return float(self.equation.order)
+        return 2.0 if self.equation.fluctuations else super().claimed_order(measure)
+
+
 class ModifiedDynamics(AbstractTruncated):
     """What `modified` returns for a dynamics without a twin, whose Euler step is the discrete algorithm."""
 
@@ -104,6 +114,13 @@ class ModifiedDynamics(AbstractTruncated):
             "Argument `equation` must have a discrete twin, but a modified "
             f"{type(self.equation).__name__} was given, which has none."
         )
+
+    def scaling_limit(self):
+        return TruncatedLimit(self)
+
+    def around_moved(self, equation: AbstractDynamics, clock: ArrayLike) -> "ModifiedDynamics":
+        """Around `equation`, the one inside with other hyperparameters."""
+        return eqx.tree_at(lambda e: e.equation, self, equation)
 
     def series(self):
         return Series(self.order, self.fluctuations, remainder=lambda params: left_out(self.order))

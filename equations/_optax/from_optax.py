@@ -16,7 +16,7 @@ from .._checks.arguments import decay, number
 from .._checks.once import is_traced
 from .._modified.increment import AbstractIncrement
 from .._noise.base import AbstractGradientNoise, Minibatch
-from .._scaling import ScalingLimit
+from .._scaling import ScalingLimit, ratio
 from .._signals.base import is_parameter
 from .checks import check_made, check_step
 from .ignored import check_uses
@@ -72,13 +72,13 @@ class OptaxLimit(ScalingLimit):
 
     def at_batch_size(self, rule, batch_size):
         """By the linear rule, where 1 - rate ~ eta moves by kappa and any other memory stays, as momentum's does."""
+        kappa = ratio(self.equation, rule, batch_size)
         if rule == "square_root":
             raise ValueError(
                 "Argument `equation` must not be one of `from_optax` for rule='square_root', in which eps and decay rates "
                 f"move in ways that its `scaling` does not say, but {self.equation!r} was given: take one by its "
                 "name, such as equations.Adam."
             )
-        kappa = batch_size / self.equation.batch_size
         moved = self._along(lambda name, rule: callable(rule) or rule == 1, kappa)
         return dataclasses.replace(moved, batch_size=batch_size)
 

@@ -14,7 +14,7 @@ from .._base import AbstractEquation
 from .._checks.arguments import choice, decay, nonnegative
 from .._checks.facts import refined
 from .._jaxpr.roots import root
-from .._scaling import ScalingLimit
+from .._scaling import ScalingLimit, ratio
 from .._splitting import GradientSplitting, clip_square_noise
 from .._velocity import velocity_of
 
@@ -148,11 +148,11 @@ class AveragingLimit(ScalingLimit):
     """Rules for the batch size move the memory, so that it spans the same examples, whatever the scaling."""
 
     def at_batch_size(self, rule, batch_size):
+        kappa = ratio(self.equation, rule, batch_size)
         if rule == "square_root":
             _check_noise(self.equation)
         along = "ballistic" if rule == "linear" else "batch_equivalent"
         equation = dataclasses.replace(self.equation, scaling=along)
-        kappa = batch_size / equation.batch_size
         moved = equation.scaling_limit().rescaled(kappa if rule == "linear" else kappa**0.5)
         return dataclasses.replace(moved, batch_size=batch_size, scaling=self.equation.scaling)
 

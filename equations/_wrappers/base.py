@@ -119,6 +119,11 @@ class WrappedSplitting(ForwardedSplitting):
 class WrappedLimit(ForwardedLimit):
     """That of the equation inside; whatever it corrects, it does not correct for the wrapper."""
 
+    @property
+    def threshold(self):
+        """None, since what is around moves it: weight decay takes eta lambda of it."""
+        return None
+
     def untold(self):
         return self.equation.equation.scaling_limit().untold()
 

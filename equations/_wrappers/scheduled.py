@@ -12,6 +12,7 @@ from jaxtyping import Array
 from .._base import AbstractEquation
 from .._checks.arguments import positive
 from .._counts import clip_count, put
+from .._scaling import ForwardedLimit
 from .base import AbstractWrapped, WrappedLimit, WrappedSplitting
 
 
@@ -100,7 +101,9 @@ class ScheduledSplitting(WrappedSplitting):
 
 
 class ScheduledLimit(WrappedLimit):
-    """The schedule tells the learning rate of a step."""
+    """The schedule tells the learning rate of a step, which is the eta of the threshold."""
+
+    threshold = ForwardedLimit.threshold
 
     def learning_rate_at(self, step):
         return self.equation.factor(step) * super().learning_rate_at(step)

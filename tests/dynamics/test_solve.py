@@ -85,7 +85,7 @@ class Counter(AbstractDynamics):
     normals: int = eqx.field(static=True, default=1)
 
     def drift(self, t, state, signal):
-        return jnp.ones_like(state)
+        return (2.0 if self.normals else 1.0) * jnp.ones_like(state)
 
     def splitting(self):
         return Counting(self)
@@ -96,6 +96,9 @@ class OneKick(Splitting):
 
 
 class Counting(OneKick):
+    def flow(self, t, state, signal):
+        return jnp.ones_like(state)
+
     def noise(self, state, signal, kicks_per_step):
         return jax.ShapeDtypeStruct((self.dynamics.normals,), state.dtype) if self.dynamics.normals else None
 

@@ -33,6 +33,7 @@ OVERRIDDEN = {
     "splitting": ("splitting",),
     "scaling": ("scaling_limit",),
 }
+FIELDS = ("learning_rate", "batch_size", "sampling", "noise_model")  # of which each is one more for every forwarder
 REFUSED = ("batches", "gradient", "is_affine", "series")
 ACTS = ("random",)
 
@@ -54,6 +55,7 @@ def check_size(kind):
 def test_the_contract_is_small():
     check_size(AbstractEquation)
     assert members(AbstractDynamics) <= members(AbstractEquation)
+    assert tuple(AbstractEquation.__dataclass_fields__) == FIELDS and not AbstractDynamics.__dataclass_fields__
     with pytest.raises(AssertionError):
         check_size(type("Longer", (AbstractEquation,), {"brand_new": lambda self: None}))
 

@@ -33,9 +33,10 @@ from equations import (
 from equations._modified.increment import Increment
 from equations._modified.modified import ModifiedLimit
 from equations._modified.slow_manifold import SlowLimit, SlowManifold
-from equations._modified.truncated import ModifiedDynamics, TruncatedSplitting
+from equations._modified.truncated import ModifiedDynamics, TruncatedLimit, TruncatedSplitting
 from equations._wrappers.base import WrappedLimit, WrappedSplitting
-from validation._irreversibility.corrected import Corrected, CorrectedSplitting
+from equations.internal import split
+from validation._irreversibility.corrected import Corrected, CorrectedLimit, CorrectedSplitting
 
 CASES = [
     (
@@ -47,6 +48,7 @@ CASES = [
     ("forgetful forwarder", "brother", "all others, by their names", "test_forwarders_are_complete"),
     ("forgetful forwarder", "brother", "what forwards a splitting or a limit", "test_parts_are_complete"),
     ("forgetful forwarder", "brother", "a new public member of the contract", "test_a_new_member_is_missed"),
+    ("forgetful forwarder", "brother", "the fields of the contract", "test_the_fields_are_those_inside"),
     ("forgetful forwarder", "brother", "held and the rate, by what they say", "test_forwarders_say_what_is_inside"),
     ("forgetful forwarder", "brother", "a check of the equation inside", "test_a_check_inside_is_made"),
     ("forgetful forwarder", "brother", "a delay under a series", "test_a_delay_has_no_series"),
@@ -76,13 +78,19 @@ PARTS = {
     WrappedLimit: {},
     ModifiedLimit: {},
     SlowLimit: {},
-    ModifiedDynamics: {"scaling_limit": "nothing of a dynamics without a twin moves with its learning rate"},
+    ModifiedDynamics: {},
+    TruncatedLimit: {},
+    CorrectedLimit: {},
 }
 
 
+# What a part is of, which is never that of the one inside.
+OWN = {"dynamics", "equation"}
+
+
 def members(contract):
-    """The public members of a class that are no fields."""
-    return {name for name in dir(contract) if name[0] != "_"} - set(contract.__dataclass_fields__)
+    """The public members of a class, fields included."""
+    return {name for name in {*dir(contract), *contract.__dataclass_fields__} if name[0] != "_"} - OWN
 
 
 def missing(kind, contract, left):
@@ -109,15 +117,36 @@ def test_parts_are_complete(part):
 
 
 def longer(contract):
-    """The contract with one more member."""
-    return type("Longer", (contract,), {"brand_new": lambda self: None})
+    """The contract with one more method and one more field."""
+    if issubclass(contract, eqx.Module):
+        kinds = {"fresh": float}
+        return type("Longer", (contract,), {"brand_new": lambda self: None, "__annotations__": kinds, "fresh": 3.0})
+    fields = [("fresh", float, dataclasses.field(default=3.0))]
+    return dataclasses.make_dataclass(
+        "Longer", fields, bases=(contract,), frozen=True, namespace={"brand_new": lambda self: None}
+    )
 
 
 def test_a_new_member_is_missed():
+    new = {"brand_new", "fresh"}
     for kind, left in LEFT.items():
-        assert missing(kind, longer(AbstractEquation), left) == {"brand_new"}
+        assert missing(kind, longer(AbstractEquation), left) == new
     for part, left in PARTS.items():
-        assert missing(part, longer(contract_of(part)), left) == {"brand_new"}
+        assert missing(part, longer(contract_of(part)), left) == new
+
+
+def test_the_fields_are_those_inside():
+    """Of the contract, by what they say, in each forwarder."""
+    for forwarder in forwarders():
+        for field in dataclasses.fields(AbstractEquation):
+            np.testing.assert_equal(getattr(forwarder, field.name), getattr(forwarder.equation, field.name))
+        for part, name in ((forwarder.scaling_limit(), "equation"), (split(forwarder), "dynamics")):
+            if isinstance(part, SlowLimit) or not isinstance(part, ForwardedLimit | ForwardedSplitting):
+                continue
+            inside = part.inner if isinstance(part, Splitting) else forwarder.equation.scaling_limit()
+            told = {field.name for field in dataclasses.fields(contract_of(type(part)))} - {name, "orders"}
+            for one in told:
+                assert getattr(part, one) == getattr(inside, one), one
 
 
 def without(kind, *names):

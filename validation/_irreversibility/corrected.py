@@ -103,7 +103,7 @@ class Corrected(AbstractForwarder):
         return CorrectedSplitting.of(self)
 
     def scaling_limit(self):
-        return ForwardedLimit(self, orders={"mean": 2.0})
+        return CorrectedLimit(self)
 
     def with_force(self, rates, t, state, signal):
         rates = add_scaled(rates, (self.learning_rate, self._force(state, signal)))
@@ -152,6 +152,13 @@ class Corrected(AbstractForwarder):
 
         columns = jax.vmap(along_itself)(jnp.eye(structure.shape[0], dtype=structure.dtype))
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), columns)
+
+
+class CorrectedLimit(ForwardedLimit):
+    """The mean is that of a higher order."""
+
+    def claimed_order(self, measure):
+        return 2.0 if measure == "mean" else super().claimed_order(measure)
 
 
 class CorrectedSplitting(ForwardedSplitting):

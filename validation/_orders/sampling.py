@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dynamics import Strang
-from dynamics.internal import Method, Path, Steps, path_of, weak_order
+from dynamics.internal import Method, Path, Problem, Steps, path_of, weak_order
 from equations import AbstractEquation
 
 from .._compare.statistics import variance_samples
@@ -35,9 +35,14 @@ def solver_of(
     return solver or Strang(), order
 
 
+def _at(sides: Sides, equation: AbstractEquation, steps: int) -> Problem:
+    """The problem at a learning rate of the sweep."""
+    return dataclasses.replace(sides.problem, equation=equation, dt=equation.learning_rate, steps=steps)
+
+
 def _both(sides: Sides, method: Method, equation: AbstractEquation, substeps: int) -> tuple[Path, Path]:
     """Paths of the equation as solved, and as refined: of one step, since an ensemble goes as far as it wants."""
-    problem = dataclasses.replace(sides.problem, equation=equation, dt=equation.learning_rate, steps=1)
+    problem = _at(sides, equation, 1)
     coarse: Any = path_of(problem, method, substeps)
     fine: Any = path_of(problem, method, 2 * substeps)
     return coarse, fine
@@ -53,7 +58,8 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     first = sides.family[0]
     noise = "minibatch" if first.sampling == "shuffled" else noise
     solver, order = solver_of(first, sides.dynamic, solver)
-    method = Method.of(dataclasses.replace(sides.problem, equation=first), solver, adjoint=dfx.ForwardMode())
+    whole = int(sides.steps[0] + sides.skips[0])
+    method = Method.of(_at(sides, first, whole), solver, adjoint=dfx.ForwardMode())
     size = len(patterns(_both(sides, method, first, substeps)[1].kicks_per_step))
     groups = max(2, -(-paths // size))
     remains = 4.0**-order  # of the solver error, by rule of thumb, after extrapolation

@@ -316,6 +316,10 @@ class Quiet(SGD):
         return NoKick(self)
 
 
+class NoKickOfAdam(type(Adam(ETA).splitting())):
+    kick = NoKick.kick
+
+
 def test_where_the_field_is_read():
     """A kick alone is enough for `solve`, not where no path is made; `orders` then samples."""
     for equation, objective in (
@@ -347,7 +351,7 @@ def test_the_library_passes():
     for kind in (
         of(Quiet, diffusion=anything),
         of(Lion, velocity=same, drift=same),
-        of(Adam, splitting=lambda self: NoKick(self)),
+        of(Adam, splitting=lambda self: NoKickOfAdam(self)),
     ):
         check_class(kind(ETA))
     check_class(Kicked())
