@@ -13,6 +13,7 @@ import weakref
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -53,7 +54,7 @@ def run_of(*parts: PyTree) -> Run | None:
 def _bytes(array: Any) -> tuple | None:
     """Shape, dtype and numbers of a small array that is at hand."""
     at_hand = not isinstance(array, jax.Array) or array.is_fully_addressable
-    if not at_hand or jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended) or array.nbytes > _SMALL:
+    if not at_hand or jnp.issubdtype(array.dtype, jax.dtypes.extended) or array.nbytes > _SMALL:
         return None
     numbers = np.asarray(array).tobytes()
     return array.shape, array.dtype, numbers if len(numbers) <= 64 else hashlib.blake2b(numbers).digest()

@@ -43,5 +43,5 @@ def begins_regular(dynamics, signal, start: PyTree, first: PyTree, dt: Array) ->
     field = jax.tree.map(lambda y: dt * y, dynamics.drift(jnp.zeros_like(dt), start, signal))
     here, after, own = (jax.tree.leaves(dynamics.params(tree)) for tree in (start, first, field))
     taken = [b - a for a, b in zip(here, after, strict=True)]
-    off = sum(jnp.sum(jnp.square(a - b)) for a, b in zip(taken, own, strict=True))
-    return off <= _SINGULAR**2 * sum(jnp.sum(jnp.square(a)) for a in taken)
+    off = jnp.sum(jnp.stack([jnp.sum(jnp.square(a - b)) for a, b in zip(taken, own, strict=True)]))
+    return off <= _SINGULAR**2 * jnp.sum(jnp.stack([jnp.sum(jnp.square(a)) for a in taken]))

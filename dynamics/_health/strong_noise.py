@@ -104,7 +104,7 @@ def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
         off = [jnp.sum(jnp.square(leaf[0] - leaf[1])) for leaf in jax.tree.leaves(noise)]
         whole = [jnp.sum(jnp.square(leaf[1])) for leaf in jax.tree.leaves(noise)]
         after = jax.tree.map(lambda y, m, n: (y + m).at[0].add(n[0]), pair, mean, noise)
-        ratio = _root(sum(off), sum(whole))
+        ratio = _root(jnp.sum(jnp.stack(off)), jnp.sum(jnp.stack(whole)))
         taken = (place % 2 == 1) & jnp.isfinite(ratio)  # the path may diverge
         return (jax.vmap(flow)(after), total + jnp.where(taken, ratio, 0), count + taken.astype(total.dtype)), None
 

@@ -71,7 +71,7 @@ class ReachedError(Exception):
 
 
 def begun(monkeypatch, equation, **run):
-    def reached(*args):
+    def reached(*args, **options):
         raise ReachedError
 
     monkeypatch.setattr(sampling, "ensemble", reached)
