@@ -135,7 +135,7 @@ def test_new_numbers_do_not_recompile_and_float32_stays(name, run):
     first, again = calls(equation, 0), calls(equation, 0)
     assert again < first
     assert calls(equation.scaling_limit().rescaled(0.5), 1) == again
-    assert calls(type(equation)(**fields(equation) | {"learning_rate": 0.2}), 2) == again
+    assert calls(type(equation)(**fields(equation) | {"learning_rate": 0.02}), 2) == again
 
 
 OBSERVE = {"w": lambda params: params["w"]}

@@ -33,6 +33,7 @@ def pyright(*paths):
     ]
 
 
+@pytest.mark.slow
 def test_the_annotations_hold_together(tmp_path):
     """In one run with a mutant, a call that is wrong in two ways, since most of it goes into reading the libraries."""
     mutant = tmp_path / "wrong.py"
@@ -63,6 +64,7 @@ def test_mistaken():
 """
 
 
+@pytest.mark.slow
 def test_the_shapes_hold_at_run_time(tmp_path):
     """In one run with a mutant, an array with an axis too few."""
     mutant = tmp_path / "test_mistaken.py"

@@ -185,7 +185,9 @@ def test_brownian_motion_does_not_depend_on_how_it_is_looked_at(size, settings, 
 
 
 @pytest.mark.parametrize(
-    ("problem", "equation", "save_every"), [(PROBLEM, SGD(0.05, 4), 7), (LARGE, SGD(0.05, 4), 7), (PROBLEM, ADAM, 1)]
+    ("problem", "equation", "save_every"),
+    [(PROBLEM, ADAM, 1)]
+    + [pytest.param(problem, SGD(0.05, 4), 7, marks=pytest.mark.slow) for problem in (PROBLEM, LARGE)],
 )
 def test_records_do_not_change_a_path(problem, equation, save_every, key):
     """For the default solver, in blocks of noise (12 examples) and step by step (130), and with a first step of its own.

@@ -8,7 +8,7 @@ import scipy.stats
 from validation._compare.statistics import Estimate, moments
 from validation._compare.student import deviations, quantile, welch
 from validation._orders.fit import slope, sweep
-from validation._scaling_rule import _verdict, _with_freedom
+from validation._scaling_rule import _deviations, _verdict
 
 CASES = [
     ("error bars from few paths", "instance", "means of compare at 8 paths", "test_means_and_variances_of_few_paths[8]"),
@@ -93,7 +93,7 @@ def test_unequal_ensembles():
 def test_a_scaling_rule_of_few_paths():
     """Deviations of five standard errors fail with many paths only; it is four of a normal number that are asked for."""
     records = [np.stack([np.zeros((4, 1)), numbers[:, None]], axis=1) for numbers in FOURS]
-    deviation, freedom = _with_freedom(records)["mean"]
+    deviation, freedom = _deviations(records)["mean"]
     assert 3 < freedom[0] < 6 and abs(deviation.value[0] / deviation.error[0]) > 3
     wide = Estimate(np.array([1.0]), np.array([0.18]))
     assert _verdict(wide, 0.1) == "fails" and _verdict(wide, 0.1, freedom) == "cannot tell"

@@ -70,6 +70,7 @@ def test_rate_of_a_linear_process():
         assert abs(float(stationary(commuting, None, jnp.ones(2), discrete=discrete).entropy_production_rate)) < 1e-10
 
 
+@pytest.mark.slow
 def test_rate_by_paths(chain):
     """The chain against its own closed form, and the process against the continuous one, within 3 standard errors."""
     exact = stationary(OU, None, jnp.ones(2), discrete=True)
@@ -418,6 +419,7 @@ def test_matrix_learning_rate_and_momentum():
     np.testing.assert_allclose(lh @ s + (lh @ s).T, 0.3 * RATES @ noise @ RATES, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_training_run():
     """SGD on Gaussian gradients, whose covariance does not commute with the curvature, against its closed form."""
     sgd = SGD(0.2, 2)

@@ -228,6 +228,7 @@ def mismatch(params):
 
 
 @pytest.mark.filterwarnings("ignore:The solver is unstable")  # the mutant ends at its edge
+@pytest.mark.slow
 def test_kolen_pollack_forgets_the_feedback_it_started_with(key):
     """(1 - eta lambda)^k for the algorithm, whatever the batches, e^{-lambda t} for the flow."""
     eta, lam, steps = 0.05, 0.1, 1000

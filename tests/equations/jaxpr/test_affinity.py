@@ -270,5 +270,5 @@ def test_a_rule_with_a_new_primitive():
 
 def test_mutant_of_the_trial(monkeypatch):
     """Tried at the beginning alone, a rule with memory passes."""
-    monkeypatch.setattr(_declared, "_moved", lambda equation, state, *args: state)
+    monkeypatch.setattr(_declared, "moved_state", lambda equation, state, *args: state)
     Remembering(0.05, 2, rule=lambda t, p, m, g: -g - m * g**2).check(jnp.zeros(4), OBJECTIVE)

@@ -83,7 +83,8 @@ def gaussian(eta):
 
 
 # The laws hold every single step of both sides exactly, so that one learning rate is enough for the runs.
-@pytest.mark.parametrize("rates", [RATES[:1], pytest.param(RATES, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rates", [RATES[:1], RATES])
 def test_variance_as_the_learning_rate_falls(rates):
     found = {eta: gap(equation(Adam, eta), gaussian(eta)) for eta in rates}
     for eta, (deviation, error) in found.items():

@@ -143,10 +143,10 @@ def test_mutants_are_at_another_temperature(mutant, error):
 
 LANGEVIN = (Langevin, [0.04, 0.02, 0.01, 0.005])
 UNDERDAMPED = (UnderdampedLangevin, [0.01, 0.0025, 0.000625, 0.00015625])
-SWEEPS = [(*UNDERDAMPED, 4), *(pytest.param(*s, marks=pytest.mark.slow) for s in
-          [(*UNDERDAMPED, None), (*LANGEVIN, 4), (*LANGEVIN, None)])]  # fmt: skip
+SWEEPS = [(*sweep, batch_size) for sweep in (UNDERDAMPED, LANGEVIN) for batch_size in (4, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rates", "batch_size"), SWEEPS)
 def test_orders(kind, rates, batch_size):
     """First order in the natural step for mean, second moment and variance, by exact moments, with batches too."""

@@ -355,6 +355,7 @@ def test_a_wrapper_that_does_not_forward_is_seen(mutant, name, what):
     assert what in differences(said(wrapped), said(BARE[name]))
 
 
+@pytest.mark.slow
 def test_compare_takes_a_composition_and_names_it():
     found = compare(scheduled(decayed(Adam(0.05), 0.1), WARM), regularized(at_rest()[0], jnp.sum), jnp.ones(2), steps=20,
                     paths=1, save_every=10)  # fmt: skip

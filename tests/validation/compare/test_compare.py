@@ -84,6 +84,7 @@ def test_standard_error_of_a_variance(key):
     np.testing.assert_allclose(moment.equation.error, (2 / 19999) ** 0.5 * 1.7**2, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_solver_error_of_euler_is_the_model_error():
     """Euler-Maruyama at one step per training step is SGD with Gaussian noise: its error as a solver is the model's.
 

@@ -84,7 +84,7 @@ def problem(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["rescaling model", "digits MLP", *(pytest.param(n, marks=SLOW) for n in ("deep linear network", "tanh MLP"))],
+    ["rescaling model", *(pytest.param(n, marks=SLOW) for n in ("digits MLP", "deep linear network", "tanh MLP"))],
 )
 def test_sgd_the_four_are_one(name):
     """Slope 1 of every distance to phi in the last of three halvings, and below 2 % at the smallest learning rate."""
@@ -201,6 +201,7 @@ def test_momentum_on_its_slow_manifold(mu):
     assert r.manifold_correction < 0.1 and "No slow manifold" not in str(r)
 
 
+@pytest.mark.slow
 def test_adam_at_its_own_betas():
     """b2 = .999 multiplies the learning rate by a thousand: no manifold at usual rates, which is said, with no nan."""
     with pytest.raises(ValueError, match="must have a slow manifold at its learning rate, but that of Adam at 0.01"):

@@ -241,9 +241,9 @@ def test_orders_of_displacements():
 def test_noise_does_not_warn():
     """What is off beyond its error bars warns, what may be noise does not."""
     irreversibility(SGD(0.3, 2), MANY, START, key=KEY, batches=32, probes=0)  # entropy production .48 ± .04
-    of_plain = front.leading_order.of_plain_steps
-    assert of_plain({"a": 0.3}, {"a": 0.01}, {}, {}).part > 0.5 > of_plain({"a": 0.3}, {"a": 0.2}, {}, {}).part
-    assert of_plain({}, {}, {"a": 0.9}, {"a": 0.1}) == ("force of a", 0.9 - 3 * 0.1)
+    of_steps = front.leading_order.of_gradient_steps
+    assert of_steps({"a": 0.3}, {"a": 0.01}, {}, {}).part > 0.5 > of_steps({"a": 0.3}, {"a": 0.2}, {}, {}).part
+    assert of_steps({}, {}, {"a": 0.9}, {"a": 0.1}) == ("force of a", 0.9 - 3 * 0.1)
     off = of_others({"a": np.array([1.4])}, {"a": np.array([1.2])}, 0.1)  # on its way to 1
     assert off.measure == "a" and abs(off.part - 0.4) < 1e-12
     assert of_others({"a": np.array([0.01])}, {"a": np.array([0.02])}, 1.0).part < 0.1  # small beside what matters

@@ -70,6 +70,7 @@ def test_weak_orders_on_linear_regression(equation, expected):
     assert set(report.verdict["w"].values()) == {"holds"}
 
 
+@pytest.mark.slow
 def test_momentum_in_its_natural_clock():
     """Order in the step h = sqrt(eta): 1 - beta ~ h."""
     steps = np.array([0.1, 0.05, 0.025, 0.0125])

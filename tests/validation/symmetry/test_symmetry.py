@@ -125,6 +125,7 @@ def test_channels_of_convolutions():
         Symmetry.between(lambda net: [kernel(net), kernel(net)], outgoing, jnp.eye(3)).charge(net)
 
 
+@pytest.mark.slow
 def test_orbits_of_phi():
     """An orthogonal symmetry keeps phi; another breaks it at the rate -E[g_B . A g_B]/2, and one point has the least."""
     sgd = SGD(0.1, 2)
