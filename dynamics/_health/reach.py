@@ -39,9 +39,14 @@ def fastest(table: np.ndarray) -> float:
 
 def begins_regular(dynamics, signal, start: PyTree, first: PyTree, dt: Array) -> Array:
     """Whether an equation whose first training step is taken as the algorithm takes it, from `start` to `first`, is regular
-    there: its own step would be nearly the same. From an empty second moment it is longer by a factor, or none at all."""
+    there: its memory is not empty, and its own step would be nearly the same."""
+    own = {id(leaf) for leaf in jax.tree.leaves(dynamics.params(start))}
+    memory = [
+        leaf for leaf in jax.tree.leaves(start) if id(leaf) not in own and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    filled = jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in memory])) if memory else jnp.asarray(True)
     field = jax.tree.map(lambda y: dt * y, dynamics.drift(jnp.zeros_like(dt), start, signal))
-    here, after, own = (jax.tree.leaves(dynamics.params(tree)) for tree in (start, first, field))
+    here, after, ours = (jax.tree.leaves(dynamics.params(tree)) for tree in (start, first, field))
     taken = [b - a for a, b in zip(here, after, strict=True)]
-    off = jnp.sum(jnp.stack([jnp.sum(jnp.square(a - b)) for a, b in zip(taken, own, strict=True)]))
-    return off <= _SINGULAR**2 * jnp.sum(jnp.stack([jnp.sum(jnp.square(a)) for a in taken]))
+    off = jnp.sum(jnp.stack([jnp.sum(jnp.square(a - b)) for a, b in zip(taken, ours, strict=True)]))
+    return filled & (off <= _SINGULAR**2 * jnp.sum(jnp.stack([jnp.sum(jnp.square(a)) for a in taken])))

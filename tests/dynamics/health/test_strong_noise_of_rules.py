@@ -5,11 +5,14 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dynamics import solve
 from dynamics._health import health as _health
-from equations import AdaGrad, Adam, AdamW, Lion, Objective, RMSProp, SignSGD, scheduled
+from dynamics._health.reach import begins_regular
+from equations import AdaGrad, Adam, AdamW, Lion, Objective, RMSProp, SignSGD, from_optax, scheduled
+from equations.internal import split
 
 CASES = [
     ("noise through a first moment", "instance", "Adam without a first moment, single examples", "test_told[adam]"),
@@ -24,6 +27,7 @@ CASES = [
     ("noise that a bounded step averages", "brother", "Lion", "test_passes[lion]"),
     ("noise that a bounded step averages", "brother", "an accumulator that is large", "test_passes[adagrad]"),
     ("noise that a bounded step averages", "brother", "near finer steps", "test_near_finer_steps"),
+    ("noise after a first step from no memory", "brother", "Adam from Optax", "test_an_empty_memory_is_no_start"),
 ]
 
 RNG = np.random.default_rng(0)
@@ -74,6 +78,19 @@ def test_told(name, key):
 @pytest.mark.parametrize("name", some(PASSES, ("adam",)))
 def test_passes(name, key):
     assert not run(*PASSES[name], key)[1]
+
+
+def test_an_empty_memory_is_no_start():
+    """After a first step from there the second moment is one square, and kicks are large for some steps only."""
+
+    def regular(rule):
+        signal = COMMON.bind(None)
+        start, rate = rule.init(NEAR), jnp.asarray(rule.learning_rate)
+        normals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), split(rule).noise(start, signal, 1))
+        return bool(begins_regular(rule, signal, start, split(rule).start(start, signal, normals), rate))
+
+    assert not regular(from_optax(optax.adam, 0.01, 8))
+    assert regular(AdaGrad(0.01, 8)) and regular(RMSProp(0.01, 8, initial_scale=1.0))
 
 
 def logarithms(problem, key, paths):
