@@ -6,11 +6,10 @@ from typing import Any
 import diffrax as dfx
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from equations import AbstractEquation
-from equations.internal import abstract_value, check_agreement, is_parameter, split
+from equations.internal import abstract_value, check_agreement, is_parameter, split, zeros_of
 
 from ._arguments.hooks import check_hooks
 from ._paths.brownian import block_rows
@@ -160,7 +159,7 @@ def _check_euler(problem: Problem, substeps: int) -> None:
 
 def _normals(equation, signal, dynamic, kicks_per_step):
     structure = split(equation).noise(equation.init(dynamic), signal, kicks_per_step)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
+    return zeros_of(structure)
 
 
 def _default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.AbstractAdjoint:

@@ -21,7 +21,7 @@ from ._scaling import ScalingLimit
 from ._series import Series
 from ._signals.base import AbstractSignal, check_signal
 from ._splitting import GradientSplitting, Splitting, response, split
-from ._tree import scaled_sum
+from ._tree import scaled_sum, zeros_of
 from ._velocity import reads_affine, velocity_of
 
 State = PyTree
@@ -207,7 +207,7 @@ class AbstractEquation(AbstractDynamics):
             )
         mean = signal.gradient(params)
         velocity = lambda g: velocity_of(self, t, state, g)  # noqa: E731
-        zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals))
+        zeros, unravel = ravel_pytree(zeros_of(normals))
 
         def mv(inputs):
             linear, quadratic = inputs

@@ -3,7 +3,8 @@
 from typing import Any
 
 import jax
-from jaxtyping import ArrayLike, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, PyTree
 
 
 def add_scaled(state: PyTree, *terms: tuple[ArrayLike, PyTree]) -> PyTree:
@@ -19,3 +20,8 @@ def scaled_sum(*terms: tuple[Any, PyTree]) -> PyTree:
     """The sum of factor * tree over pairs (factor, tree)."""
     factors, trees = zip(*terms, strict=True)
     return jax.tree.map(lambda *leaves: sum(f * leaf for f, leaf in zip(factors, leaves, strict=True)), *trees)
+
+
+def zeros_of(structure: PyTree) -> PyTree[Array]:
+    """Zeros of the shapes and dtypes of a PyTree of arrays or of `jax.ShapeDtypeStruct`."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)

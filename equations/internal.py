@@ -63,4 +63,5 @@ from ._splitting import ForwardedSplitting as ForwardedSplitting
 from ._splitting import Splitting as Splitting
 from ._splitting import split as split
 from ._tree import add_scaled as add_scaled
+from ._tree import zeros_of as zeros_of
 from ._velocity import velocity_of as velocity_of

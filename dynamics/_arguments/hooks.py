@@ -19,6 +19,7 @@ from equations.internal import (
     newer,
     split,
     velocity_of,
+    zeros_of,
 )
 
 # Where to look first for the fault of a method that is made of others.
@@ -154,7 +155,7 @@ def _noise(dynamics, signal, state, t):
             )
     if structure is not None and operator is not None:
         _same(dynamics, "noise", structure, operator.in_structure(), "what its diffusion takes")
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
+    return zeros_of(structure)
 
 
 def _check_twin(equation, params):

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import split
+from equations.internal import split, zeros_of
 
 LARGEST = 512  # dimensions of a state whose matrices are held for every step of every path
 
@@ -62,7 +62,7 @@ class Local(eqx.Module):
         operator = self.dynamics.diffusion(t, self.state(y), self.signal)
         if operator is None:
             return lambda normals: jnp.zeros_like(y), jnp.zeros(0, y.dtype)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), operator.in_structure())
+        zeros = zeros_of(operator.in_structure())
         flat, structure = ravel_pytree(zeros)
         return lambda normals: self.flat(operator.mv(structure(normals))), flat
 

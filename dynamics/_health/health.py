@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import flow_is_misleading, once, quick_jit, split, warn
+from equations.internal import flow_is_misleading, once, quick_jit, split, warn, zeros_of
 
 from .._paths.strang import Steps
 from .rates import top
@@ -70,7 +70,7 @@ def _paired(path, params, state) -> Pair:
     dynamics, start = path.dynamics, path.dynamics.init(params)
     end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
     normals = split(dynamics).noise(start, path.signal, 1)
-    normals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), normals)
+    normals = zeros_of(normals)
     first = split(dynamics).start(start, path.signal, normals)
     begin = 0 * end
     if first is not None:

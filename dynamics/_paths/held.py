@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import abstract_value, is_free, is_traced, split
+from equations.internal import abstract_value, is_free, is_traced, split, zeros_of
 
 from .._trajectory import rates_at
 from .around import Around
@@ -31,7 +31,7 @@ def _counted(dynamics, signal, params):
         return None
     state = dynamics.init(params)
     structure = split(dynamics).noise(state, signal, 1)
-    noise = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
+    noise = zeros_of(structure)
     dtype = jnp.result_type(*jax.tree.leaves(state))
     time = dt = jnp.asarray(dynamics.scaling_limit().learning_rate_at(zero)).astype(dtype)
 

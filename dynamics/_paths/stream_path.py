@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractStream, Stimulus
-from equations.internal import split
+from equations.internal import split, zeros_of
 
 from .brownian import Brownian, Increments
 from .grid import windows
@@ -155,4 +155,4 @@ def first_stimulus(dynamics: AbstractDynamics, stream: AbstractStream, delay: in
     if not delay:
         return held
     one = jax.eval_shape(lambda p: dynamics.delayed(dynamics.init(p), held), params)
-    return Stimulus(held.x, held.y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), one))
+    return Stimulus(held.x, held.y, zeros_of(one))

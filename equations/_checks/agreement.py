@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 
 from .._jaxpr.structure import is_affine
 from .._splitting import Splitting, split
+from .._tree import zeros_of
 from .declared import moved_state
 from .facts import root, told_by
 from .lineage import definer, inside, is_ours
@@ -107,7 +108,7 @@ def _found(dynamics, signal, params, dt) -> _Found:
                 raise
             return jax.tree.map(jnp.zeros_like, state)  # without noise none is asked for, but by a splitting solver
 
-    zeros = _zeros(structure)
+    zeros = zeros_of(structure)
     try:
         linear = is_affine(lambda n: kick(n, time), zeros) and sides.drift and (sides.diffusion or structure is None)
     except Exception:  # its trace fails on numbers that it is not made for
@@ -117,7 +118,7 @@ def _found(dynamics, signal, params, dt) -> _Found:
         return _drawn(dynamics, signal, state, t, time, sides)._replace(change=change)
     flow, drift = splitting.flow(t, state, signal), dynamics.drift(t, state, signal)
     operator = dynamics.diffusion(t, state, signal)
-    root = None if operator is None else (lambda n: operator.mv(n), _zeros(operator.in_structure()))
+    root = None if operator is None else (lambda n: operator.mv(n), zeros_of(operator.in_structure()))
     mean, spread = _compared(kick, zeros, flow, drift, root, state, time)
     euler = 0.0
     if sides.euler:
@@ -129,10 +130,6 @@ def _found(dynamics, signal, params, dt) -> _Found:
         spread = 0.0
         euler = euler if root is not None else 0.0
     return _Found(mean, spread, euler, change)
-
-
-def _zeros(structure) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
 
 
 def _normals(structure, key) -> PyTree:

@@ -15,7 +15,7 @@ from .._counts import foreign_counts, put, schedule_counts
 from .._forwarder import AbstractForwarder
 from .._jaxpr.structure import is_affine, is_free
 from .._splitting import split
-from .._tree import add_scaled
+from .._tree import add_scaled, zeros_of
 from .increment import AbstractIncrement, TwinState, at_infinity
 from .slow_steps import SlowLimit, SlowSplitting
 
@@ -279,7 +279,7 @@ class SlowManifold(AbstractForwarder):
         if not any(jax.tree.leaves(marked)):
             return False
         state = jax.eval_shape(self.equation.init, params)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
+        zeros = zeros_of(state)
         counts, rest = eqx.partition(zeros.memory, marked)
 
         def step(counts):

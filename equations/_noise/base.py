@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks.facts import Facts
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
-from .._tree import add_scaled
+from .._tree import add_scaled, zeros_of
 from .squares import mean_square
 
 SAMPLINGS = ("with_replacement", "without_replacement", "shuffled")
@@ -145,7 +145,7 @@ class AbstractGradientNoise(eqx.Module):
 
     def variance(self, batches: Batches, params: PyTree) -> PyTree:
         """The variance of every coordinate of delta, like `params`."""
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like_parameters(params))
+        zero = zeros_of(like_parameters(params))
         square = lambda d: jax.tree.map(jnp.square, d)  # noqa: E731
         parts = (_paired_mean(square, zero, deviation, count) for count, deviation in self.parts(batches, params))
         return add_scaled(zero, *((1.0, part) for part in parts))
@@ -197,7 +197,7 @@ class AbstractGradientNoise(eqx.Module):
 
 def columns(linear: Callable[[PyTree], PyTree], structure: PyTree) -> tuple[int, Callable[[Array], PyTree]]:
     """The K columns of a linear map of normals, as a part of the covariance: K and index -> sqrt(K) * column."""
-    zeros, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure))
+    zeros, unravel = ravel_pytree(zeros_of(structure))
     apply = jax.linearize(linear, unravel(zeros))[1]  # what does not depend on the normals is computed once
     return zeros.size, lambda index: apply(unravel(zeros.at[index].set(zeros.size**0.5)))
 
@@ -211,7 +211,7 @@ def _paired_mean(function: Callable, center: PyTree, deviation: Callable[[Array]
             total = add_scaled(total, (0.5 / count, function(add_scaled(center, (sign, away)))))
         return total, None
 
-    begin = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, center))
+    begin = zeros_of(jax.eval_shape(function, center))
     return jax.lax.scan(add, begin, jnp.arange(count))[0]
 
 

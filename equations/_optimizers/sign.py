@@ -13,6 +13,7 @@ from .._checks.facts import refined
 from .._checks.lineage import as_of
 from .._signals.base import AbstractSignal
 from .._splitting import GradientSplitting
+from .._tree import zeros_of
 
 
 class AbstractSignEquation(AbstractEquation):
@@ -46,9 +47,7 @@ class AbstractSignEquation(AbstractEquation):
                 f"but {noise!r} was given; the default solver does not need it."
             )
         root = noise.root(batches, params)
-        normals, unravel_normals = ravel_pytree(
-            jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), root.in_structure())
-        )
+        normals, unravel_normals = ravel_pytree(zeros_of(root.in_structure()))
         columns = jax.vmap(lambda unit: ravel_pytree(root.mv(unravel_normals(unit)))[0])(
             jnp.eye(normals.size, dtype=normals.dtype)
         )

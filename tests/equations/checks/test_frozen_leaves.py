@@ -6,8 +6,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from moving import MOVING
 
 from dynamics import solve, train
 from equations import (
@@ -15,16 +15,11 @@ from equations import (
     AbstractDynamics,
     AdamW,
     Factors,
-    Isotropic,
     Langevin,
     Momentum,
     Objective,
     Splitting,
     Spred,
-    StudentT,
-    UnderdampedLangevin,
-    decayed,
-    from_optax,
     regularized,
 )
 from equations._checks.frozen import frozen_leaves, warn_frozen
@@ -56,15 +51,6 @@ def loss(params, example):
 
 OBJECTIVE = Objective(loss, DATA)
 MESSAGE = r"`params\['buffer'\]` must have a gradient in the loss.*close over"
-MOVING = {
-    "langevin": Langevin(0.05, temperature=0.3),
-    "underdamped": UnderdampedLangevin(0.05, temperature=0.3),
-    "isotropic": SGD(0.05, noise_model=Isotropic(0.1)),
-    "student": SGD(0.05, noise_model=StudentT(5.0, 0.1)),
-    "adamw": AdamW(0.05, weight_decay=0.1),
-    "decayed": decayed(Momentum(0.05, 2), 0.1),
-    "optax": from_optax(lambda learning_rate: optax.adamw(learning_rate, weight_decay=0.1), 0.05),
-}
 
 
 @pytest.mark.parametrize("name", MOVING)

@@ -7,23 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from moving import MOVING
 
 from dynamics import solve
 from equations import (
     SGD,
     AbstractSignal,
-    AdamW,
     Factors,
-    Isotropic,
     LabelNoise,
-    Langevin,
     Momentum,
     Objective,
     Oja,
     Spred,
-    StudentT,
-    UnderdampedLangevin,
-    decayed,
     from_optax,
 )
 from equations._checks import frozen_parts
@@ -66,23 +61,14 @@ def loss(w, e):
 
 
 OBJECTIVE = Objective(loss, DATA)
-MOVING = {
-    "langevin": Langevin(0.05, temperature=0.3),
-    "underdamped": UnderdampedLangevin(0.05, temperature=0.3),
-    "isotropic": SGD(0.05, noise_model=Isotropic(0.1)),
-    "student": SGD(0.05, noise_model=StudentT(5.0, 0.1)),
-    "adamw": AdamW(0.05, weight_decay=0.1),
-    "decayed": decayed(Momentum(0.05, 2), 0.1),
-    "optax": from_optax(lambda learning_rate: optax.adamw(learning_rate, weight_decay=0.1), 0.05),
-    "muon": from_optax(lambda learning_rate: optax.contrib.muon(learning_rate), 0.05),
-}
+RULES = MOVING | {"muon": from_optax(lambda learning_rate: optax.contrib.muon(learning_rate), 0.05)}
 
 
 def masked(w, e):
     return jnp.sum(jnp.tanh((SHARE * w + (1 - SHARE) * stop(w)) @ e[0])) ** 2
 
 
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("name", RULES)
 def test_warns(name):
     objective, count = (Objective(masked, DATA), 4) if name == "muon" else (OBJECTIVE, 6)
     cause = "decay" if name in ("adamw", "decayed", "optax", "muon") else "noise"
@@ -90,7 +76,7 @@ def test_warns(name):
         f"^Argument `params`: {count} of the 15 numbers of `params` must have a gradient in the loss.*moved by {cause}"
     )
     with pytest.warns(UserWarning, match=message):
-        warn_frozen(MOVING[name], objective, W)
+        warn_frozen(RULES[name], objective, W)
 
 
 def test_solve(key):
