@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+from marks import some
 from registry import EQUATIONS
 
 from dynamics import solve, train
@@ -50,9 +51,7 @@ def network():
     return Objective(squared, single((POINTS, VALUES))), single(WEIGHTS)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in EQUATIONS]
-)
+@pytest.mark.parametrize("name", some(EQUATIONS, FEW))
 def test_networks(name):
     for side in (solve, train):
         quiet(side, EQUATIONS[name].equation, *network())

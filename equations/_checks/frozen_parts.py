@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .._jaxpr.maxima import stops_a_part
 from .._jaxpr.released import released
 from .._jaxpr.structure import dependence, propagate
-from .._jaxpr.suspects import suspects
 from .._signals.base import AbstractSignal, is_parameter
 from .once import quick_jit
 
@@ -32,7 +32,7 @@ def stopped_entries(signal: AbstractSignal, params: PyTree, whole: PyTree[bool])
     jaxpr = jax.make_jaxpr(_value(signal, static))(active, active, first).jaxpr
     models = len(jax.tree.leaves(active))
     of_frozen = [int(models <= place < 2 * models) for place in range(len(jaxpr.invars))]
-    if "`stop_gradient`" not in suspects(jaxpr) and not any(propagate(dependence, jaxpr, of_frozen)):
+    if not stops_a_part(jaxpr) and not any(propagate(dependence, jaxpr, of_frozen)):
         return None
     points = _points(active, whole), jnp.arange(_POINTS) >= _POINTS // 2
     few = signal.take(jnp.asarray(np.linspace(0, signal.size - 1, min(signal.size, _FEW)).round(), int))

@@ -208,6 +208,7 @@ def test_records_do_not_change_a_path(problem, equation, save_every, key):
     assert np.abs(few[:, 1] - few[:, 0]).min() > 1e-2
 
 
+@pytest.mark.slow
 def test_substeps_refine_the_same_path(key):
     """Pathwise: the distance of one and four substeps from two falls with the learning rate.
 
@@ -326,7 +327,7 @@ def final_mean(rate, start, **arguments):
     return jnp.sum(flow.observables["w"][:, -1] ** 2) + jnp.sum(flow.final)
 
 
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize("mode", [pytest.param("reverse", marks=pytest.mark.slow), "forward"])
 def test_derivatives_of_a_run(mode):
     """By the learning rate and by the start, against central differences."""
     start = jnp.asarray(PROBLEM.start)
@@ -359,7 +360,7 @@ def test_under_jit_and_vmap_over_learning_rates(run, key):
 # Parameters and observables of every kind
 
 
-@pytest.mark.parametrize("run", [solve, train])
+@pytest.mark.parametrize("run", [pytest.param(solve, marks=pytest.mark.slow), train])
 def test_a_raw_network(run, key):
     network = mlp(key, (3, 4, 2))
     objective = Objective(lambda network, example: jnp.sum((network(example[0]) - example[1]) ** 2),
@@ -554,6 +555,7 @@ def test_the_euler_step_of_a_user_s_rule_is_its_twin_on_gaussian_gradients(key):
     assert np.abs(other.final - euler.final).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_large_gradients_are_no_divergence():
     """Adam's second moment holds squares of gradients; only the parameters are held to a bound."""
     problem = LinearRegression()

@@ -138,6 +138,7 @@ def test_delays_are_exact_on_the_grid(stimulus_steps, delay_steps):
     np.testing.assert_allclose(found, ring(stream, stimulus_steps, delay_steps, 12)[: 12 + 1], atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_solver_of_second_order_keeps_its_order_with_a_delay():
     stream = stimuli(X, Y, duration=1.0, key=KEY)
     ends = [states(Late(1.4), stream, 6, 1 / n, solver=dfx.Heun())[0, -1] for n in (20, 40, 320)]

@@ -46,6 +46,7 @@ def test_hill_on_a_pareto_distribution():
             call()
 
 
+@pytest.mark.slow
 def test_the_tail_of_training_is_that_of_kesten():
     """20 000 runs on 400 examples, whose own root is taken; that of half the learning rate, or of pairs, is rejected."""
     size, rate, paths, steps = 400, 0.5, 20_000, 300

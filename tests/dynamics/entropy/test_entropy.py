@@ -90,6 +90,7 @@ def test_rate_by_paths(chain):
         assert abs(rates.mean() - truth) < 3 * error and error < 0.05 * truth
 
 
+@pytest.mark.slow
 def test_midpoint_with_regularization(chain):
     """2 (S + r^2/dt)^{-1} b dy, for constant noise; r is per step, as in the other route."""
     short = eqx.tree_at(
@@ -157,6 +158,7 @@ def test_the_ensemble_is_that_of_the_paths_that_are_well(chain):
     np.testing.assert_allclose(measured, densities[0] - densities[1], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_relaxation():
     """Paths on their way, with the ensemble's own density: three integral theorems. Mutant: the medium's entropy alone."""
     run = solve(OU, None, jnp.zeros(2), steps=36, key=KEY, paths=4000, keep_states=True, solver=dfx.Euler())
@@ -313,6 +315,7 @@ def along(local, between, before, after, dts):
     return values[:, :fine].sum(axis=1), values[:, fine:].sum(axis=1)
 
 
+@pytest.mark.slow
 def test_path_entropy_with_state_dependent_noise():
     """Path by path: an error of O(dt), which goes to zero with dt; that of the mutants, Itô for Stratonovich and the
     divergence of the diffusion dropped, does not. And the route by steps."""
@@ -445,7 +448,7 @@ def spinning(noise):
     return np.asarray(run.states.params)[:, 200:], truth
 
 
-@pytest.mark.parametrize("noise", ["minibatch", "gaussian"])
+@pytest.mark.parametrize("noise", ["minibatch", pytest.param("gaussian", marks=pytest.mark.slow)])
 def test_short_time_bound_on_training_runs(noise):
     """The algorithm's own runs, whose equation the estimator does not see: within 10 % of the closed form."""
     states, truth = spinning(noise)

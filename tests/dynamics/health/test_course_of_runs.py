@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+from marks import some
 
 from dynamics import Strang, solve
 from dynamics._health import stability
@@ -130,7 +131,7 @@ COURSES = {  # beyond the limit, within it, the objective, the start, the number
 }
 
 
-@pytest.mark.parametrize("name", COURSES)
+@pytest.mark.parametrize("name", some(COURSES, ["bell", "valley", "heun"]))
 def test_the_course_of_a_run(name, key):
     beyond, within, objective, start, steps, solver = COURSES[name]
     settings = dict(steps=steps, save_every=steps, solver=solver, key=key)
@@ -142,6 +143,7 @@ def test_the_course_of_a_run(name, key):
         assert not messages and np.all(np.abs(finer.final) < 1e-50)  # exp(-150) = 7e-66
 
 
+@pytest.mark.slow
 def test_a_second_run_is_the_same(key):
     """The state that is looked at is on the path itself, whatever its records and its Brownian motion."""
     adjoint = dfx.RecursiveCheckpointAdjoint()

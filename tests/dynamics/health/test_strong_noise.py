@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+from marks import some
 
 from dynamics import Strang, solve
 from dynamics._health import health as _health
@@ -142,7 +143,7 @@ def momentum(name, substeps, key):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", some(RUNS, ["single"]))
 def test_momentum(name, key):
     losses = []
     for substeps in (1, 4) if name == "far" else (1,):

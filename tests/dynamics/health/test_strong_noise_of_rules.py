@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import some
 
 from dynamics import solve
 from dynamics._health import health as _health
@@ -61,11 +62,6 @@ def run(equation, objective, params, key, paths=100, substeps=1):
         ).final  # fmt: skip
     root = jnp.asarray(ROOT) if objective is COMMON else 0.0
     return np.sum(np.square(found - root), axis=1), [str(one.message) for one in caught]
-
-
-def some(names, fast):
-    """Those in `fast`, and the others as slow tests: each compiles a solver of its own."""
-    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("name", some(TOLD, ("adam",)))

@@ -93,6 +93,7 @@ def test_two_readings_have_order_two():
     assert all(found[name] < 1.4 for name in ("held with df/dt", "continuous without df/dt"))
 
 
+@pytest.mark.slow
 def test_a_controller_stops_at_jumps():
     """The closed form at its tolerance, in both precisions; the details say how a run reads what it counts."""
     controller = dfx.PIDController(rtol=1e-9, atol=1e-9)

@@ -178,7 +178,8 @@ def test_below_a_quarter_of_the_model_error(table, batch_size):
     assert np.all(worst < 1 / 4)
 
 
-@pytest.mark.parametrize("batch_size", [16, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [16, 64])
 def test_below_a_tenth_of_the_model_error_with_two_substeps(table, batch_size):
     worst = extracted_at(batch_size, 2).worst()
     report(f"substeps=2, B={batch_size}", worst)
@@ -196,6 +197,7 @@ def refinement(table, levels, solver=None, kicks=2):
     return np.array(errors[:-1]) / np.array(errors[1:])
 
 
+@pytest.mark.slow
 def test_second_order(table):
     factors = refinement(table, (1, 2))
     print(f"\nerror falls by {factors.min((0, 1))} to {factors.max((0, 1))} (mean, covariance) per doubling")

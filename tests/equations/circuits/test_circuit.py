@@ -25,6 +25,7 @@ flow = solve(circuit, stream, circuit.init(key), time=100.0, dt=0.5e-3, save_eve
 """  # noqa: E501
 
 
+@pytest.mark.slow
 def test_the_snippet_learns_the_circles():
     x, y = circles(dtype=np.float64)
     scope = {"X": x, "Y": y, "key": jax.random.key(0)}
@@ -219,6 +220,7 @@ def test_online_read_out_of_frozen_weights():
     np.testing.assert_allclose(run.states.activities[-1][0, 1:], right, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_noise_has_the_standard_deviation_that_it_is_given():
     circuit = Circuit((2, 20, 3, 1), "FA", 0.05, 1e6, tau_error=0.1, integration_noise=0.3).readout()
     weights = jax.tree.map(jnp.zeros_like, circuit.init(jax.random.key(0)))

@@ -39,6 +39,7 @@ class MeanThreshold(BCM):
         return super().surrogate(active, frozen, example) + self.rate * (y**2 - jnp.abs(y)) * active[1]
 
 
+@pytest.mark.slow
 def test_bcm_becomes_selective():
     """Inputs of probabilities 1/2, 3/10, 1/5, not orthogonal: y = theta = 1/p of one, 0 of the others."""
     patterns = np.array([[1.0, 0.2, 0.0], [0.0, 0.9, 0.3], [0.2, 0.0, 1.1]])
@@ -124,6 +125,7 @@ def alignment_by_hand(net, x, y):
     return np.array(found[::-1]).T
 
 
+@pytest.mark.slow
 def test_alignment_is_that_of_activities_by_hand():
     """Three layers with biases: E|h_b|^2 from the activities, not from W and the update, whose product it also is."""
     net = eqx.nn.MLP(4, 3, 5, 2, activation=jnp.tanh, key=jax.random.key(7))

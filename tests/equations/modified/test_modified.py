@@ -322,7 +322,8 @@ def test_orders_of_adam_at_fixed_rates_from_its_first_step(order):
         assert slope("late formula only", late) < 2.4
 
 
-@pytest.mark.parametrize("order", [*(pytest.param(order, marks=pytest.mark.slow) for order in (1, 2)), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [1, 2, 3])
 def test_orders_of_momentum_in_its_own_clock(order):
     """1 - beta ~ sqrt(eta), time sqrt(eta) step: slopes in h = sqrt(eta)."""
     rates = np.array([0.0016, 0.0004, 0.0001])
@@ -349,8 +350,7 @@ SLOW = [(name, order) for name in ADAPTIVE for order in (1, 2)] + [("adam", 3), 
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("adam", 4), ("rmsprop", 3)]  # Adam of our own, and of Optax one that is as AdamW
-    + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW],
+    [("rmsprop", 3)] + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW],
 )
 def test_orders_of_other_optimizers(name, order):
     """1 - b1, 1 - b2, 1 - decay ~ eta, after the transient of the bias corrections; the last two halvings."""
@@ -412,7 +412,7 @@ def momentum_field(h, b, nesterov):
     return -gamma * GRADIENT - h * c1 * HESSIAN @ GRADIENT - h**2 * (c2 * HESSIAN @ HESSIAN @ GRADIENT + c3 * TENSOR)
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("nesterov", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_momentum_at_fixed_beta_is_the_known_field(nesterov):
     rates, right, mutant = np.array([0.002, 0.001]), [], []
     for h in rates:
@@ -545,6 +545,7 @@ def epoch_mean(eta, batches, steps):
 THREE = Objective(loss, (X[:3], Y[:3]))
 
 
+@pytest.mark.slow
 def test_shuffled_epochs_by_all_six_orders():
     """The formula for independent batches with replacement is the mutant."""
     rates, right, mutant = np.array([0.04, 0.02, 0.01]), [], []

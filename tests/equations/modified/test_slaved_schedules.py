@@ -62,9 +62,8 @@ class AtItsEnd(SlowManifold):
         return None
 
 
-@pytest.mark.parametrize(
-    "kind", ["scheduled", *(pytest.param(k, marks=pytest.mark.slow) for k in ("from_optax", "nesterov"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["scheduled", "from_optax", "nesterov"])
 def test_slaved(kind):
     """As near to its twin as the series says, and its times are the twin's."""
     rule = momentum_with_a_schedule(kind)

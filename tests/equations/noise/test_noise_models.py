@@ -13,6 +13,7 @@ import optax
 import pytest
 import scipy.stats
 from jax.flatten_util import ravel_pytree
+from marks import some
 from oracles import LinearRegression
 
 from dynamics import solve, train
@@ -276,6 +277,7 @@ def lyapunov(step, noise):
     return np.linalg.solve(np.eye(size**2) - np.kron(step, step), noise.ravel()).reshape(size, size)
 
 
+@pytest.mark.slow
 def test_label_noise_in_linear_regression():
     """On the full batch the discrete algorithm ends with covariance (eta s^2/N) (2 - eta H)^{-1} about the solution."""
     problem, eta, scale = LinearRegression(), 0.3, 0.7
@@ -304,7 +306,7 @@ def test_label_noise_in_linear_regression():
 # Types, recompilation, input
 
 
-@pytest.mark.parametrize("run", [solve, train])
+@pytest.mark.parametrize("run", [pytest.param(solve, marks=pytest.mark.slow), train])
 def test_every_scale_runs_without_recompilation_in_float32(run):
     """Everything at once: label noise on Student-t noise on diagonal noise, under momentum."""
     traces = []
@@ -432,7 +434,7 @@ def test_any_optimizer_signal_and_noise(signal, batch_size):
             assert real.shape == params.shape
 
 
-@pytest.mark.parametrize("layers", ["dense", "convolution", "shared"])
+@pytest.mark.parametrize("layers", some(["dense", "convolution", "shared"], ["dense", "shared"]))
 def test_mean_square_is_that_of_the_examples(layers):
     """A dense layer by products of squares, any other as it is, whatever the number of examples at a time."""
     keys = jax.random.split(jax.random.key(0), 3)

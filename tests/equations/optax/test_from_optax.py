@@ -422,7 +422,8 @@ def test_one_reason(name):
     assert [g for g in guards.values() if g in str(caught.value)] == [g for n, g in guards.items() if n == name]
 
 
-@pytest.mark.parametrize("name", ["adabelief", pytest.param("acprop", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adabelief", "acprop"])
 def test_moments_about_a_mean_stay_positive(name):
     factory = {"adabelief": optax.adabelief, "acprop": contrib.acprop}[name]
     objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), jnp.array([1.0, -1.0, 0.5, 0.2]))

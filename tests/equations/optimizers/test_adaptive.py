@@ -357,6 +357,7 @@ def test_variance_of_the_magnitude_of_adams_update_grows_to_a_bound():
     assert np.all(np.abs(found - wrong)[1:] > 20 * error[1:])
 
 
+@pytest.mark.slow
 def test_with_momentum_it_is_not_monotone():
     """(R^2)(1 - 8/pi^2) after two steps, R^2 = (b1^2 + 1)/(1 + b1)^2; (1 - 2/pi)(1 - b1)/(1 + b1) in the end."""
     b1, steps = 0.9, 120

@@ -23,10 +23,8 @@ def distances(samples, truth):
     return np.array([within(samples[:, k], truth[0][k], truth[1][k]) for k in range(1, samples.shape[1])])
 
 
-@pytest.mark.parametrize(
-    "sampling",
-    ["with_replacement", pytest.param("without_replacement", marks=pytest.mark.slow)],  # test_samplings_...
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
 @pytest.mark.parametrize("kind", ["equation", "discrete"])
 def test_moments_at_every_record(kind, sampling, key):
     # eta * sharpness is .25: at every record the two closed forms differ by more than 10 standard errors, and the solver

@@ -90,7 +90,8 @@ def test_stationary_covariance_of_the_discrete_run(nesterov, key):
     assert distance < 4 < lost
 
 
-@pytest.mark.parametrize("nesterov", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("nesterov", [False, True])
 def test_stationary_covariance_of_the_equation(nesterov, key):
     objective, noise = problem()
     rule = Momentum(ETA, BATCH, momentum=BETA, nesterov=nesterov)

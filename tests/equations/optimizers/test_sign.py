@@ -127,7 +127,8 @@ def test_collocation_has_converged():
     np.testing.assert_allclose(backward(equation, TIME, 128, 6.0), backward(equation, TIME), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["normal", pytest.param("student", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["normal", "student"])
 def test_runs_are_what_is_known(name):
     """`train` is the walk on the lattice, `solve` the equation, within their errors."""
     eta, steps, paths = 0.2, 8, 2000

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.linalg
 
 from dynamics import minibatches, solve, train
@@ -50,6 +51,7 @@ def test_converges_to_the_top_eigenvector():
     np.testing.assert_allclose(final * np.sign(final @ vectors[:, -1]), vectors[:, -1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_noisy_paths_stay_around_the_top_eigenvector(key):
     top = np.linalg.eigh(COVARIANCE)[1][:, -1]
     final = np.asarray(solve(SGD(0.02, 4), SIGNAL, START, steps=400, key=key, paths=200, save_every=400).final)

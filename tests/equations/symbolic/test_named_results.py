@@ -184,7 +184,8 @@ def slow_field(numerators, g, state):
     return -GAMMA * g - h * GAMMA**3 * c1 * first - h**2 * GAMMA**5 * (c2 * square + c3 * third)
 
 
-@pytest.mark.parametrize("nesterov", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_at_fixed_beta(nesterov):
     """The coefficients follow from the recursion for a generic L in one dimension, and hold in two."""
     unknown = sp.symbols("c1:4")
@@ -448,7 +449,8 @@ def smoothed_flow(sampling):
     return flow(-gradient(smoothed(sampling), STATE), STATE, 3 * h, 2)
 
 
-@pytest.mark.parametrize("sampling", ["with_replacement", pytest.param("without_replacement", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
 def test_minibatches_after_an_epoch(sampling):
     """3, 27 or 6 sequences against the flow over the time 3 h (shuffled: Smith et al. 2021)."""
     assert sp.expand(sum(BATCHES) / 3 - QUARTIC) == 0

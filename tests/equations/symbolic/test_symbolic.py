@@ -369,6 +369,7 @@ def test_new_values_do_not_recompile():
     assert len({a, b, c}) == 3
 
 
+@pytest.mark.slow
 def test_float32_stays_and_transformations_work(key):
     noise = sp.sqrt(eta) * sp.Matrix([[1, x], [0, sp.Rational(1, 3)]])
     noisy = symbolic((x, y), loss=x**2 + y**2 * x, diffusion=noise, learning_rate=eta, values={eta: 0.1})

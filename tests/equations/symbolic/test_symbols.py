@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 import sympy as sp
+from marks import some
 
 from equations import symbolic
 from equations._symbolic.table import TABLE
@@ -360,7 +361,7 @@ PARTLY = {
 }
 
 
-@pytest.mark.parametrize("name", PARTLY)
+@pytest.mark.parametrize("name", some(PARTLY, ["lowergamma", "loggamma", "Ci"]))
 def test_gradients_of_no_value(name):
     """NaN where the value is, not 0; and they do not spoil those beside them."""
     points = jnp.array([-1.5, 0.7, 1.5])

@@ -77,6 +77,7 @@ def warm_up(step):
     return WARM(jnp.asarray(step, float))
 
 
+@pytest.mark.slow
 def test_warm_up_on_a_quadratic_is_exact():
     """The algorithm: a product over steps; the equation: the exponential of the sum of the rates, or of their integral with
     a solver that chooses its steps; the times: sums of rates."""
@@ -146,6 +147,7 @@ def test_adamw_is_a_composition():
     np.testing.assert_allclose(*(laws.flat(e.drift(t, state, laws.OBJECTIVE)) for e in (one, other)), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_decay_before_the_optimizer_is_a_penalty():
     """`regularized` by decay/2 |theta|^2 is optax.add_decayed_weights before Adam."""
     network, images, labels = laws.classification()
@@ -182,6 +184,7 @@ def test_the_series_of_a_composition():
         assert abs(slope - order) < 0.15 and report.verdict["params"]["mean"] == "holds"
 
 
+@pytest.mark.slow
 def test_the_order_of_a_composition_with_noise():
     """Decay beside momentum, in the clock sqrt(eta) * step, by exact moments; for Adam see test_adaptive.py."""
     problem, rates = LinearRegression(examples=8), [0.01, 0.0025, 0.000625]
@@ -494,6 +497,7 @@ def test_syre_tells_duplicated_neurons_apart():
     assert all(rank == 3 and error < 1e-2 for rank, error in found.values())
 
 
+@pytest.mark.slow
 def test_the_penalty_of_syre_is_what_it_says():
     """strength |theta - theta_0|^2, theta_0 ~ N(0, spread^2), and with `diagonal` weights uniform on [1/2, 3/2]."""
     params, strength, spread = {"w": jnp.zeros((100, 200)), "b": jnp.ones(3)}, 0.3, 0.02

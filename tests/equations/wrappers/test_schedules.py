@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import some
 from schedules import (
     ETA,
     NOISY,
@@ -68,7 +69,12 @@ def exact_rules(kind):
     return [(rule, rates)] + [(noisy, rates)] * (kind in ("piecewise", "float32", "warm_up"))
 
 
-@pytest.mark.parametrize("kind", [*SCHEDULES, "around", "decayed", "from_optax", "float32"])
+KINDS = [*SCHEDULES, "around", "decayed", "from_optax", "float32"]
+
+
+@pytest.mark.parametrize(
+    "kind", some(KINDS, ["piecewise", "staircase", "then_zero", "around", "from_optax", "float32"])
+)
 def test_total(kind):
     """exp(-sum of rates) to the solvers' error, which no stage at the next step's rate would leave; a mutant does not."""
     single = kind == "float32"
@@ -165,6 +171,7 @@ def test_what_an_optimizer_counts_is_held():
         np.testing.assert_allclose(rates[0].memory[0].count, 1 / 0.01)
 
 
+@pytest.mark.slow
 def test_a_schedule_under_transformations():
     """d final/d start is exp(-sum of rates); jit and vmap over learning rates."""
     rule, wanted = scheduled(SGD(ETA), PIECEWISE), np.exp(-rates_of(PIECEWISE).sum())

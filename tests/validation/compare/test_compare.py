@@ -237,7 +237,8 @@ def test_shuffled_equation_is_noise_free_and_the_algorithm_is_not():
     assert eqx.is_array(found.run.observables["w"])
 
 
-@pytest.mark.parametrize("name", ["sgd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("momentum", "adam"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
 def test_refinement_is_on_the_same_brownian_paths(name):
     """Or the solver error would drown in Monte Carlo error: the paths at one and at half the step are nearly the same.
 

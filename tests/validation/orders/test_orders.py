@@ -87,6 +87,7 @@ def test_momentum_in_its_natural_clock():
     assert set(first.verdict["w"].values()) == {"holds"}
 
 
+@pytest.mark.slow
 def test_transient_of_momentum():
     """Past the time of its transient the sweep starts from the algorithm's own distribution."""
     report = exact(
@@ -208,6 +209,7 @@ def test_deterministic_orders_on_a_network(network, order):
     assert np.all(report.solver_errors["parameters"]["mean"].value < 1e-3 * report.errors["parameters"]["mean"].value)
 
 
+@pytest.mark.slow
 def test_adam_after_its_transient(network):
     equation = modified(Adam(0.1, b1=0.5, b2=0.6, eps=0.1), 2)
     report = orders(equation, *network, time=2.0, transient=2.0, learning_rates=[0.1, 0.05, 0.025])
@@ -258,6 +260,7 @@ def test_cannot_tell_with_few_paths(neuron):
     )
 
 
+@pytest.mark.slow
 def test_sampling_measures_the_errors_that_moments_give():
     """Model error without solver error, within its Monte Carlo error, also for independent minibatches."""
     truth = exact(FIRST, rates=RATES[:3], time=1.0)
@@ -309,6 +312,7 @@ def test_a_slope_that_rises_faster_and_faster_is_no_failure():
     assert "fails" not in report.verdict["parameters"].values()
 
 
+@pytest.mark.slow
 def test_shuffled_epochs(neuron):
     """Noise-free at leading order; the algorithm's batches are always real, and compared at epoch ends."""
     equation = SGD(0.1, 4, "shuffled")

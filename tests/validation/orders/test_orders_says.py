@@ -67,6 +67,7 @@ def test_a_larger_error_is_seen():
         assert parameters(orders(Off(0.1, factor=factor), OBJECTIVE, START, **RUN)).verdict != "holds"
 
 
+@pytest.mark.slow
 def test_the_error_resolved_by_moments():
     report = orders(SGD(0.1, 1), OBJECTIVE, START, **RUN)
     assert report.method == "exact moments"

@@ -114,6 +114,7 @@ def test_identities_of_gradient_and_hessian():
     assert abs(ROTATION.check(DATA, LINEAR).symmetric) < 1e-12 and abs(LAYERS.check(DATA, RELU).symmetric - 1) < 1e-12
 
 
+@pytest.mark.slow
 def test_channels_of_convolutions():
     """Their kernels have further axes, here as long as the width, and their biases too."""
     net = [eqx.nn.Conv1d(*width, 3, dtype=jnp.float64, key=KEY) for width in ((1, 3), (3, 2))]
