@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from equations import AbstractStream, Stimulus
-from equations.internal import LARGEST, checked_examples, choice, integer, is_traced, seconds
+from equations.internal import LARGEST, check_pairs, choice, integer, is_traced, seconds
 
 from ._arguments.checks import check_key
 from ._paths.sampler import Sampler
@@ -90,20 +90,7 @@ def stimuli(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    x: Any = checked_examples(X, "X")
-    y: Any = checked_examples(Y, "Y")
-    if not (eqx.is_array(x) and jnp.issubdtype(x.dtype, jnp.floating)):
-        raise TypeError(f"Argument `X` must be an array of floating-point numbers, but {x!r} was given.")
-    if not (eqx.is_array(y) and not jnp.issubdtype(y.dtype, jnp.complexfloating)):
-        raise TypeError(f"Argument `Y` must be an array of real numbers, but {y!r} was given.")
-    y = y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(x.dtype)
-    if x.ndim != 2:
-        raise ValueError(f"Argument `X` must have shape (N, n_in), but shape {x.shape} was given.")
-    y = y[:, None] if y.ndim == 1 else y
-    if y.ndim != 2 or y.shape[0] != x.shape[0]:
-        raise ValueError(
-            f"Argument `Y` must have shape (N, n_out) or (N,) with N = {x.shape[0]}, but shape {jnp.shape(Y)} was given."
-        )
+    x, y = check_pairs(X, Y)
     choice("sampling", sampling, SAMPLINGS)
     if order is not None:
         order = jnp.asarray(order)

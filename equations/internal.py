@@ -35,6 +35,7 @@ from ._checks.overrides import check_class as check_class
 from ._checks.overrides import has_field as has_field
 from ._circuits.base import AbstractCircuit as AbstractCircuit
 from ._circuits.circuit import FEEDBACK as FEEDBACK
+from ._circuits.examples import check_pairs as check_pairs
 from ._counts import around as around
 from ._feedback.base import cosine as cosine
 from ._feedback.base import layers as layers

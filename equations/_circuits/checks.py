@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 from .._checks.arguments import integer, nonnegative, positive, seconds
 from .._checks.once import is_traced
@@ -95,29 +95,6 @@ def check_activation(value, sizes: Sequence[int]) -> None:
                 f"Argument `activation` must give an array of the shape that it is given, {potential.shape}, but {value!r} "
                 f"gives {jnp.shape(found)}."
             )
-
-
-def check_examples(X: ArrayLike, Y: ArrayLike, layers: tuple[int, ...]) -> tuple[Array, Array]:
-    """Inputs `(N, n_in)` and targets `(N, n_out)` that fit a circuit; a TypeError or ValueError otherwise."""
-    x, y = (value if isinstance(value, jax.Array) else np.asarray(value) for value in (X, Y))
-    for name, value in (("X", x), ("Y", y)):
-        if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
-            raise TypeError(f"Argument `{name}` must be an array of numbers, but dtype {value.dtype} was given.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"Argument `X` must be an array of floating-point numbers, but dtype {x.dtype} was given.")
-    if x.ndim != 2 or x.shape[1] != layers[0] or not x.shape[0]:
-        raise ValueError(
-            f"Argument `X` must have shape (N, {layers[0]}) for a circuit of layers {layers}, but shape {x.shape} was "
-            "given."
-        )
-    targets = y[:, None] if y.ndim == 1 and layers[-1] == 1 else y
-    if targets.shape != (x.shape[0], layers[-1]):
-        also = f" or ({x.shape[0]},)" if layers[-1] == 1 else ""
-        raise ValueError(
-            f"Argument `Y` must have shape ({x.shape[0]}, {layers[-1]}){also} for a circuit of layers {layers}, but shape "
-            f"{y.shape} was given."
-        )
-    return jnp.asarray(x), jnp.asarray(targets if jnp.issubdtype(y.dtype, jnp.floating) else targets.astype(x.dtype))
 
 
 def check_stimuli(stream: AbstractStream, layers: tuple[int, ...], weights: Weights) -> None:

@@ -14,7 +14,6 @@ from .._checks.arguments import choice, flag, positive, typed_key
 from .base import AbstractCircuit
 from .checks import (
     check_activation,
-    check_examples,
     check_stimuli,
     check_weights,
     connections,
@@ -25,6 +24,7 @@ from .checks import (
     optional_time,
     warn_of_times,
 )
+from .examples import check_pairs
 from .observables import Accuracy, alignment
 from .rest import rest
 from .state import CircuitState, Weights, circuit_noise, matrix_shapes, plus, random_weights
@@ -258,7 +258,7 @@ class Circuit(AbstractCircuit):
 
         **Raises:** TypeError or ValueError, naming the argument.
         """
-        return Accuracy(self, *check_examples(X, Y, self.layers))
+        return Accuracy(self, *check_pairs(X, Y, self.layers))
 
     def alignment(self, weights: Weights) -> Float[Array, " matrices"]:
         """The cosines between what carries errors back and what backpropagation would have there; 0 where one is zero.

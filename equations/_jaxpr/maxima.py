@@ -1,4 +1,4 @@
-"""Maxima behind `stop_gradient` that are taken off what they are the maxima of, as where a softmax is kept from overflow."""
+"""Maxima behind `stop_gradient` that are taken off what they are the maxima of, which keeps a softmax from overflow."""
 
 from jax.extend.core import Literal, jaxprs_in_params
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from equations import Objective
 from equations._checks import frozen_parts
 from equations._checks.frozen import frozen_entries
 from equations._jaxpr.maxima import stops_a_part
-from equations import Objective
 
 stop = jax.lax.stop_gradient
 Z = jnp.arange(1.0, 5.0)
