@@ -13,7 +13,7 @@ from equations.internal import positive
 
 from ._arguments.checks import check_key
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
-from ._paths.keys import path_keys
+from ._paths.keys import each_path
 from ._paths.path import Path, state_before
 from ._paths.stream_path import StreamPath
 from ._problem import Problem
@@ -164,10 +164,8 @@ def path_of(problem: Problem, method: Method, substeps: int) -> Path | StreamPat
 def _ensemble(path, params, key, controller, paths):
     if controller is not None:
         result = jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
-    elif paths == 1:  # the axis of a vmap would cost kernels of their own
-        result = jax.tree.map(lambda leaf: leaf[None], path(params, path_keys(key, 1)[0]))
     else:
-        result = jax.vmap(lambda key: path(params, key))(path_keys(key, paths))
+        result = each_path(lambda key: path(params, key), key, paths)
     saves, states, failed_at, peak = result
     one = jax.tree.map(lambda leaf: leaf[looked_at(failed_at, peak)], states)
     return saves, jax.vmap(path.dynamics.params)(states), failed_at, peak, one

@@ -12,7 +12,7 @@ from equations.internal import TwinState, choice
 from ._arguments.checks import check_key
 from ._arguments.hooks import check_twin
 from ._health.failed import tell_start
-from ._paths.keys import path_keys
+from ._paths.keys import each_path
 from ._paths.record import first_failure, is_ok, keep, record, with_start
 from ._paths.training import Training
 from ._problem import Problem
@@ -98,7 +98,7 @@ def _ensemble(equation, signal, params, *, key, paths, **options):
     def one(key):
         return _path(equation, signal, params, key, **options)
 
-    return jax.vmap(one)(path_keys(key, paths))
+    return each_path(one, key, paths)
 
 
 def _path(equation, signal, params, key, *, static, observe, steps, save_every, noise, keep_states):

@@ -5,9 +5,11 @@ Gaussian gradients or the minibatches of an algorithm: of these a path has one, 
 to be driven by the same normal numbers or are given different keys.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from equations.internal import LARGEST
 
@@ -15,6 +17,13 @@ from equations.internal import LARGEST
 def path_keys(key: Array, paths: int) -> Array:
     """A key for each path; a path's key does not depend on how many there are."""
     return jax.vmap(lambda path: jax.random.fold_in(key, path))(jnp.arange(paths))
+
+
+def each_path(run: Callable[[Array], PyTree], key: Array, paths: int) -> PyTree:
+    """`run(key)` on every path's key, leaves `(paths, ...)`; one path has no axis inside, which would cost kernels of its
+    own."""
+    keys = path_keys(key, paths)
+    return jax.tree.map(lambda leaf: leaf[None], run(keys[0])) if paths == 1 else jax.vmap(run)(keys)
 
 
 def apart(key: Array, number: Array | int) -> Array:
