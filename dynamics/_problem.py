@@ -6,6 +6,8 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal, AbstractStream
@@ -14,6 +16,7 @@ from equations.internal import (
     check_model,
     flag,
     is_parameter,
+    is_traced,
     learning_rate_of,
     on_parameters,
     positive,
@@ -21,21 +24,25 @@ from equations.internal import (
 )
 
 from ._arguments.checks import (
-    Observables,
     check_concrete,
     check_equation,
+    check_key,
     check_mesh,
-    check_observe,
     check_params,
     check_schedule,
     dynamic_numbers,
     guard_traced,
 )
+from ._arguments.frozen import check_frozen
 from ._arguments.handed_out import check_axis, hand_out
 from ._arguments.hooks import checked_noise
+from ._arguments.observables import Observables, check_observe
+from ._checkpoint import Checkpoint
 from ._paths.grid import Grid, check_time, stream_grid
-from ._paths.record import for_all_paths
+from ._paths.record import Places, cut, for_all_paths
+from ._paths.record import record as record_of
 from ._paths.stream_path import first_stimulus
+from ._start import Start
 from ._trajectory import Trajectory, learning_rates, recorded
 
 
@@ -67,6 +74,8 @@ class Problem:
     dt: Any = None
     rates: Array | None = None
     grid: Grid | None = None
+    start: Start | None = None
+    stays: PyTree = None
 
     @classmethod
     def of(
@@ -80,6 +89,8 @@ class Problem:
         numbers_for: str | None = None,
         algorithm: bool = False,
         rescales: bool = False,
+        start: Trajectory | None = None,
+        frozen: Any = None,
     ) -> "Problem":
         """The problem of these arguments, checked.
 
@@ -92,17 +103,26 @@ class Problem:
         - `algorithm`: of the algorithm alone, which runs where its equation may not: on parameters along explicit axes of
             a mesh, and where an Optax optimizer has no equation.
         - `rescales`: whether what follows goes by other learning rates too.
+        - `start`: the trajectory that a run goes on from, in place of `params`.
+        - `frozen`: what of the parameters stays as it is (`check_frozen`): the signal is bound to it, and nothing that
+            moves parameters ever sees it.
 
         **Raises:** TypeError or ValueError before any compilation, naming the argument.
         """
         check_equation(equation, kind, reads)
         if numbers_for is not None:
             check_concrete(numbers_for, equation=equation, objective=objective, params=params)
-        params = check_params(params)
+        begin = None if start is None else Start.of(start, params)
+        params = check_params(params if begin is None else begin.params)
         check_axis(objective, params)
         if not algorithm:
             check_mesh(params)
-        return cls(equation, objective, params, *eqx.partition(params, is_parameter)).on(equation, algorithm, rescales)
+        stays = None
+        if frozen is not None or (begin is not None and begin.checkpoint.frozen is not None):
+            objective, params, stays = _apart(objective, params, frozen, begin)
+        dynamic, static = eqx.partition(params, is_parameter)
+        problem = cls(equation, objective, params, dynamic, eqx.combine(static, stays), start=begin, stays=stays)
+        return problem.on(equation, algorithm, rescales)
 
     def on(self, equation: Any, algorithm: bool = False, rescales: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""
@@ -133,6 +153,8 @@ class Problem:
         """
         if self.has_examples:
             warn_frozen(self.equation, self.objective, self.params)
+        if self.start is not None:
+            paths = self.start.paths_for(paths)
         grid = None if self.stream is None else stream_grid(self.equation, self.stream, dt, substeps)
         length = dt if self.stream is None else self.stream.duration
         steps = check_time(self.equation, steps, time, length)
@@ -142,12 +164,43 @@ class Problem:
             steps=steps,
             paths=paths,
             save_every=save_every,
-            observe=check_observe(observe, self.params),
+            observe=check_observe(observe, self.whole, self.state),
             keep_states=flag("keep_states")(keep_states),
             dt=_step_length(self.equation, length),
-            rates=learning_rates(self.equation, steps),
+            rates=learning_rates(self.equation, self.first + steps),
             grid=grid,
         )
+
+    @property
+    def whole(self) -> PyTree:
+        """The parameters with what of them stays."""
+        return eqx.combine(self.params, self.stays)
+
+    def state(self) -> PyTree:
+        """The structure of the state of the equation."""
+        return eqx.filter_eval_shape(self.equation.init, self.dynamic)
+
+    def check_key(self, key: Any, needed: bool) -> Array:
+        """The key of a run: as given, where anything is random, or that of the run which goes on."""
+        return check_key(key, needed) if self.start is None else self.start.key_for(key)
+
+    @property
+    def first(self) -> int:
+        """The training step at which a run begins."""
+        return 0 if self.start is None else self.start.step
+
+    def span(self, paths: int) -> tuple[np.ndarray, np.ndarray, Places]:
+        """The first training step and the number of steps as arrays, which compile nothing anew, and room for the records
+        of so many paths."""
+        record = eqx.filter_eval_shape(record_of, self.observe, self.dynamic, self.static, self.state)
+        if self.keep_states:  # parameters and a memory of some sizes more
+            record = record, *[self.dynamic] * 3
+        inside = is_traced(jnp.zeros(())) or any(
+            is_traced(leaf) for leaf in jax.tree.leaves((self.equation, self.objective, self.params))
+        )
+        places = Places.of(self.steps // self.save_every, record, paths, inside)
+        first, steps = (np.asarray(number, np.int32) for number in (self.first, self.steps))
+        return first, steps, places
 
     @property
     def stream(self) -> AbstractStream | None:
@@ -181,26 +234,60 @@ class Problem:
         """What is trained, refused at run time where traced numbers are not finite."""
         return guard_traced(self.dynamic)
 
-    def trajectory(self, results: tuple, random: bool, **how) -> Trajectory:
+    def trajectory(self, results: tuple, random: bool, checkpoint: Checkpoint, **how) -> Trajectory:
         """The result of a run.
 
-        **Arguments:** `results`: observables, states, last parameters `(paths, ...)` and the training steps of failure, of
-        one path where nothing is random; `how`: what else a `Trajectory` says.
+        **Arguments:** `results`: observables and states, with room for more, last parameters `(paths, ...)` and the
+        training steps of failure, of one path where nothing is random; `how`: what else a `Trajectory` says.
         """
-        saves, states, last, failed_at = results if random else for_all_paths(results, self.paths)
+        saves, states, last, failed_at = results
+        count = self.steps // self.save_every
+        if any(leaf.shape[1] > count + 1 for leaf in jax.tree.leaves((saves, states))):
+            saves, states = cut((saves, states), count)
+        if not random:
+            saves, states, last, failed_at = for_all_paths((saves, states, last, failed_at), self.paths)
         hand_out(self.objective, self.params, last, states, saves)
-        steps, times = recorded(self.rates, self.steps, self.save_every, self.dt)
+        begin = None if self.start is None else self.start.time
+        steps, times = recorded(self.rates, self.first, self.first + self.steps, self.save_every, self.dt, begin)
         return Trajectory(
             steps=steps,
             times=times,
             observables=saves,
-            final=eqx.combine(last, self.static),
+            final=eqx.combine(last, self._stay_on_all_paths(), self.static),
             ok=failed_at < 0,
             failed_at=failed_at,
             equation=self.equation,
             states=states,
+            checkpoint=dataclasses.replace(checkpoint, time=times[-1], paths=self.paths, frozen=self._mask()),
             **how,
         )
+
+    def _stay_on_all_paths(self) -> PyTree:
+        def leaf(x):
+            return jnp.broadcast_to(x, (self.paths, *x.shape)) if is_parameter(x) else x
+
+        return jax.tree.map(leaf, self.stays)
+
+    def _mask(self) -> tuple[bool, ...] | None:
+        """Which leaves of the whole stay."""
+        if self.stays is None:
+            return None
+        return tuple(jax.tree.leaves(jax.tree.map(lambda leaf, own: own is not None, self.whole, self.stays)))
+
+
+def _apart(objective, params, frozen, begin):
+    """The objective bound to what stays of the parameters, the others, and what stays."""
+    if not isinstance(objective, AbstractSignal):
+        raise ValueError(
+            "Argument `frozen` must be None unless the objective is a signal of examples, such as equations.Objective, but "
+            f"{frozen!r} was given."
+        )
+    if frozen is None:
+        mask = jax.tree.unflatten(jax.tree.structure(params), begin.checkpoint.frozen)
+    else:
+        mask = check_frozen(frozen, params)
+    stays, params = eqx.partition(params, mask)
+    return objective.bind(stays), params, stays
 
 
 def _step_length(equation, dt) -> Array:

@@ -1,30 +1,35 @@
 """`solve`: an ensemble of an equation's paths under one jit."""
 
+import dataclasses
 from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
 from equations.internal import positive
 
-from ._arguments.checks import check_key
+from ._checkpoint import Checkpoint
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
-from ._paths.keys import each_path
+from ._paths.keys import each_path, path_keys
 from ._paths.path import Path, state_before
+from ._paths.progress import Ensemble
+from ._paths.record import Places
 from ._paths.stream_path import StreamPath
 from ._problem import Problem
 from ._solvers import Method
+from ._start import state_from
 from ._trajectory import Trajectory
 
 
 def solve(
     equation: AbstractDynamics,
     objective: Any,
-    params: PyTree,
+    params: PyTree = None,
     *,
     steps: int | None = None,
     time: float | None = None,
@@ -39,6 +44,8 @@ def solve(
     adjoint: dfx.AbstractAdjoint | None = None,
     progress_meter: dfx.AbstractProgressMeter | None = None,
     keep_states: bool = False,
+    start: Trajectory | None = None,
+    frozen: Any = None,
 ) -> Trajectory:
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
@@ -88,7 +95,7 @@ def solve(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, AbstractDynamics, reads="equation")
+    problem = Problem.of(equation, objective, params, AbstractDynamics, reads="equation", start=start, frozen=frozen)
     substeps, auto = check_substeps(substeps)
     problem = problem.scheduled(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states
@@ -101,28 +108,34 @@ def solve(
         meter=progress_meter,
         substeps=substeps,
     )
-    return solve_problem(problem, method, check_key(key, problem.random), substeps, auto)
+    return solve_problem(problem, method, problem.check_key(key, problem.random), substeps, auto)
 
 
 def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
     """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
     to be enough (`auto`)."""
-    path = path_of(problem, method, substeps)
+    paths = problem.paths if problem.random else 1
+    path = path_of(problem, method, substeps, paths)
     if auto:
         check_auto(path, method.solver, method.stepping, problem.dynamic)
-    paths = problem.paths if problem.random else 1
+
+    def begin(path):
+        return begin_of(problem, method, path, key)
 
     def run(path):
-        return _ensemble(path, problem.guarded, key, method.stepping, paths)
+        path, start = begin(path)
+        return _ensemble(path, start, key, method.stepping, paths)
 
     def before(path, index, step):
-        return state_before(path, problem.guarded, key, paths, jnp.asarray(index), jnp.asarray(step))
+        path, start = begin(path)
+        return state_before(path, start, key, paths, jnp.asarray(index), jnp.asarray(step))
 
     noisy = problem.noise is not None
     result, substeps, found = checked_run(
-        path, method.solver, method.stepping, (run, before), problem.dynamic, noisy, auto
+        path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
     )
-    (saves, states), last, failed_at, _, _ = result
+    (saves, states), last, progress, owes, _ = result
+    failed_at = progress.failed_at
     details = (
         ("solver", repr(method.solver)),
         ("substeps", str(substeps)),
@@ -135,12 +148,35 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
-    return problem.trajectory(results, problem.random, kind="equation", details=details, **units)
+    how = _steps_of(method, substeps)
+    checkpoint = Checkpoint(key, path.first + path.steps, None, progress, owes, how, "equation", paths)
+    return problem.trajectory(results, problem.random, checkpoint, kind="equation", details=details, **units)
 
 
-def path_of(problem: Problem, method: Method, substeps: int) -> Path | StreamPath:
-    """All that a path of a problem needs but its start and its key."""
+def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
+    """By what steps a run goes, between which half a flow may be owing."""
+    return repr(method.solver), str(substeps)
+
+
+def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Array) -> tuple[Any, PyTree]:
+    """A path and what it begins with: parameters, or how far the run that it goes on from has come."""
+    if problem.start is None:
+        return path, problem.guarded
+    progress, owes = problem.start.progress_as(
+        "equation",
+        _steps_of(method, path.substeps),
+        lambda: path.begin(problem.dynamic, key),
+        lambda twin: state_from(path.dynamics, twin),
+    )
+    return dataclasses.replace(path, owes=owes), progress
+
+
+def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> Path | StreamPath:
+    """All that a path of a problem needs but its start and its key, with room for the records of so many paths."""
     stream, grid = problem.stream, problem.grid
+    first, steps, places = problem.span(paths)
+    if method.controller is not None:
+        places = Places(problem.steps // problem.save_every)
     common = dict(
         dynamics=problem.equation,
         signal=problem.signal,
@@ -150,7 +186,10 @@ def path_of(problem: Problem, method: Method, substeps: int) -> Path | StreamPat
         solver=method.stepped,
         adjoint=method.adjoint,
         meter=method.meter,
-        steps=problem.steps,
+        first=first,
+        steps=steps,
+        owes=np.zeros((), bool),
+        places=places,
         save_every=problem.save_every,
         substeps=substeps if grid is None else grid.stimulus,
         keep_states=problem.keep_states,
@@ -161,11 +200,14 @@ def path_of(problem: Problem, method: Method, substeps: int) -> Path | StreamPat
 
 
 @eqx.filter_jit
-def _ensemble(path, params, key, controller, paths):
-    if controller is not None:
-        result = jax.tree.map(lambda leaf: leaf[None], path.adaptive(params, controller))
+def _ensemble(path, begin, key, controller, paths):
+    def run(key, progress):
+        return path(progress, key) if controller is None else path.adaptive(progress, controller)
+
+    keys = path_keys(key, paths)
+    if isinstance(begin, Ensemble):
+        saves, progress, owes = begin.each(run, keys)
     else:
-        result = each_path(lambda key: path(params, key), key, paths)
-    saves, states, failed_at, peak = result
-    one = jax.tree.map(lambda leaf: leaf[looked_at(failed_at, peak)], states)
-    return saves, jax.vmap(path.dynamics.params)(states), failed_at, peak, one
+        saves, progress, owes = each_path(lambda key: run(key, path.begin(begin, key)), keys)
+    one = progress.of_path(looked_at(progress.failed_at, progress.peak))
+    return saves, jax.vmap(path.dynamics.params)(progress.recorded), progress, owes[0], one.recorded

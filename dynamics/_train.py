@@ -1,5 +1,7 @@
 """`train`: an ensemble of the discrete algorithm's runs under one jit."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,20 +11,23 @@ from jaxtyping import Array, PyTree
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import TwinState, choice
 
-from ._arguments.checks import check_key
 from ._arguments.hooks import check_twin
+from ._arguments.observables import sees_state
+from ._checkpoint import Checkpoint
 from ._health.failed import tell_start
-from ._paths.keys import each_path
-from ._paths.record import first_failure, is_ok, keep, record, with_start
+from ._paths.keys import each_path, path_keys
+from ._paths.progress import Ensemble, Progress
+from ._paths.record import first_failure, is_ok, keep, record
 from ._paths.training import Training
 from ._problem import Problem
+from ._start import state_from
 from ._trajectory import Trajectory
 
 
 def train(
     equation: AbstractEquation,
     objective: AbstractSignal,
-    params: PyTree,
+    params: PyTree = None,
     *,
     steps: int,
     key: Array | None = None,
@@ -31,6 +36,8 @@ def train(
     save_every: int = 1,
     noise: str = "minibatch",
     keep_states: bool = False,
+    start: Trajectory | None = None,
+    frozen: Any = None,
 ) -> Trajectory:
     """Runs the discrete algorithm that an equation models, its Optax twin.
 
@@ -49,10 +56,10 @@ def train(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, algorithm=True)
+    problem = Problem.of(equation, objective, params, algorithm=True, start=start, frozen=frozen)
     problem = problem.scheduled(steps, paths, save_every, observe, keep_states=keep_states)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
-    return train_problem(problem, check_key(key, draws(problem.equation, noise)), noise)
+    return train_problem(problem, problem.check_key(key, draws(problem.equation, noise)), noise)
 
 
 def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
@@ -68,22 +75,49 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
     check_twin(equation, problem.dynamic)
-    (saves, states), last, failed_at = _ensemble(
+    _check_state(problem)
+    paths = problem.paths if random else 1
+    begin = problem.guarded
+    if problem.start is not None:
+        fresh = lambda: _begin(equation, problem.signal, problem.dynamic, key, noise)  # noqa: E731
+        begin, _ = problem.start.progress_as("discrete", (noise,), fresh, lambda twin: None)
+    first, steps, places = problem.span(paths)
+    (saves, states), progress = _ensemble(
         equation,
         problem.signal,
-        problem.guarded,
+        begin,
         key=key,
+        first=first,
+        steps=steps,
         static=problem.static,
         observe=problem.observe,
-        steps=problem.steps,
+        places=places,
         save_every=problem.save_every,
         noise=noise,
-        paths=problem.paths if random else 1,
+        paths=paths,
         keep_states=problem.keep_states,
     )
-    tell_start(equation, problem.signal, problem.dynamic, failed_at)
-    results = saves, states, last, failed_at
-    return problem.trajectory(results, random, kind="discrete", details=(("noise", noise),))
+    if problem.start is None:
+        tell_start(equation, problem.signal, problem.dynamic, progress.failed_at)
+    results = saves, states, progress.recorded.params, progress.failed_at
+    checkpoint = Checkpoint(key, first + steps, None, progress, jnp.zeros((), bool), (noise,), "discrete", paths)
+    return problem.trajectory(results, random, checkpoint, kind="discrete", details=(("noise", noise),))
+
+
+def _check_state(problem: Problem) -> None:
+    """Raises a ValueError where an observable takes the state of an equation that its algorithm does not know."""
+    asking = [name for name, function in problem.observe.items() if sees_state(function)]
+
+    def known(params):
+        memory = problem.equation.twin().init(params)
+        return state_from(problem.equation, TwinState(params, jax.tree.map(jnp.asarray, memory)))
+
+    if asking and eqx.filter_eval_shape(known, problem.dynamic) is None:
+        raise ValueError(
+            f"Argument `observe` must hold functions of the parameters alone for {type(problem.equation).__name__}, from "
+            "whose algorithm's memory the state of the equation is not known (`resumed` of its splitting tells it), but "
+            f"observe[{asking[0]!r}] takes the state."
+        )
 
 
 def draws(equation: AbstractEquation, noise: str) -> bool:
@@ -94,37 +128,43 @@ def draws(equation: AbstractEquation, noise: str) -> bool:
 
 
 @eqx.filter_jit
-def _ensemble(equation, signal, params, *, key, paths, **options):
-    def one(key):
-        return _path(equation, signal, params, key, **options)
+def _ensemble(equation, signal, begin, *, key, paths, **options):
+    def run(key, progress):
+        return _path(equation, signal, progress, key, **options)
 
-    return each_path(one, key, paths)
+    keys = path_keys(key, paths)
+    if isinstance(begin, Ensemble):
+        return begin.each(run, keys)
+    return each_path(lambda key: run(key, _begin(equation, signal, begin, key, options["noise"])), keys)
 
 
-def _path(equation, signal, params, key, *, static, observe, steps, save_every, noise, keep_states):
-    """One run of the twin: a scan over records around a scan over training steps."""
-    training = Training.of(equation, signal, params, key, noise)
+def _begin(equation, signal, params, key, noise) -> Progress:
+    """A path before its first step."""
+    params, memory, carried = Training.of(equation, signal, params, key, noise).init(params)
+    return Progress.begin((memory, carried), TwinState(params, memory))
 
-    def saved(state):
+
+def _path(equation, signal, progress, key, *, first, steps, static, observe, places, save_every, noise, keep_states):
+    """One run of the twin: a loop over records around a scan over training steps."""
+    training = Training.of(equation, signal, progress.recorded.params, key, noise)
+
+    def saved(state: TwinState):
         """The observables and, if wanted, the state."""
-        params, memory, _ = state
-        return record(observe, params, static), TwinState.of(params, memory) if keep_states else None
+        kept = TwinState.of(state.params, state.memory) if keep_states else None
+        return record(observe, state.params, static, lambda: state_from(equation, state)), kept
 
     def body(carry, step):
         state, failed_at = carry
         new = training.step(step, state, training.normals(step))
         return (new, first_failure(failed_at, is_ok(*new[:2]), step + 1)), None
 
-    def interval(carry, index):
-        (params, memory, _), failed_at = carry
-        offsets = index * save_every + jnp.arange(save_every, dtype=jnp.int32)
-        ((new, later, carried), failed_at), _ = jax.lax.scan(body, carry, offsets)
-        params = keep(failed_at >= 0, params, new)
-        memory = keep(failed_at >= 0, memory, later) if keep_states else later
-        state = params, memory, carried
-        return (state, failed_at), saved(state)
+    def interval(progress, index):
+        offsets = first + index * save_every + jnp.arange(save_every, dtype=jnp.int32)
+        before, (memory, carried) = progress.recorded, progress.running
+        carry = (before.params, memory, carried), progress.failed_at
+        ((params, memory, carried), failed_at), _ = jax.lax.scan(body, carry, offsets)
+        recorded = TwinState(*keep(failed_at >= 0, (before.params, before.memory), (params, memory)))
+        progress = Progress((memory, carried), recorded, failed_at, progress.peak)
+        return progress, saved(recorded)
 
-    state = training.init(params)
-    carry = state, jnp.full((), -1, jnp.int32)
-    (last, failed_at), saves = jax.lax.scan(interval, carry, jnp.arange(steps // save_every, dtype=jnp.int32))
-    return with_start(saved(state), saves), last[0], failed_at
+    return tuple(reversed(places.loop(interval, progress, steps // save_every, saved(progress.recorded))))

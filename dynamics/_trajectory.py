@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from equations import AbstractDynamics, AbstractGradientNoise
 from equations.internal import abstract_value, inside, is_traced, learning_rate_of
 
+from ._checkpoint import Checkpoint
+
 
 class Trajectory(eqx.Module):
     """An ensemble of paths, recorded at the same steps. A PyTree of arrays, safe under jit, vmap and grad.
@@ -33,6 +35,7 @@ class Trajectory(eqx.Module):
     - `kind`: `"equation"` (from `solve`) or `"discrete"` (from `train`).
     - `details`: pairs of strings that say how.
     - `units`: of `steps` and of `times`, in words.
+    - `checkpoint`: from where another run goes on, which is given this trajectory as its `start`.
     - `states`: with `keep_states`, the states at the recorded steps, leaves `(paths, saves, ...)`: the equation's own from
         `solve`, an `equations.TwinState` of parameters and memory from `train`; else None.
     """
@@ -47,6 +50,7 @@ class Trajectory(eqx.Module):
     kind: str = eqx.field(static=True)
     details: tuple[tuple[str, str], ...] = eqx.field(static=True)
     states: PyTree = None
+    checkpoint: Checkpoint | None = None
     units: tuple[str, str] = eqx.field(
         static=True, default=("training steps", "sum of the learning rates of the training steps")
     )
@@ -123,12 +127,19 @@ def _changing(dynamics):
     return None if own is None or rate is own else jnp.zeros(())
 
 
-def recorded(rates: Array | None, steps: int, save_every: int, dt: Array) -> tuple[Array, Array]:
-    """The recorded steps and times, from `learning_rates`; dt is the time of a step where that is None."""
-    saved = jnp.arange(0, steps + 1, save_every)
+def recorded(
+    rates: Array | None, first: int, end: int, save_every: int, dt: Array, begin: Array | None
+) -> tuple[Array, Array]:
+    """The recorded steps from `first` to `end` and their times, from `learning_rates`; dt is the time of a step where that
+    is None, and `begin` the time at the first where a run goes on, whose learning rate may have been another."""
+    saved = jnp.arange(first, end + 1, save_every)
     if rates is None:
-        return saved, saved.astype(float) * dt
-    return saved, jnp.concatenate([jnp.zeros(1), jnp.cumsum(rates)])[::save_every]
+        times = saved.astype(float) * dt
+    else:
+        times = jnp.concatenate([jnp.zeros(1), jnp.cumsum(rates)])[first::save_every]
+    if begin is not None:
+        times = jnp.where(times[0] == begin, times, begin + (times - times[0]))
+    return saved, times
 
 
 def title(equation: eqx.Module) -> str:

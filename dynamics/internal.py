@@ -1,13 +1,14 @@
 """What `validation` takes of this package beside its public names. No promise to anybody else."""
 
-from ._arguments.checks import Observables as Observables
 from ._arguments.checks import check_concrete as check_concrete
 from ._arguments.checks import check_equation as check_equation
 from ._arguments.checks import check_key as check_key
-from ._arguments.checks import check_observe as check_observe
 from ._arguments.checks import check_schedule as check_schedule
 from ._arguments.checks import dynamic_numbers as dynamic_numbers
 from ._arguments.hooks import check_hooks as check_hooks
+from ._arguments.observables import Observables as Observables
+from ._arguments.observables import check_observe as check_observe
+from ._arguments.observables import sees_state as sees_state
 from ._health.auto import check_substeps as check_substeps
 from ._health.failed import rescued as rescued
 from ._paths.brownian import Brownian as Brownian

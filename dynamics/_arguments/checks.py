@@ -1,7 +1,6 @@
 """Checks of the arguments that all runs share."""
 
 import numbers
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -22,8 +21,6 @@ from equations.internal import (
 )
 
 from .handed_out import check_one_model
-
-Observables = dict[str, Callable]
 
 
 def check_equation(equation: Any, kind: type, reads: str = "twin", name: str = "equation") -> None:
@@ -124,46 +121,3 @@ def check_key(key, needed: bool) -> Array:
             )
         return jax.random.key(0)
     return typed_key("key", key)
-
-
-def check_observe(observe, params: PyTree) -> Observables:
-    """The observables as a dict of callables that give arrays; each is traced once."""
-    if observe is None:
-        return {}
-    if not isinstance(observe, dict) or not all(isinstance(name, str) for name in observe):
-        raise TypeError(
-            f"Argument `observe` must be a dict from names to functions of the parameters, but {observe!r} was given."
-        )
-    slashes = [name for name in observe if "/" in name]
-    if slashes:
-        raise ValueError(
-            f"Argument `observe` must have names without a slash, which NetCDF reads as a group, but "
-            f"{slashes} was given."
-        )
-    reserved = {"path", "step", "time", "ok", "failed_at"} & set(observe)
-    if reserved:
-        raise ValueError(
-            f"Argument `observe` must not use the names of the record itself, but {sorted(reserved)} was given."
-        )
-    for name, function in observe.items():
-        if not callable(function):
-            raise TypeError(f"Argument `observe` must hold callables, but observe[{name!r}] is {function!r}.")
-        try:
-            value = eqx.filter_eval_shape(function, params)
-        except Exception as error:
-            raise ValueError(
-                f"Argument `observe`: observable {name!r} fails on `params`: {type(error).__name__}: {error}"
-            ) from error
-        array = isinstance(value, jax.ShapeDtypeStruct)
-        if (
-            not array
-            and not isinstance(value, float | int)
-            or array
-            and jnp.issubdtype(value.dtype, jax.dtypes.extended)
-        ):
-            raise TypeError(f"Argument `observe`: observable {name!r} must return one array, but it returns {value!r}.")
-        if array and jnp.issubdtype(value.dtype, jnp.complexfloating):
-            raise TypeError(
-                f"Argument `observe`: observable {name!r} must return real numbers, but it returns {value!r}."
-            )
-    return dict(observe)

@@ -12,10 +12,11 @@ from jaxtyping import PyTree
 
 from equations.internal import integer, silent
 
+from .._paths.progress import Ensemble
 from .._paths.quotient import Peak
 from .course import in_the_course
 from .failed import rescued, tell_start
-from .health import SOUND, Health, harmless, health, is_checked, told
+from .health import SOUND, Health, harmless, health, is_checked, start_of, told
 from .memory import HEALTHY, run_of
 from .stability import MOST
 
@@ -45,9 +46,9 @@ def check_auto(path, solver, controller, params: PyTree) -> None:
 
 
 def checked_run(
-    path, solver, controller, runs: tuple[Callable, Callable], params: PyTree, noisy: bool, auto: bool
+    path, solver, controller, runs: tuple[Callable, Callable], begin: PyTree, noisy: bool, auto: bool
 ) -> tuple[Any, int, tuple]:
-    """What `run(path)` returns, its number of substeps and rows for the details, with warnings of what is wrong.
+    """What `run(path)` returns, from `begin`, parameters or how far a run had come, its number of substeps and rows for the details, with warnings of what is wrong.
 
     `runs`: besides `run` there is `before(path, index, step)`, the state of path `index` before a training step. With
     `auto` steps are divided until they are stable and their noise small, at the start, at the end and where the quotient
@@ -55,19 +56,20 @@ def checked_run(
     """
     run, before = runs
     if auto:
-        start = eqx.filter_jit(path.dynamics.init)(params)
-        path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, params, start, np.inf).substeps))
+        start = eqx.filter_jit(start_of)(path, begin)
+        path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, begin, start, np.inf).substeps))
     result = run(path)
-    tell_start(path.dynamics, path.signal, params, result[2])
-    if silent((result, params)) or not is_checked(path, solver, controller):
+    if not isinstance(begin, Ensemble):
+        tell_start(path.dynamics, path.signal, begin, _failed_at(result))
+    if silent((result, begin)) or not is_checked(path, solver, controller):
         return result, path.substeps, ()
-    found = _found(path, solver, noisy, params, result, before)
+    found = _found(path, solver, noisy, begin, result, before)
     while auto and path.substeps < MOST and (_failures(result) or not found.ok):
         other = dataclasses.replace(path, substeps=_more(found, path.substeps, _failures(result)))
         finer = run(other)
         if found.ok and _failures(finer) and not rescued(_failed(result), _failed(finer), noisy):
             break  # it is the equation that fails
-        path, result, found = other, finer, _found(other, solver, noisy, params, finer, before)
+        path, result, found = other, finer, _found(other, solver, noisy, begin, finer, before)
     rows = told(found, path, solver, _failures(result) > 0)
     return result, path.substeps, (*rows, ("substeps_chosen", "auto")) if auto else rows
 
@@ -84,10 +86,11 @@ def looked_at(failed_at, peak: Peak):
     return jnp.where(jnp.any(failed), jnp.argmax(failed), jnp.argmax(peak.quotient))
 
 
-def _found(path, solver, noisy, params, result, before) -> Health:
-    _, _, failed_at, peak, state = result
+def _found(path, solver, noisy, begin, result, before) -> Health:
+    progress, state = result[2], result[4]
+    failed_at, peak = progress.failed_at, progress.peak
     if _failures(result):
-        found, index = health(path, solver, noisy, params, state, np.inf), int(looked_at(failed_at, peak))
+        found, index = health(path, solver, noisy, begin, state, np.inf), int(looked_at(failed_at, peak))
         if found.ok and found.suspect is not None:  # before a step that was taken
             found = dataclasses.replace(found, suspect=min(found.suspect, int(failed_at[index])))
             found = in_the_course(found, path, solver, 0.0, 0, lambda path, step: before(path, index, step))
@@ -95,19 +98,23 @@ def _found(path, solver, noisy, params, result, before) -> Health:
     peak = jax.tree.map(np.asarray, peak)
     index = int(np.argmax(peak.quotient))
     quotient, step = float(peak.quotient[index]), int(peak.step[index])
-    settings = path.dt, path.steps, path.substeps, solver, noisy, len(failed_at)
-    known = run_of(path.dynamics, path.signal, params, settings)
+    settings = path.dt, path.first, path.steps, path.substeps, solver, noisy, len(failed_at)
+    known = run_of(path.dynamics, path.signal, begin, settings)
     if HEALTHY.holds(known, quotient, harmless(path, solver)):
         return SOUND
-    found = health(path, solver, noisy, params, state, quotient)
+    found = health(path, solver, noisy, begin, state, quotient)
     found = in_the_course(found, path, solver, quotient, step, lambda path, step: before(path, index, step))
     if found.ok:
         HEALTHY.add(known, quotient)
     return found
 
 
+def _failed_at(result):
+    return result[2].failed_at
+
+
 def _failed(result) -> np.ndarray:
-    return np.asarray(result[2]) >= 0
+    return np.asarray(_failed_at(result)) >= 0
 
 
 def _failures(result) -> int:

@@ -31,7 +31,7 @@ def in_the_course(found: Health, path, solver, quotient: float, step: int, befor
     one = _there(path, count, before(path, step))
     params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
     table = jacobians(one, Steps(solver).split, leaping, is_misleading(path, params))[0]
-    stiffness, substeps = stiffest(table, float(one.dt), growth, path.steps * path.substeps, leaping)
+    stiffness, substeps = stiffest(table, float(one.dt), growth, int(path.steps) * path.substeps, leaping)
     return Health(
         (*found.stiffness, stiffness),
         (*found.strength, 0.0),

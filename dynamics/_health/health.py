@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import flow_is_misleading, once, quick_jit, split, warn, zeros_of
 
+from .._paths.progress import Ensemble
 from .._paths.strang import Steps
 from .rates import top
 from .reach import acts_through_flow, begins_regular, fastest
@@ -66,13 +67,17 @@ class Pair(eqx.Module):
     counts: Any = None
 
 
-def _paired(path, params, state) -> Pair:
-    dynamics, start = path.dynamics, path.dynamics.init(params)
-    end = jnp.asarray(path.steps, jax.tree.leaves(state)[0].dtype) * path.dt
+def start_of(path, begin: PyTree) -> PyTree:
+    """The state from which a run begins, of its first path: by parameters, or by how far it had come."""
+    return begin.of_path(0).recorded if isinstance(begin, Ensemble) else path.dynamics.init(begin)
+
+
+def _paired(path, given, state) -> Pair:
+    dynamics, start = path.dynamics, start_of(path, given)
+    begin, end = (jnp.asarray(step, jax.tree.leaves(state)[0].dtype) * path.dt for step in (path.first, path.end))
     normals = split(dynamics).noise(start, path.signal, 1)
     normals = zeros_of(normals)
-    first = split(dynamics).start(start, path.signal, normals)
-    begin = 0 * end
+    first = None if isinstance(given, Ensemble) else split(dynamics).start(start, path.signal, normals)
     if first is not None:
         regular = begins_regular(dynamics, path.signal, start, first, path.dt)
         begin = jnp.where(regular, path.dt, end).astype(end.dtype)
@@ -117,22 +122,22 @@ def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bo
 _along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)(_along)
 
 
-def _changes(path, params, state, kicks: int):
+def _changes(path, begin, state, kicks: int):
     """Compiled in a third of the time where the numbers are few."""
-    return (_changes_of_few if _few(path.signal, state) else _changes_of_many)(path, params, state, kicks)
+    return (_changes_of_few if _few(path.signal, state) else _changes_of_many)(path, begin, state, kicks)
 
 
 @quick_jit(level=0)
-def _changes_of_few(path, params, state, kicks: int):
-    pair = _paired(path, params, state)
+def _changes_of_few(path, begin, state, kicks: int):
+    pair = _paired(path, begin, state)
     kick = lambda at: changes(pair.dynamics, pair.signal, *at, dt=pair.dt / kicks)  # noqa: E731
     change, sample = jax.lax.map(kick, (pair.times, pair.states))
     return kicks**0.5 * change, sample
 
 
 @quick_jit(level=1)
-def _changes_of_many(path, params, state, kicks: int):
-    pair = _paired(path, params, state)
+def _changes_of_many(path, begin, state, kicks: int):
+    pair = _paired(path, begin, state)
     kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
     change, sample = jax.vmap(kick)(pair.times, pair.states)
     return kicks**0.5 * change, sample
@@ -171,27 +176,27 @@ def growth_of(path, solver) -> Callable:
 
 def harmless(path, solver) -> float:
     """A quotient of stages below which no mode has grown by the fault of the solver."""
-    return suspicious(growth_of(path, solver), path.steps * path.substeps)
+    return suspicious(growth_of(path, solver), int(path.steps) * path.substeps)
 
 
-def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: float) -> Health:
-    """The health of a run of `path` from `params` to `state`.
+def health(path, solver, noisy: bool, begin: PyTree, state: PyTree, quotient: float) -> Health:
+    """The health of a run of `path` from `begin`, parameters or how far it had come, to `state`.
 
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
     nothing to compute. A leapfrog step has no such stages, nor has Euler's: both ends are then looked at as they would be
     at the largest learning rate too.
     """
     strang, dt = Steps(solver).split, float(path.dt) / path.substeps
-    pair = functools.cache(lambda: _pair(path, params, state))
+    pair = functools.cache(lambda: _pair(path, begin, state))
     leaping = Steps(solver).leap(path.dynamics)
     growth = growth_of(path, solver)
     stiffness, counts, strength, softer, suspect = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1], None
-    steps, pace = path.steps * path.substeps, 0.0
+    steps, pace = int(path.steps) * path.substeps, 0.0
     blind = leaping or isinstance(Steps(solver).flow, dfx.Euler)
     if blind or not quotient < harmless(path, solver):
         largest = top(path) if blind else None
         spots = pair() if largest is None else _with_top(path, pair(), largest.step)
-        tables = jacobians(spots, strang, leaping, is_misleading(path, params))
+        tables = jacobians(spots, strang, leaping, is_misleading(path, begin))
         stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables[:2]), strict=True)
         pace = dt * fastest(tables[1])
         if largest is not None:
@@ -203,7 +208,7 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
     smooth = split(path.dynamics).smooth
     if noisy and smooth and split(path.dynamics).kicks > 1:
         kicks = Steps(solver).kicks(path.dynamics)
-        strength, changed = _strengths(_changes(path, params, state, kicks), pair)
+        strength, changed = _strengths(_changes(path, begin, state, kicks), pair)
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
         through = through and not changed
@@ -217,14 +222,15 @@ def health(path, solver, noisy: bool, params: PyTree, state: PyTree, quotient: f
 def _with_top(path, pair: Pair, step: int) -> Pair:
     """Both ends, and both as they were at another training step, with what is counted held; by NumPy, which compiles
     nothing."""
-    counts = np.asarray([0, path.steps - 1, step, step], np.int32)
+    counts = np.asarray([path.first, path.end - 1, step, step], np.int32)
     times, states = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), (pair.times, pair.states))
     times[2:] = step * float(path.dt)
     return dataclasses.replace(pair, times=jnp.asarray(times), states=states, counts=counts)
 
 
-def is_misleading(path, params: PyTree) -> bool:
+def is_misleading(path, begin: PyTree) -> bool:
     """Whether JAX's derivatives of the flow are not those of the flow, so that differences are to be taken."""
+    params = path.dynamics.params(start_of(path, begin)) if isinstance(begin, Ensemble) else begin
     return bool(once(flow_is_misleading, path.dynamics, path.signal, params))
 
 

@@ -19,11 +19,10 @@ def path_keys(key: Array, paths: int) -> Array:
     return jax.vmap(lambda path: jax.random.fold_in(key, path))(jnp.arange(paths))
 
 
-def each_path(run: Callable[[Array], PyTree], key: Array, paths: int) -> PyTree:
+def each_path(run: Callable[[Array], PyTree], keys: Array) -> PyTree:
     """`run(key)` on every path's key, leaves `(paths, ...)`; one path has no axis inside, which would cost kernels of its
     own."""
-    keys = path_keys(key, paths)
-    return jax.tree.map(lambda leaf: leaf[None], run(keys[0])) if paths == 1 else jax.vmap(run)(keys)
+    return jax.tree.map(lambda leaf: leaf[None], run(keys[0])) if len(keys) == 1 else jax.vmap(run)(keys)
 
 
 def apart(key: Array, number: Array | int) -> Array:

@@ -17,8 +17,9 @@ from equations.internal import quick_jit, split
 from .brownian import Brownian, Increments
 from .held import counted, held, scales_all
 from .keys import path_keys
-from .quotient import Peak, no_peak
-from .record import first_failure, is_ok, keep, record, with_start
+from .progress import Ensemble, Progress
+from .quotient import no_peak
+from .record import Places, first_failure, is_ok, keep, record, with_start
 from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
@@ -38,7 +39,10 @@ class AbstractPath(eqx.Module):
     solver: dfx.AbstractSolver
     adjoint: dfx.AbstractAdjoint
     meter: dfx.AbstractProgressMeter
-    steps: int = eqx.field(static=True)
+    first: Array  # the training step at which the run begins, and the number of those that it takes
+    steps: Array
+    owes: Array  # whether it begins with half a flow owing
+    places: Places = eqx.field(static=True)
     save_every: int = eqx.field(static=True)
     substeps: int = eqx.field(static=True)
     keep_states: bool = eqx.field(static=True)
@@ -46,13 +50,27 @@ class AbstractPath(eqx.Module):
     streamed: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
-        """Records and states `(saves, ...)`, the last recorded state, the training step of failure, or -1, and the
-        `Peak` of the quotients of stages (`quotient.py`)."""
+    def begin(self, params: PyTree, key: Array) -> Progress:
+        """Where a path from these parameters begins."""
+
+    @abc.abstractmethod
+    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
+        """Records and states, of which the places in use are `(saves, ...)`, how far the path has come, and whether half a
+        flow is owing."""
+
+    @property
+    def end(self) -> Array:
+        """The training step with which the run ends."""
+        return self.first + self.steps
+
+    @property
+    def count(self) -> Array:
+        """The number of records after that of the start."""
+        return self.steps // self.save_every
 
     def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
         """What is kept of a state: the observables and, if wanted, the state itself."""
-        observed = record(self.observe, self.dynamics.params(state), self.static)
+        observed = record(self.observe, self.dynamics.params(state), self.static, lambda: state)
         return observed, state if self.keep_states else None
 
     def _ok(self, state) -> Array:
@@ -63,53 +81,60 @@ class AbstractPath(eqx.Module):
 class Path(AbstractPath):
     """A path that Diffrax integrates in segments, each with a clock of its own."""
 
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
-        """A scan over intervals between records."""
+    def begin(self, params: PyTree, key: Array) -> Progress:
         state = self.dynamics.init(params)
+        return Progress.begin(state, state)
+
+    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
+        """A loop over intervals between records."""
+        state = progress.recorded
         brownian = self._brownian(state, key)
-        started = self._start(state, key)
-        begin = 0 if started is None else 1  # the training steps that are taken already
-        count = self.steps // self.save_every
+        started = self._start(state, key)  # in the place of a first training step; of no meaning in a later one
 
         def interval(carry, index):
-            state, recorded, failed_at, peak, block, meter = carry
-            offset = index * self.save_every
+            progress, owes, block, meter = carry
+            state, failed_at = progress.running, progress.failed_at
+            offset = self.first + index * self.save_every
             end = offset + self.save_every
             if started is not None:
-                state = jax.lax.cond(index == 0, lambda state: started, lambda state: state, state)
-                failed_at = first_failure(failed_at, self._ok(state), 1)
+                fresh = offset == 0
+                state = jax.lax.cond(fresh, lambda state: started, lambda state: state, state)
+                failed_at = jnp.where(fresh, first_failure(failed_at, self._ok(state), 1), failed_at)
                 offset = jnp.maximum(offset, 1)
-            advanced = self._advance(state, failed_at, peak, block, begin, offset, end, brownian)
-            state, failed_at, peak, block = advanced
-            complete = self._complete(state, begin, end)
+            carried = state, failed_at, progress.peak, owes, block
+            state, failed_at, peak, owes, block = self._advance(carried, offset, end, brownian)
+            complete = self._complete(state, owes, end)
             failed_at = first_failure(failed_at, self._ok(complete), end)
+            recorded = progress.recorded
             state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
-            meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
-            return (state, recorded, failed_at, peak, block, meter), self._saved(recorded)
+            meter = self.meter.step(meter, ((index + 1) / self.count).astype(float))  # the dtype in which it starts
+            return (Progress(state, recorded, failed_at, peak), owes, block, meter), self._saved(recorded)
 
         block = None if brownian is None else brownian.first_block()
-        carry = (state, state, jnp.full((), -1, jnp.int32), no_peak(state), block, self.meter.init())
-        carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
-        _, recorded, failed_at, peak, _, meter = carry
+        carry = progress, self.owes, block, self.meter.init()
+        (progress, owes, _, meter), saves = self.places.loop(interval, carry, self.count, self._saved(state))
         self.meter.close(meter)
-        return with_start(self._saved(state), saves), recorded, failed_at, peak
+        return saves, progress, owes
 
-    def before(self, params: PyTree, key: Array, step: Array) -> PyTree:
+    def before(self, progress: Progress, key: Array, step: Array) -> PyTree:
         """The state before training step `step`, counted from 1, of the path that a call gives."""
         path = dataclasses.replace(self, save_every=1)
-        state = self.dynamics.init(params)
+        state = progress.running
         brownian = self._brownian(state, key)
         block = None if brownian is None else brownian.first_block()
         started = self._start(state, key)
-        begin, state = (0, state) if started is None else (1, started)
+        offset = self.first
+        if started is not None:
+            offset = jnp.maximum(offset, 1)
+            state = jax.lax.cond(self.first == 0, lambda state: started, lambda state: state, state)
 
         def advance(carry):
-            offset, state, block = carry
-            nothing = jnp.full((), -1, jnp.int32), no_peak(state)
-            state, _, _, block = path._advance(state, *nothing, block, begin, offset, offset + 1, brownian)
-            return offset + 1, state, block
+            offset, state, owes, block = carry
+            carried = state, jnp.full((), -1, jnp.int32), no_peak(state), owes, block
+            state, _, _, owes, block = path._advance(carried, offset, offset + 1, brownian)
+            return offset + 1, state, owes, block
 
-        carry = jnp.full((), begin, jnp.int32), state, block
+        carry = offset.astype(jnp.int32), state, self.owes, block
         return jax.lax.while_loop(lambda carry: carry[0] < step - 1, advance, carry)[1]
 
     @property
@@ -171,7 +196,7 @@ class Path(AbstractPath):
             return EulerTerm(self.dynamics, self.signal, clock, increments)
         return dfx.ODETerm(field)
 
-    def _complete(self, state, begin, end):
+    def _complete(self, state, owes, end):
         """The state at the end of training step `end`: where half flows are merged, half a flow is owing."""
         if not self._merged:
             return state
@@ -180,10 +205,13 @@ class Path(AbstractPath):
         terms = held(terms, start) if self._counts(state) else terms
         solver: Any = self.solver
         complete = solver.flow_step(terms, start, stop, state, None)
-        return keep(end == begin, state, complete)
+        return keep(owes, complete, state)
 
-    def _advance(self, state, failed_at, peak, block, begin, offset, end, brownian):
-        """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
+    def _advance(self, carried, offset, end, brownian):
+        """From training step `offset` to `end`: a scan over segments, which end where a block of noise does.
+
+        What is carried is the state, the step of failure, the peak, whether half a flow is owing, and the block of noise.
+        """
         rows = 1 if brownian is None else brownian.rows
         longest = min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST)
         if rows == 1:
@@ -194,26 +222,27 @@ class Path(AbstractPath):
             count = (self.save_every - 2) // rows + 2
 
         def segment(carry, _):
-            offset, state, failed_at, peak, block = carry
+            offset, (state, failed_at, peak, owes, block) = carry
             increments, stop = None, jnp.minimum(offset + longest, end)
             if brownian is not None:
                 increments, block, limit = brownian.read(offset, block)
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
-            state, found, new = self._segment(state, offset, stop - offset, longest, offset == begin, increments)
-            peak = peak.or_later(*new)
-            return (stop, state, jnp.where(failed_at < 0, found, failed_at), peak, block), None
+            state, found, new = self._segment(state, offset, stop - offset, longest, owes, increments)
+            owes = owes | (stop > offset) if self._merged else owes
+            carried = state, jnp.where(failed_at < 0, found, failed_at), peak.or_later(*new), owes, block
+            return (stop, carried), None
 
-        carry, _ = jax.lax.scan(segment, (offset, state, failed_at, peak, block), None, length=count)
-        return carry[1:]
+        carry, _ = jax.lax.scan(segment, (offset, carried), None, length=count)
+        return carry[1]
 
-    def _segment(self, state, offset, length, longest: int, first, increments):
-        """`length` training steps by one call of Diffrax; `first`: the path begins with them."""
+    def _segment(self, state, offset, length, longest: int, owes, increments):
+        """`length` training steps by one call of Diffrax, of which the first is entered with half a flow owing or not."""
         count, clock_type = length * self.substeps, _clock_type(state)
         solver: Any = self.solver
         counts = self._counts(state)
         if self._merged:
-            solver = Merged(solver, jnp.where(first, 0, -1), counts, scales_all(self.dynamics, state))
+            solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales_all(self.dynamics, state))
         solution: Any = dfx.diffeqsolve(
             self._terms(offset, increments),
             Watched(solver, self._ok, offset, self.substeps, counts and not self._merged),
@@ -228,14 +257,18 @@ class Path(AbstractPath):
         )
         return jax.tree.map(lambda leaf: leaf[-1], solution.ys), *solution.solver_state[1:]
 
-    def adaptive(self, params: PyTree, controller: dfx.AbstractStepSizeController):
+    def adaptive(self, progress: Progress, controller: dfx.AbstractStepSizeController):
         """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""
-        initial = state = self.dynamics.init(params)
+        initial = state = progress.recorded
         started = self._start(state, None)
-        begin, state = (0, state) if started is None else (1, started)
+        begin = self.first
+        if started is not None:
+            begin = jnp.maximum(begin, 1)
+            state = jax.lax.cond(self.first == 0, lambda state: started, lambda state: state, state)
         clock_type = _clock_type(state)
         clock = Clock(jnp.zeros((), jnp.int32), self.dt, 1)
-        recorded = jnp.arange(self.save_every, self.steps + 1, self.save_every).astype(clock_type)
+        steps = self.places.number * self.save_every
+        recorded = (self.first + jnp.arange(self.save_every, steps + 1, self.save_every)).astype(clock_type)
 
         def output(t, state, args):
             return self._saved(state)
@@ -243,8 +276,8 @@ class Path(AbstractPath):
         solution: Any = dfx.diffeqsolve(
             dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)),
             self.solver,
-            t0=jnp.full((), begin, clock_type),
-            t1=jnp.full((), self.steps, clock_type),
+            t0=begin.astype(clock_type),
+            t1=self.end.astype(clock_type),
             dt0=None,
             y0=state,
             saveat=dfx.SaveAt(
@@ -254,24 +287,28 @@ class Path(AbstractPath):
             event=dfx.Event(lambda t, y, args, **kwargs: ~self._ok(y)),
             adjoint=self.adjoint,
             progress_meter=self.meter,
-            max_steps=16 * self.steps + 4096,
+            max_steps=16 * steps + 4096,
             throw=False,
         )
         saves, last = solution.ys
         reached, state = jax.tree.map(lambda leaf: leaf[-1], last)
         ok = solution.result == dfx.RESULTS.successful
         failed_at = jnp.where(ok, -1, jnp.floor(reached).astype(jnp.int32) + 1)
+        failed_at = jnp.where(progress.failed_at >= 0, progress.failed_at, failed_at)
         # Records that were not reached repeat the last one that was.
         saves = with_start(self._saved(initial), saves)
         count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
         index = jnp.minimum(jnp.arange(recorded.size + 1), count)
-        return jax.tree.map(lambda leaf: leaf[index], saves), state, failed_at, no_peak(state)
+        saves = jax.tree.map(lambda leaf: leaf[index], saves)
+        return saves, Progress(state, state, failed_at, no_peak(state)), self.owes
 
 
 @quick_jit(level=0)
-def state_before(path, params, key, paths, index, step):
-    """`Path.before` of path `index` of an ensemble."""
-    return path.before(params, path_keys(key, paths)[index], step)
+def state_before(path, begin, key, paths, index, step):
+    """`Path.before` of path `index` of an ensemble, from parameters or from how far it had come."""
+    own = path_keys(key, paths)[index]
+    progress = begin.of_path(index) if isinstance(begin, Ensemble) else path.begin(begin, own)
+    return path.before(progress, own, step)
 
 
 def _clock_type(state):

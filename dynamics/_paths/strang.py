@@ -15,7 +15,7 @@ from equations.internal import split
 
 from .held import differ, held, mean
 from .quotient import no_quotient, stage_quotient
-from .terms import add
+from .terms import add, from_step
 
 
 class Ralston3(dfx.AbstractERK):
@@ -129,8 +129,8 @@ class Merged(dfx.AbstractItoSolver):
         return no_quotient(y0)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        start = jnp.rint(t0)
-        begin = jnp.where(start == self.first.astype(start.dtype), start, start - 0.5)
+        begin = jnp.where(jnp.rint(t0) == self.first.astype(t0.dtype), 0.0, -0.5).astype(t0.dtype)
+        terms, start = from_step(terms, t0), jnp.zeros_like(t0)
         if not self.counts:
             y, quotient = self._flow(terms, begin, start + 0.5, y0, args)
         else:

@@ -20,7 +20,7 @@ from .brownian import Brownian, Increments
 from .grid import windows
 from .keys import order_and_noise
 from .path import AbstractPath
-from .quotient import Peak, no_peak
+from .progress import Progress
 from .record import first_failure, keep, with_start
 from .terms import Clock, EulerTerm, Field
 
@@ -55,13 +55,17 @@ class StreamPath(AbstractPath):
 
     streamed: ClassVar[bool] = True
 
-    def __call__(self, params: PyTree, key: Array) -> tuple[tuple, PyTree, Array, Peak]:
-        """A scan over the stimuli between records, and over the records."""
+    def begin(self, params: PyTree, key: Array) -> Progress:
         state = self.dynamics.init(params)
-        order_key, noise_key = order_and_noise(key)
+        order_key, _ = order_and_noise(key)
+        return Progress.begin((state, self._nothing(state), self.stream.begin(order_key)), state)
+
+    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
+        """A scan over the stimuli between records, and over the records."""
+        state = progress.recorded
+        _, noise_key = order_and_noise(key)
         structure = split(self.dynamics).noise(state, self.signal, self.substeps)
         brownian = None if structure is None else Brownian(noise_key, structure, self.substeps, longest=1)
-        count = self.steps // self.save_every
 
         def stimulus(carry, index):
             state, late, carried, failed_at = carry
@@ -73,18 +77,17 @@ class StreamPath(AbstractPath):
             return (state, late, carried, first_failure(failed_at, self._ok(state), index + 1)), None
 
         def interval(carry, index):
-            inner, recorded, meter = carry
-            indices = index * self.save_every + jnp.arange(self.save_every, dtype=jnp.int32)
-            inner, _ = jax.lax.scan(stimulus, inner, indices)
-            recorded = keep(inner[-1] >= 0, recorded, inner[0])
-            meter = self.meter.step(meter, ((index + 1) / count).astype(float))
-            return (inner, recorded, meter), self._saved(recorded)
+            progress, meter = carry
+            indices = self.first + index * self.save_every + jnp.arange(self.save_every, dtype=jnp.int32)
+            (*running, failed_at), _ = jax.lax.scan(stimulus, (*progress.running, progress.failed_at), indices)
+            recorded = keep(failed_at >= 0, progress.recorded, running[0])
+            meter = self.meter.step(meter, ((index + 1) / self.count).astype(float))
+            return (Progress(tuple(running), recorded, failed_at, progress.peak), meter), self._saved(recorded)
 
-        inner = (state, self._nothing(state), self.stream.begin(order_key), jnp.full((), -1, jnp.int32))
-        carry = (inner, state, self.meter.init())
-        (inner, recorded, meter), saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
+        carry = progress, self.meter.init()
+        (progress, meter), saves = self.places.loop(interval, carry, self.count, self._saved(state))
         self.meter.close(meter)
-        return with_start(self._saved(state), saves), recorded, inner[-1], no_peak(state)
+        return saves, progress, self.owes
 
     def _stimulus(self, state, late, held, index, increments):
         """A whole stimulus, piece by piece."""

@@ -1,5 +1,6 @@
 """The terms that Diffrax sees. Its time counts steps of the solver, so that no float32 clock ever loses one."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -21,19 +22,32 @@ def add(state: PyTree, increment: PyTree) -> PyTree:
 
 
 class Clock(eqx.Module):
-    """Turns the solver's time tau, counted in substeps from training step `offset`, into the dynamics' time."""
+    """Turns the solver's time tau, counted in substeps from substep `base` of training step `offset`, into the dynamics'.
+
+    Where a step of the solver begins is `base` (`at`), and tau is the place within it, so that the time of a stage is a
+    function of the step and of the stage alone, not of where a call of Diffrax began.
+    """
 
     offset: Array
     dt: Array
     substeps: int = eqx.field(static=True)
+    base: Array | int = 0
 
     def time(self, tau: Any) -> Array:
         """The dynamics' time at tau."""
-        return (self.offset * self.substeps).astype(tau.dtype) * self.dt + tau * self.dt
+        return ((self.offset * self.substeps + self.base).astype(tau.dtype) + tau) * self.dt
 
     def step(self, substep: Array) -> Array:
         """The training step, counted from 0, to which a whole substep belongs."""
-        return self.offset + substep // self.substeps
+        return self.offset + (self.base + substep) // self.substeps
+
+    def place(self, substep: Array) -> Array:
+        """The place of a whole substep in its training step."""
+        return (self.base + substep) % self.substeps
+
+    def at(self, substep: Array) -> "Clock":
+        """The same, with tau counted from that substep."""
+        return dataclasses.replace(self, base=self.base + substep)
 
 
 def _now(signal, tau, args):
@@ -82,7 +96,7 @@ class IncrementTerm(dfx.AbstractTerm):
             return [None] * kicks
         substep = jnp.rint(control).astype(self.clock.offset.dtype)
         rows = self.increments(self.clock.step(substep))
-        place = (substep % self.clock.substeps) * kicks
+        place = self.clock.place(substep) * kicks
         return [jax.tree.map(lambda leaf, j=j: leaf[place + j], rows) for j in range(kicks)]
 
 
@@ -118,11 +132,21 @@ class KickTerm(IncrementTerm):
 
 def with_dynamics(terms: PyTree, change: Callable) -> PyTree:
     """The terms with the dynamics `change(term)` in each part that has one."""
+    return _changed(terms, lambda term: eqx.tree_at(lambda term: term.dynamics, term, change(term)))
 
+
+def from_step(terms: PyTree, t0: Array) -> PyTree:
+    """The terms with the time counted from t0, a whole number of steps of the solver."""
+
+    def moved(term):
+        substep = jnp.rint(t0).astype(term.clock.offset.dtype)
+        return dataclasses.replace(term, clock=term.clock.at(substep))
+
+    return _changed(terms, moved)
+
+
+def _changed(terms: PyTree, change: Callable) -> PyTree:
     def is_term(node):
         return isinstance(node, Field | IncrementTerm)
 
-    def changed(node):
-        return eqx.tree_at(lambda term: term.dynamics, node, change(node)) if is_term(node) else node
-
-    return jax.tree.map(changed, terms, is_leaf=is_term)
+    return jax.tree.map(lambda node: change(node) if is_term(node) else node, terms, is_leaf=is_term)

@@ -10,7 +10,8 @@ from .around import Around
 from .held import differ, held
 from .quotient import no_peak
 from .record import first_failure
-from .strang import Steps
+from .strang import Merged, Steps
+from .terms import from_step
 
 
 class Watched(Around):
@@ -31,10 +32,13 @@ class Watched(Around):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         inner, failed_at, peak = solver_state
+        begin, end = t0, t1
+        if not isinstance(self.solver, Merged):  # which does this itself
+            terms, begin, end = from_step(terms, t0), jnp.zeros_like(t0), jnp.ones_like(t0)
         if self.counts:
-            now, last = (held(terms, (t0 + t1) / 2 - back) for back in (0, 1))
+            now, last = (held(terms, (begin + end) / 2 - back) for back in (0, 1))
             terms, made_jump = now, made_jump | differ(now, last)
-        y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
+        y1, error, dense, inner, result = self.solver.step(terms, begin, end, y0, args, inner, made_jump)
         step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
         quotient = Steps(self.solver).quotient(inner, dense)
         peak = peak.or_later(quotient, step)

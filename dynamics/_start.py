@@ -1,0 +1,153 @@
+"""How a run takes up where another one ended."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PyTree
+
+from equations import TwinState
+from equations.internal import is_parameter, is_traced, split, typed_key
+
+from ._checkpoint import Checkpoint
+from ._paths.progress import Ensemble, Progress
+from ._trajectory import Trajectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The end of a run, from which another goes on.
+
+    **Attributes:** `params`, those of the first path, by which what is common to all paths is checked; `step` and `time`,
+    where the other run ended; `checkpoint`, all that it kept.
+    """
+
+    params: PyTree
+    step: int
+    time: Array
+    checkpoint: Checkpoint
+
+    @classmethod
+    def of(cls, trajectory: Any, params: Any) -> "Start":
+        """The end of a trajectory, checked.
+
+        **Raises:** TypeError or ValueError, naming `start` or `params`.
+        """
+        if not isinstance(trajectory, Trajectory):
+            raise TypeError(
+                f"Argument `start` must be a Trajectory of solve or train, or None, but {trajectory!r} was given."
+            )
+        if params is not None:
+            raise ValueError(
+                f"Argument `params` must be left out where `start` is given, whose parameters go on, but {params!r} was "
+                "given."
+            )
+        checkpoint = trajectory.checkpoint
+        if checkpoint is None or is_traced(checkpoint.step) or np.ndim(checkpoint.step):
+            raise ValueError(
+                "Argument `start` must be the Trajectory of one run outside of jit and vmap, which knows where it ended, but "
+                "this one does not."
+            )
+        one = jax.tree.map(lambda leaf: leaf[0] if is_parameter(leaf) else leaf, trajectory.final)
+        return cls(one, int(checkpoint.step), checkpoint.time, checkpoint)
+
+    def key_for(self, key: Any) -> Array:
+        """The key of the run, which another must not be.
+
+        **Raises:** TypeError or ValueError, naming `key`.
+        """
+        own = self.checkpoint.key
+        if key is not None and np.any(jax.random.key_data(typed_key("key", key)) != jax.random.key_data(own)):
+            raise ValueError(
+                "Argument `key` must be left out, or that of the run that `start` ended, since its noise goes on, but "
+                f"{key!r} was given."
+            )
+        return own
+
+    def paths_for(self, paths: int) -> int:
+        """The number of paths, which must not be another; 1, the default of a run, stands for it.
+
+        **Raises:** ValueError, naming `paths`.
+        """
+        own = self.checkpoint.paths
+        if isinstance(paths, int) and paths not in (1, own):
+            raise ValueError(
+                f"Argument `paths` must be left out, or be those of `start`, {own}, but {paths!r} was given."
+            )
+        return own
+
+    def progress_as(
+        self, kind: str, how: tuple[str, ...], begin: Callable, state_of: Callable
+    ) -> tuple[Ensemble, Array]:
+        """How far the paths have come, for a run of this kind, and whether half a flow is owing.
+
+        **Arguments:** `begin`: a function that gives what a path begins with, for its structure; `state_of(twin)`: the
+        state of the equation where the algorithm has that `TwinState`, None where that is not known.
+
+        **Raises:** ValueError, naming `start`, where the run went on with another state.
+        """
+        found, owes = self.checkpoint.progress, self.checkpoint.owes
+        if self.checkpoint.kind != kind:
+            found, owes = self._crossed(kind, state_of), jnp.zeros((), bool)
+        elif self.checkpoint.how != how and kind == "equation":  # half a flow of one solver is not that of another
+            found, owes = dataclasses.replace(found, running=found.recorded), jnp.zeros((), bool)
+        expected = eqx.filter_eval_shape(begin)
+        if _form(found, 1) != _form(expected, 0):
+            raise ValueError(
+                "Argument `start` must have ended with the state that the run goes on with, with leaves of "
+                f"{_shapes(expected, 0)}, but it has {_shapes(found, 1)}: the equation, the parameters or the signal are of "
+                "another structure."
+            )
+        return Ensemble.of(found), owes
+
+    def _crossed(self, kind: str, state_of: Callable) -> Progress:
+        """The progress of an equation from that of its algorithm."""
+        twin = self.checkpoint.progress.recorded
+        state = jax.vmap(state_of)(twin) if kind == "equation" and isinstance(twin, TwinState) else None
+        if state is None:
+            own = {"equation": "an equation", "discrete": "an algorithm"}
+            raise ValueError(
+                f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose memory "
+                f"is not known to be that of {own[kind]}."
+            )
+        old = self.checkpoint.progress
+        return Progress(state, state, old.failed_at, old.peak)
+
+
+def state_from(equation: Any, twin: TwinState) -> PyTree | None:
+    """The state of an equation where its algorithm has these parameters and this memory, None where that is not known.
+
+    An equation may say it (`Splitting.resumed`); a state of the same form is the same one, with counts cast to real, and
+    one of parameters alone has no memory.
+    """
+    said = split(equation).resumed(twin.params, twin.memory)
+    if said is not None:
+        return said
+    expected, real = equation.init(twin.params), TwinState.of(twin.params, twin.memory)
+    for state in (real, twin.params, _by_name(expected, real)):
+        if _form(state, 0) == _form(expected, 0):
+            return state
+    return None
+
+
+def _by_name(state: PyTree, twin: TwinState) -> PyTree | None:
+    """A state whose fields have Optax's names for what the algorithm remembers."""
+    if not dataclasses.is_dataclass(state):
+        return None
+    names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
+    found = {name: optax.tree_utils.tree_get(twin.memory, name, None) for name in names}
+    return dataclasses.replace(state, params=twin.params, **found)
+
+
+def _form(tree: PyTree, ahead: int) -> tuple:
+    arrays = jax.tree.leaves(tree)
+    return jax.tree.structure(tree), tuple((jnp.shape(leaf)[ahead:], jnp.dtype(leaf.dtype)) for leaf in arrays)
+
+
+def _shapes(tree: PyTree, ahead: int) -> list[tuple[int, ...]]:
+    return [jnp.shape(leaf)[ahead:] for leaf in jax.tree.leaves(tree)]
