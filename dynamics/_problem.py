@@ -117,7 +117,7 @@ class Problem:
         check_axis(objective, params)
         if not algorithm:
             check_mesh(params)
-        stays = None
+        stays = jax.tree.map(lambda leaf: None, params)
         if frozen is not None or (begin is not None and begin.checkpoint.frozen is not None):
             objective, params, stays = _apart(objective, params, frozen, begin)
         dynamic, static = eqx.partition(params, is_parameter)
@@ -270,7 +270,7 @@ class Problem:
 
     def _mask(self) -> tuple[bool, ...] | None:
         """Which leaves of the whole stay."""
-        if self.stays is None:
+        if not jax.tree.leaves(self.stays):
             return None
         return tuple(jax.tree.leaves(jax.tree.map(lambda leaf, own: own is not None, self.whole, self.stays)))
 

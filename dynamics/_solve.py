@@ -22,7 +22,6 @@ from ._paths.record import Places
 from ._paths.stream_path import StreamPath
 from ._problem import Problem
 from ._solvers import Method
-from ._start import state_from
 from ._trajectory import Trajectory
 
 
@@ -166,7 +165,8 @@ def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Arr
         "equation",
         _steps_of(method, path.substeps),
         lambda: path.begin(problem.dynamic, key),
-        lambda twin: state_from(path.dynamics, twin),
+        path.dynamics,
+        problem.dynamic,
     )
     return dataclasses.replace(path, owes=owes), progress
 

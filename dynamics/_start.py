@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from equations import TwinState
 from equations.internal import is_parameter, is_traced, split, typed_key
 
-from ._checkpoint import Checkpoint
+from ._checkpoint import Checkpoint, Stored
 from ._paths.progress import Ensemble, Progress
 from ._trajectory import Trajectory
 
@@ -50,8 +50,8 @@ class Start:
         checkpoint = trajectory.checkpoint
         if checkpoint is None or is_traced(checkpoint.step) or np.ndim(checkpoint.step):
             raise ValueError(
-                "Argument `start` must be the Trajectory of one run outside of jit and vmap, which knows where it ended, but "
-                "this one does not."
+                "Argument `start` must be the Trajectory of one run outside of jit and vmap, which knows where it ended, "
+                "but this one does not."
             )
         one = jax.tree.map(lambda leaf: leaf[0] if is_parameter(leaf) else leaf, trajectory.final)
         return cls(one, int(checkpoint.step), checkpoint.time, checkpoint)
@@ -82,41 +82,56 @@ class Start:
         return own
 
     def progress_as(
-        self, kind: str, how: tuple[str, ...], begin: Callable, state_of: Callable
+        self, kind: str, how: tuple[str, ...], begin: Callable[[], Progress], equation: Any, params: PyTree
     ) -> tuple[Ensemble, Array]:
         """How far the paths have come, for a run of this kind, and whether half a flow is owing.
 
-        **Arguments:** `begin`: a function that gives what a path begins with, for its structure; `state_of(twin)`: the
-        state of the equation where the algorithm has that `TwinState`, None where that is not known.
+        **Arguments:** `begin`: what gives that with which a path of the run begins, for its structure; `equation` and
+        `params`, for a run that crosses from the algorithm to its equation.
 
-        **Raises:** ValueError, naming `start`, where the run went on with another state.
+        **Raises:** ValueError, naming `start`, where the run goes on with another state.
         """
+        expected = eqx.filter_eval_shape(begin)
         found, owes = self.checkpoint.progress, self.checkpoint.owes
         if self.checkpoint.kind != kind:
-            found, owes = self._crossed(kind, state_of), jnp.zeros((), bool)
-        elif self.checkpoint.how != how and kind == "equation":  # half a flow of one solver is not that of another
-            found, owes = dataclasses.replace(found, running=found.recorded), jnp.zeros((), bool)
-        expected = eqx.filter_eval_shape(begin)
-        if _form(found, 1) != _form(expected, 0):
+            found, owes = self._crossed(kind, equation, params), jnp.zeros((), bool)
+        elif isinstance(found, Stored):
+            found = found.like(expected)
+        if found is None or _form(found, 1) != _form(expected, 0):
             raise ValueError(
-                "Argument `start` must have ended with the state that the run goes on with, with leaves of "
-                f"{_shapes(expected, 0)}, but it has {_shapes(found, 1)}: the equation, the parameters or the signal are of "
-                "another structure."
+                "Argument `start` must have ended with the state that the run goes on with, of leaves of "
+                f"{_shapes(expected, 0)}, but it has {_shapes(self.checkpoint.progress, 1)}: the equation, the parameters "
+                "or the signal are of another structure."
             )
+        if kind == "equation" and self.checkpoint.how != how:  # half a flow of one solver is not that of another
+            whole = _restarted(found, expected)
+            if whole is not None:
+                found, owes = whole, jnp.zeros((), bool)
         return Ensemble.of(found), owes
 
-    def _crossed(self, kind: str, state_of: Callable) -> Progress:
+    def _crossed(self, kind: str, equation: Any, params: PyTree) -> Progress:
         """The progress of an equation from that of its algorithm."""
-        twin = self.checkpoint.progress.recorded
-        state = jax.vmap(state_of)(twin) if kind == "equation" and isinstance(twin, TwinState) else None
+        state, old = None, self.checkpoint.progress
+        if kind == "equation":
+            twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
+            if isinstance(old, Stored):
+                old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
+            if old is not None and _form(old.recorded, 1) == _form(twin, 0):
+                state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
         if state is None:
             own = {"equation": "an equation", "discrete": "an algorithm"}
             raise ValueError(
-                f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose memory "
-                f"is not known to be that of {own[kind]}."
+                f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose "
+                f"memory is not known to be that of {own[kind]}."
             )
-        old = self.checkpoint.progress
         return Progress(state, state, old.failed_at, old.peak)
+
+
+def _restarted(progress: Progress, expected: Progress) -> Progress | None:
+    """The same from its complete states; None where a run carries more than its state, as under a stream of stimuli."""
+    if jax.tree.structure(expected.running) != jax.tree.structure(expected.recorded):
+        return None
+    return dataclasses.replace(progress, running=progress.recorded)
 
 
 def state_from(equation: Any, twin: TwinState) -> PyTree | None:

@@ -80,7 +80,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
     begin = problem.guarded
     if problem.start is not None:
         fresh = lambda: _begin(equation, problem.signal, problem.dynamic, key, noise)  # noqa: E731
-        begin, _ = problem.start.progress_as("discrete", (noise,), fresh, lambda twin: None)
+        begin, _ = problem.start.progress_as("discrete", (noise,), fresh, equation, problem.dynamic)
     first, steps, places = problem.span(paths)
     (saves, states), progress = _ensemble(
         equation,

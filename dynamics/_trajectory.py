@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import math
+import os
 from typing import Any
 
 import equinox as eqx
@@ -11,10 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from equations import AbstractDynamics, AbstractGradientNoise
+from equations import AbstractDynamics, AbstractGradientNoise, TwinState
 from equations.internal import abstract_value, inside, is_traced, learning_rate_of
 
 from ._checkpoint import Checkpoint
+from ._paths.progress import Progress
+
+
+class Recorded(eqx.Module):
+    """What is known of the equation of a trajectory from a file: a name, and numbers."""
+
+    name: str = eqx.field(static=True)
+    numbers: tuple[tuple[str, Any], ...] = eqx.field(static=True)
 
 
 class Trajectory(eqx.Module):
@@ -54,6 +63,52 @@ class Trajectory(eqx.Module):
     units: tuple[str, str] = eqx.field(
         static=True, default=("training steps", "sum of the learning rates of the training steps")
     )
+
+    @property
+    def final_state(self) -> PyTree:
+        """The whole state at the last step, leaves `(paths, ...)`, as of `states` at a record.
+
+        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers.
+        """
+        progress = None if self.checkpoint is None else self.checkpoint.progress
+        if not isinstance(progress, Progress):
+            raise ValueError("`Trajectory.final_state` is known of a run, not of one that was loaded from a file.")
+        state = progress.recorded
+        if self.kind == "discrete":
+            state = TwinState.of(state.params, state.memory)
+        paths = self.ok.shape[-1]
+
+        def leaf(x):
+            return jnp.broadcast_to(x, (paths, *x.shape[1:])) if x.shape[0] == 1 != paths else x
+
+        return jax.tree.map(leaf, state)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes this to one NetCDF file, whole or not at all, with all that a run needs to go on from it (`start`).
+
+        It can be opened by xarray, as what `to_xarray` gives; parameters and states are groups of their own.
+
+        **Raises:** TypeError under jit, vmap or grad; ValueError for the result of a vmap, or where the directory of `path`
+        is not there.
+        """
+        from ._saved import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike, *, like: PyTree) -> "Trajectory":
+        """What `save` wrote.
+
+        **Arguments:** `like`: parameters of the same structure, from which what is no array is taken too.
+
+        **Returns:** the trajectory. Its `equation` is a name with numbers, and `states`, if there are any, are a dict from
+        names to arrays; a run that goes on from it (`start`) is given the equation anew.
+
+        **Raises:** ValueError, naming `path` where the file is not whole or not of this kind, or `like`.
+        """
+        from ._saved import load
+
+        return load(path, like)
 
     def to_xarray(self):
         """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs.
@@ -144,6 +199,8 @@ def recorded(
 
 def title(equation: eqx.Module) -> str:
     """The name of an equation, with those that it wraps: `Scheduled(Adam)`."""
+    if isinstance(equation, Recorded):
+        return equation.name
     inner = inside(equation)
     name = type(equation).__name__
     return name if inner is None else f"{name}({title(inner)})"
@@ -165,6 +222,8 @@ def words(noise: AbstractGradientNoise) -> str:
 def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
     """The scalar fields of an equation and of what it wraps, as plain numbers and strings; fields with `internal` in their
     metadata, which no user gives, only where they are not at their default."""
+    if isinstance(equation, Recorded):
+        return dict(equation.numbers)
     inner = inside(equation)
     fields = {} if inner is None else hyperparameters(inner)
     for field in dataclasses.fields(equation):

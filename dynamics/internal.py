@@ -9,6 +9,7 @@ from ._arguments.hooks import check_hooks as check_hooks
 from ._arguments.observables import Observables as Observables
 from ._arguments.observables import check_observe as check_observe
 from ._arguments.observables import sees_state as sees_state
+from ._files import write_whole as write_whole
 from ._health.auto import check_substeps as check_substeps
 from ._health.failed import rescued as rescued
 from ._paths.brownian import Brownian as Brownian

@@ -3,13 +3,12 @@
 import inspect
 from pathlib import Path
 
-from dynamics.internal import hyperparameters
+from dynamics.internal import hyperparameters, write_whole
 from dynamics.internal import title as name_of
 
 from .._compare.compare import Comparison
 from .._compare.plots import plot_difference, plot_fan
 from .._compare.table import cells, ensembles, is_settled, warnings
-from .files import write_whole
 from .page import svg, write_page
 
 

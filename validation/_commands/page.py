@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from .files import write_whole
+from dynamics.internal import write_whole
 
 
 def svg(figure, salt: str) -> str:

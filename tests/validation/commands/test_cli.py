@@ -159,7 +159,7 @@ def test_a_wrong_argument_leaves_no_traceback(tmp_path):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
-    from validation._commands.files import write_whole
+    from dynamics.internal import write_whole
 
     def fail(path):
         path.write_text("half")

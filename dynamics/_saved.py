@@ -1,0 +1,173 @@
+"""Trajectories at rest: one NetCDF file each, written whole or not at all, and read only if it is whole."""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from equations.internal import is_parameter, leaf_name
+
+from ._checkpoint import Checkpoint, Stored
+from ._files import write_whole
+from ._paths.quotient import Peak
+from ._trajectory import Recorded, Trajectory, hyperparameters, title
+
+_FORMAT = "traindyn.Trajectory 1"
+
+
+def save(trajectory: Trajectory, path: str | os.PathLike) -> None:
+    """Writes a trajectory, with all that a run needs to go on from it, as `Trajectory.save` says."""
+    import xarray as xr
+
+    checkpoint = trajectory.checkpoint
+    if checkpoint is None or np.ndim(checkpoint.step):
+        raise ValueError("`Trajectory.save` takes the result of one run, not of several under vmap.")
+    record = trajectory.to_xarray()
+    groups = {name: _leaves(tree) for name, tree in _parts(trajectory, checkpoint).items()}
+    about = {
+        "format": _FORMAT,
+        "kind": trajectory.kind,
+        "details": trajectory.details,
+        "units": trajectory.units,
+        "equation": title(trajectory.equation),
+        "hyperparameters": sorted(hyperparameters(trajectory.equation).items()),
+        "how": checkpoint.how,
+        "paths": checkpoint.paths,
+        "frozen": checkpoint.frozen,
+        "key": str(jax.random.key_impl(checkpoint.key)),
+        "dtypes": {name: [str(leaf.dtype) for leaf in leaves] for name, leaves in groups.items()},
+        "names": {name: _names(tree) for name, tree in _parts(trajectory, checkpoint).items()},
+    }
+    groups = {name: _as_dataset(xr, name, leaves) for name, leaves in groups.items()}
+    record.attrs["about"] = json.dumps(about, sort_keys=True)
+    record.attrs["checksum"] = _checksum({"": record, **groups}, record.attrs["about"])
+    tree = xr.DataTree.from_dict({"/": record} | {f"/{name}": dataset for name, dataset in groups.items()})
+    target = pathlib.Path(path)
+    if not target.parent.is_dir():
+        raise ValueError(f"Argument `path` must lie in a directory that exists, but {str(path)!r} was given.")
+    write_whole(target, lambda temporary: tree.to_netcdf(temporary, engine="h5netcdf"))
+
+
+def load(path: str | os.PathLike, like: PyTree) -> Trajectory:
+    """Reads what `save` wrote, as `Trajectory.load` says."""
+    import xarray as xr
+
+    if not pathlib.Path(path).is_file():
+        raise ValueError(
+            f"Argument `path` must be a file that Trajectory.save wrote, but there is none at {str(path)!r}."
+        )
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            found = {name: node.to_dataset(inherit=False).load() for name, node in tree.subtree_with_keys}
+    except Exception as error:
+        raise ValueError(
+            f"Argument `path` must be a whole file that Trajectory.save wrote, but {str(path)!r} cannot be read as one: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    record = found.pop(".")
+    about = record.attrs.get("about")
+    try:
+        said = json.loads(about)
+        known = said["format"] == _FORMAT and _checksum({"": record, **found}, about) == record.attrs.get("checksum")
+    except Exception:
+        known = False
+    if not known:
+        raise ValueError(
+            f"Argument `path` must be a whole file that Trajectory.save wrote, but {str(path)!r} is none, or was changed."
+        )
+    leaves = {name: _from_dataset(found.get(name), said["dtypes"][name], name) for name in said["dtypes"]}
+    return _trajectory(record, said, leaves, like)
+
+
+def _parts(trajectory: Trajectory, checkpoint: Checkpoint) -> dict[str, Any]:
+    progress = checkpoint.progress
+    return {
+        "final": eqx.filter(trajectory.final, is_parameter),
+        "states": trajectory.states,
+        "running": progress.running,
+        "recorded": progress.recorded,
+        "rest": (progress.failed_at, progress.peak, checkpoint.owes, checkpoint.step, checkpoint.time),
+        "key": jax.random.key_data(checkpoint.key),
+    }
+
+
+def _leaves(tree: PyTree) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
+
+
+def _names(tree: PyTree) -> list[str]:
+    return [leaf_name("", path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _as_dataset(xr, name: str, leaves: list[np.ndarray]):
+    """Every leaf a variable; what NetCDF has no type for as the integers of its bits."""
+
+    def variable(place, leaf):
+        bits = leaf if leaf.dtype.kind in "fiu" and leaf.dtype.isbuiltin else leaf.view(f"u{leaf.dtype.itemsize}")
+        return [f"{name}_{place}_axis_{axis}" for axis in range(leaf.ndim)], bits
+
+    return xr.Dataset({f"{name}_{place}": variable(place, leaf) for place, leaf in enumerate(leaves)})
+
+
+def _from_dataset(dataset, dtypes: list[str], name: str) -> list[np.ndarray]:
+    return [np.asarray(dataset[f"{name}_{place}"].values).view(jnp.dtype(dtype)) for place, dtype in enumerate(dtypes)]
+
+
+def _checksum(datasets: dict[str, Any], about: str) -> str:
+    total = hashlib.sha256(about.encode())
+    for name in sorted(datasets):
+        for key in sorted(datasets[name].variables):
+            values = np.ascontiguousarray(datasets[name].variables[key].values)
+            total.update(f"{name}/{key} {values.dtype.str} {values.shape}".encode())
+            total.update(values.tobytes())
+    return total.hexdigest()
+
+
+def _trajectory(record, said: dict, leaves: dict[str, list[np.ndarray]], like: PyTree) -> Trajectory:
+    varying, static = eqx.partition(like, is_parameter)
+    own, treedef = jax.tree.flatten(varying)
+    shapes = [(np.shape(leaf), str(leaf.dtype)) for leaf in own]
+    found = [(leaf.shape[1:], str(leaf.dtype)) for leaf in leaves["final"]]
+    if shapes != found:
+        raise ValueError(
+            f"Argument `like` must be parameters like those of the run, with arrays of {found}, but it has {shapes}."
+        )
+    arrays = {name: [jnp.asarray(leaf) for leaf in part] for name, part in leaves.items()}
+    failed_at, quotient, peaked, owes, step, time = arrays["rest"]
+    checkpoint = Checkpoint(
+        key=jax.random.wrap_key_data(arrays["key"][0], impl=said["key"]),
+        step=step,
+        time=time,
+        progress=Stored(tuple(arrays["running"]), tuple(arrays["recorded"]), failed_at, Peak(quotient, peaked)),
+        owes=owes,
+        how=tuple(said["how"]),
+        kind=said["kind"],
+        paths=said["paths"],
+        frozen=None if said["frozen"] is None else tuple(said["frozen"]),
+    )
+    kept = dict(zip(said["names"]["states"], arrays["states"], strict=True))
+    return Trajectory(
+        steps=jnp.asarray(record["step"].values),
+        times=jnp.asarray(record["time"].values),
+        observables={
+            str(name): jnp.asarray(values.values)
+            for name, values in record.data_vars.items()
+            if name not in ("ok", "failed_at")
+        },
+        final=eqx.combine(jax.tree.unflatten(treedef, arrays["final"]), static),
+        ok=jnp.asarray(record["ok"].values),
+        failed_at=jnp.asarray(record["failed_at"].values),
+        equation=Recorded(said["equation"], tuple((name, value) for name, value in said["hyperparameters"])),
+        kind=said["kind"],
+        details=tuple((name, value) for name, value in said["details"]),
+        states=kept or None,
+        checkpoint=checkpoint,
+        units=tuple(said["units"]),
+    )
