@@ -69,13 +69,13 @@ class Start:
             )
         return own
 
-    def paths_for(self, paths: int) -> int:
-        """The number of paths, which must not be another; 1, the default of a run, stands for it.
+    def paths_for(self, paths: int, default: int = 1) -> int:
+        """The number of paths, which must not be another; the default stands for it.
 
         **Raises:** ValueError, naming `paths`.
         """
         own = self.checkpoint.paths
-        if isinstance(paths, int) and paths not in (1, own):
+        if isinstance(paths, int) and paths not in (default, own):
             raise ValueError(
                 f"Argument `paths` must be left out, or be those of `start`, {own}, but {paths!r} was given."
             )
@@ -125,6 +125,22 @@ class Start:
                 f"memory is not known to be that of {own[kind]}."
             )
         return Progress(state, state, old.failed_at, old.peak)
+
+
+def ended(start: Any, params: PyTree) -> PyTree:
+    """The parameters with which a run of one path ended, or `params` where there is no such `start`.
+
+    **Raises:** TypeError or ValueError, naming `start` or `params`.
+    """
+    if start is None:
+        return params
+    found = Start.of(start, params)
+    if found.checkpoint.paths != 1:
+        raise ValueError(
+            f"Argument `start` must be of a run of one path where one set of parameters is measured, but it has "
+            f"{found.checkpoint.paths}: give `params`, as in jax.tree.map(lambda leaf: leaf[0], trajectory.final)."
+        )
+    return found.params
 
 
 def _restarted(progress: Progress, expected: Progress) -> Progress | None:

@@ -27,6 +27,7 @@ from ._solve import solve_problem as solve_problem
 from ._solvers import Method as Method
 from ._solvers import check_solver as check_solver
 from ._solvers import weak_order as weak_order
+from ._start import ended as ended
 from ._train import draws as draws
 from ._train import train_problem as train_problem
 from ._trajectory import hyperparameters as hyperparameters

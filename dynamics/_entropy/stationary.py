@@ -24,6 +24,8 @@ from equations.internal import (
 
 from .._arguments.hooks import check_hooks
 from .._problem import Problem
+from .._start import ended
+from .._trajectory import Trajectory
 from . import linear_noise
 from .columns import noise_columns
 from .local import Local, coordinates, flat_size, late, parity_vector
@@ -103,12 +105,13 @@ class Stationary(eqx.Module):
 def stationary(
     equation: AbstractDynamics,
     objective: Any,
-    params: PyTree,
+    params: PyTree = None,
     *,
     discrete: bool = False,
     multiplicative: bool = False,
     parity: PyTree = None,
     regularization: float = 0.0,
+    start: Trajectory | None = None,
 ) -> Stationary:
     r"""The stationary distribution of an equation near a stable point, linearized there.
 
@@ -138,6 +141,8 @@ def stationary(
         noise thought on top of the equation's, as in `entropy_production`. It makes densities and rates finite; these grow
         as 1/r^2 where they were infinite.
 
+    - `start`: in place of `params`, those with which this run of one path ended.
+
     **Returns:** a `Stationary`.
 
     Holds d x d matrices, d the size of the state, at most 1024: a thousand dimensions take a minute on two cores.
@@ -151,7 +156,7 @@ def stationary(
             "Argument `objective` must not be a stream of stimuli, under which nothing is stationary from one moment to "
             f"the next, but {objective!r} was given."
         )
-    problem = Problem.of(equation, objective, params, AbstractDynamics, numbers_for="stationary")
+    problem = Problem.of(equation, objective, ended(start, params), AbstractDynamics, numbers_for="stationary")
     equation, dynamic, signal = problem.equation, problem.dynamic, problem.signal
     check_derivatives(objective, problem.params, "`stationary`")
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)

@@ -50,9 +50,10 @@ def checked_run(
 ) -> tuple[Any, int, tuple]:
     """What `run(path)` returns, its number of substeps and rows for the details, with warnings of what is wrong.
 
-    `begin`: parameters, or how far a run had come. `runs`: besides `run` there is `before(path, index, step)`, the state
-    of path `index` before a training step. With `auto` steps are divided until they are stable and their noise small, at the start, at the end and where the quotient
-    of stages is largest; where a path still fails, once more, to see whether the solver or the equation is to blame.
+    `begin`: parameters, or how far a run had come. `runs`: besides `run` there is `before(path, index, step)`, the state of
+    path `index` before a training step. With `auto` steps are divided until they are stable and their noise small, at the
+    start, at the end and where the quotient of stages is largest; where a path still fails, once more, to see whether the
+    solver or the equation is to blame.
     """
     run, before = runs
     if auto:

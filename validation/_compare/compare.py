@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
@@ -14,7 +15,6 @@ from dynamics.internal import (
     Method,
     Problem,
     check_concrete,
-    check_key,
     check_substeps,
     draws,
     hyperparameters,
@@ -111,7 +111,7 @@ class Comparison:
 def compare(
     equation: AbstractEquation,
     objective: AbstractSignal,
-    params: PyTree,
+    params: PyTree = None,
     *,
     steps: int,
     key: Array | None = None,
@@ -122,6 +122,8 @@ def compare(
     solver: dfx.AbstractSolver | None = None,
     noise: str = "minibatch",
     progress: Callable[[str], None] | None = None,
+    start: Trajectory | None = None,
+    frozen: Any = None,
 ) -> Comparison:
     """Holds an equation against its discrete twin: model, solver and Monte Carlo error apart.
 
@@ -132,33 +134,38 @@ def compare(
 
     - `paths`: of each ensemble; at least 2 where something is random, for there is no error bar from one.
     - `observe`: `None` records the objective's `value` as `"loss"`, if it has one.
+    - `start`: of a run of `train`, from the end of which both sides go on, the algorithm to the bit.
     - `progress`: called with the name of each stage as it begins.
 
     **Returns:** a `Comparison`.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, reads="equation", numbers_for="compare")
+    problem = Problem.of(
+        equation, objective, params, reads="equation", numbers_for="compare", start=start, frozen=frozen
+    )
     check_concrete("compare", key=key)
-    observe = observables(observe, objective, problem.params)
+    observe = observables(observe, objective, problem.whole, state=problem.state)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     random = draws(problem.equation, noise)
     paths = integer("paths", paths, minimum=2 if random else 1)
+    if problem.start is not None:
+        paths = problem.start.paths_for(paths, default=64)
     substeps, auto = check_substeps(substeps, maximum=_MOST)
     if auto and isinstance(solver, dfx.Euler):
         raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
     problem = problem.scheduled(steps, paths, save_every, observe)
     order = weak_order(problem.equation, problem.dynamic, solver)
     method = Method.of(problem, solver)
-    key = check_key(key, random)
+    keys = _keys(problem, key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")
     progress = progress or (lambda stage: None)
 
     progress("discrete")
-    run = jax.block_until_ready(train_problem(problem, jax.random.fold_in(key, 1), noise))
+    run = jax.block_until_ready(train_problem(problem, keys[1], noise))
     progress("equation")
-    key = jax.random.fold_in(key, 0)
+    key = keys[0]
     flow = solve_problem(problem, method, key, substeps, auto)
     if auto:
         substeps = int(dict(flow.details)["substeps"])
@@ -188,6 +195,14 @@ def compare(
         moments=kept,
         scale=max(1.0, float(largest(problem.dynamic))),
     )
+
+
+def _keys(problem: Problem, key: Any, random: bool) -> tuple[Any, Any]:
+    """Of the equation and of the algorithm, independent of each other; a run that goes on has its own key on its side."""
+    key = problem.check_key(key, random)
+    if problem.start is not None and problem.start.checkpoint.kind == "discrete":
+        return jax.random.fold_in(key, 0), key
+    return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 
 
 def _runaway(trajectory: Trajectory, scale: float) -> tuple[float, float]:

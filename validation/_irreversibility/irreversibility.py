@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics.internal import Problem, check_key
+from dynamics import Trajectory
+from dynamics.internal import Problem, check_key, ended
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import SlowManifold, add_scaled, check_derivatives, eliminated, integer, is_traced, warn
 
@@ -26,13 +27,14 @@ _GROUPS = 16  # of batches, whose means give the error of a distance
 def irreversibility(
     equation: AbstractEquation,
     objective: AbstractSignal,
-    params: PyTree,
+    params: PyTree = None,
     *,
     key: Array | None = None,
     batches: int = 64,
     substeps: int = 3,
     memory: str = "adiabatic",
     probes: int = 4,
+    start: Trajectory | None = None,
 ) -> Irreversibility:
     r"""Measures the irreversibility of one training step from `params`, averaged over minibatches, in four ways.
 
@@ -67,6 +69,8 @@ def irreversibility(
         infinity on a slow manifold and at zero elsewhere: a schedule of plain steps has its first value.
     - `probes`: pairs of random directions for the curl; 0 leaves it out.
 
+    - `start`: in place of `params`, those with which this run of one path ended.
+
     **Returns:** an `Irreversibility`. The four measures of a batch cost 4 + n gradients, 7 + n on a slow manifold, of which
     one is differentiated for the leading term; phi and grad phi one pass over the examples for all batches together.
     Second-order differences need precision: use float64 below eta * lambda_max of about 0.01.
@@ -77,7 +81,7 @@ def irreversibility(
     that smaller learning rates let expect (twice the gradients; from an empty
     memory three times, for that of the displacement over eta or over eta^2, whichever it is nearer to).
     """
-    problem = Problem.of(equation, objective, params)
+    problem = Problem.of(equation, objective, ended(start, params))
     equation, dynamic = problem.equation, problem.dynamic
     check_derivatives(objective, problem.params, "`irreversibility`")
     check_batches_only(equation)

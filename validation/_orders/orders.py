@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics.internal import Problem, check_concrete, check_hooks, check_key, check_solver
+from dynamics import Trajectory
+from dynamics.internal import Problem, check_concrete, check_hooks, check_key, check_solver, ended
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
     check_derivatives,
@@ -42,7 +43,7 @@ def _parameters(params: PyTree) -> Array:
 def orders(
     equation: AbstractEquation,
     objective: AbstractSignal,
-    params: PyTree,
+    params: PyTree = None,
     *,
     time: float,
     learning_rates: Any,
@@ -53,6 +54,7 @@ def orders(
     noise: str = "gaussian",
     substeps: int = 1,
     solver: dfx.AbstractSolver | None = None,
+    start: Trajectory | None = None,
 ) -> Orders:
     r"""Measures the order of an equation against its discrete algorithm, and judges what the equation claims.
 
@@ -86,6 +88,8 @@ def orders(
     - `substeps`: steps of the solver per training step; as many and twice as many are taken.
     - `solver`: a Diffrax solver; by default `diffrax.Dopri8()` without noise and `Strang()` in sampling.
 
+    - `start`: in place of `params`, those with which this run of one path ended.
+
     **Returns:** an `Orders`, with a slope, its interval and a verdict for every observable and measure. "cannot tell": the
     error does not stand out of Monte Carlo, solver and rounding error at three learning rates, or the interval is wider
     than ±0.25, or the slope has yet to rise to the claim. "holds" says so down to the error `resolved`: an equation whose
@@ -94,7 +98,9 @@ def orders(
     **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
     moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
     """
-    problem = Problem.of(equation, objective, params, reads="equation", numbers_for="orders", rescales=True)
+    problem = Problem.of(
+        equation, objective, ended(start, params), reads="equation", numbers_for="orders", rescales=True
+    )
     check_concrete("orders", key=key)
     equation, params, dynamic, signal = problem.equation, problem.params, problem.dynamic, problem.signal
     check_derivatives(objective, params, "eta * lambda_max in `orders`")
