@@ -197,12 +197,19 @@ def told(name, first=None, paths=400_000):
     return report
 
 
+def smallest(report, measure, error=0.15):
+    """The slope between the two smallest learning rates, nearest to the limit, known to `error` (one standard error)."""
+    local = report.local_slopes["w"][measure]
+    assert local.error[-1] < error, local
+    return local.value[-1]
+
+
 @pytest.mark.slow  # without noise the law `order` has it, and kick_moments the noise of every kick
 def test_first_order_with_noise():
     """Of Adam, at larger steps and with fewer paths than in the table below."""
     report = told("adam", first=0.1, paths=64_000)
-    assert abs(report.slope["w"]["mean"] - 1) < 0.15 and report.verdict["w"]["mean"] == "holds"
-    assert report.verdict["w"]["variance/eta"] != "fails"
+    assert abs(smallest(report, "mean") - 1) < 0.15
+    assert "fails" not in report.verdict["w"].values()
 
 
 # What is not told: where the mean of NAdam is, its Var/eta is right to 3e-5. Over twice the time that has the slope
@@ -217,13 +224,13 @@ SHORT = {"adagrad": pytest.mark.filterwarnings("ignore:eta . lambda_max is:UserW
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SHORT.get(name, ())) for name in NOISY if name != "amsgrad"])
 def test_orders_with_noise(name):
-    """Mean and Var/eta, within .15 of 1."""
+    """Mean and Var/eta, at the smallest learning rates within .15 of 1."""
     report = told(name)
     for measure in ("mean", "variance/eta"):
         if (name, measure) in HIDDEN:
             assert report.verdict["w"][measure] != "fails"
         else:
-            assert abs(report.slope["w"][measure] - 1) < 0.15
+            assert abs(smallest(report, measure) - 1) < 0.15 and report.verdict["w"][measure] != "fails"
 
 
 @pytest.mark.slow
