@@ -113,7 +113,8 @@ class Start:
         """The progress of an equation from that of its algorithm."""
         state, old = None, self.checkpoint.progress
         if kind == "equation":
-            twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
+            with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
+                twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
             if isinstance(old, Stored):
                 old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
             if old is not None and _form(old.recorded, 1) == _form(twin, 0):

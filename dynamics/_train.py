@@ -141,7 +141,7 @@ def _ensemble(equation, signal, begin, *, key, paths, **options):
 def _begin(equation, signal, params, key, noise) -> Progress:
     """A path before its first step."""
     params, memory, carried = Training.of(equation, signal, params, key, noise).init(params)
-    return Progress.begin((memory, carried), TwinState(params, memory))
+    return Progress.begin((memory, carried), TwinState(params, memory), params)
 
 
 def _path(equation, signal, progress, key, *, first, steps, static, observe, places, save_every, noise, keep_states):

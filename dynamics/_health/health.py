@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import flow_is_misleading, once, quick_jit, split, warn, zeros_of
+from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, split, warn, zeros_of
 
 from .._paths.progress import Ensemble
 from .._paths.strang import Steps
 from .rates import top
-from .reach import acts_through_flow, begins_regular, fastest
+from .reach import acts_through_flow, begins_regular, fastest, memory_of
 from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
@@ -87,6 +87,31 @@ def _paired(path, given, state) -> Pair:
 
 
 _pair = quick_jit(level=0)(_paired)
+
+
+_init = quick_jit(level=0)(start_of)
+
+
+def _pair_of(path, begin, state) -> Pair:
+    """The same where nothing but numbers is at hand.
+
+    From an empty memory it is the end twice, which needs no program: that which tells whether an equation is regular where
+    it begins takes as long to compile as all that is then looked at.
+    """
+    if isinstance(begin, Ensemble) or not abstract_value(_first_of, path.dynamics, path.signal, begin):
+        return _pair(path, begin, state)
+    memory = memory_of(path.dynamics, _init(path, begin))
+    if not memory or any(np.any(np.asarray(leaf)) for leaf in memory):
+        return _pair(path, begin, state)
+    states = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), jax.tree.map(np.asarray, state))
+    times = np.full(2, float(path.end) * float(path.dt), jax.tree.leaves(state)[0].dtype)
+    return Pair(path.dynamics, path.signal, times, states, path.dt / path.substeps)
+
+
+def _first_of(dynamics, signal, params):
+    """The leaves of the state after a first step that is the algorithm's; none where there is no such step."""
+    start = dynamics.init(params)
+    return jax.tree.leaves(split(dynamics).start(start, signal, zeros_of(split(dynamics).noise(start, signal, 1))))
 
 
 def _few(signal: Any, state: PyTree) -> bool:
@@ -187,7 +212,7 @@ def health(path, solver, noisy: bool, begin: PyTree, state: PyTree, quotient: fl
     at the largest learning rate too.
     """
     strang, dt = Steps(solver).split, float(path.dt) / path.substeps
-    pair = functools.cache(lambda: _pair(path, begin, state))
+    pair = functools.cache(lambda: _pair_of(path, begin, state))
     leaping = Steps(solver).leap(path.dynamics)
     growth = growth_of(path, solver)
     stiffness, counts, strength, softer, suspect = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1], None

@@ -37,13 +37,16 @@ def fastest(table: np.ndarray) -> float:
     return float(np.max(np.abs(np.linalg.eigvals(table.astype(float))))) if np.all(np.isfinite(table)) else np.inf
 
 
+def memory_of(dynamics, state: PyTree) -> list[Array]:
+    """The arrays of a state that are no parameters."""
+    own = {id(leaf) for leaf in jax.tree.leaves(dynamics.params(state))}
+    return [leaf for leaf in jax.tree.leaves(state) if id(leaf) not in own and jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
 def begins_regular(dynamics, signal, start: PyTree, first: PyTree, dt: Array) -> Array:
     """Whether an equation whose first training step is taken as the algorithm takes it, from `start` to `first`, is regular
     there: its memory is not empty, and its own step would be nearly the same."""
-    own = {id(leaf) for leaf in jax.tree.leaves(dynamics.params(start))}
-    memory = [
-        leaf for leaf in jax.tree.leaves(start) if id(leaf) not in own and jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
+    memory = memory_of(dynamics, start)
     filled = jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in memory])) if memory else jnp.asarray(True)
     field = jax.tree.map(lambda y: dt * y, dynamics.drift(jnp.zeros_like(dt), start, signal))
     here, after, ours = (jax.tree.leaves(dynamics.params(tree)) for tree in (start, first, field))

@@ -83,7 +83,7 @@ class Path(AbstractPath):
 
     def begin(self, params: PyTree, key: Array) -> Progress:
         state = self.dynamics.init(params)
-        return Progress.begin(state, state)
+        return Progress.begin(state, state, state)
 
     def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
         """A loop over intervals between records."""
@@ -268,7 +268,7 @@ class Path(AbstractPath):
         clock_type = _clock_type(state)
         clock = Clock(jnp.zeros((), jnp.int32), self.dt, 1)
         steps = self.places.number * self.save_every
-        recorded = (self.first + jnp.arange(self.save_every, steps + 1, self.save_every)).astype(clock_type)
+        recorded = (self.first + jnp.arange(self.save_every, steps + 1, self.save_every, jnp.int32)).astype(clock_type)
 
         def output(t, state, args):
             return self._saved(state)

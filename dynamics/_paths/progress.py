@@ -29,9 +29,9 @@ class Progress(eqx.Module):
     peak: Peak
 
     @classmethod
-    def begin(cls, running: PyTree, recorded: PyTree) -> "Progress":
-        """That of a path at its start."""
-        return cls(running, recorded, jnp.full((), -1, jnp.int32), no_peak(recorded))
+    def begin(cls, running: PyTree, recorded: PyTree, params: PyTree) -> "Progress":
+        """That of a path at its start, from these parameters."""
+        return cls(running, recorded, jnp.full((), -1, jnp.int32), no_peak(params))
 
     def of_path(self, index: Array | int) -> "Progress":
         """That of one path of several."""

@@ -58,7 +58,7 @@ class StreamPath(AbstractPath):
     def begin(self, params: PyTree, key: Array) -> Progress:
         state = self.dynamics.init(params)
         order_key, _ = order_and_noise(key)
-        return Progress.begin((state, self._nothing(state), self.stream.begin(order_key)), state)
+        return Progress.begin((state, self._nothing(state), self.stream.begin(order_key)), state, state)
 
     def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
         """A scan over the stimuli between records, and over the records."""

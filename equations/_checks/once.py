@@ -62,7 +62,7 @@ def _remembered(check, key):
     return check(*args)
 
 
-_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 
 
 @functools.cache

@@ -1,0 +1,165 @@
+"""Going on from where a run ended: 20 + 20 steps are 40, to the bit."""
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from marks import some
+from registry import EQUATIONS
+
+from dynamics import solve, train
+from equations import SGD, Adam, Isotropic, LabelNoise, Momentum, Objective, decayed, from_optax, modified, scheduled
+
+
+def squared(w, example):
+    x, y = example
+    return jnp.sum((jnp.tanh(w["a"] * x) - y) ** 2) + 0.1 * jnp.sum(w["b"] ** 2)
+
+
+OBJECTIVE = Objective(squared, (jnp.linspace(-1, 1, 12).reshape(6, 2), jnp.ones(6)))
+W0 = {"a": jnp.array([0.3, 0.5]), "b": jnp.array([1.0, -1.0, 0.5])}
+OBSERVE = {"a": lambda w: w["a"], "loss": OBJECTIVE.value}
+KEY = jax.random.key(0)
+HALVING = optax.piecewise_constant_schedule(1.0, {7: 0.5})
+MORE = {
+    "scheduled": scheduled(Adam(0.05, 2), HALVING),
+    "decayed": decayed(Momentum(0.05, 2), 0.1),
+    "shuffled": SGD(0.05, 2, "shuffled"),
+    "isotropic": SGD(0.05, 2, noise_model=Isotropic(0.1)),
+    "labels": SGD(0.05, noise_model=LabelNoise(0.1, labels=lambda e: e[1])),
+    "modified": modified(SGD(0.05, 2)),
+    "optax": from_optax(optax.adamw, 0.05, 2),
+}
+RULES = {name: entry.equation for name, entry in EQUATIONS.items()} | MORE
+FAST = ["sgd", "adam", "scheduled", "shuffled"]
+
+
+def same(a, b):
+    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in leaves)
+
+
+def halves(run, rule, save_every=1, **options):
+    """A run of 40 steps from its middle on, one of 20, and one that goes on from there."""
+    options = dict(observe=OBSERVE, save_every=save_every, **options)
+    whole = run(rule, OBJECTIVE, W0, steps=40, key=KEY, paths=3, **options)
+    half = run(rule, OBJECTIVE, W0, steps=20, key=KEY, paths=3, **options)
+    return whole, half, run(rule, OBJECTIVE, start=half, steps=20, **options)
+
+
+def assert_goes_on(whole, half, rest):
+    middle = half.steps.size - 1
+    assert same(rest.final, whole.final) and same(rest.final_state, whole.final_state)
+    assert same((rest.steps, rest.times), (whole.steps[middle:], whole.times[middle:]))
+    assert same(rest.observables, {name: values[:, middle:] for name, values in whole.observables.items()})
+    assert not same(half.final, whole.final)
+
+
+@pytest.mark.parametrize("run", [solve, train])
+@pytest.mark.parametrize("name", some(RULES, FAST))
+@pytest.mark.filterwarnings("ignore:The noise of a solver's step", "ignore:Argument `params`")
+def test_to_the_bit(name, run):
+    assert_goes_on(*halves(run, RULES[name], save_every=5 if name == "adam" else 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [dfx.Euler(), None])
+@pytest.mark.parametrize("substeps", [1, 3])
+def test_other_solvers(solver, substeps):
+    if solver is None or substeps == 1:
+        assert_goes_on(
+            *halves(solve, MORE["scheduled" if solver is None else "isotropic"], solver=solver, substeps=substeps)
+        )
+    assert_goes_on(*halves(solve, SGD(0.05), solver=dfx.Heun(), substeps=substeps))
+
+
+@pytest.mark.filterwarnings("ignore:The noise of a solver's step")
+def test_what_is_lost_shows():
+    """Mutants: the parameters alone, without the memory; half a flow that is owed, forgotten; another run's noise."""
+    adam, options = Adam(0.05, 2), dict(steps=20, observe=OBSERVE, save_every=20)
+    whole, half, rest = halves(solve, adam, save_every=20)
+    alone = solve(adam, OBJECTIVE, jax.tree.map(lambda leaf: leaf[0], half.final), key=KEY, **options)
+    assert not same(alone.final["a"][0], whole.final["a"][0])
+    checkpoint = half.checkpoint
+    assert bool(checkpoint.owes)
+    object.__setattr__(checkpoint, "owes", jnp.zeros((), bool))
+    forgotten = solve(adam, OBJECTIVE, start=half, **options)
+    assert not same(forgotten.final, rest.final)
+    object.__setattr__(checkpoint, "owes", jnp.ones((), bool))
+    object.__setattr__(checkpoint, "key", jax.random.key(1))
+    assert not same(solve(adam, OBJECTIVE, start=half, **options).final, rest.final)
+
+
+def test_another_number_of_steps_compiles_nothing(monkeypatch):
+    traced = []
+
+    def loss(w):
+        traced.append(1)
+        return OBJECTIVE.value(w)
+
+    observe = {"loss": loss}
+    for steps in (3, 7, 20, 40):
+        for run in (solve, train):
+            run(SGD(0.05, 2), OBJECTIVE, W0, steps=steps, key=KEY, observe=observe)
+        if steps == 3:
+            first = len(traced)
+    # What is left is the look at the observable's shape, which is made of every call.
+    assert len(traced) - first == 3 * 2 * 2
+
+
+def test_another_learning_rate_is_allowed():
+    half = train(SGD(0.05, 2), OBJECTIVE, W0, steps=4, key=KEY)
+    rest = train(SGD(0.1, 2), OBJECTIVE, start=half, steps=2)
+    np.testing.assert_allclose(rest.times, [0.2, 0.3, 0.4])
+    np.testing.assert_array_equal(rest.steps, [4, 5, 6])
+
+
+@pytest.mark.parametrize("rule", [Momentum(0.05, 2), Adam(0.05, 2), from_optax(optax.adam, 0.05, 2)])
+def test_from_the_algorithm_to_the_equation(rule):
+    """With the memory that it has then, which the equation would otherwise begin without."""
+    half = train(rule, OBJECTIVE, W0, steps=4, key=KEY, paths=2, keep_states=True)
+    there = solve(rule, OBJECTIVE, start=half, steps=1, keep_states=True)
+    begins = jax.tree.map(lambda leaf: leaf[:, 0], there.states)
+    ended = [np.asarray(leaf) for leaf in jax.tree.leaves(half.final_state)]
+    for leaf in jax.tree.leaves(begins):
+        assert any(np.array_equal(leaf, other) for other in ended)
+
+
+def test_by_a_controller():
+    """Within its tolerance."""
+    options = dict(observe=OBSERVE, stepsize_controller=dfx.PIDController(rtol=1e-8, atol=1e-8))
+    whole = solve(SGD(0.05), OBJECTIVE, W0, steps=8, **options)
+    half = solve(SGD(0.05), OBJECTIVE, W0, steps=4, **options)
+    rest = solve(SGD(0.05), OBJECTIVE, start=half, steps=4, **options)
+    np.testing.assert_allclose(rest.final["a"], whole.final["a"], rtol=1e-7)
+
+
+HALF = train(SGD(0.05, 2), OBJECTIVE, W0, steps=2, key=KEY, paths=2)
+REFUSED = [
+    (dict(start=3), "Argument `start` must be a Trajectory"),
+    (dict(start=HALF, params=W0), "Argument `params` must be left out where `start` is given"),
+    (dict(start=HALF, key=jax.random.key(1)), "Argument `key` must be left out, or that of the run"),
+    (dict(start=HALF, paths=3), "Argument `paths` must be left out, or be those of `start`, 2"),
+    (dict(start=HALF, equation=Adam(0.05, 2)), "Argument `start` must have ended with the state"),
+]
+
+
+@pytest.mark.parametrize("options, words", REFUSED, ids=[words for _, words in REFUSED])
+def test_refused(options, words):
+    arguments = dict(equation=SGD(0.05, 2), objective=OBJECTIVE, steps=2) | options
+    with pytest.raises((ValueError, TypeError), match=words):
+        train(**arguments)
+
+
+def test_an_algorithm_does_not_know_the_memory_of_an_equation():
+    half = solve(Adam(0.05, 2), OBJECTIVE, W0, steps=2, key=KEY)
+    with pytest.raises(ValueError, match="Argument `start` must be of a run of the same kind"):
+        train(Adam(0.05, 2), OBJECTIVE, start=half, steps=2)
+
+
+def test_under_a_trace_there_is_no_end():
+    ends = jax.vmap(lambda rate: train(SGD(rate, 2), OBJECTIVE, W0, steps=2, key=KEY))(jnp.array([0.1, 0.2]))
+    with pytest.raises(ValueError, match="Argument `start` must be the Trajectory of one run"):
+        train(SGD(0.05, 2), OBJECTIVE, start=ends, steps=2)
