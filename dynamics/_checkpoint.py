@@ -1,30 +1,9 @@
 """What a trajectory keeps for another run to go on from, to the bit."""
 
 import equinox as eqx
-import jax
 from jaxtyping import Array, Int
 
-from ._paths.progress import Progress
-from ._paths.quotient import Peak
-
-
-class Stored(eqx.Module):
-    """A `Progress` from a file, whose states are leaves without a structure: the run that goes on knows it."""
-
-    running: tuple[Array, ...]
-    recorded: tuple[Array, ...]
-    failed_at: Array
-    peak: Peak
-
-    def like(self, progress: Progress) -> Progress | None:
-        """In the structure of another one; None where it has another number of leaves."""
-        parts = []
-        for own, structure in ((self.running, progress.running), (self.recorded, progress.recorded)):
-            treedef = jax.tree.structure(structure)
-            if treedef.num_leaves != len(own):
-                return None
-            parts.append(jax.tree.unflatten(treedef, own))
-        return Progress(*parts, self.failed_at, self.peak)
+from ._paths.progress import Progress, Stored
 
 
 class Checkpoint(eqx.Module):

@@ -33,12 +33,13 @@ from ._arguments.checks import (
     dynamic_numbers,
     guard_traced,
 )
-from ._arguments.frozen import check_frozen
+from ._arguments.frozen import apart, on_all_paths, which_stay
 from ._arguments.handed_out import check_axis, hand_out
 from ._arguments.hooks import checked_noise
 from ._arguments.observables import Observables, check_observe
 from ._checkpoint import Checkpoint
 from ._paths.grid import Grid, check_time, stream_grid
+from ._paths.progress import Progress
 from ._paths.record import Places, cut, for_all_paths
 from ._paths.record import record as record_of
 from ._paths.stream_path import first_stimulus
@@ -119,7 +120,12 @@ class Problem:
             check_mesh(params)
         stays = jax.tree.map(lambda leaf: None, params)
         if frozen is not None or (begin is not None and begin.checkpoint.frozen is not None):
-            objective, params, stays = _apart(objective, params, frozen, begin)
+            if not _has_examples(objective):
+                raise ValueError(
+                    "Argument `frozen` must be None unless the objective is a signal of examples, such as "
+                    f"equations.Objective, but {frozen!r} was given."
+                )
+            objective, params, stays = apart(objective, params, frozen, begin)
         dynamic, static = eqx.partition(params, is_parameter)
         problem = cls(equation, objective, params, dynamic, eqx.combine(static, stays), start=begin, stays=stays)
         return problem.on(equation, algorithm, rescales)
@@ -210,7 +216,7 @@ class Problem:
     @property
     def has_examples(self) -> bool:
         """Whether the objective is a signal that is a sum over examples."""
-        return isinstance(self.objective, AbstractSignal)
+        return _has_examples(self.objective)
 
     @functools.cached_property
     def signal(self) -> Any:
@@ -234,6 +240,13 @@ class Problem:
         """What is trained, refused at run time where traced numbers are not finite."""
         return guard_traced(self.dynamic)
 
+    def checkpoint(self, progress: Progress, **how) -> Checkpoint:
+        """Where a run of this problem ended; its time is set by its trajectory."""
+        step = jnp.asarray(self.first + self.steps, jnp.int32)
+        return Checkpoint(
+            step=step, time=step, progress=progress, paths=self.paths, frozen=which_stay(self.stays, self.whole), **how
+        )
+
     def trajectory(self, results: tuple, random: bool, checkpoint: Checkpoint, **how) -> Trajectory:
         """The result of a run.
 
@@ -253,41 +266,18 @@ class Problem:
             steps=steps,
             times=times,
             observables=saves,
-            final=eqx.combine(last, self._stay_on_all_paths(), self.static),
+            final=eqx.combine(last, on_all_paths(self.stays, self.paths), self.static),
             ok=failed_at < 0,
             failed_at=failed_at,
             equation=self.equation,
             states=states,
-            checkpoint=dataclasses.replace(checkpoint, time=times[-1], paths=self.paths, frozen=self._mask()),
+            checkpoint=dataclasses.replace(checkpoint, time=times[-1]),
             **how,
         )
 
-    def _stay_on_all_paths(self) -> PyTree:
-        def leaf(x):
-            return jnp.broadcast_to(x, (self.paths, *x.shape)) if is_parameter(x) else x
 
-        return jax.tree.map(leaf, self.stays)
-
-    def _mask(self) -> tuple[bool, ...] | None:
-        """Which leaves of the whole stay."""
-        if not jax.tree.leaves(self.stays):
-            return None
-        return tuple(jax.tree.leaves(jax.tree.map(lambda leaf, own: own is not None, self.whole, self.stays)))
-
-
-def _apart(objective, params, frozen, begin):
-    """The objective bound to what stays of the parameters, the others, and what stays."""
-    if not isinstance(objective, AbstractSignal):
-        raise ValueError(
-            "Argument `frozen` must be None unless the objective is a signal of examples, such as equations.Objective, but "
-            f"{frozen!r} was given."
-        )
-    if frozen is None:
-        mask = jax.tree.unflatten(jax.tree.structure(params), begin.checkpoint.frozen)
-    else:
-        mask = check_frozen(frozen, params)
-    stays, params = eqx.partition(params, mask)
-    return objective.bind(stays), params, stays
+def _has_examples(objective: Any) -> bool:
+    return isinstance(objective, AbstractSignal)
 
 
 def _step_length(equation, dt) -> Array:

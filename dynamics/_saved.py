@@ -14,8 +14,9 @@ from jaxtyping import PyTree
 
 from equations.internal import is_parameter, leaf_name
 
-from ._checkpoint import Checkpoint, Stored
+from ._checkpoint import Checkpoint
 from ._files import write_whole
+from ._paths.progress import Stored
 from ._paths.quotient import Peak
 from ._trajectory import Recorded, Trajectory, hyperparameters, title
 

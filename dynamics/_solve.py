@@ -13,11 +13,10 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import positive
 
-from ._checkpoint import Checkpoint
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
-from ._paths.keys import each_path, path_keys
+from ._paths.keys import path_keys
 from ._paths.path import Path, state_before
-from ._paths.progress import Ensemble
+from ._paths.progress import Ensemble, Fresh
 from ._paths.record import Places
 from ._paths.stream_path import StreamPath
 from ._problem import Problem
@@ -147,8 +146,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
-    how = _steps_of(method, substeps)
-    checkpoint = Checkpoint(key, path.first + path.steps, None, progress, owes, how, "equation", paths)
+    checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
     return problem.trajectory(results, problem.random, checkpoint, kind="equation", details=details, **units)
 
 
@@ -157,10 +155,10 @@ def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
     return repr(method.solver), str(substeps)
 
 
-def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Array) -> tuple[Any, PyTree]:
-    """A path and what it begins with: parameters, or how far the run that it goes on from has come."""
+def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Array) -> tuple[Any, Fresh | Ensemble]:
+    """A path and where it begins."""
     if problem.start is None:
-        return path, problem.guarded
+        return path, Fresh(problem.guarded)
     progress, owes = problem.start.progress_as(
         "equation",
         _steps_of(method, path.substeps),
@@ -204,10 +202,7 @@ def _ensemble(path, begin, key, controller, paths):
     def run(key, progress):
         return path(progress, key) if controller is None else path.adaptive(progress, controller)
 
-    keys = path_keys(key, paths)
-    if isinstance(begin, Ensemble):
-        saves, progress, owes = begin.each(run, keys)
-    else:
-        saves, progress, owes = each_path(lambda key: run(key, path.begin(begin, key)), keys)
-    one = progress.of_path(looked_at(progress.failed_at, progress.peak))
-    return saves, jax.vmap(path.dynamics.params)(progress.recorded), progress, owes[0], one.recorded
+    saves, progress, owes = begin.each(run, path.begin, path_keys(key, paths))
+    index = looked_at(progress.failed_at, progress.peak)
+    one = jax.tree.map(lambda leaf: leaf[index], progress.recorded)
+    return saves, jax.vmap(path.dynamics.params)(progress.recorded), progress, owes[0], one

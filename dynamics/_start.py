@@ -14,9 +14,9 @@ from jaxtyping import Array, PyTree
 from equations import TwinState
 from equations.internal import is_parameter, is_traced, split, typed_key
 
-from ._checkpoint import Checkpoint, Stored
+from ._checkpoint import Checkpoint
 from ._paths.progress import Ensemble, Progress
-from ._trajectory import Trajectory
+from ._trajectory import check_trajectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +38,7 @@ class Start:
 
         **Raises:** TypeError or ValueError, naming `start` or `params`.
         """
-        if not isinstance(trajectory, Trajectory):
-            raise TypeError(
-                f"Argument `start` must be a Trajectory of solve or train, or None, but {trajectory!r} was given."
-            )
+        trajectory = check_trajectory("start", trajectory)
         if params is not None:
             raise ValueError(
                 f"Argument `params` must be left out where `start` is given, whose parameters go on, but {params!r} was "
@@ -95,7 +92,7 @@ class Start:
         found, owes = self.checkpoint.progress, self.checkpoint.owes
         if self.checkpoint.kind != kind:
             found, owes = self._crossed(kind, equation, params), jnp.zeros((), bool)
-        elif isinstance(found, Stored):
+        else:
             found = found.like(expected)
         if found is None or _form(found, 1) != _form(expected, 0):
             raise ValueError(
@@ -115,8 +112,7 @@ class Start:
         if kind == "equation":
             with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
                 twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
-            if isinstance(old, Stored):
-                old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
+            old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
             if old is not None and _form(old.recorded, 1) == _form(twin, 0):
                 state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
         if state is None:

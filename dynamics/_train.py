@@ -13,10 +13,9 @@ from equations.internal import TwinState, choice
 
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
-from ._checkpoint import Checkpoint
 from ._health.failed import tell_start
-from ._paths.keys import each_path, path_keys
-from ._paths.progress import Ensemble, Progress
+from ._paths.keys import path_keys
+from ._paths.progress import Fresh, Progress
 from ._paths.record import first_failure, is_ok, keep, record
 from ._paths.training import Training
 from ._problem import Problem
@@ -77,7 +76,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
     check_twin(equation, problem.dynamic)
     _check_state(problem)
     paths = problem.paths if random else 1
-    begin = problem.guarded
+    begin = Fresh(problem.guarded)
     if problem.start is not None:
         fresh = lambda: _begin(equation, problem.signal, problem.dynamic, key, noise)  # noqa: E731
         begin, _ = problem.start.progress_as("discrete", (noise,), fresh, equation, problem.dynamic)
@@ -100,7 +99,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
     if problem.start is None:
         tell_start(equation, problem.signal, problem.dynamic, progress.failed_at)
     results = saves, states, progress.recorded.params, progress.failed_at
-    checkpoint = Checkpoint(key, first + steps, None, progress, jnp.zeros((), bool), (noise,), "discrete", paths)
+    checkpoint = problem.checkpoint(progress, key=key, owes=jnp.zeros((), bool), how=(noise,), kind="discrete")
     return problem.trajectory(results, random, checkpoint, kind="discrete", details=(("noise", noise),))
 
 
@@ -132,10 +131,10 @@ def _ensemble(equation, signal, begin, *, key, paths, **options):
     def run(key, progress):
         return _path(equation, signal, progress, key, **options)
 
-    keys = path_keys(key, paths)
-    if isinstance(begin, Ensemble):
-        return begin.each(run, keys)
-    return each_path(lambda key: run(key, _begin(equation, signal, begin, key, options["noise"])), keys)
+    def fresh(params, key):
+        return _begin(equation, signal, params, key, options["noise"])
+
+    return begin.each(run, fresh, path_keys(key, paths))
 
 
 def _begin(equation, signal, params, key, noise) -> Progress:

@@ -15,9 +15,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from equations import AbstractDynamics, AbstractGradientNoise, TwinState
 from equations.internal import abstract_value, inside, is_traced, learning_rate_of
 
-from ._checkpoint import Checkpoint
-from ._paths.progress import Progress
-
 
 class Recorded(eqx.Module):
     """What is known of the equation of a trajectory from a file: a name, and numbers."""
@@ -59,7 +56,7 @@ class Trajectory(eqx.Module):
     kind: str = eqx.field(static=True)
     details: tuple[tuple[str, str], ...] = eqx.field(static=True)
     states: PyTree = None
-    checkpoint: Checkpoint | None = None
+    checkpoint: Any = None
     units: tuple[str, str] = eqx.field(
         static=True, default=("training steps", "sum of the learning rates of the training steps")
     )
@@ -70,10 +67,9 @@ class Trajectory(eqx.Module):
 
         **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers.
         """
-        progress = None if self.checkpoint is None else self.checkpoint.progress
-        if not isinstance(progress, Progress):
+        state = None if self.checkpoint is None else self.checkpoint.progress.state
+        if state is None:
             raise ValueError("`Trajectory.final_state` is known of a run, not of one that was loaded from a file.")
-        state = progress.recorded
         if self.kind == "discrete":
             state = TwinState.of(state.params, state.memory)
         paths = self.ok.shape[-1]
@@ -150,6 +146,13 @@ class Trajectory(eqx.Module):
                 "jax": jax.__version__,
             },
         )
+
+
+def check_trajectory(name: str, value: Any) -> Trajectory:
+    """Raises a TypeError unless a value is a trajectory."""
+    if not isinstance(value, Trajectory):
+        raise TypeError(f"Argument `{name}` must be a Trajectory from solve or train, but {value!r} was given.")
+    return value
 
 
 def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:

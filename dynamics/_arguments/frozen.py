@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from equations.internal import is_parameter
@@ -45,3 +46,33 @@ def check_frozen(frozen: Any, params: PyTree) -> PyTree[bool]:
             f"Argument `frozen` must keep some of the arrays of `params` and leave others, but it keeps {which} of them."
         )
     return mask
+
+
+def apart(objective: Any, params: PyTree, frozen: Any, begin: Any) -> tuple[Any, PyTree, PyTree]:
+    """The objective bound to what stays of the parameters, the others, and what stays: as `frozen` says, or as it stayed in
+    the run from whose end another one begins.
+
+    **Raises:** TypeError or ValueError, naming `frozen`.
+    """
+    if frozen is None:
+        mask = jax.tree.unflatten(jax.tree.structure(params), begin.checkpoint.frozen)
+    else:
+        mask = check_frozen(frozen, params)
+    stays, params = eqx.partition(params, mask)
+    return objective.bind(stays), params, stays
+
+
+def on_all_paths(stays: PyTree, paths: int) -> PyTree:
+    """What stays, its arrays with a leading axis of paths."""
+
+    def leaf(x):
+        return jnp.broadcast_to(x, (paths, *x.shape)) if is_parameter(x) else x
+
+    return jax.tree.map(leaf, stays)
+
+
+def which_stay(stays: PyTree, whole: PyTree) -> tuple[bool, ...] | None:
+    """Which leaves of the whole stay; None where none does."""
+    if not jax.tree.leaves(stays):
+        return None
+    return tuple(jax.tree.leaves(jax.tree.map(lambda leaf, own: own is not None, whole, stays)))

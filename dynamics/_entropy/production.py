@@ -25,7 +25,7 @@ from equations.internal import (
 from .._arguments.checks import check_concrete, dynamic_numbers
 from .._arguments.hooks import check_hooks
 from .._problem import Problem
-from .._trajectory import Trajectory, hyperparameters, title
+from .._trajectory import Trajectory, check_trajectory, hyperparameters, title
 from .local import Local, coordinates, flat_size
 from .routes import ROUTES, check_route, chosen, noise_varies, warn_of_few_paths, warn_of_steps
 from .stationary import Stationary
@@ -101,8 +101,7 @@ def entropy_production(
     route = None if route is None else choice("route", route, ROUTES)
     density = choice("density", density, ("reference", "ensemble"))
     regularization = nonnegative("regularization")(regularization)
-    if not isinstance(trajectory, Trajectory):
-        raise TypeError(f"Argument `trajectory` must come from solve or train, but {trajectory!r} was given.")
+    check_trajectory("trajectory", trajectory)
     check_concrete("entropy_production", equation=equation, objective=objective, trajectory=trajectory)
     if trajectory.states is None or trajectory.steps.shape[0] < 2 or int(trajectory.steps[1]) != 1:
         raise ValueError(

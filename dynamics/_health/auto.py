@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +11,12 @@ from jaxtyping import PyTree
 
 from equations.internal import integer, silent
 
-from .._paths.progress import Ensemble
 from .._paths.quotient import Peak
 from .course import in_the_course
 from .failed import rescued, tell_start
-from .health import SOUND, Health, harmless, health, is_checked, start_of, told
+from .health import SOUND, Health, harmless, health, is_checked, told
 from .memory import HEALTHY, run_of
+from .pair import state_at_start
 from .stability import MOST
 
 
@@ -46,22 +45,22 @@ def check_auto(path, solver, controller, params: PyTree) -> None:
 
 
 def checked_run(
-    path, solver, controller, runs: tuple[Callable, Callable], begin: PyTree, noisy: bool, auto: bool
+    path, solver, controller, runs: tuple[Callable, Callable], begin: Any, noisy: bool, auto: bool
 ) -> tuple[Any, int, tuple]:
     """What `run(path)` returns, its number of substeps and rows for the details, with warnings of what is wrong.
 
-    `begin`: parameters, or how far a run had come. `runs`: besides `run` there is `before(path, index, step)`, the state of
+    `begin`: a `Fresh` or an `Ensemble`. `runs`: besides `run` there is `before(path, index, step)`, the state of
     path `index` before a training step. With `auto` steps are divided until they are stable and their noise small, at the
     start, at the end and where the quotient of stages is largest; where a path still fails, once more, to see whether the
     solver or the equation is to blame.
     """
     run, before = runs
     if auto:
-        start = eqx.filter_jit(start_of)(path, begin)
+        start = state_at_start(path, begin)
         path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, begin, start, np.inf).substeps))
     result = run(path)
-    if not isinstance(begin, Ensemble):
-        tell_start(path.dynamics, path.signal, begin, _failed_at(result))
+    if not begin.resumed:
+        tell_start(path.dynamics, path.signal, begin.given, _failed_at(result))
     if silent((result, begin)) or not is_checked(path, solver, controller):
         return result, path.substeps, ()
     found = _found(path, solver, noisy, begin, result, before)

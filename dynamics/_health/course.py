@@ -7,8 +7,10 @@ import jax.numpy as jnp
 
 from equations.internal import quick_jit
 
+from .._paths.progress import Fresh
 from .._paths.strang import Steps
-from .health import Health, Pair, growth_of, is_misleading, jacobians
+from .health import Health, growth_of, is_misleading, jacobians
+from .pair import Pair
 from .stability import MOST, limit, stiffest
 
 
@@ -30,7 +32,7 @@ def in_the_course(found: Health, path, solver, quotient: float, step: int, befor
     count = jnp.asarray(step - 1, jnp.int32)
     one = _there(path, count, before(path, step))
     params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
-    table = jacobians(one, Steps(solver).split, leaping, is_misleading(path, params))[0]
+    table = jacobians(one, Steps(solver).split, leaping, is_misleading(path, Fresh(params)))[0]
     stiffness, substeps = stiffest(table, float(one.dt), growth, int(path.steps) * path.substeps, leaping)
     return Health(
         (*found.stiffness, stiffness),

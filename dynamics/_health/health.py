@@ -8,17 +8,15 @@ from typing import Any
 import diffrax as dfx
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics
-from equations.internal import abstract_value, flow_is_misleading, once, quick_jit, split, warn, zeros_of
+from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
-from .._paths.progress import Ensemble
 from .._paths.strang import Steps
+from .pair import Pair, pair_of, paired, with_top
 from .rates import top
-from .reach import acts_through_flow, begins_regular, fastest, memory_of
+from .reach import acts_through_flow, fastest
 from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
@@ -49,69 +47,6 @@ class Health:
 
 
 SOUND = Health((0.0, 0.0), (0.0, 0.0), (1, 1))
-
-
-class Pair(eqx.Module):
-    """The start and the last record of a path, leaves `(2, ...)`, each with its time, and the step of the solver.
-
-    Where a training step is taken before the equation begins, the first is the state after it, or the last record again
-    where the equation is singular before it, as with an empty second moment. `counts`: the training steps at which what is
-    counted is held, one for each place.
-    """
-
-    dynamics: AbstractDynamics
-    signal: Any
-    times: Array
-    states: PyTree
-    dt: Array
-    counts: Any = None
-
-
-def start_of(path, begin: PyTree) -> PyTree:
-    """The state from which a run begins, of its first path: by parameters, or by how far it had come."""
-    return begin.of_path(0).recorded if isinstance(begin, Ensemble) else path.dynamics.init(begin)
-
-
-def _paired(path, given, state) -> Pair:
-    dynamics, start = path.dynamics, start_of(path, given)
-    begin, end = (jnp.asarray(step, jax.tree.leaves(state)[0].dtype) * path.dt for step in (path.first, path.end))
-    normals = split(dynamics).noise(start, path.signal, 1)
-    normals = zeros_of(normals)
-    first = None if isinstance(given, Ensemble) else split(dynamics).start(start, path.signal, normals)
-    if first is not None:
-        regular = begins_regular(dynamics, path.signal, start, first, path.dt)
-        begin = jnp.where(regular, path.dt, end).astype(end.dtype)
-        start = jax.tree.map(lambda one, last: jnp.where(regular, one, last), first, state)
-    states = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
-    return Pair(dynamics, path.signal, jnp.stack([begin, end]), states, path.dt / path.substeps)
-
-
-_pair = quick_jit(level=0)(_paired)
-
-
-_init = quick_jit(level=0)(start_of)
-
-
-def _pair_of(path, begin, state) -> Pair:
-    """The same where nothing but numbers is at hand.
-
-    From an empty memory it is the end twice, which needs no program: that which tells whether an equation is regular where
-    it begins takes as long to compile as all that is then looked at.
-    """
-    if isinstance(begin, Ensemble) or not abstract_value(_first_of, path.dynamics, path.signal, begin):
-        return _pair(path, begin, state)
-    memory = memory_of(path.dynamics, _init(path, begin))
-    if not memory or any(np.any(np.asarray(leaf)) for leaf in memory):
-        return _pair(path, begin, state)
-    states = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), jax.tree.map(np.asarray, state))
-    times = np.full(2, float(path.end) * float(path.dt), jax.tree.leaves(state)[0].dtype)
-    return Pair(path.dynamics, path.signal, times, states, path.dt / path.substeps)
-
-
-def _first_of(dynamics, signal, params):
-    """The leaves of the state after a first step that is the algorithm's; none where there is no such step."""
-    start = dynamics.init(params)
-    return jax.tree.leaves(split(dynamics).start(start, signal, zeros_of(split(dynamics).noise(start, signal, 1))))
 
 
 def _few(signal: Any, state: PyTree) -> bool:
@@ -154,7 +89,7 @@ def _changes(path, begin, state, kicks: int):
 
 @quick_jit(level=0)
 def _changes_of_few(path, begin, state, kicks: int):
-    pair = _paired(path, begin, state)
+    pair = paired(path, begin, state)
     kick = lambda at: changes(pair.dynamics, pair.signal, *at, dt=pair.dt / kicks)  # noqa: E731
     change, sample = jax.lax.map(kick, (pair.times, pair.states))
     return kicks**0.5 * change, sample
@@ -162,7 +97,7 @@ def _changes_of_few(path, begin, state, kicks: int):
 
 @quick_jit(level=1)
 def _changes_of_many(path, begin, state, kicks: int):
-    pair = _paired(path, begin, state)
+    pair = paired(path, begin, state)
     kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
     change, sample = jax.vmap(kick)(pair.times, pair.states)
     return kicks**0.5 * change, sample
@@ -204,7 +139,7 @@ def harmless(path, solver) -> float:
     return suspicious(growth_of(path, solver), int(path.steps) * path.substeps)
 
 
-def health(path, solver, noisy: bool, begin: PyTree, state: PyTree, quotient: float) -> Health:
+def health(path, solver, noisy: bool, begin: Any, state: PyTree, quotient: float) -> Health:
     """The health of a run of `path` from `begin`, parameters or how far it had come, to `state`.
 
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
@@ -212,7 +147,7 @@ def health(path, solver, noisy: bool, begin: PyTree, state: PyTree, quotient: fl
     at the largest learning rate too.
     """
     strang, dt = Steps(solver).split, float(path.dt) / path.substeps
-    pair = functools.cache(lambda: _pair_of(path, begin, state))
+    pair = functools.cache(lambda: pair_of(path, begin, state))
     leaping = Steps(solver).leap(path.dynamics)
     growth = growth_of(path, solver)
     stiffness, counts, strength, softer, suspect = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1], None
@@ -220,7 +155,7 @@ def health(path, solver, noisy: bool, begin: PyTree, state: PyTree, quotient: fl
     blind = leaping or isinstance(Steps(solver).flow, dfx.Euler)
     if blind or not quotient < harmless(path, solver):
         largest = top(path) if blind else None
-        spots = pair() if largest is None else _with_top(path, pair(), largest.step)
+        spots = pair() if largest is None else with_top(path, pair(), largest.step)
         tables = jacobians(spots, strang, leaping, is_misleading(path, begin))
         stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables[:2]), strict=True)
         pace = dt * fastest(tables[1])
@@ -244,19 +179,9 @@ def health(path, solver, noisy: bool, begin: PyTree, state: PyTree, quotient: fl
     return Health(stiffness, tuple(strength), tuple(substeps), suspect=suspect)
 
 
-def _with_top(path, pair: Pair, step: int) -> Pair:
-    """Both ends, and both as they were at another training step, with what is counted held; by NumPy, which compiles
-    nothing."""
-    counts = np.asarray([path.first, path.end - 1, step, step], np.int32)
-    times, states = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), (pair.times, pair.states))
-    times[2:] = step * float(path.dt)
-    return dataclasses.replace(pair, times=jnp.asarray(times), states=states, counts=counts)
-
-
 def is_misleading(path, begin: PyTree) -> bool:
     """Whether JAX's derivatives of the flow are not those of the flow, so that differences are to be taken."""
-    params = path.dynamics.params(start_of(path, begin)) if isinstance(begin, Ensemble) else begin
-    return bool(once(flow_is_misleading, path.dynamics, path.signal, params))
+    return bool(once(flow_is_misleading, path.dynamics, path.signal, begin.params(path.dynamics)))
 
 
 def _strengths(found: tuple[Array, PyTree], pair: Callable[[], Pair]) -> tuple[list[float], bool]:

@@ -1,81 +1,28 @@
 """One path of a dynamics, from record to record."""
 
-import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import diffrax as dfx
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics
 from equations.internal import quick_jit, split
 
+from .base import AbstractPath
 from .brownian import Brownian, Increments
 from .held import counted, held, scales_all
 from .keys import path_keys
-from .progress import Ensemble, Progress
+from .progress import Progress
 from .quotient import no_peak
-from .record import Places, first_failure, is_ok, keep, record, with_start
+from .record import first_failure, keep, with_start
 from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
 
 # One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
 _LONGEST = 10_000
-
-
-class AbstractPath(eqx.Module):
-    """All that a path needs but its start and its key."""
-
-    dynamics: AbstractDynamics
-    signal: Any
-    static: PyTree
-    observe: dict[str, Callable]
-    dt: Array
-    solver: dfx.AbstractSolver
-    adjoint: dfx.AbstractAdjoint
-    meter: dfx.AbstractProgressMeter
-    first: Array  # the training step at which the run begins, and the number of those that it takes
-    steps: Array
-    owes: Array  # whether it begins with half a flow owing
-    places: Places = eqx.field(static=True)
-    save_every: int = eqx.field(static=True)
-    substeps: int = eqx.field(static=True)
-    keep_states: bool = eqx.field(static=True)
-
-    streamed: ClassVar[bool] = False
-
-    @abc.abstractmethod
-    def begin(self, params: PyTree, key: Array) -> Progress:
-        """Where a path from these parameters begins."""
-
-    @abc.abstractmethod
-    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
-        """Records and states, of which the places in use are `(saves, ...)`, how far the path has come, and whether half a
-        flow is owing."""
-
-    @property
-    def end(self) -> Array:
-        """The training step with which the run ends."""
-        return self.first + self.steps
-
-    @property
-    def count(self) -> Array:
-        """The number of records after that of the start."""
-        return self.steps // self.save_every
-
-    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
-        """What is kept of a state: the observables and, if wanted, the state itself."""
-        observed = record(self.observe, self.dynamics.params(state), self.static, lambda: state)
-        return observed, state if self.keep_states else None
-
-    def _ok(self, state) -> Array:
-        params = self.dynamics.params(state)
-        return is_ok(params, None if params is state else state)
 
 
 class Path(AbstractPath):
@@ -245,7 +192,7 @@ class Path(AbstractPath):
             solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales_all(self.dynamics, state))
         solution: Any = dfx.diffeqsolve(
             self._terms(offset, increments),
-            Watched(solver, self._ok, offset, self.substeps, counts and not self._merged),
+            Watched(solver, self._ok, offset, self.substeps, merged=self._merged, counts=counts and not self._merged),
             t0=jnp.zeros((), clock_type),
             t1=count.astype(clock_type),
             dt0=jnp.ones((), clock_type),
@@ -305,10 +252,9 @@ class Path(AbstractPath):
 
 @quick_jit(level=0)
 def state_before(path, begin, key, paths, index, step):
-    """`Path.before` of path `index` of an ensemble, from parameters or from how far it had come."""
-    own = path_keys(key, paths)[index]
-    progress = begin.of_path(index) if isinstance(begin, Ensemble) else path.begin(begin, own)
-    return path.before(progress, own, step)
+    """`Path.before` of path `index` of an ensemble."""
+    keys = path_keys(key, paths)
+    return path.before(begin.of_path(index, path.begin, keys), keys[index], step)
 
 
 def _clock_type(state):

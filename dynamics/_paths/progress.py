@@ -1,6 +1,7 @@
-"""How far a path has come: all that it goes on from, to the bit."""
+"""How far the paths of a run have come: all that they go on from, to the bit."""
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from .keys import each_path
 from .quotient import Peak, no_peak
 
 
@@ -16,8 +18,8 @@ class Progress(eqx.Module):
 
     **Attributes:**
 
-    - `running`: what the run itself carries: of a solver the state with the half flow that it may owe, of an algorithm
-        its parameters, its memory and what its sampler carries.
+    - `running`: what the run itself carries: of a solver the state, with the half flow that it may owe, of an algorithm
+        its memory and what its sampler carries.
     - `recorded`: the state of the last record, complete.
     - `failed_at`: the training step in which the path failed, -1: it did not.
     - `peak`: of the quotients of stages.
@@ -33,19 +35,72 @@ class Progress(eqx.Module):
         """That of a path at its start, from these parameters."""
         return cls(running, recorded, jnp.full((), -1, jnp.int32), no_peak(params))
 
-    def of_path(self, index: Array | int) -> "Progress":
-        """That of one path of several."""
-        return jax.tree.map(lambda leaf: leaf[index], self)
+    def like(self, progress: "Progress") -> "Progress | None":
+        """In the structure of another one: its own."""
+        return self
+
+    @property
+    def state(self) -> PyTree:
+        """The state of the last record."""
+        return self.recorded
+
+
+class Stored(eqx.Module):
+    """A `Progress` from a file, whose states are leaves without a structure: the run that goes on knows it."""
+
+    running: tuple[Array, ...]
+    recorded: tuple[Array, ...]
+    failed_at: Array
+    peak: Peak
+
+    def like(self, progress: Progress) -> Progress | None:
+        """In the structure of another one; None where it has another number of leaves."""
+        parts = []
+        for own, structure in ((self.running, progress.running), (self.recorded, progress.recorded)):
+            treedef = jax.tree.structure(structure)
+            if treedef.num_leaves != len(own):
+                return None
+            parts.append(jax.tree.unflatten(treedef, own))
+        return Progress(*parts, self.failed_at, self.peak)
+
+    @property
+    def state(self) -> None:
+        """Not known."""
+        return None
+
+
+class Fresh(eqx.Module):
+    """A run that begins with parameters, the same for all paths."""
+
+    given: PyTree
+    resumed: ClassVar[bool] = False
+
+    def each(self, run: Callable[[Array, Progress], PyTree], begin: Callable, keys: Array) -> PyTree:
+        """`run(key, progress)` of every path, leaves `(paths, ...)`, from `begin(params, key)`."""
+        return each_path(lambda key: run(key, begin(self.given, key)), keys)
+
+    def of_path(self, index: Array | int, begin: Callable, keys: Array) -> Progress:
+        """That of one path."""
+        return begin(self.given, keys[index])
+
+    def state(self, dynamics: Any) -> PyTree:
+        """The state of the dynamics, of the first path."""
+        return dynamics.init(self.given)
+
+    def params(self, dynamics: Any) -> PyTree:
+        """The parameters of the first path."""
+        return self.given
 
 
 class Ensemble(eqx.Module):
-    """How far the paths of a run have come; what is the same in all of them, such as a count, stands once.
+    """A run that goes on; what is the same in all its paths, such as a count, stands once.
 
     In a run from parameters nothing but what is drawn has an axis of paths: only then do the two compute alike.
     """
 
     progress: Progress
-    axes: PyTree[int | None] = eqx.field(static=True)
+    axes: tuple[int | None, ...] = eqx.field(static=True)
+    resumed: ClassVar[bool] = True
 
     @classmethod
     def of(cls, progress: Progress) -> "Ensemble":
@@ -55,19 +110,27 @@ class Ensemble(eqx.Module):
         found = [leaf[0] if same else leaf for leaf, same in zip(leaves, shared, strict=True)]
         return cls(jax.tree.unflatten(treedef, found), tuple(None if same else 0 for same in shared))
 
-    def of_path(self, index: Array | int) -> Progress:
-        """That of one path."""
-        leaves, treedef = jax.tree.flatten(self.progress)
-        found = [leaf if axis is None else leaf[index] for leaf, axis in zip(leaves, self.axes, strict=True)]
-        return jax.tree.unflatten(treedef, found)
-
-    def each(self, run: Callable[[Array, Progress], PyTree], keys: Array) -> PyTree:
-        """`run(key, progress)` of every path, leaves `(paths, ...)`; one alone has no axis inside."""
+    def each(self, run: Callable[[Array, Progress], PyTree], begin: Callable, keys: Array) -> PyTree:
+        """As of `Fresh`."""
         if len(keys) == 1:
-            return jax.tree.map(lambda leaf: leaf[None], run(keys[0], self.of_path(0)))
+            return each_path(lambda key: run(key, self.of_path(0)), keys)
         leaves, treedef = jax.tree.flatten(self.progress)
 
         def one(key, *leaves):
             return run(key, jax.tree.unflatten(treedef, leaves))
 
         return jax.vmap(one, in_axes=(0, *self.axes))(keys, *leaves)
+
+    def of_path(self, index: Array | int, begin: Any = None, keys: Any = None) -> Progress:
+        """That of one path."""
+        leaves, treedef = jax.tree.flatten(self.progress)
+        found = [leaf if axis is None else leaf[index] for leaf, axis in zip(leaves, self.axes, strict=True)]
+        return jax.tree.unflatten(treedef, found)
+
+    def state(self, dynamics: Any) -> PyTree:
+        """As of `Fresh`."""
+        return self.of_path(0).recorded
+
+    def params(self, dynamics: Any) -> PyTree:
+        """As of `Fresh`."""
+        return dynamics.params(self.state(dynamics))

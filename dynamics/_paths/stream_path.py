@@ -16,10 +16,10 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics, AbstractStream, Stimulus
 from equations.internal import split, zeros_of
 
+from .base import AbstractPath
 from .brownian import Brownian, Increments
 from .grid import windows
 from .keys import order_and_noise
-from .path import AbstractPath
 from .progress import Progress
 from .record import first_failure, keep, with_start
 from .terms import Clock, EulerTerm, Field

@@ -10,7 +10,7 @@ from .around import Around
 from .held import differ, held
 from .quotient import no_peak
 from .record import first_failure
-from .strang import Merged, Steps
+from .strang import Steps
 from .terms import from_step
 
 
@@ -25,6 +25,7 @@ class Watched(Around):
     ok: Callable[[PyTree], Array]
     offset: Array
     substeps: int = eqx.field(static=True)
+    merged: bool = eqx.field(static=True)  # whether the solver's half flows are
     counts: bool = eqx.field(static=True, default=False)  # whether to hold what the dynamics counts
 
     def init(self, terms, t0, t1, y0, args):
@@ -33,7 +34,7 @@ class Watched(Around):
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         inner, failed_at, peak = solver_state
         begin, end = t0, t1
-        if not isinstance(self.solver, Merged):  # which does this itself
+        if not self.merged:  # which does this itself
             terms, begin, end = from_step(terms, t0), jnp.zeros_like(t0), jnp.ones_like(t0)
         if self.counts:
             now, last = (held(terms, (begin + end) / 2 - back) for back in (0, 1))

@@ -314,7 +314,7 @@ def test_observe_that_is_no_dict(function, value):
         (3.0, TypeError, ["callables", "3.0"]),
         (lambda w: w.missing, ValueError, ["fails on `params`", "AttributeError", "missing"]),
         (lambda w: w @ jnp.ones(7), ValueError, ["fails on `params`", "TypeError"]),
-        (lambda w, extra: w, ValueError, ["fails on `params`", "extra"]),
+        (lambda w, state, extra: w, ValueError, ["fails on `params`", "extra"]),
         (lambda w: (w, w), TypeError, ["one array"]),
         (lambda w: None, TypeError, ["one array", "None"]),
         (lambda w: "text", TypeError, ["one array", "text"]),

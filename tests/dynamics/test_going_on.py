@@ -33,7 +33,7 @@ MORE = {
     "optax": from_optax(optax.adamw, 0.05, 2),
 }
 RULES = {name: entry.equation for name, entry in EQUATIONS.items()} | MORE
-FAST = ["sgd", "adam", "scheduled", "shuffled"]
+FAST = ["adam", "shuffled"]
 
 
 def same(a, b):

@@ -112,7 +112,7 @@ QUIET = {
     "momentum": (Momentum(0.1, 1), Strang()),
     "euler": (SGD(0.1, 1), dfx.Euler()),
 }
-PROGRAMS = ("_pair", "jacobians", "_changes", "_bending", "_through_flow")
+PROGRAMS = ("pair_of", "jacobians", "_changes", "_bending", "_through_flow")
 
 
 @pytest.mark.parametrize("name", QUIET)

@@ -10,7 +10,7 @@ import pytest
 from marks import some
 
 from dynamics import solve
-from dynamics._health import health as _health
+from dynamics._health import pair
 from dynamics._health.reach import begins_regular
 from equations import AdaGrad, Adam, AdamW, Lion, Objective, RMSProp, SignSGD, from_optax, scheduled
 from equations.internal import split
@@ -97,7 +97,7 @@ def logarithms(problem, key, paths):
 
 @pytest.mark.slow
 def test_the_end_is_too_late(monkeypatch, key):
-    monkeypatch.setattr(_health, "begins_regular", lambda *args: jnp.zeros((), bool))
+    monkeypatch.setattr(pair, "begins_regular", lambda *args: jnp.zeros((), bool))
     jax.clear_caches()
     assert not run(*TOLD["adagrad"][:3], key)[1]
     jax.clear_caches()

@@ -1,0 +1,86 @@
+"""The two ends of a path, at which its health is looked at."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from equations import AbstractDynamics
+from equations.internal import abstract_value, quick_jit, split, zeros_of
+
+from .reach import begins_regular, memory_of
+
+
+class Pair(eqx.Module):
+    """The start and the last record of a path, leaves `(2, ...)`, each with its time, and the step of the solver.
+
+    Where a training step is taken before the equation begins, the first is the state after it, or the last record again
+    where the equation is singular before it, as with an empty second moment. `counts`: the training steps at which what is
+    counted is held, one for each place.
+    """
+
+    dynamics: AbstractDynamics
+    signal: Any
+    times: Array
+    states: PyTree
+    dt: Array
+    counts: Any = None
+
+
+def paired(path, begin, state) -> Pair:
+    """The start and the last record, `state`, of a run of `path` from `begin`."""
+    dynamics, start = path.dynamics, begin.state(path.dynamics)
+    at, end = (jnp.asarray(step, jax.tree.leaves(state)[0].dtype) * path.dt for step in (path.first, path.end))
+    normals = split(dynamics).noise(start, path.signal, 1)
+    normals = zeros_of(normals)
+    first = None if begin.resumed else split(dynamics).start(start, path.signal, normals)
+    if first is not None:
+        regular = begins_regular(dynamics, path.signal, start, first, path.dt)
+        at = jnp.where(regular, path.dt, end).astype(end.dtype)
+        start = jax.tree.map(lambda one, last: jnp.where(regular, one, last), first, state)
+    states = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, state)
+    return Pair(dynamics, path.signal, jnp.stack([at, end]), states, path.dt / path.substeps)
+
+
+_pair = quick_jit(level=0)(paired)
+
+
+@quick_jit(level=0)
+def state_at_start(path, begin) -> PyTree:
+    """Of the first path."""
+    return begin.state(path.dynamics)
+
+
+def pair_of(path, begin, state) -> Pair:
+    """The same where nothing but numbers is at hand.
+
+    From an empty memory it is the end twice, which needs no program: that which tells whether an equation is regular where
+    it begins takes as long to compile as all that is then looked at.
+    """
+    if begin.resumed or not abstract_value(_first_of, path.dynamics, path.signal, begin.given):
+        return _pair(path, begin, state)
+    memory = memory_of(path.dynamics, state_at_start(path, begin))
+    if not memory or any(np.any(np.asarray(leaf)) for leaf in memory):
+        return _pair(path, begin, state)
+    states = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), jax.tree.map(np.asarray, state))
+    times = np.full(2, float(path.end) * float(path.dt), jax.tree.leaves(state)[0].dtype)
+    return Pair(path.dynamics, path.signal, times, states, path.dt / path.substeps)
+
+
+def _first_of(dynamics, signal, params):
+    """The leaves of the state after a first step that is the algorithm's; none where there is no such step."""
+    start = dynamics.init(params)
+    return jax.tree.leaves(split(dynamics).start(start, signal, zeros_of(split(dynamics).noise(start, signal, 1))))
+
+
+def with_top(path, pair: Pair, step: int) -> Pair:
+    """Both ends, and both as they were at another training step, with what is counted held; by NumPy, which compiles
+    nothing."""
+    counts = np.asarray([path.first, path.end - 1, step, step], np.int32)
+    times, states = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), (pair.times, pair.states))
+    times[2:] = step * float(path.dt)
+    return dataclasses.replace(pair, times=jnp.asarray(times), states=states, counts=counts)
