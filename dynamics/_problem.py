@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,11 +16,8 @@ from equations.internal import (
     check_algorithm,
     check_model,
     flag,
-    is_parameter,
     is_traced,
-    learning_rate_of,
     on_parameters,
-    positive,
     warn_frozen,
 )
 
@@ -28,18 +26,21 @@ from ._arguments.checks import (
     check_equation,
     check_key,
     check_mesh,
-    check_params,
     check_schedule,
     dynamic_numbers,
     guard_traced,
+    step_length,
 )
-from ._arguments.frozen import apart, on_all_paths, which_stay
+from ._arguments.frozen import on_all_paths, which_stay
 from ._arguments.handed_out import check_axis, hand_out
 from ._arguments.hooks import checked_noise
+from ._arguments.model import Model
 from ._arguments.observables import Observables, check_observe
+from ._arguments.per_path import paths_of
 from ._checkpoint import Checkpoint
 from ._paths.grid import Grid, check_time, stream_grid
-from ._paths.progress import Progress
+from ._paths.keys import path_keys
+from ._paths.progress import Ensemble, Fresh, Progress
 from ._paths.record import Places, cut, for_all_paths
 from ._paths.record import record as record_of
 from ._paths.stream_path import first_stimulus
@@ -77,6 +78,7 @@ class Problem:
     grid: Grid | None = None
     start: Start | None = None
     stays: PyTree = None
+    spread: PyTree = None
 
     @classmethod
     def of(
@@ -92,6 +94,7 @@ class Problem:
         rescales: bool = False,
         start: Trajectory | None = None,
         frozen: Any = None,
+        per_path: bool = False,
     ) -> "Problem":
         """The problem of these arguments, checked.
 
@@ -107,6 +110,7 @@ class Problem:
         - `start`: the trajectory that a run goes on from, in place of `params`.
         - `frozen`: what of the parameters stays as it is (`check_frozen`): the signal is bound to it, and nothing that
             moves parameters ever sees it.
+        - `per_path`: whether every path has parameters of its own, leaves `(paths, ...)`.
 
         **Raises:** TypeError or ValueError before any compilation, naming the argument.
         """
@@ -114,21 +118,18 @@ class Problem:
         if numbers_for is not None:
             check_concrete(numbers_for, equation=equation, objective=objective, params=params)
         begin = None if start is None else Start.of(start, params)
-        params = check_params(params if begin is None else begin.params)
-        check_axis(objective, params)
+        model = Model.of(
+            objective,
+            params if begin is None else begin.params,
+            frozen=frozen,
+            stayed=None if begin is None else begin.checkpoint.frozen,
+            per_path=per_path,
+            bound=isinstance(objective, AbstractSignal),
+        )
+        check_axis(model.objective, model.params)
         if not algorithm:
-            check_mesh(params)
-        stays = jax.tree.map(lambda leaf: None, params)
-        if frozen is not None or (begin is not None and begin.checkpoint.frozen is not None):
-            if not _has_examples(objective):
-                raise ValueError(
-                    "Argument `frozen` must be None unless the objective is a signal of examples, such as "
-                    f"equations.Objective, but {frozen!r} was given."
-                )
-            objective, params, stays = apart(objective, params, frozen, begin)
-        dynamic, static = eqx.partition(params, is_parameter)
-        problem = cls(equation, objective, params, dynamic, eqx.combine(static, stays), start=begin, stays=stays)
-        return problem.on(equation, algorithm, rescales)
+            check_mesh(model.params)
+        return cls(equation, start=begin, **vars(model)).on(equation, algorithm, rescales)
 
     def on(self, equation: Any, algorithm: bool = False, rescales: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""
@@ -161,6 +162,8 @@ class Problem:
             warn_frozen(self.equation, self.objective, self.params)
         if self.start is not None:
             paths = self.start.paths_for(paths)
+        if self.spread is not None:
+            paths = paths_of(self.spread, paths)
         grid = None if self.stream is None else stream_grid(self.equation, self.stream, dt, substeps)
         length = dt if self.stream is None else self.stream.duration
         steps = check_time(self.equation, steps, time, length)
@@ -172,7 +175,7 @@ class Problem:
             save_every=save_every,
             observe=check_observe(observe, self.whole, self.state),
             keep_states=flag("keep_states")(keep_states),
-            dt=_step_length(self.equation, length),
+            dt=step_length(self.equation, length),
             rates=learning_rates(self.equation, self.first + steps),
             grid=grid,
         )
@@ -189,6 +192,16 @@ class Problem:
     def check_key(self, key: Any, needed: bool) -> Array:
         """The key of a run: as given, where anything is random, or that of the run which goes on."""
         return check_key(key, needed) if self.start is None else self.start.key_for(key)
+
+    def apart(self, random: bool) -> bool:
+        """Whether paths differ: where anything of a run is random, or each begins elsewhere."""
+        return random or self.spread is not None or (self.start is not None and self.start.apart)
+
+    def begin(self, fresh: Callable[[PyTree, Array], Progress], key: Array) -> Fresh | Ensemble:
+        """Where a run from parameters begins, each path by `fresh(params, key)`."""
+        if self.spread is None:
+            return Fresh(self.guarded)
+        return Ensemble.spread(fresh, self.spread, path_keys(key, self.paths))
 
     @property
     def first(self) -> int:
@@ -216,7 +229,7 @@ class Problem:
     @property
     def has_examples(self) -> bool:
         """Whether the objective is a signal that is a sum over examples."""
-        return _has_examples(self.objective)
+        return isinstance(self.objective, AbstractSignal)
 
     @functools.cached_property
     def signal(self) -> Any:
@@ -247,17 +260,17 @@ class Problem:
             step=step, time=step, progress=progress, paths=self.paths, frozen=which_stay(self.stays, self.whole), **how
         )
 
-    def trajectory(self, results: tuple, random: bool, checkpoint: Checkpoint, **how) -> Trajectory:
+    def trajectory(self, results: tuple, apart: bool, checkpoint: Checkpoint, **how) -> Trajectory:
         """The result of a run.
 
         **Arguments:** `results`: observables and states, with room for more, last parameters `(paths, ...)` and the
-        training steps of failure, of one path where nothing is random; `how`: what else a `Trajectory` says.
+        training steps of failure, of one path unless they lie `apart`; `how`: what else a `Trajectory` says.
         """
         saves, states, last, failed_at = results
         count = self.steps // self.save_every
         if any(leaf.shape[1] > count + 1 for leaf in jax.tree.leaves((saves, states))):
             saves, states = cut((saves, states), count)
-        if not random:
+        if not apart:
             saves, states, last, failed_at = for_all_paths((saves, states, last, failed_at), self.paths)
         hand_out(self.objective, self.params, last, states, saves)
         begin = None if self.start is None else self.start.time
@@ -274,22 +287,3 @@ class Problem:
             checkpoint=dataclasses.replace(checkpoint, time=times[-1]),
             **how,
         )
-
-
-def _has_examples(objective: Any) -> bool:
-    return isinstance(objective, AbstractSignal)
-
-
-def _step_length(equation, dt) -> Array:
-    rate = learning_rate_of(equation)
-    if rate is None and dt is None:
-        raise ValueError(
-            f"Argument `dt` must be the time of a training step, since {type(equation).__name__} has no "
-            "learning rate, but None was given."
-        )
-    if rate is not None and dt is not None:
-        raise ValueError(
-            f"Argument `dt` must be None, since the learning rate of {type(equation).__name__} is its time of "
-            f"a training step, but {dt!r} was given."
-        )
-    return positive("dt" if rate is None else "learning_rate")(dt if rate is None else rate)

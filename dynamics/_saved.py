@@ -104,7 +104,7 @@ def _leaves(tree: PyTree) -> list[np.ndarray]:
 
 
 def _names(tree: PyTree) -> list[str]:
-    return [leaf_name("", path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return [leaf_name("", path).strip("`.") for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def _as_dataset(xr, name: str, leaves: list[np.ndarray]):

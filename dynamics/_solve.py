@@ -44,6 +44,7 @@ def solve(
     keep_states: bool = False,
     start: Trajectory | None = None,
     frozen: Any = None,
+    per_path: bool = False,
 ) -> Trajectory:
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
@@ -93,7 +94,9 @@ def solve(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, AbstractDynamics, reads="equation", start=start, frozen=frozen)
+    problem = Problem.of(
+        equation, objective, params, AbstractDynamics, reads="equation", start=start, frozen=frozen, per_path=per_path
+    )
     substeps, auto = check_substeps(substeps)
     problem = problem.scheduled(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states
@@ -112,7 +115,8 @@ def solve(
 def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
     """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
     to be enough (`auto`)."""
-    paths = problem.paths if problem.random else 1
+    apart = problem.apart(problem.random)
+    paths = problem.paths if apart else 1
     path = path_of(problem, method, substeps, paths)
     if auto:
         check_auto(path, method.solver, method.stepping, problem.dynamic)
@@ -147,7 +151,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
     checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
-    return problem.trajectory(results, problem.random, checkpoint, kind="equation", details=details, **units)
+    return problem.trajectory(results, apart, checkpoint, kind="equation", details=details, **units)
 
 
 def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
@@ -158,7 +162,7 @@ def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
 def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Array) -> tuple[Any, Fresh | Ensemble]:
     """A path and where it begins."""
     if problem.start is None:
-        return path, Fresh(problem.guarded)
+        return path, problem.begin(path.begin, key)
     progress, owes = problem.start.progress_as(
         "equation",
         _steps_of(method, path.substeps),

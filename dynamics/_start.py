@@ -32,6 +32,11 @@ class Start:
     time: Array
     checkpoint: Checkpoint
 
+    @property
+    def apart(self) -> bool:
+        """Whether its paths differ."""
+        return self.checkpoint.progress.failed_at.shape[0] > 1
+
     @classmethod
     def of(cls, trajectory: Any, params: Any) -> "Start":
         """The end of a trajectory, checked.

@@ -15,7 +15,7 @@ from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
 from ._health.failed import tell_start
 from ._paths.keys import path_keys
-from ._paths.progress import Fresh, Progress
+from ._paths.progress import Progress
 from ._paths.record import first_failure, is_ok, keep, record
 from ._paths.training import Training
 from ._problem import Problem
@@ -37,6 +37,7 @@ def train(
     keep_states: bool = False,
     start: Trajectory | None = None,
     frozen: Any = None,
+    per_path: bool = False,
 ) -> Trajectory:
     """Runs the discrete algorithm that an equation models, its Optax twin.
 
@@ -55,7 +56,7 @@ def train(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    problem = Problem.of(equation, objective, params, algorithm=True, start=start, frozen=frozen)
+    problem = Problem.of(equation, objective, params, algorithm=True, start=start, frozen=frozen, per_path=per_path)
     problem = problem.scheduled(steps, paths, save_every, observe, keep_states=keep_states)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     return train_problem(problem, problem.check_key(key, draws(problem.equation, noise)), noise)
@@ -75,11 +76,17 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         )
     check_twin(equation, problem.dynamic)
     _check_state(problem)
-    paths = problem.paths if random else 1
-    begin = Fresh(problem.guarded)
-    if problem.start is not None:
-        fresh = lambda: _begin(equation, problem.signal, problem.dynamic, key, noise)  # noqa: E731
-        begin, _ = problem.start.progress_as("discrete", (noise,), fresh, equation, problem.dynamic)
+    apart = problem.apart(random)
+    paths = problem.paths if apart else 1
+
+    def fresh(params, key):
+        return _begin(equation, problem.signal, params, key, noise)
+
+    if problem.start is None:
+        begin = problem.begin(fresh, key)
+    else:
+        one = lambda: fresh(problem.dynamic, key)  # noqa: E731
+        begin, _ = problem.start.progress_as("discrete", (noise,), one, equation, problem.dynamic)
     first, steps, places = problem.span(paths)
     (saves, states), progress = _ensemble(
         equation,
@@ -100,7 +107,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         tell_start(equation, problem.signal, problem.dynamic, progress.failed_at)
     results = saves, states, progress.recorded.params, progress.failed_at
     checkpoint = problem.checkpoint(progress, key=key, owes=jnp.zeros((), bool), how=(noise,), kind="discrete")
-    return problem.trajectory(results, random, checkpoint, kind="discrete", details=(("noise", noise),))
+    return problem.trajectory(results, apart, checkpoint, kind="discrete", details=(("noise", noise),))
 
 
 def _check_state(problem: Problem) -> None:

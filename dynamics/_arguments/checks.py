@@ -17,6 +17,8 @@ from equations.internal import (
     is_parameter,
     is_traced,
     leaf_name,
+    learning_rate_of,
+    positive,
     typed_key,
 )
 
@@ -121,3 +123,19 @@ def check_key(key, needed: bool) -> Array:
             )
         return jax.random.key(0)
     return typed_key("key", key)
+
+
+def step_length(equation, dt) -> Array:
+    """The time of a training step: the learning rate, or `dt` for a dynamics that has none."""
+    rate = learning_rate_of(equation)
+    if rate is None and dt is None:
+        raise ValueError(
+            f"Argument `dt` must be the time of a training step, since {type(equation).__name__} has no "
+            "learning rate, but None was given."
+        )
+    if rate is not None and dt is not None:
+        raise ValueError(
+            f"Argument `dt` must be None, since the learning rate of {type(equation).__name__} is its time of "
+            f"a training step, but {dt!r} was given."
+        )
+    return positive("dt" if rate is None else "learning_rate")(dt if rate is None else rate)

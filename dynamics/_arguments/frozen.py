@@ -48,20 +48,6 @@ def check_frozen(frozen: Any, params: PyTree) -> PyTree[bool]:
     return mask
 
 
-def apart(objective: Any, params: PyTree, frozen: Any, begin: Any) -> tuple[Any, PyTree, PyTree]:
-    """The objective bound to what stays of the parameters, the others, and what stays: as `frozen` says, or as it stayed in
-    the run from whose end another one begins.
-
-    **Raises:** TypeError or ValueError, naming `frozen`.
-    """
-    if frozen is None:
-        mask = jax.tree.unflatten(jax.tree.structure(params), begin.checkpoint.frozen)
-    else:
-        mask = check_frozen(frozen, params)
-    stays, params = eqx.partition(params, mask)
-    return objective.bind(stays), params, stays
-
-
 def on_all_paths(stays: PyTree, paths: int) -> PyTree:
     """What stays, its arrays with a leading axis of paths."""
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from equations.internal import is_traced
+
 from .keys import each_path
 from .quotient import Peak, no_peak
 
@@ -103,9 +105,16 @@ class Ensemble(eqx.Module):
     resumed: ClassVar[bool] = True
 
     @classmethod
+    def spread(cls, begin: Callable, params: PyTree, keys: Array) -> "Ensemble":
+        """From parameters of its own for every path, leaves `(paths, ...)`."""
+        return cls.of(eqx.filter_jit(eqx.filter_vmap(begin))(params, keys))
+
+    @classmethod
     def of(cls, progress: Progress) -> "Ensemble":
         """From that of all paths, leaves `(paths, ...)`."""
         leaves, treedef = jax.tree.flatten(progress)
+        if any(is_traced(leaf) for leaf in leaves):
+            return cls(progress, (0,) * len(leaves))
         shared = [bool(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))) for leaf in map(np.asarray, leaves)]
         found = [leaf[0] if same else leaf for leaf, same in zip(leaves, shared, strict=True)]
         return cls(jax.tree.unflatten(treedef, found), tuple(None if same else 0 for same in shared))
