@@ -211,7 +211,10 @@ class Problem:
     def span(self, paths: int) -> tuple[np.ndarray, np.ndarray, Places]:
         """The first training step and the number of steps as arrays, which compile nothing anew, and room for the records
         of so many paths."""
-        record = eqx.filter_eval_shape(record_of, self.observe, self.dynamic, self.static, self.state)
+        record = eqx.filter_eval_shape(
+            lambda params: record_of(self.observe, params, self.static, lambda: self.equation.init(params)),
+            self.dynamic,
+        )
         if self.keep_states:  # parameters and a memory of some sizes more
             record = record, *[self.dynamic] * 3
         inside = is_traced(jnp.zeros(())) or any(

@@ -50,7 +50,9 @@ def train(
         `StudentT` add their numbers to the gradient of the batch, `LabelNoise` perturbs the labels in the batch (in
         `"gaussian"` it adds the response of the gradient to them). `Diagonal` describes batches and injects nothing: under
         `"minibatch"` the batches are as they are.
-    - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`.
+    - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`. Observables of two
+        arguments see the state of the equation that belongs to them.
+    - `start`: a `Trajectory` of `train`.
 
     **Returns:** a `Trajectory`. Memory and time per step grow with the batch, not with the data.
 
