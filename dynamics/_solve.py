@@ -64,7 +64,8 @@ def solve(
         `save_every`, and for any `substeps` the same increments over training steps.
     - `paths`: the number of realizations. The paths of a noise-free equation are all the same and solved once.
     - `observe`: a dict of functions of the parameters, or of two positional arguments, parameters and state, recorded at
-        step 0 and every `save_every` steps, each giving an array. A function defined afresh on every call recompiles on every call.
+        step 0 and every `save_every` steps, each giving an array. A function defined afresh on every call recompiles on
+        every call.
     - `save_every`: a divisor of `steps`.
     - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start,
         at the end and where the stages of a step differ most (one path is looked at, one that failed if any did, else the
@@ -88,10 +89,10 @@ def solve(
         learning rate jumps. The `details` of the result say which.
     - `adjoint`, `progress_meter`: passed on to Diffrax. The default adjoint is for reverse-mode differentiation.
     - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
-    - `start`: a `Trajectory` to go on from, in memory or loaded, in place of `params`: the memory, the half flow that a step
-        may owe, the records and the noise go on, and so does the counting of steps, which schedules read; `steps` are the
-        additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out, and
-        the equation may have other numbers. From a trajectory of `train` the equation goes on with the memory that the
+    - `start`: a `Trajectory` to go on from, in memory or loaded, in place of `params`: the memory, the half flow that a
+        step may owe, the records and the noise go on, and so does the counting of steps, which schedules read; `steps` are
+        the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out,
+        and the equation may have other numbers. From a trajectory of `train` the equation goes on with the memory that the
         algorithm had, where that is known to be its own.
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.
         No drift, noise, decay or twin sees it; the loss and observables do.
