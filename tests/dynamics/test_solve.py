@@ -164,7 +164,7 @@ def test_intervals_that_fit_no_block_of_noise(key):
 # The same key, the same Brownian motion
 
 
-@pytest.mark.parametrize(("size", "settings"), [(3, [(12, 4)]), (200, [(6, 2)])])
+@pytest.mark.parametrize(("size", "settings"), [(3, [(12, 4)]), pytest.param(200, [(6, 2)], marks=pytest.mark.slow)])
 def test_brownian_motion_does_not_depend_on_how_it_is_looked_at(size, settings, key):
     """Neither on the records nor on the substeps; in blocks (3 numbers per step) and step by step (200)."""
 
@@ -377,7 +377,7 @@ def half_square(w, example):
     return 0.5 * (w["a"] - example) ** 2 + 0.5 * w["b"] ** 2
 
 
-@pytest.mark.parametrize("run", [solve, train])
+@pytest.mark.parametrize("run", [pytest.param(solve, marks=pytest.mark.slow), train])
 def test_python_floats_and_no_observables(run, key):
     objective = Objective(half_square, np.array([1.0, 3.0, 2.0]))
     plain = run(SGD(0.5), objective, {"a": 0.0, "b": 1.0}, steps=3, paths=2, observe=None)
@@ -436,6 +436,7 @@ def test_progress_of_an_ensemble(capfd, key):
     assert "100.00%" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_flow_solver_of_the_user(key):
     """Strang around another flow is another approximation of the same path."""
     default, heun = (

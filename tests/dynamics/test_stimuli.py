@@ -101,6 +101,7 @@ class Still(AbstractDynamics):
         return jnp.zeros_like(state)
 
 
+@pytest.mark.slow
 def test_replicas_with_weights_and_stimuli_of_their_own():
     circuit = Circuit((2, 3, 1), "KP", 0.1, 10.0)
 

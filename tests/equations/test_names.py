@@ -140,6 +140,7 @@ def test_signals():
     check_class(Known(jnp.zeros((2, 1))))
 
 
+@pytest.mark.slow
 def test_in_every_door():
     """What they say is what they say of an equation without such fields."""
     mine, plain = (

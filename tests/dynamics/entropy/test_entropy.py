@@ -109,6 +109,7 @@ class Driven(Linear):
         return super().drift(t, state, signal) + 50 * t
 
 
+@pytest.mark.slow
 def test_the_clock_and_paths_that_failed(chain):
     """A burn-in leaves steps out and does not set the clock back; what diverged has no entropy. The force is that at the
     beginning of a step, against SciPy's densities."""

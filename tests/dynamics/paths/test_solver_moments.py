@@ -171,6 +171,7 @@ def report(name, worst):
     print(f"\n{name}: solver error over model error, mean / covariance, worst over problems and records: {rows}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [4, pytest.param(16, marks=pytest.mark.slow)])  # the noise falls with B
 def test_below_a_quarter_of_the_model_error(table, batch_size):
     worst = extracted_at(batch_size, 1).worst()

@@ -82,9 +82,11 @@ class Loop:
 @pytest.mark.parametrize(
     ("rule", "delay", "filters"),
     [
-        ("KP", 11, {"presynaptic": 0.11, "error": 0.07, "eligibility": 0.17}),  # longer than a stimulus
+        pytest.param(  # longer than a stimulus
+            "KP", 11, {"presynaptic": 0.11, "error": 0.07, "eligibility": 0.17}, marks=pytest.mark.slow
+        ),
         pytest.param("DFA", 3, {"presynaptic": 0.11, "error": 0.07}, marks=pytest.mark.slow),
-        pytest.param("SGD", 3, {"eligibility": 0.17}, marks=pytest.mark.slow),
+        ("SGD", 3, {"eligibility": 0.17}),
         pytest.param("FA", 11, {"error": 0.07}, marks=pytest.mark.slow),
         pytest.param("KP", 0, {}, marks=pytest.mark.slow),
         pytest.param("SGD", 16, {"presynaptic": 0.11, "eligibility": 0.17}, marks=pytest.mark.slow),

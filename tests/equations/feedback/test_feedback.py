@@ -377,6 +377,7 @@ def test_compare_and_orders(key):
     assert abs(first.slope["loss"]["mean"] - 1) < 0.1 and abs(second.slope["loss"]["mean"] - 2) < 0.1
 
 
+@pytest.mark.slow
 def test_penalties_and_precision():
     penalty = regularized(FA, lambda net: 0.5 * jnp.sum(net.layers[0].weight ** 2))
     first = [layers(s.gradient(NET))[0].weight for s in (penalty, FA)]

@@ -15,6 +15,7 @@ from validation import HebbianAlignment, anti_hebbian_noise, noisy_alignment
 rng = np.random.default_rng(1)
 
 
+@pytest.mark.slow
 def test_hebb_grows_as_its_input(key):
     """w(t) = e^{Ct} w0; a network's layers learn from W h and h."""
     x, w0 = rng.normal(size=(20, 3)), np.array([0.1, -0.2, 0.3])
@@ -58,6 +59,7 @@ def test_bcm_becomes_selective():
     assert np.abs(patterns @ w[0] - expected).max() > 0.1
 
 
+@pytest.mark.slow
 def test_bcm_is_stable_for_a_fast_threshold_only():
     """Orthogonal inputs, |x|^2 = 1: at y = theta = 1/p the eigenvalues are negative if and only if rate > 1."""
     x = np.eye(2)

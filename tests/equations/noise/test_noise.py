@@ -116,6 +116,7 @@ def test_weights_sum_to_zero(sampling):
     assert abs(float(jnp.sum(weights))) < 1e-15 < float(jnp.abs(weights).max())
 
 
+@pytest.mark.slow
 def test_gaussian_training_has_the_covariance_of_its_sampling():
     """From the step of the full gradient, one without replacement is sqrt((N - B)/(N - 1)) as far as one with it."""
 

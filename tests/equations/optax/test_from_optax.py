@@ -280,6 +280,7 @@ def test_rests_are_no_fault(name):
     assert fault(from_optax(RESTS[name], 0.05, 2), PARAMS | {"b": jnp.zeros(2)}) is None
 
 
+@pytest.mark.slow
 def test_no_verdict_depends_on_rounding(monkeypatch):
     """Counts are whole numbers whatever eta * (1/eta) is rounded to, which compilers do differently."""
     equation = from_optax(REFUSED["apply_every"][0], 0.05, 2)
@@ -386,6 +387,7 @@ def test_trees_like_the_parameters(name):
     np.testing.assert_allclose(0.05 * step["w"], expected["w"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_remainder_on_the_parameters():
     assert "does not vanish" in modified(from_optax(contrib.muon, 0.05)).remainder_on(PARAMS)
     assert modified(from_optax(rated, 0.05)).remainder_on(PARAMS).startswith("O(h^2)")

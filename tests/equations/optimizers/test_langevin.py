@@ -112,6 +112,7 @@ def test_covariance_of_the_discrete_underdamped_run():
     np.testing.assert_allclose(stationary_discrete(equation), truth, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "equation", [Langevin(ETA, temperature=T), UnderdampedLangevin(ETA, friction=FRICTION, temperature=T)]
 )

@@ -293,6 +293,7 @@ def test_solve_ornstein_uhlenbeck(key):
     assert within(flow.final, np.array([np.exp(-rate * 2)]), np.array([[variance]])) < 1
 
 
+@pytest.mark.slow
 def test_solve_multiplicative_noise(key):
     """Geometric Brownian motion in two dimensions, one Brownian motion in common."""
     equation = symbolic((x, y), drift=(-x, -y / 2), diffusion=sp.Matrix([x / 2, y / 4]))

@@ -458,6 +458,7 @@ def test_the_imbalance_of_the_factors_decays_as_it_should():
     assert np.min(np.asarray(flow.observables["v"])) < -0.1
 
 
+@pytest.mark.slow
 def test_spred_takes_a_module():
     network, images, labels = laws.classification()
     factors, objective = Factors.of(network), Objective(laws.cross_entropy, (images, labels))

@@ -90,6 +90,7 @@ def test_total(kind):
         assert abs(final(AtStages.around(SGD(ETA), schedule=PIECEWISE))[0] / np.exp(-total) - 1) > 1e-2
 
 
+@pytest.mark.slow
 def test_compare_finds_the_model_error():
     """|prod(1 - eta s) - exp(-sum)| and not the solver's; the modified equation is nearer by an order."""
     rule, rates = scheduled(SGD(ETA), PIECEWISE), rates_of(PIECEWISE)
@@ -137,6 +138,7 @@ def test_other_solvers_hold_too():
     assert_held(rule, np.exp(-rates.sum()), solver=Strang(), rtol=1e-5, substeps=2)
 
 
+@pytest.mark.slow
 def test_half_flows_part(monkeypatch):
     """Where the square of the rate enters. Mutant: both halves at the later rate."""
     rule, rates = modified(scheduled(SGD(ETA, 1), PIECEWISE)), rates_of(PIECEWISE)

@@ -133,6 +133,7 @@ def test_shuffled_epochs():
     assert abs(right - 2) < 0.15 and abs(alone - 1) < 0.15 and abs(mutant - 1) < 0.15
 
 
+@pytest.mark.slow
 def test_it_can_be_solved():
     """With Euler's steps, whose mean is a power of a matrix: within 4 standard errors, exactly without noise."""
     for equation, paths in ((corrected(SGD(0.1)), 1), (corrected(SGD(0.1, 2), "time_asymmetry"), 2000)):

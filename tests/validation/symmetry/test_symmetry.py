@@ -73,6 +73,7 @@ def test_the_charge_step_holds_where_the_charge_is_zero():
     assert abs(r.before) < 1e-5 * r.size and r.holds
 
 
+@pytest.mark.slow
 def test_the_charge_step_is_broken_and_reported_so():
     """By tanh, by biases that are left out of the group, by momentum."""
     bare = Symmetry.between(coming_without_bias, going, jnp.eye(WIDTH))
@@ -250,6 +251,7 @@ def hidden_neuron(params, example):
     return 0.5 * jnp.sum((u * jnp.dot(w, x) - y) ** 2)
 
 
+@pytest.mark.slow
 def test_master_balance_in_a_stationary_state():
     """eta E[g_B . A g_B] = 4 gamma (1 - eta gamma) C on average, within 4 standard errors; both are far from zero."""
     eta, gamma = 0.05, 0.01
