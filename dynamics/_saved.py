@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from equations.internal import is_parameter, leaf_name
 
@@ -31,7 +31,7 @@ def save(trajectory: Trajectory, path: str | os.PathLike) -> None:
     if checkpoint is None or np.ndim(checkpoint.step):
         raise ValueError("`Trajectory.save` takes the result of one run, not of several under vmap.")
     record = trajectory.to_xarray()
-    groups = {name: _leaves(tree) for name, tree in _parts(trajectory, checkpoint).items()}
+    parts = _parts(trajectory, checkpoint)
     about = {
         "format": _FORMAT,
         "kind": trajectory.kind,
@@ -42,11 +42,10 @@ def save(trajectory: Trajectory, path: str | os.PathLike) -> None:
         "how": checkpoint.how,
         "paths": checkpoint.paths,
         "frozen": checkpoint.frozen,
-        "key": str(jax.random.key_impl(checkpoint.key)),
-        "dtypes": {name: [str(leaf.dtype) for leaf in leaves] for name, leaves in groups.items()},
-        "names": {name: _names(tree) for name, tree in _parts(trajectory, checkpoint).items()},
+        "dtypes": {name: [_dtype(leaf) for leaf in jax.tree.leaves(tree)] for name, tree in parts.items()},
+        "names": {name: _names(tree) for name, tree in parts.items()},
     }
-    groups = {name: _as_dataset(xr, name, leaves) for name, leaves in groups.items()}
+    groups = {name: _as_dataset(xr, name, _leaves(tree)) for name, tree in parts.items()}
     record.attrs["about"] = json.dumps(about, sort_keys=True)
     record.attrs["checksum"] = _checksum({"": record, **groups}, record.attrs["about"])
     tree = xr.DataTree.from_dict({"/": record} | {f"/{name}": dataset for name, dataset in groups.items()})
@@ -95,12 +94,21 @@ def _parts(trajectory: Trajectory, checkpoint: Checkpoint) -> dict[str, Any]:
         "running": progress.running,
         "recorded": progress.recorded,
         "rest": (progress.failed_at, progress.peak, checkpoint.owes, checkpoint.step, checkpoint.time),
-        "key": jax.random.key_data(checkpoint.key),
+        "key": checkpoint.key,
     }
 
 
 def _leaves(tree: PyTree) -> list[np.ndarray]:
-    return [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
+    return [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _dtype(leaf: Any) -> str:
+    """Of a leaf; of a typed key its implementation."""
+    return f"key {jax.random.key_impl(leaf)}" if _is_key(leaf) else str(leaf.dtype)
 
 
 def _names(tree: PyTree) -> list[str]:
@@ -117,8 +125,15 @@ def _as_dataset(xr, name: str, leaves: list[np.ndarray]):
     return xr.Dataset({f"{name}_{place}": variable(place, leaf) for place, leaf in enumerate(leaves)})
 
 
-def _from_dataset(dataset, dtypes: list[str], name: str) -> list[np.ndarray]:
-    return [np.asarray(dataset[f"{name}_{place}"].values).view(jnp.dtype(dtype)) for place, dtype in enumerate(dtypes)]
+def _from_dataset(dataset, dtypes: list[str], name: str) -> list[Array]:
+    def leaf(place, dtype):
+        values = np.asarray(dataset[f"{name}_{place}"].values)
+        kind, _, implementation = dtype.partition(" ")
+        if kind == "key":
+            return jax.random.wrap_key_data(values, impl=implementation)
+        return jnp.asarray(values.view(jnp.dtype(dtype)))
+
+    return [leaf(*pair) for pair in enumerate(dtypes)]
 
 
 def _checksum(datasets: dict[str, Any], about: str) -> str:
@@ -131,7 +146,7 @@ def _checksum(datasets: dict[str, Any], about: str) -> str:
     return total.hexdigest()
 
 
-def _trajectory(record, said: dict, leaves: dict[str, list[np.ndarray]], like: PyTree) -> Trajectory:
+def _trajectory(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) -> Trajectory:
     varying, static = eqx.partition(like, is_parameter)
     own, treedef = jax.tree.flatten(varying)
     shapes = [(np.shape(leaf), str(leaf.dtype)) for leaf in own]
@@ -140,20 +155,19 @@ def _trajectory(record, said: dict, leaves: dict[str, list[np.ndarray]], like: P
         raise ValueError(
             f"Argument `like` must be parameters like those of the run, with arrays of {found}, but it has {shapes}."
         )
-    arrays = {name: [jnp.asarray(leaf) for leaf in part] for name, part in leaves.items()}
-    failed_at, quotient, peaked, owes, step, time = arrays["rest"]
+    failed_at, quotient, peaked, owes, step, time = leaves["rest"]
     checkpoint = Checkpoint(
-        key=jax.random.wrap_key_data(arrays["key"][0], impl=said["key"]),
+        key=leaves["key"][0],
         step=step,
         time=time,
-        progress=Stored(tuple(arrays["running"]), tuple(arrays["recorded"]), failed_at, Peak(quotient, peaked)),
+        progress=Stored(tuple(leaves["running"]), tuple(leaves["recorded"]), failed_at, Peak(quotient, peaked)),
         owes=owes,
         how=tuple(said["how"]),
         kind=said["kind"],
         paths=said["paths"],
         frozen=None if said["frozen"] is None else tuple(said["frozen"]),
     )
-    kept = dict(zip(said["names"]["states"], arrays["states"], strict=True))
+    kept = dict(zip(said["names"]["states"], leaves["states"], strict=True))
     return Trajectory(
         steps=jnp.asarray(record["step"].values),
         times=jnp.asarray(record["time"].values),
@@ -162,7 +176,7 @@ def _trajectory(record, said: dict, leaves: dict[str, list[np.ndarray]], like: P
             for name, values in record.data_vars.items()
             if name not in ("ok", "failed_at")
         },
-        final=eqx.combine(jax.tree.unflatten(treedef, arrays["final"]), static),
+        final=eqx.combine(jax.tree.unflatten(treedef, leaves["final"]), static),
         ok=jnp.asarray(record["ok"].values),
         failed_at=jnp.asarray(record["failed_at"].values),
         equation=Recorded(said["equation"], tuple((name, value) for name, value in said["hyperparameters"])),

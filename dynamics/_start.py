@@ -179,7 +179,7 @@ def _by_name(state: PyTree, twin: TwinState) -> PyTree | None:
 
 def _form(tree: PyTree, ahead: int) -> tuple:
     arrays = jax.tree.leaves(tree)
-    return jax.tree.structure(tree), tuple((jnp.shape(leaf)[ahead:], jnp.dtype(leaf.dtype)) for leaf in arrays)
+    return jax.tree.structure(tree), tuple((jnp.shape(leaf)[ahead:], leaf.dtype) for leaf in arrays)
 
 
 def _shapes(tree: PyTree, ahead: int) -> list[tuple[int, ...]]:

@@ -94,6 +94,14 @@ class Fresh(eqx.Module):
         return self.given
 
 
+def _alike(leaf: Array) -> bool:
+    """Whether all paths have the same, bit by bit; NaN are taken for different."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    numbers = np.asarray(leaf)
+    return bool(np.array_equal(numbers, np.broadcast_to(numbers[:1], numbers.shape)))
+
+
 class Ensemble(eqx.Module):
     """A run that goes on; what is the same in all its paths, such as a count, stands once.
 
@@ -115,7 +123,7 @@ class Ensemble(eqx.Module):
         leaves, treedef = jax.tree.flatten(progress)
         if any(is_traced(leaf) for leaf in leaves):
             return cls(progress, (0,) * len(leaves))
-        shared = [bool(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))) for leaf in map(np.asarray, leaves)]
+        shared = [_alike(leaf) for leaf in leaves]
         found = [leaf[0] if same else leaf for leaf, same in zip(leaves, shared, strict=True)]
         return cls(jax.tree.unflatten(treedef, found), tuple(None if same else 0 for same in shared))
 

@@ -9,8 +9,20 @@ import pytest
 from marks import some
 from registry import EQUATIONS
 
-from dynamics import solve, train
-from equations import SGD, Adam, Isotropic, LabelNoise, Momentum, Objective, decayed, from_optax, modified, scheduled
+from dynamics import Trajectory, solve, stimuli, train
+from equations import (
+    SGD,
+    Adam,
+    Circuit,
+    Isotropic,
+    LabelNoise,
+    Momentum,
+    Objective,
+    decayed,
+    from_optax,
+    modified,
+    scheduled,
+)
 
 
 def squared(w, example):
@@ -163,3 +175,22 @@ def test_under_a_trace_there_is_no_end():
     ends = jax.vmap(lambda rate: train(SGD(rate, 2), OBJECTIVE, W0, steps=2, key=KEY))(jnp.array([0.1, 0.2]))
     with pytest.raises(ValueError, match="Argument `start` must be the Trajectory of one run"):
         train(SGD(0.05, 2), OBJECTIVE, start=ends, steps=2)
+
+
+@pytest.mark.parametrize("delay", [0.0, pytest.param(0.03, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:delay / duration", "ignore:dt / tau")
+def test_a_circuit(delay, tmp_path):
+    """With what is under way, the order of its stimuli, and noise."""
+    x = np.random.default_rng(0).normal(size=(7, 2))
+    circuit = Circuit((2, 3, 1), "KP", delay=delay, integration_noise=0.1)
+    for key in (None, KEY):
+        stream = stimuli(x, np.arange(7.0), duration=0.02, key=key, sampling="shuffled")
+        start, options = circuit.init(KEY), dict(dt=0.005, save_every=2, observe={"out": lambda w: w.forward[0]})
+        whole = solve(circuit, stream, start, steps=12, key=KEY, paths=2, **options)
+        half = solve(circuit, stream, start, steps=6, key=KEY, paths=2, **options)
+        half.save(tmp_path / "half.nc")
+        for begin in (half, Trajectory.load(tmp_path / "half.nc", like=start)):
+            rest = solve(circuit, stream, start=begin, steps=6, **options)
+            assert same(rest.final, whole.final)
+        assert same(rest.observables["out"], whole.observables["out"][:, 3:])
+        assert same((rest.steps, rest.times), (whole.steps[3:], whole.times[3:]))

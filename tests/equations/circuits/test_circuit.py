@@ -12,7 +12,7 @@ from equations import Circuit, Stimulus
 
 RULES = ("SGD", "FA", "DFA", "KP")
 
-# Verbatim from issue 6, but for the names of its other signals, and shorter.
+# As in the README, but shorter.
 SNIPPET = """
 from equations import Circuit
 from dynamics import solve, stimuli
