@@ -215,6 +215,12 @@ def _paired_mean(function: Callable, center: PyTree, deviation: Callable[[Array]
     return jax.lax.scan(add, begin, jnp.arange(count))[0]
 
 
+def mean_over_normals(function: Callable[[PyTree], PyTree], structure: PyTree) -> PyTree:
+    """E function(normals), exact for functions of at most second degree, by two values for each of the K normals."""
+    count, deviation = columns(lambda normals: normals, structure)
+    return _paired_mean(function, zeros_of(structure), deviation, count)
+
+
 class Minibatch(AbstractGradientNoise):
     """The noise of minibatches, exactly: covariance C/B with replacement, C (N-B)/((N-1)B) for independent subsets."""
 

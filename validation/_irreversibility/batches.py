@@ -21,7 +21,12 @@ _CHUNK = 32  # examples whose gradients are held at a time
 
 
 def check_batches_only(equation: AbstractEquation) -> None:
-    """A ValueError unless minibatches are all that is random in the gradient of the algorithm."""
+    """A ValueError unless a step takes one gradient, in which minibatches are all that is random."""
+    if equation.callable_gradient:
+        raise ValueError(
+            "Argument `equation` must take one gradient of a batch in a step, which phi is a mean over, but "
+            f"{type(equation).__name__} asks for several."
+        )
     if equation.gradient_noise.injects:
         raise ValueError(
             "Argument `equation` must have no noise but that of its minibatches, since phi is a mean over them, but "

@@ -1,0 +1,66 @@
+"""The gradient of one batch as a function of the parameters, for rules that ask for it at several of them.
+
+A class says so by `callable_gradient = True`; what its `velocity` receives is then `gradient(params)`, on the same examples
+with the same weights, and with the same normals of whatever is drawn, wherever it is asked for. So the noise of two
+gradients of one batch is correlated as theirs: Gaussian weights over the examples stand for the batch at all points.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import optax
+from jax.tree_util import Partial
+from jaxtyping import PyTree
+
+Gradient = Callable[[PyTree], PyTree]
+
+
+def _full(signal, params):
+    return signal.gradient(params)
+
+
+def _drawn(noise, batches, normals, params):
+    return noise.draw(batches, params, normals)
+
+
+def _real(noise, batch, normals, params):
+    return noise.real(batch, params, normals)
+
+
+def _fixed(gradient, params):
+    return gradient
+
+
+def drawn_gradient(equation: Any, signal: Any, normals: PyTree | None) -> Gradient:
+    """The gradient of one training step from the normals of one draw; the full gradient if they are None."""
+    if normals is None:
+        return Partial(_full, signal)
+    return Partial(_drawn, equation.gradient_noise, equation.batches(signal), normals)
+
+
+def real_gradient(equation: Any, batch: Any, params: PyTree, normals: PyTree | None) -> PyTree | Gradient:
+    """That of a real batch, with what the noise model injects into it: at `params`, or where several are asked for as a
+    function."""
+    if equation.callable_gradient:
+        return Partial(_real, equation.gradient_noise, batch, normals)
+    return equation.gradient_noise.real(batch, params, normals)
+
+
+def fixed_gradient(equation: Any, gradient: PyTree) -> PyTree | Gradient:
+    """A gradient that is the same everywhere, in the form in which the equation's velocity takes it."""
+    return Partial(_fixed, gradient) if equation.callable_gradient else gradient
+
+
+def twin_update(equation: Any, gradient: PyTree | Gradient, memory: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+    """Updates and new memory by one step of the equation's twin.
+
+    The twin of a rule that asks for several gradients takes the first one, and `grad_fn(params, index)` for the others, as
+    Optax's own `optax.contrib.sam(..., opaque_mode=True)` does.
+    """
+    twin = equation.twin()
+    if not equation.callable_gradient:
+        return twin.update(gradient, memory, params)
+    gradient_of: Any = gradient
+    return optax.with_extra_args_support(twin).update(
+        gradient_of(params), memory, params, grad_fn=lambda params, index=0: gradient_of(params)
+    )

@@ -1,0 +1,324 @@
+"""SAM: what it descends, exact moments of algorithm and equation, the norm by draws, and what it goes together with."""
+
+import dataclasses
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import laws
+import numpy as np
+import optax
+import pytest
+import scipy.linalg
+from mutants.sam import FullBatchDrift
+from registry import AHEAD, Entry
+
+from dynamics import solve, train
+from equations import (
+    SAM,
+    SGD,
+    AbstractEquation,
+    Isotropic,
+    LabelNoise,
+    Objective,
+    decayed,
+    modified,
+    scheduled,
+    volumized,
+)
+from equations.internal import split
+from validation import irreversibility, orders
+
+INPUTS, TARGETS = np.array([1.2, -0.7, 0.4, 0.9]), np.array([0.5, 1.0, -0.8, 0.2])
+BATCH, ZERO = 2, jnp.zeros(())
+BATCHES = list(itertools.product(range(len(INPUTS)), repeat=BATCH))
+START, TIME = 1.5, 2.0
+
+
+def squared(w, example):
+    return 0.5 * (example[0] * w - example[1]) ** 2
+
+
+LINE = Objective(squared, (INPUTS, TARGETS))
+
+
+def sam(factor=1.0, kind=SAM, **options):
+    """Without the norm, at `factor` times a learning rate, the ascent moved along."""
+    equation = kind(0.1, BATCH, **{"rho": 0.3, "normalized": False} | options)
+    return equation.scaling_limit().rescaled(factor)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What it descends
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_the_full_batch_climbs_first(normalized):
+    equation = SAM(0.05, rho=0.3, normalized=normalized)
+    gradient = laws.OBJECTIVE.gradient(laws.PARAMS)
+    size = jnp.linalg.norm(laws.flat(gradient)) if normalized else 1.0
+    there = jax.tree.map(lambda p, g: p + 0.3 * g / size, laws.PARAMS, gradient)
+    np.testing.assert_allclose(
+        laws.flat(equation.drift(ZERO, laws.PARAMS, laws.OBJECTIVE)),
+        -laws.flat(laws.OBJECTIVE.gradient(there)),
+        rtol=1e-13,
+    )
+
+
+def sharpened(objective, rho):
+    """-grad [L + (rho/2) E|g_B|^2] by all batches, at a PyTree of parameters."""
+    size = len(jax.tree.leaves(objective.data)[0])
+    batches = jnp.asarray(list(itertools.product(range(size), repeat=BATCH)))
+
+    def value(params):
+        norms = jax.vmap(lambda b: jnp.sum(laws.flat(objective.take(b).gradient(params)) ** 2))(batches)
+        return objective.value(params) + rho / 2 * jnp.mean(norms)
+
+    return lambda params: -laws.flat(jax.grad(value)(params))
+
+
+def test_minibatches_descend_the_mean_square_of_their_gradients():
+    """Exactly where the gradient is linear; else to first order in rho."""
+    w = jnp.asarray(START)
+    found = laws.flat(sam().drift(ZERO, w, LINE))
+    np.testing.assert_allclose(found, sharpened(LINE, 0.3)(w), rtol=1e-13)
+    still = laws.flat(sam(kind=FullBatchDrift).drift(ZERO, w, LINE))
+    assert np.abs(still - found) > 0.01 * np.abs(found)
+    off = []
+    for rho in (0.1, 0.05, 0.025):
+        drift = SAM(0.05, BATCH, rho=rho, normalized=False).drift(ZERO, laws.PARAMS, laws.OBJECTIVE)
+        off.append(np.linalg.norm(laws.flat(drift) - sharpened(laws.OBJECTIVE, rho)(laws.PARAMS)))
+    assert np.all(np.abs(np.log2(np.divide(off[:-1], off[1:])) - 2) < 0.15)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The order, by moments that close: on a line E x and E x^2 of the algorithm and of the equation do
+
+
+@eqx.filter_jit
+def read(equation):
+    """Drift and variance of the diffusion at -1, 0 and 1, over which the one is linear and the other quadratic."""
+
+    def at(x):
+        root = equation.diffusion(ZERO, x, LINE)
+        columns = jax.jacrev(root.mv)(laws.zeros(root.in_structure()))
+        return equation.drift(ZERO, x, LINE), sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(columns))
+
+    return jax.vmap(at)(jnp.array([-1.0, 0.0, 1.0]))
+
+
+def polynomials(equation):
+    drift, variance = (np.asarray(values) for values in read(equation))
+    half = lambda values: (values[2] - values[0]) / 2  # noqa: E731
+    return (drift[1], half(drift)), (variance[1], half(variance), (variance[2] + variance[0]) / 2 - variance[1])
+
+
+def of_equation(equation):
+    """Mean and variance after `TIME`."""
+    (a, b), (c, d, e) = polynomials(equation)
+    return moments(scipy.linalg.expm(TIME * np.array([[0, 0, 0], [a, b, 0], [c, 2 * a + d, 2 * b + e]])))
+
+
+def moments(matrix):
+    one, mean, square = matrix @ [1, START, START**2]
+    return np.array([mean, square - mean**2])
+
+
+def step(pairs):
+    """Of the moments (1, E x, E x^2), where x becomes A x + D for equally likely (A, D)."""
+    rows = [[[1, 0, 0], [d, a, 0], [d * d, 2 * a * d, a * a]] for a, d in pairs]
+    return np.mean(rows, axis=0)
+
+
+def of_batches(equation):
+    """The same of the algorithm on real batches."""
+    eta, rho, pairs = float(equation.learning_rate), float(equation.rho), []
+    for batch in map(list, BATCHES):
+        h, c = np.mean(INPUTS[batch] ** 2), np.mean(INPUTS[batch] * TARGETS[batch])
+        pairs.append((1 - eta * h * (1 + rho * h), eta * c * (1 + rho * h)))
+    return moments(np.linalg.matrix_power(step(pairs), round(TIME / eta)))
+
+
+def of_weights(equation):
+    """The same of the algorithm under Gaussian weights of the same covariance."""
+    eta, ((a, b), (c, d, e)) = float(equation.learning_rate), polynomials(sam_like(equation))
+    matrix = step([(1 + eta * b, eta * a)])
+    matrix[2] += eta * np.array([c, d, e])
+    return moments(np.linalg.matrix_power(matrix, round(TIME / eta)))
+
+
+def sam_like(equation):
+    return SAM(**{field.name: getattr(equation, field.name) for field in dataclasses.fields(equation)})
+
+
+def slopes(algorithm, first=0, **options):
+    """Of the errors of mean and variance/step."""
+    errors = []
+    for k in range(first, first + 4):
+        equation = sam(2.0**-k, **options)
+        errors.append(np.abs(algorithm(equation) - of_equation(equation)) / [1, float(equation.learning_rate)])
+    return np.log2(errors[0] / np.array(errors[-1])) / 3
+
+
+class NoiseOfSGD(SAM):
+    """The noise of the first gradient alone."""
+
+    def diffusion(self, t, state, signal):
+        return SGD(self.learning_rate, self.batch_size).diffusion(t, state, signal)
+
+
+def test_order_one_in_mean_and_variance():
+    """Of real batches at rho ~ eta; at rho ~ sqrt(eta) of the mean, and of the variance under Gaussian weights.
+
+    The third cumulants of batches are in the variance at first order in rho, so that its slope falls to 1/2.
+    """
+    assert np.all(np.abs(slopes(of_batches, first=2, scaling="linear") - 1) < 0.15)
+    assert np.all(np.abs(slopes(of_weights, first=2) - 1) < 0.15)
+    mean, variance = slopes(of_batches, first=2)
+    assert abs(mean - 1) < 0.15 and variance < 1
+    limit = sam().scaling_limit()
+    assert [limit.claimed_order(m) for m in ("mean", "variance/eta")] == [1, 0.5]
+
+
+@pytest.mark.parametrize(("mutant", "place"), [(FullBatchDrift, 0), (NoiseOfSGD, 1)])
+def test_a_mutant_has_order_one_half(mutant, place):
+    found = slopes(of_weights, first=2, kind=mutant)
+    assert found[place] < 0.7
+
+
+def test_the_default_solver_has_the_moments_of_the_equation():
+    """Also with half the steps, where a kick takes a pair of draws."""
+    equation = sam()
+    mean, variance = of_equation(equation)
+    for substeps in (1, 2):
+        run = solve(
+            equation, LINE, jnp.asarray(START), steps=20, save_every=20, key=jax.random.key(0), paths=20_000,
+            substeps=substeps,
+        )  # fmt: skip
+        last = np.asarray(run.final)
+        error = last.std() / len(last) ** 0.5
+        assert abs(last.mean() - mean) < 4 * error
+        assert abs(last.var() - variance) < 4 * ((last - last.mean()) ** 2).std() / len(last) ** 0.5
+
+
+@pytest.mark.parametrize("normalized", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_full_batch_has_order_two_modified(normalized):
+    equation = modified(SAM(0.4, rho=0.3, normalized=normalized, scaling="linear"))
+    report = orders(
+        equation, laws.OBJECTIVE, laws.PARAMS, time=3.2, learning_rates=[0.4, 0.2, 0.1, 0.05], observe=laws.VECTOR
+    )
+    assert abs(report.slope["params"]["mean"] - 2) < 0.15
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The norm
+
+
+def test_the_norm_is_that_of_optax():
+    """On real batches, as Optax's opaque SAM has it."""
+    climb = optax.chain(optax.contrib.normalize(), optax.sgd(0.1))
+    entry = Entry(SAM(0.05, 2, rho=0.1), AHEAD(optax.sgd(0.05), climb, opaque_mode=True))
+    laws.twin_is_plain_optax(entry, entry.equation, steps=20)
+
+
+def test_the_mean_under_the_norm_is_sampled():
+    """The stated error is that of the draws; the kicks of the default solver have the same mean, whatever is sampled."""
+    equation, params = SAM(0.05, BATCH, rho=0.5, draws=256), jnp.asarray(0.4)
+    mean, error = (float(x) for x in equation.sampled_drift(ZERO, params, LINE))
+    assert float(equation.drift(ZERO, params, LINE)) == mean
+    splitting, eta = split(equation), equation.learning_rate
+    normals = jax.random.normal(jax.random.key(1), (laws.SAMPLES, len(INPUTS)))
+    kick = jax.jit(jax.vmap(lambda n: splitting.kick(ZERO, params, LINE, n, eta) / eta))(normals)
+    velocity = np.asarray(kick + splitting.flow(ZERO, params, LINE))
+    assert abs(velocity.mean() - mean) < 4 * np.hypot(error, velocity.std() / laws.SAMPLES**0.5)
+    still = float(dataclasses.replace(equation, batch_size=None).drift(ZERO, params, LINE))
+    assert abs(still - mean) > 5 * error
+    more = dataclasses.replace(equation, draws=1024).sampled_drift(ZERO, params, LINE)[1]
+    assert 0.4 < float(more) / error < 0.6
+
+
+def test_the_diffusion_under_the_norm_is_refused():
+    equation = SAM(0.05, BATCH)
+    with pytest.raises(ValueError, match="`normalized` must be False for the diffusion"):
+        equation.diffusion(ZERO, jnp.asarray(0.4), LINE)
+    with pytest.raises(ValueError, match="`equation` must be smooth in the gradient"):
+        modified(equation)
+
+
+def test_nowhere_is_up_at_rest():
+    for equation in (SAM(0.1), modified(SAM(0.1))):
+        rest = solve(equation, Objective(lambda w, x: 0.5 * jnp.sum(w**2) * x, np.ones(2)), jnp.zeros(2), steps=2)
+        assert np.all(np.asarray(rest.final) == 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Together with others
+
+
+@pytest.mark.parametrize("noise", [Isotropic(0.3), LabelNoise(0.3)])
+def test_what_is_injected_is_the_same_at_both_places(noise):
+    """The Euler step is that of the algorithm, on the full batch with noise of a model."""
+    equation = SAM(0.1, rho=0.3, normalized=False, noise_model=noise)
+    normals = jax.tree.map(lambda leaf: 0.7 * jnp.ones(leaf.shape), split(equation).noise(jnp.ones(()), LINE, 1))
+    gradient = lambda w: equation.gradient_noise.draw(equation.batches(LINE), w, normals)  # noqa: E731
+    moved = split(equation).euler(ZERO, jnp.ones(()), LINE, normals, equation.learning_rate)
+    np.testing.assert_allclose(moved, -0.1 * gradient(1.0 + 0.3 * gradient(jnp.ones(()))), rtol=1e-12)
+
+
+WRAPPED = {
+    "decayed": lambda e: decayed(e, 0.1),
+    "scheduled": lambda e: scheduled(e, optax.cosine_decay_schedule(1.0, 8)),
+    "volumized": lambda e: volumized(e, 0.5, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrappers_hand_on_the_second_gradient(name):
+    """Algorithm and equation come near each other as without the second gradient they do not."""
+    found = []
+    for equation in (SAM(0.01, rho=2.0, normalized=False), SGD(0.01)):
+        both = (run(WRAPPED[name](equation), LINE, jnp.asarray(START), steps=8, save_every=8) for run in (solve, train))
+        found.append([float(np.ravel(run.final)[0]) for run in both])
+    (flow, run), (_, plain) = found
+    assert abs(flow - run) < 0.3 * abs(run - plain)
+
+
+class Twice(AbstractEquation):
+    """A rule of a user's, whose twin is Optax's own."""
+
+    callable_gradient = True
+
+    def velocity(self, t, state, gradient):
+        return -gradient(state + 0.3 * gradient(state))
+
+    def twin(self):
+        return AHEAD(optax.sgd(self.learning_rate), optax.sgd(0.3), opaque_mode=True)
+
+
+def test_a_rule_of_ones_own():
+    key, options = jax.random.key(0), dict(steps=4, paths=3)
+    for run in (solve, train):
+        own, ours = (run(e, LINE, jnp.asarray(START), key=key, **options) for e in (Twice(0.1, BATCH), sam()))
+        np.testing.assert_allclose(own.final, ours.final, rtol=1e-12)
+
+
+class Linear(Twice):
+    linear = True
+
+
+REFUSED = {
+    "irreversibility": (lambda: irreversibility(sam(), LINE, jnp.asarray(START)), "take one gradient of a batch"),
+    "adiabatic": (lambda: modified(sam(), memory="adiabatic"), "`memory` must be 'dynamic' for SAM"),
+    "linear": (lambda: solve(Linear(0.1), LINE, jnp.asarray(START), steps=2), "`linear` of Linear must not be True"),
+    "no second gradient": (lambda: sam().twin().update(1.0, optax.EmptyState(), 1.0), "`grad_fn` must be given"),
+    "scaling": (lambda: sam(scaling="fixed"), "Argument `scaling` must be"),
+    "rho": (lambda: sam(rho=-0.1), "Argument `rho` must be"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    call, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        call()
