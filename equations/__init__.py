@@ -60,6 +60,7 @@ from ._optimizers.underdamped_langevin import UnderdampedState as UnderdampedSta
 from ._scaling import ForwardedLimit as ForwardedLimit
 from ._scaling import ScalingLimit as ScalingLimit
 from ._series import Series as Series
+from ._several import AbstractSeveralGradients as AbstractSeveralGradients
 from ._signals.base import AbstractSignal as AbstractSignal
 from ._signals.bcm import BCM as BCM
 from ._signals.objective import Objective as Objective

@@ -118,16 +118,14 @@ class AbstractEquation(AbstractDynamics):
 
     **Raises:** TypeError or ValueError, naming the argument.
     A rule may say that its velocity is affine in the gradient by a class attribute `linear = True`, which is tried on
-    numbers, or ask for the general path by `linear = False`; by default that is read off its jaxpr. Where it says
-    `callable_gradient = True` its velocity gets the gradient as a function `gradient(params)`, of one and the same
-    minibatch wherever it is asked for, and its twin gets `grad_fn(params, index)` beside the first gradient, as
-    `optax.contrib.sam(..., opaque_mode=True)` does.
+    numbers, or ask for the general path by `linear = False`; by default that is read off its jaxpr. One that takes several
+    gradients of a batch in a step is an `AbstractSeveralGradients`.
     """
 
     _facts = refined(AbstractDynamics, contract=True, algorithm=True)
 
     linear = None
-    callable_gradient = False
+    _callable_gradient = False  # whether the velocity takes it as a function: see _several.py
 
     learning_rate: Array = eqx.field(converter=positive("learning_rate"))
     batch_size: int | None = eqx.field(
@@ -142,7 +140,7 @@ class AbstractEquation(AbstractDynamics):
 
     @abc.abstractmethod
     def velocity(self, t: Array, state: State, gradient: Params) -> State:
-        """dY/dt when the gradient is `gradient`, or `gradient(params)` where `callable_gradient`. Must not be random.
+        """dY/dt when the gradient is `gradient`. Must not be random.
 
         t is read at the stages of a solver and should enter smoothly. What jumps with the training step, t/learning_rate,
         would be read across the jump, of which `solve` warns: put it into `scheduled`, or give `held`.
@@ -174,7 +172,7 @@ class AbstractEquation(AbstractDynamics):
         """Whether the velocity is affine in the gradient: as `linear` says, or else as read off its jaxpr."""
         if self.linear is not None:
             return self.linear
-        return not self.callable_gradient and reads_affine(self, state)
+        return not self._callable_gradient and reads_affine(self, state)
 
     def drift(self, t, state, signal):
         """The mean velocity over the noise.
@@ -187,7 +185,7 @@ class AbstractEquation(AbstractDynamics):
         params = self.params(state)
         if not self.random or self.is_affine(state):
             return velocity_of(self, t, state, self.gradient(params, signal, None))
-        if self.callable_gradient:
+        if self._callable_gradient:
             batches, drawn = self.batches(signal), lambda normals: self.gradient(params, signal, normals)
             return mean_over_normals(
                 lambda normals: velocity_of(self, t, state, drawn(normals)),
@@ -219,7 +217,7 @@ class AbstractEquation(AbstractDynamics):
             )
         mean, direction = signal.gradient(params), root.mv
         velocity = lambda g: velocity_of(self, t, state, g)  # noqa: E731
-        if self.callable_gradient:  # of the normals themselves, since there are several gradients
+        if self._callable_gradient:  # of the normals themselves, since there are several gradients
             mean, direction = zeros_of(normals), lambda normals: normals
             velocity = lambda n: velocity_of(self, t, state, self.gradient(params, signal, n))  # noqa: E731
         zeros, unravel = ravel_pytree(zeros_of(normals))
@@ -250,9 +248,9 @@ class AbstractEquation(AbstractDynamics):
     def gradient(self, params: Params, signal: AbstractSignal, normals: PyTree | None) -> Params:
         """The gradient of one training step from the normals of one draw; the full gradient if they are None.
 
-        As a function of the parameters where `callable_gradient`.
+        As a function of the parameters where the rule takes several.
         """
-        if self.callable_gradient:
+        if self._callable_gradient:
             return drawn_gradient(self, signal, normals)
         if normals is None:
             return signal.gradient(params)

@@ -1,18 +1,25 @@
 """The gradient of one batch as a function of the parameters, for rules that ask for it at several of them.
 
-A class says so by `callable_gradient = True`; what its `velocity` receives is then `gradient(params)`, on the same examples
-with the same weights, and with the same normals of whatever is drawn, wherever it is asked for. So the noise of two
+What the `velocity` of an `AbstractSeveralGradients` receives is `gradient(params)`, on the same examples with the same
+weights, and with the same normals of whatever is drawn, wherever it is asked for. So the noise of two
 gradients of one batch is correlated as theirs: Gaussian weights over the examples stand for the batch at all points.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
 Gradient = Callable[[PyTree], PyTree]
+
+
+def takes_several(equation: Any) -> bool:
+    """Whether a step takes several gradients of its batch."""
+    return equation._callable_gradient
 
 
 def _full(signal, params):
@@ -41,14 +48,19 @@ def drawn_gradient(equation: Any, signal: Any, normals: PyTree | None) -> Gradie
 def real_gradient(equation: Any, batch: Any, params: PyTree, normals: PyTree | None) -> PyTree | Gradient:
     """That of a real batch, with what the noise model injects into it: at `params`, or where several are asked for as a
     function."""
-    if equation.callable_gradient:
+    if equation._callable_gradient:
         return Partial(_real, equation.gradient_noise, batch, normals)
     return equation.gradient_noise.real(batch, params, normals)
 
 
 def fixed_gradient(equation: Any, gradient: PyTree) -> PyTree | Gradient:
     """A gradient that is the same everywhere, in the form in which the equation's velocity takes it."""
-    return Partial(_fixed, gradient) if equation.callable_gradient else gradient
+    return Partial(_fixed, gradient) if equation._callable_gradient else gradient
+
+
+def no_gradient(equation: Any, params: PyTree) -> PyTree | Gradient:
+    """A gradient of zero, in that form."""
+    return fixed_gradient(equation, jax.tree.map(jnp.zeros_like, params))
 
 
 def twin_update(equation: Any, gradient: PyTree | Gradient, memory: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -58,7 +70,7 @@ def twin_update(equation: Any, gradient: PyTree | Gradient, memory: PyTree, para
     Optax's own `optax.contrib.sam(..., opaque_mode=True)` does.
     """
     twin = equation.twin()
-    if not equation.callable_gradient:
+    if not equation._callable_gradient:
         return twin.update(gradient, memory, params)
     gradient_of: Any = gradient
     return optax.with_extra_args_support(twin).update(

@@ -20,7 +20,7 @@ from dynamics._arguments.checks import dynamic_numbers
 from equations import SGD, Objective
 from equations._optimizers.adaptive import AbstractAveraging
 from equations._optimizers.sign import AbstractSignEquation
-from equations.internal import fixed_gradient, split
+from equations.internal import fixed_gradient, split, takes_several
 from validation import orders
 
 EXAMPLES = 3  # three normals a kick, so that all its moments can be summed exactly
@@ -319,7 +319,7 @@ def noise_factors(equation):
 
 def is_polynomial(equation):
     """Whether the velocity is of at most second degree in the normals, so that all its moments can be summed exactly."""
-    return not (isinstance(equation, AbstractSignEquation) or equation.callable_gradient)
+    return not (isinstance(equation, AbstractSignEquation) or takes_several(equation))
 
 
 def kick_moments(entry, equation):
@@ -421,7 +421,7 @@ def without_noise(entry, equation):
 
 def updated(equation, optimizer, gradient, memory, params):
     """A step of an optimizer that may ask for more gradients of the batch, as Optax's opaque SAM does."""
-    if not equation.callable_gradient:
+    if not takes_several(equation):
         return optimizer.update(gradient, memory, params)
     return optimizer.update(gradient(params), memory, params, grad_fn=lambda params, index: gradient(params))
 

@@ -113,11 +113,6 @@ EQUATIONS |= {
         moves=("rho",),
     ),
     "extra_gradient": Entry(ExtraGradient(0.05, 2), AHEAD(optax.sgd(0.05), optax.sgd(-0.05), opaque_mode=True)),
-    "extra_gradient_ahead": Entry(
-        ExtraGradient(0.05, 2, extrapolation=0.1),
-        AHEAD(optax.sgd(0.05), optax.sgd(-0.1), opaque_mode=True),
-        moves=("extrapolation",),
-    ),
     "optimistic_gradient": Entry(
         OptimisticGradient(0.05, 2, alpha=0.8, beta=0.5),
         optax.optimistic_gradient_descent(0.05, alpha=0.8, beta=0.5),

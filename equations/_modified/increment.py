@@ -13,7 +13,7 @@ from .._base import AbstractEquation
 from .._checks.facts import refined
 from .._counts import clip_count, put
 from .._forwarder import hand_on, inner
-from .._gradients import fixed_gradient, twin_update
+from .._gradients import fixed_gradient, no_gradient, twin_update
 from .._jaxpr.roots import with_safe_roots
 from .._jaxpr.structure import squares
 from .._scaling import ForwardedLimit
@@ -99,7 +99,7 @@ class AbstractIncrement(AbstractEquation):
         # Several transformations of Optax mix counts with floats, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             before = self._counted(state)
-            if self.callable_gradient:  # a function, which holds more than arrays
+            if self._callable_gradient:  # a function, which holds more than arrays
                 updates, memory = twin_update(self, gradient, before, state.params)
             else:
                 updates, memory = with_safe_roots(self.twin().update, gradient, before, state.params)
@@ -145,7 +145,7 @@ class AbstractIncrement(AbstractEquation):
 
     def forgotten(self, t: Array, state: TwinState, gains: PyTree[int]) -> TwinState:
         """The rates where second moments gain nothing: those at no gradient, and about a mean what is linear in them."""
-        none = fixed_gradient(self, jax.tree.map(jnp.zeros_like, state.params))
+        none = no_gradient(self, state.params)
         without = self.velocity(t, state, none)
         if 2 not in jax.tree.leaves(gains):
             return without
@@ -228,7 +228,7 @@ class Increment(AbstractIncrement):
         return self.equation
 
     linear = inner("linear")
-    callable_gradient = inner("callable_gradient")
+    _callable_gradient = inner("_callable_gradient")
     gradient_noise = inner("gradient_noise")
 
     def twin(self):

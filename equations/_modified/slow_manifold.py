@@ -13,7 +13,7 @@ from .._checks.arguments import choice
 from .._checks.once import is_traced
 from .._counts import foreign_counts, put, schedule_counts
 from .._forwarder import AbstractForwarder
-from .._gradients import fixed_gradient
+from .._gradients import no_gradient
 from .._jaxpr.structure import is_affine, is_free
 from .._splitting import split
 from .._tree import add_scaled, zeros_of
@@ -124,9 +124,7 @@ class SlowManifold(AbstractForwarder):
     def rates(self, params: PyTree, averages: PyTree, gradient: PyTree, count: Array | None) -> TwinState:
         """The rates of parameters and averages in a step with this gradient, at a count of schedules."""
         memory = eqx.combine(averages, self.split(params, count)[1])
-        rates = self.equation.velocity(
-            jnp.zeros(()), TwinState(params, memory), fixed_gradient(self.equation, gradient)
-        )
+        rates = self.equation.velocity(jnp.zeros(()), TwinState(params, memory), gradient)
         mask = jax.tree.map(lambda leaf: leaf is not None, averages, is_leaf=lambda leaf: leaf is None)
         return TwinState(rates.params, eqx.filter(rates.memory, mask))
 
@@ -135,7 +133,7 @@ class SlowManifold(AbstractForwarder):
 
     def _kept(self, params, count=None) -> PyTree:
         """L: what a step keeps of each average."""
-        averages, gradient = self.split(params, None)[0], jax.tree.map(jnp.zeros_like, params)
+        averages, gradient = self.split(params, None)[0], no_gradient(self.equation, params)
         ones = jax.tree.map(jnp.ones_like, averages)
         return jax.jvp(lambda m: self._after(params, m, gradient, count), (averages,), (ones,))[1]
 

@@ -7,22 +7,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from .._base import AbstractEquation
 from .._checks.facts import refined
+from .._several import AbstractSeveralGradients
 from .._splitting import GradientSplitting
 from .._tree import add_scaled, zeros_of
 from .._velocity import velocity_of
 
 
-class AbstractAhead(AbstractEquation):
+class AbstractAhead(AbstractSeveralGradients):
     """theta' = theta - eta g_B(ahead(theta, g_B(theta))), two gradients of one batch in a step.
 
     A rule gives `ahead`, and `sampled`.
     """
 
-    _facts = refined(AbstractEquation, contract=True)  # its drift follows the velocity
+    _facts = refined(AbstractSeveralGradients, contract=True)  # its drift follows the velocity
 
-    callable_gradient = True
     draws = 64
 
     @abc.abstractmethod

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import has_field, split
+from equations.internal import has_field, split, takes_several
 
 from .moment_equations import Linear, Polynomial, discrete, linear, polynomial, propagate
 from .sides import MEASURES, Error, Outcome, Sides, gather
@@ -22,7 +22,7 @@ def closing(sides: Sides) -> Closed | None:
     moments close."""
     first = sides.family[0]
     # Of several gradients of a batch the second moments are no function of its covariance.
-    if first.sampling == "shuffled" or first.callable_gradient or not has_field(first):
+    if first.sampling == "shuffled" or takes_several(first) or not has_field(first):
         return None
     observables: dict[str, Any] = {
         name: polynomial(function, sides.static, sides.dynamic) for name, function in sides.observe.items()
