@@ -15,6 +15,7 @@ from mutants.sam import FullBatchDrift
 from registry import AHEAD, Entry
 
 from dynamics import solve, train
+from dynamics.internal import Training
 from equations import (
     SAM,
     SGD,
@@ -258,6 +259,35 @@ def test_nowhere_is_up_at_rest():
     drift = lambda w: SAM(0.1).drift(ZERO, w, bowl)  # noqa: E731
     value, slope = jax.jvp(drift, (jnp.zeros(2),), (jnp.ones(2),))
     assert np.all(np.asarray(value) == 0) and np.all(np.isfinite(slope))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What it costs
+
+
+def operations(part, equation):
+    """Of a compiled step on a network, in floating-point numbers."""
+    network, images, labels = laws.classification()
+    params, static = eqx.partition(network, eqx.is_inexact_array)
+    signal = Objective(laws.cross_entropy, (images, labels)).bind(static)
+    return jax.jit(lambda p: part(equation, p, signal)).lower(params).compile().cost_analysis()["flops"]
+
+
+def fused(equation, params, signal):
+    normals = jnp.ones(signal.size)
+    return split(equation).euler(ZERO, params, signal, normals, equation.learning_rate)
+
+
+def trained(equation, params, signal):
+    run = Training.of(equation, signal, params, jax.random.key(0), "minibatch")
+    return run.step(jnp.zeros((), int), run.init(params), None)[0]
+
+
+@pytest.mark.parametrize("part", [fused, trained])
+def test_a_step_is_two_gradients(part):
+    one = operations(part, SGD(0.05, 64))
+    for normalized in (True, False):
+        assert operations(part, SAM(0.05, 64, normalized=normalized)) / one < 2.1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
