@@ -14,6 +14,8 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
+from ._checks.facts import is_algorithm
+
 Gradient = Callable[[PyTree], PyTree]
 
 
@@ -36,6 +38,17 @@ def _real(noise, batch, normals, params):
 
 def _fixed(gradient, params):
     return gradient
+
+
+def check_epochs(equation: Any) -> None:
+    """Raises a ValueError for shuffled epochs of several gradients: their noise cancels in what is linear in one alone."""
+    if is_algorithm(type(equation)) and takes_several(equation) and equation.batch_size is not None:
+        if equation.sampling == "shuffled":
+            raise ValueError(
+                "Argument `sampling` must be 'with_replacement' or 'without_replacement' for the equation of an algorithm "
+                "that takes several gradients of a batch, in whose drift the noise of batches is, but 'shuffled' was given; "
+                "`train` runs the algorithm."
+            )
 
 
 def drawn_gradient(equation: Any, signal: Any, normals: PyTree | None) -> Gradient:

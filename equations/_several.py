@@ -20,7 +20,7 @@ class AbstractSeveralGradients(AbstractEquation):
 
     With minibatches `drift` is exact where the velocity is of second degree in the normals of a draw, by two values for
     each of these K, one for an example; `diffusion` takes K squared. The default solver needs neither: it steps to first
-    order, by one kick a step.
+    order, by one kick a step. Shuffled epochs are refused, but for `train`: their noise is in the drift.
     """
 
     _callable_gradient = True

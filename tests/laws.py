@@ -401,7 +401,8 @@ def velocity_moments(entry, equation):
 def without_noise(entry, equation):
     """Shuffled epochs and full batches: no normals, and flow + kick is the drift."""
     state, t, dt = some_state(equation), some_time(equation), equation.learning_rate / 2
-    for still in (dataclasses.replace(equation, sampling="shuffled"), quiet(equation)):
+    shuffled = () if takes_several(equation) else (dataclasses.replace(equation, sampling="shuffled"),)
+    for still in (*shuffled, quiet(equation)):
         if still.random:  # heat
             continue
         assert split(still).noise(state, OBJECTIVE, 1) is None, "normals without noise"

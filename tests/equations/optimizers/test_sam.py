@@ -367,6 +367,11 @@ class Linear(Twice):
 REFUSED = {
     "irreversibility": (lambda: irreversibility(sam(), LINE, jnp.asarray(START)), "take one gradient of a batch"),
     "adiabatic": (lambda: modified(sam(), memory="adiabatic"), "`memory` must be 'dynamic' for SAM"),
+    "shuffled": (lambda: solve(sam(sampling="shuffled"), LINE, jnp.asarray(START), steps=2), "`sampling` must be"),
+    "shuffled epochs": (
+        lambda: solve(modified(sam(sampling="shuffled")), LINE, jnp.asarray(START), steps=2),
+        "`sampling` must be",
+    ),
     "linear": (lambda: solve(Linear(0.1), LINE, jnp.asarray(START), steps=2), "`linear` of Linear must not be True"),
     "no second gradient": (lambda: sam().twin().update(1.0, optax.EmptyState(), 1.0), "`grad_fn` must be given"),
     "scaling": (lambda: sam(scaling="fixed"), "Argument `scaling` must be"),
@@ -379,3 +384,17 @@ def test_refused(name):
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_shuffled_epochs_are_run():
+    """Two batches that are the data set, of which both gradients are one's own."""
+    run = train(sam(sampling="shuffled"), LINE, jnp.asarray(START), steps=2, key=jax.random.key(0), paths=8)
+    found = set(np.round(np.asarray(run.final), 10).tolist())
+    wanted = set()
+    for order in itertools.permutations(range(4)):
+        w = jnp.asarray(START)
+        for batch in (order[:2], order[2:]):
+            gradient = LINE.take(jnp.asarray(batch)).gradient
+            w = w - 0.1 * gradient(w + 0.3 * gradient(w))
+        wanted.add(round(float(w), 10))
+    assert len(found) > 1 and found <= wanted
