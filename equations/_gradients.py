@@ -46,8 +46,8 @@ def check_epochs(equation: Any) -> None:
         if equation.sampling == "shuffled":
             raise ValueError(
                 "Argument `sampling` must be 'with_replacement' or 'without_replacement' for the equation of an algorithm "
-                "that takes several gradients of a batch, in whose drift the noise of batches is, but 'shuffled' was given; "
-                "`train` runs the algorithm."
+                "that takes several gradients of a batch, in whose drift the noise of batches is, but 'shuffled' was "
+                "given; `train` runs the algorithm."
             )
 
 
