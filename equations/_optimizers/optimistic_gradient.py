@@ -101,4 +101,4 @@ class OptimisticSplitting(GradientSplitting):
         return OptimisticState(moved, gradient)
 
     def resumed(self, params, memory):
-        return OptimisticState(params, memory.previous_gradient)
+        return OptimisticState(params, optax.tree_utils.tree_get(memory, "previous_gradient"))

@@ -26,8 +26,8 @@ class SAM(AbstractAhead):
 
     Scaling: `"square_root"` (the default), rho ~ sqrt(eta); `"linear"`, rho ~ eta. Natural clock: t. Weak order 1, at
     rho ~ sqrt(eta) under the same noise: real batches are not Gaussian, and their third cumulants are in the covariance,
-    and under the norm in the mean, at first order in rho, whose error is then of order 1/2. Compare with
-    `train(noise="gaussian")`.
+    and under the norm in the mean, at first order in rho, whose error is then of order 1/2 (at B = 2 half of what the
+    ascent adds to the mean, measured). Compare with `train(noise="gaussian")`.
 
     A step is two gradients. In the default solver minibatches cost twice what they do for SGD.
 
