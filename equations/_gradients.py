@@ -8,6 +8,7 @@ gradients of one batch is correlated as theirs: Gaussian weights over the exampl
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,6 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import PyTree
 
 from ._checks.facts import is_algorithm
+from ._signals.base import parameter_dtype
 
 Gradient = Callable[[PyTree], PyTree]
 
@@ -40,6 +42,41 @@ def _fixed(gradient, params):
     return gradient
 
 
+class DrawnBatch(eqx.Module):
+    """The normals that a real batch is drawn by, or their structure: of its examples, and of what is injected into it."""
+
+    examples: Any
+    injected: Any
+
+
+def batch_structure(equation: Any, signal: Any, params: PyTree) -> DrawnBatch:
+    """A normal for each draw with replacement; one for every example where the batch is those of the largest.
+
+    **Raises:** ValueError where the noise model only describes batches.
+    """
+    if not equation.gradient_noise.of_batches:
+        raise ValueError(
+            "Argument `noise_model` must be of real batches, as Minibatch() is and what is given on top of it, for "
+            f"{type(equation).__name__}, whose kicks draw them, but {equation.gradient_noise!r} was given."
+        )
+    size, one, examples = equation.batch_size, signal, None
+    if size is not None:
+        count = size if equation.sampling == "with_replacement" else signal.size
+        examples = jax.ShapeDtypeStruct((count,), parameter_dtype(params))
+        one = signal.take(jnp.zeros(size, int))
+    return DrawnBatch(examples, equation.gradient_noise.injected(one, params))
+
+
+def _batch(equation, signal, examples):
+    """The real batch of these normals: the same law for any orthogonal mixture of independent ones."""
+    if examples is None:
+        return signal
+    if equation.sampling == "with_replacement":
+        uniform = jax.scipy.special.ndtr(examples)
+        return signal.take(jnp.minimum((signal.size * uniform).astype(int), signal.size - 1))
+    return signal.take(jax.lax.top_k(examples, equation.batch_size)[1])
+
+
 def check_epochs(equation: Any) -> None:
     """Raises a ValueError for shuffled epochs of several gradients: their noise cancels in what is linear in one alone."""
     if is_algorithm(type(equation)) and takes_several(equation) and equation.batch_size is not None:
@@ -55,6 +92,8 @@ def drawn_gradient(equation: Any, signal: Any, normals: PyTree | None) -> Gradie
     """The gradient of one training step from the normals of one draw; the full gradient if they are None."""
     if normals is None:
         return Partial(_full, signal)
+    if isinstance(normals, DrawnBatch):
+        return Partial(_real, equation.gradient_noise, _batch(equation, signal, normals.examples), normals.injected)
     return Partial(_drawn, equation.gradient_noise, equation.batches(signal), normals)
 
 

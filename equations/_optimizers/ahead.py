@@ -1,6 +1,7 @@
 """What rules share that take the gradient of a batch at a place which another gradient of the same batch leads to."""
 
 import abc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import optax
 from jaxtyping import PyTree
 
 from .._checks.facts import refined
+from .._gradients import batch_structure
 from .._several import AbstractSeveralGradients
 from .._splitting import GradientSplitting
 from .._tree import add_scaled, zeros_of
@@ -47,38 +49,41 @@ class AbstractAhead(AbstractSeveralGradients):
 
     @property
     def sampled(self) -> bool:
-        """Whether the mean over batches is known by draws alone: where `ahead` is no polynomial in the gradient."""
+        """Whether the mean over batches is known by draws alone: where `ahead` is no polynomial in the gradient.
+
+        What is drawn are then real batches, and what the noise model injects into them.
+        """
         return False
 
     def splitting(self):
-        return GradientSplitting(self, smooth=not self.sampled)
+        return AheadSplitting(self, smooth=not self.sampled)
 
     def drift(self, t, state, signal):
         return self.sampled_drift(t, state, signal)[0] if self.sampled else super().drift(t, state, signal)
 
     def sampled_drift(self, t, state, signal) -> tuple[PyTree, PyTree]:
-        """The mean of the velocity over `draws` pairs of opposite normals, always the same, and its standard error."""
-        structure = self.gradient_noise.structure(self.batches(signal), state)
-        leaves, treedef = jax.tree.flatten(structure)
+        """The mean of the velocity over `draws` batches, always the same, and its standard error.
 
-        def velocity(normals):
-            return velocity_of(self, t, state, self.gradient(state, signal, normals))
+        Averaged is what the second gradient adds to the first one, whose mean is known.
+        """
+        leaves, treedef = jax.tree.flatten(batch_structure(self, signal, state))
 
-        def pair(key):
+        def added(key):
             keys = jax.random.split(key, len(leaves))
             normals = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-            both = (velocity(jax.tree.unflatten(treedef, [s * n for n in normals])) for s in (1, -1))
-            return jax.tree.map(lambda a, b: (a + b) / 2, *both)
+            gradient: Any = self.gradient(state, signal, jax.tree.unflatten(treedef, normals))
+            return add_scaled(velocity_of(self, t, state, gradient), (1.0, gradient(state)))
 
         def add(sums, key):
-            value = pair(key)
-            return tuple(add_scaled(s, (1.0, v)) for s, v in zip(sums, (value, _square(value)), strict=True)), None
+            value = added(key)
+            square = jax.tree.map(jnp.square, value)
+            return tuple(add_scaled(s, (1.0, v)) for s, v in zip(sums, (value, square), strict=True)), None
 
         zero = zeros_of(state)
         total, squares = jax.lax.scan(add, (zero, zero), jax.random.split(jax.random.key(0), self.draws))[0]
         mean = jax.tree.map(lambda leaf: leaf / self.draws, total)
         spread = jax.tree.map(lambda s, m: jnp.maximum(s / self.draws - m**2, 0) / (self.draws - 1), squares, mean)
-        return mean, jax.tree.map(jnp.sqrt, spread)
+        return add_scaled(mean, (-1.0, signal.gradient(state))), jax.tree.map(jnp.sqrt, spread)
 
     def diffusion(self, t, state, signal):
         if self.sampled:
@@ -89,5 +94,11 @@ class AbstractAhead(AbstractSeveralGradients):
         return super().diffusion(t, state, signal)
 
 
-def _square(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.square, tree)
+class AheadSplitting(GradientSplitting):
+    """Where the mean is known by draws alone, each kick draws a real batch."""
+
+    def noise(self, state, signal, kicks_per_step):
+        if not self.dynamics.sampled:
+            return super().noise(state, signal, kicks_per_step)
+        one = batch_structure(self.dynamics, signal, state)
+        return one if kicks_per_step == 1 else (one, one)

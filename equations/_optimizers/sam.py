@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from .._checks.arguments import choice, flag, integer, nonnegative
-from .._scaling import MEASURES, ScalingLimit
+from .._scaling import ScalingLimit
 from .._tree import add_scaled
 from .ahead import AbstractAhead
 
@@ -16,18 +16,18 @@ class SAM(AbstractAhead):
         dX = -E[g_B(X + rho g_B(X)/|g_B(X)|)] dt + sqrt(eta) Cov[g_B(X + rho g_B(X)/|g_B(X)|)]^{1/2} dW,    t = eta * step
 
     (Foret et al. 2021, ICLR); with `normalized=False` the ascent is rho g_B. In mean and covariance the batch is one of
-    Gaussian weights over the examples, the same at both places. On the full batch the drift is
+    Gaussian weights over the examples, the same at both places (without the norm). On the full batch the drift is
     -\bar g(X + rho \bar g/|\bar g|). With minibatches and without the norm it is -grad[L + (rho/2) E|g_B|^2] to first order
     in rho, E|g_B|^2 = |\bar g|^2 + tr C/B (Compagnoni et al. 2023, ICML; derived); what `drift` leaves out is O(rho^3).
 
-    With minibatches and the norm there is no closed form. The default solver needs none: its kicks take the very draws.
-    `drift` is a mean over `draws` fixed pairs of opposite ones, and `sampled_drift` tells its standard error; there is no
-    `diffusion`.
+    With minibatches and the norm there is no closed form. The default solver needs none: its kicks draw real batches, of
+    the algorithm's mean and covariance. `drift` is a mean over `draws` fixed batches, of which `sampled_drift` tells the
+    standard error; there is no `diffusion`. Compare with real batches, not with `noise="gaussian"`: under Gaussian weights
+    the mean differs at first order in rho (at B = 2 by half of what the ascent adds to it, measured).
 
-    Scaling: `"square_root"` (the default), rho ~ sqrt(eta); `"linear"`, rho ~ eta. Natural clock: t. Weak order 1, at
-    rho ~ sqrt(eta) under the same noise: real batches are not Gaussian, and their third cumulants are in the covariance,
-    and under the norm in the mean, at first order in rho, whose error is then of order 1/2 (at B = 2 half of what the
-    ascent adds to the mean, measured). Compare with `train(noise="gaussian")`.
+    Scaling: `"square_root"` (the default), rho ~ sqrt(eta); `"linear"`, rho ~ eta. Natural clock: t. Weak order 1; without
+    the norm at rho ~ sqrt(eta) in the covariance under Gaussian weights only, and for real batches 1/2: their third
+    cumulants are in it at first order in rho.
 
     A step is two gradients. In the default solver minibatches cost twice what they do for SGD.
 
@@ -62,5 +62,5 @@ class SAM(AbstractAhead):
     def scaling_limit(self):
         if self.scaling == "linear":
             return ScalingLimit(self, powers={"rho": 1})
-        seen = MEASURES if self.sampled else ("variance/eta",)
-        return ScalingLimit(self, powers={"rho": 0.5}, orders=dict.fromkeys(seen, 0.5) if self.random else {})
+        orders = {"variance/eta": 0.5} if self.random and not self.sampled else {}
+        return ScalingLimit(self, powers={"rho": 0.5}, orders=orders)

@@ -20,6 +20,7 @@ from equations import (
     SAM,
     SGD,
     AbstractSeveralGradients,
+    Diagonal,
     Isotropic,
     LabelNoise,
     Objective,
@@ -230,20 +231,60 @@ def test_the_norm_is_that_of_optax():
     laws.twin_is_plain_optax(entry, entry.equation, steps=5)
 
 
-def test_the_mean_under_the_norm_is_sampled():
-    """The stated error is that of the draws; the kicks of the default solver have the same mean, whatever is sampled."""
-    equation, params = SAM(0.05, BATCH, rho=0.5, draws=256), jnp.asarray(0.4)
-    mean, error = (float(x) for x in equation.sampled_drift(ZERO, params, LINE))
-    assert float(equation.drift(ZERO, params, LINE)) == mean
-    splitting, eta = split(equation), equation.learning_rate
-    normals = jax.random.normal(jax.random.key(1), (laws.SAMPLES, len(INPUTS)))
-    kick = jax.jit(jax.vmap(lambda n: splitting.kick(ZERO, params, LINE, n, eta) / eta))(normals)
-    velocity = np.asarray(kick + splitting.flow(ZERO, params, LINE))
-    assert abs(velocity.mean() - mean) < 4 * np.hypot(error, velocity.std() / laws.SAMPLES**0.5)
-    still = float(dataclasses.replace(equation, batch_size=None).drift(ZERO, params, LINE))
-    assert abs(still - mean) > 5 * error
-    more = dataclasses.replace(equation, draws=1024).sampled_drift(ZERO, params, LINE)[1]
-    assert 0.4 < float(more) / error < 0.6
+PLANE = Objective(
+    lambda w, e: 0.5 * (jnp.tanh(jnp.dot(e[0], w)) - e[1]) ** 2,
+    (np.random.default_rng(0).normal(size=(4, 2)), np.random.default_rng(1).normal(size=4)),
+)
+HERE = jnp.array([0.4, -0.3])
+SUBSETS = list(itertools.permutations(range(4), BATCH))
+
+
+def enumerated(equation):
+    """The velocities of all batches, equally likely."""
+    batches = jnp.asarray(BATCHES if equation.sampling == "with_replacement" else SUBSETS)
+    return np.asarray(jax.vmap(lambda b: equation.velocity(ZERO, HERE, PLANE.take(b).gradient))(batches))
+
+
+@eqx.filter_jit
+def kicked(equation, share):
+    """The velocities of many kicks over part of a step, scaled to those of a whole one."""
+    splitting, dt = split(equation), equation.learning_rate / share
+    structure = splitting.noise(HERE, PLANE, share)
+    leaves, treedef = jax.tree.flatten(structure)
+
+    def one(key):
+        keys = jax.random.split(key, len(leaves))
+        normals = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+        return splitting.kick(ZERO, HERE, PLANE, jax.tree.unflatten(treedef, normals), dt) / dt
+
+    kicks = jax.vmap(one)(jax.random.split(jax.random.key(1), laws.SAMPLES))
+    return kicks + splitting.flow(ZERO, HERE, PLANE)
+
+
+@pytest.mark.parametrize("share", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
+def test_kicks_under_the_norm_are_those_of_real_batches(sampling, share):
+    """In mean and covariance, over a step and over half of one; the flow of the full batch alone has another mean."""
+    equation = SAM(0.05, BATCH, sampling, rho=0.5)
+    found, wanted = np.asarray(kicked(equation, share)), enumerated(equation)
+    mean = wanted.mean(0)
+    away = found - mean
+    laws.sampled("mean", away, 0.0)
+    laws.sampled("covariance", away[:, :, None] * away[:, None, :] / share, np.cov(wanted.T, bias=True))
+    still = dataclasses.replace(equation, batch_size=None).drift(ZERO, HERE, PLANE)
+    assert np.linalg.norm(still - mean) > 0.05 * np.linalg.norm(mean)
+
+
+def test_the_drift_under_the_norm_has_a_stated_error():
+    equation = SAM(0.05, BATCH, rho=0.5)
+    truth = enumerated(equation).mean(0)
+    errors = []
+    for draws in (256, 1024):
+        mean, error = dataclasses.replace(equation, draws=draws).sampled_drift(ZERO, HERE, PLANE)
+        assert np.all(np.abs(mean - truth) < 4 * np.asarray(error))
+        errors.append(np.linalg.norm(error))
+    assert 0.4 < errors[1] / errors[0] < 0.6
+    np.testing.assert_array_equal(equation.drift(ZERO, HERE, PLANE), equation.sampled_drift(ZERO, HERE, PLANE)[0])
 
 
 def test_the_diffusion_under_the_norm_is_refused():
@@ -364,7 +405,12 @@ class Linear(Twice):
     linear = True
 
 
+DIAGONAL = SAM(0.1, BATCH, noise_model=Diagonal())
 REFUSED = {
+    "noise of no batch": (
+        lambda: solve(DIAGONAL, PLANE, HERE, steps=2, key=jax.random.key(0)),
+        "`noise_model` must be of",
+    ),
     "irreversibility": (lambda: irreversibility(sam(), LINE, jnp.asarray(START)), "take one gradient of a batch"),
     "adiabatic": (lambda: modified(sam(), memory="adiabatic"), "`memory` must be 'dynamic' for SAM"),
     "shuffled": (lambda: solve(sam(sampling="shuffled"), LINE, jnp.asarray(START), steps=2), "`sampling` must be"),
