@@ -210,6 +210,15 @@ def test_the_default_solver_has_the_moments_of_the_equation():
         assert abs(last.var() - variance) < 4 * ((last - last.mean()) ** 2).std() / len(last) ** 0.5
 
 
+def test_the_series_knows_the_mean_of_batches():
+    """b - (eta/2) b' b with b the mean over minibatches, which is linear here."""
+    equation, w = sam(), jnp.asarray(START)
+    (a, b), _ = polynomials(equation)
+    series = modified(equation)
+    drift = eqx.filter_jit(lambda w: series.drift(ZERO, series.init(w), LINE).params)(w)
+    np.testing.assert_allclose(drift, (a + b * START) * (1 - 0.1 / 2 * b), rtol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("normalized", [True, False])
 def test_the_full_batch_has_order_two_modified(normalized):
@@ -273,6 +282,18 @@ def test_kicks_under_the_norm_are_those_of_real_batches(sampling, share):
     laws.sampled("covariance", away[:, :, None] * away[:, None, :] / share, np.cov(wanted.T, bias=True))
     still = dataclasses.replace(equation, batch_size=None).drift(ZERO, HERE, PLANE)
     assert np.linalg.norm(still - mean) > 0.05 * np.linalg.norm(mean)
+
+
+class GaussianWeights(SAM):
+    """Under the norm, weights of the examples that are those of no batch."""
+
+    sampled = False
+
+
+def test_gaussian_weights_have_another_mean_under_the_norm():
+    equation = GaussianWeights(0.05, BATCH, rho=0.5)
+    with pytest.raises(AssertionError, match="mean: off"):
+        laws.sampled("mean", np.asarray(kicked(equation, 1)) - enumerated(equation).mean(0), 0.0)
 
 
 def test_the_drift_under_the_norm_has_a_stated_error():
