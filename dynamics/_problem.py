@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractEquation, AbstractSignal, AbstractStream
 from equations.internal import (
     check_algorithm,
+    check_epochs,
     check_model,
     flag,
     is_traced,
@@ -139,6 +140,7 @@ class Problem:
         if algorithm:
             check_algorithm(equation, self.params)
         else:
+            check_epochs(equation)
             check_model(equation, self.params, rescales)
         return dataclasses.replace(self, equation=equation)
 

@@ -39,6 +39,7 @@ from ._optimizers.adaptive import AdaptiveSplitting as AdaptiveSplitting
 from ._optimizers.adaptive import Moments as Moments
 from ._optimizers.amsgrad import AMSGrad as AMSGrad
 from ._optimizers.amsgrad import AMSGradState as AMSGradState
+from ._optimizers.extra_gradient import ExtraGradient as ExtraGradient
 from ._optimizers.langevin import Langevin as Langevin
 from ._optimizers.laprop import LaProp as LaProp
 from ._optimizers.laprop import LaPropState as LaPropState
@@ -47,8 +48,11 @@ from ._optimizers.lion import LionState as LionState
 from ._optimizers.momentum import Momentum as Momentum
 from ._optimizers.momentum import MomentumState as MomentumState
 from ._optimizers.nadam import NAdam as NAdam
+from ._optimizers.optimistic_gradient import OptimisticGradient as OptimisticGradient
+from ._optimizers.optimistic_gradient import OptimisticState as OptimisticState
 from ._optimizers.rmsprop import RMSProp as RMSProp
 from ._optimizers.rmsprop import RMSPropState as RMSPropState
+from ._optimizers.sam import SAM as SAM
 from ._optimizers.sgd import SGD as SGD
 from ._optimizers.sign_sgd import SignSGD as SignSGD
 from ._optimizers.underdamped_langevin import UnderdampedLangevin as UnderdampedLangevin
@@ -56,6 +60,7 @@ from ._optimizers.underdamped_langevin import UnderdampedState as UnderdampedSta
 from ._scaling import ForwardedLimit as ForwardedLimit
 from ._scaling import ScalingLimit as ScalingLimit
 from ._series import Series as Series
+from ._several import AbstractSeveralGradients as AbstractSeveralGradients
 from ._signals.base import AbstractSignal as AbstractSignal
 from ._signals.bcm import BCM as BCM
 from ._signals.objective import Objective as Objective

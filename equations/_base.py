@@ -16,7 +16,8 @@ from ._checks.declared import check_linear
 from ._checks.facts import Facts, refined
 from ._checks.old_names import old_attribute
 from ._checks.own_names import check_unset
-from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, noise_model
+from ._gradients import drawn_gradient
+from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, mean_over_normals, noise_model
 from ._scaling import ScalingLimit
 from ._series import Series
 from ._signals.base import AbstractSignal, check_signal
@@ -117,12 +118,14 @@ class AbstractEquation(AbstractDynamics):
 
     **Raises:** TypeError or ValueError, naming the argument.
     A rule may say that its velocity is affine in the gradient by a class attribute `linear = True`, which is tried on
-    numbers, or ask for the general path by `linear = False`; by default that is read off its jaxpr.
+    numbers, or ask for the general path by `linear = False`; by default that is read off its jaxpr. One that takes several
+    gradients of a batch in a step is an `AbstractSeveralGradients`.
     """
 
     _facts = refined(AbstractDynamics, contract=True, algorithm=True)
 
     linear = None
+    _callable_gradient = False  # whether the velocity takes it as a function: see _several.py
 
     learning_rate: Array = eqx.field(converter=positive("learning_rate"))
     batch_size: int | None = eqx.field(
@@ -169,18 +172,25 @@ class AbstractEquation(AbstractDynamics):
         """Whether the velocity is affine in the gradient: as `linear` says, or else as read off its jaxpr."""
         if self.linear is not None:
             return self.linear
-        return reads_affine(self, state)
+        return not self._callable_gradient and reads_affine(self, state)
 
     def drift(self, t, state, signal):
         """The mean velocity over the noise.
 
         Exact for velocities of at most second degree in the gradient, where E u(\\bar g + delta) is, for minibatches, the
         mean over the examples of (u(\\bar g + c_i) + u(\\bar g - c_i))/2 with c_i the deviation of example i, scaled to the
-        covariance of delta; for others an approximation.
+        covariance of delta; for others an approximation. Where the velocity asks for several gradients the same holds of
+        the normals of the draw, in which their product is of second degree.
         """
         params = self.params(state)
         if not self.random or self.is_affine(state):
-            return velocity_of(self, t, state, signal.gradient(params))
+            return velocity_of(self, t, state, self.gradient(params, signal, None))
+        if self._callable_gradient:
+            batches, drawn = self.batches(signal), lambda normals: self.gradient(params, signal, normals)
+            return mean_over_normals(
+                lambda normals: velocity_of(self, t, state, drawn(normals)),
+                self.gradient_noise.structure(batches, params),
+            )
         return self.gradient_noise.mean(self.batches(signal), params, lambda g: velocity_of(self, t, state, g))
 
     def diffusion(self, t, state, signal):
@@ -205,18 +215,21 @@ class AbstractEquation(AbstractDynamics):
                 "Argument `noise_model` must be Gaussian for the diffusion of a rule that is not affine in the gradient, "
                 f"but {self.gradient_noise!r} was given; the default solver does not need it."
             )
-        mean = signal.gradient(params)
+        mean, direction = signal.gradient(params), root.mv
         velocity = lambda g: velocity_of(self, t, state, g)  # noqa: E731
+        if self._callable_gradient:  # of the normals themselves, since there are several gradients
+            mean, direction = zeros_of(normals), lambda normals: normals
+            velocity = lambda n: velocity_of(self, t, state, self.gradient(params, signal, n))  # noqa: E731
         zeros, unravel = ravel_pytree(zeros_of(normals))
 
         def mv(inputs):
             linear, quadratic = inputs
-            total = jax.jvp(velocity, (mean,), (root.mv(linear),))[1]
+            total = jax.jvp(velocity, (mean,), (direction(linear),))[1]
 
             def add(total, column):
                 unit, row = column
-                directional = lambda g: jax.jvp(velocity, (g,), (root.mv(unravel(unit)),))[1]  # noqa: E731
-                second = jax.jvp(directional, (mean,), (root.mv(unravel(row)),))[1]
+                directional = lambda g: jax.jvp(velocity, (g,), (direction(unravel(unit)),))[1]  # noqa: E731
+                second = jax.jvp(directional, (mean,), (direction(unravel(row)),))[1]
                 return scaled_sum((1.0, total), (0.5**0.5, second)), None
 
             units = jnp.eye(zeros.size, dtype=zeros.dtype)
@@ -233,7 +246,12 @@ class AbstractEquation(AbstractDynamics):
         split(self).check_noise(signal)
 
     def gradient(self, params: Params, signal: AbstractSignal, normals: PyTree | None) -> Params:
-        """The gradient of one training step from the normals of one draw; the full gradient if they are None."""
+        """The gradient of one training step from the normals of one draw; the full gradient if they are None.
+
+        As a function of the parameters where the rule takes several.
+        """
+        if self._callable_gradient:
+            return drawn_gradient(self, signal, normals)
         if normals is None:
             return signal.gradient(params)
         return self.gradient_noise.draw(self.batches(signal), params, normals)

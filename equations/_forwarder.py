@@ -67,6 +67,7 @@ class AbstractForwarder(AbstractEquation):
         return self.equation.twin()
 
     linear = inner("linear")
+    _callable_gradient = inner("_callable_gradient")
     gradient_noise = inner("gradient_noise")
     random = inner("random")
 

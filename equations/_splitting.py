@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from ._checks.facts import Facts
 from ._checks.lineage import as_of, newer
+from ._gradients import no_gradient
 from ._tree import add_scaled, scaled_sum
 from ._velocity import velocity_of
 
@@ -102,12 +103,13 @@ class GradientSplitting(Splitting):
 
     @property
     def kicks(self):
-        return 1 if self.leapfrog else 2
+        # A kick of several gradients is of first order in any case; a second one would cost as much as all the rest.
+        return 1 if self.leapfrog or self.dynamics._callable_gradient else 2
 
     def flow(self, t, state, signal):
         """The velocity at the mean gradient; at no gradient where the kick carries all of it (`leapfrog`)."""
         params = self.dynamics.params(state)
-        gradient = jax.tree.map(jnp.zeros_like, params) if self.leapfrog else signal.gradient(params)
+        gradient = no_gradient(self.dynamics, params) if self.leapfrog else self.dynamics.gradient(params, signal, None)
         return velocity_of(self.dynamics, t, state, gradient)
 
     def noise(self, state, signal, kicks_per_step):

@@ -40,6 +40,11 @@ from ._counts import around as around
 from ._feedback.base import cosine as cosine
 from ._feedback.base import layers as layers
 from ._forwarder import AbstractForwarder as AbstractForwarder
+from ._gradients import check_epochs as check_epochs
+from ._gradients import fixed_gradient as fixed_gradient
+from ._gradients import real_gradient as real_gradient
+from ._gradients import takes_several as takes_several
+from ._gradients import twin_update as twin_update
 from ._jaxpr.of_time import of_time as of_time
 from ._jaxpr.structure import is_affine as is_affine
 from ._jaxpr.structure import is_free as is_free

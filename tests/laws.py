@@ -20,7 +20,7 @@ from dynamics._arguments.checks import dynamic_numbers
 from equations import SGD, Objective
 from equations._optimizers.adaptive import AbstractAveraging
 from equations._optimizers.sign import AbstractSignEquation
-from equations.internal import split
+from equations.internal import fixed_gradient, split, takes_several
 from validation import orders
 
 EXAMPLES = 3  # three normals a kick, so that all its moments can be summed exactly
@@ -94,7 +94,7 @@ def structure(entry, equation, dtype=np.float64):
 
     assert eqx.tree_equal(equation.params(equation.init(PARAMS)), PARAMS), "params(init(p)) is not p"
     keeps("init", equation.init, params)
-    keeps("velocity", equation.velocity, t, state, params)
+    keeps("velocity", equation.velocity, t, state, fixed_gradient(equation, params))
     for e in (equation, still):
         keeps("drift", e.drift, t, state, objective)
         keeps("flow", split(e).flow, t, state, objective)
@@ -212,10 +212,9 @@ def same_velocity(entry, equation, degrees, name):
     t = slow.learning_rate * (0.7 / (1 - SLOW) if remembers else 13)
     there = slow.scaling_limit().rescaled(0.5)
     eta, clock = 0.5, there.scaling_limit().time_per_step() / slow.scaling_limit().time_per_step()
-    before = slow.velocity(t, state, gradient)
-    after = there.velocity(
-        t * eta / clock, grown(state, eta), jax.tree.map(lambda g: g * eta ** -degrees.get("gradient", 0), gradient)
-    )
+    larger = jax.tree.map(lambda g: g * eta ** -degrees.get("gradient", 0), gradient)
+    before = slow.velocity(t, state, fixed_gradient(slow, gradient))
+    after = there.velocity(t * eta / clock, grown(state, eta), fixed_gradient(there, larger))
     after = jax.tree.map(lambda rate: rate * eta / clock, after)
     close(f"velocity in natural time, {name}", compared(after), compared(grown(before, eta)), 1e-5)
 
@@ -318,13 +317,18 @@ def noise_factors(equation):
         close(f"factor of the noise {sampling}", found, factor / batch, 1e-15)
 
 
+def is_polynomial(equation):
+    """Whether the velocity is of at most second degree in the normals, so that all its moments can be summed exactly."""
+    return not (isinstance(equation, AbstractSignEquation) or takes_several(equation))
+
+
 def kick_moments(entry, equation):
-    """The kick has mean (drift - flow) dt and the covariance of the diffusion, exactly; a sign's, by sampling.
+    """The kick has mean (drift - flow) dt and the covariance of the diffusion, exactly; if no polynomial, by sampling.
 
     Here batches are drawn without replacement, with replacement in the law `velocity_moments`.
     """
     noise_factors(equation)
-    if isinstance(equation, AbstractSignEquation):
+    if not is_polynomial(equation):
         return sampled_kicks(entry, equation)
     equation = dataclasses.replace(equation, sampling="without_replacement")
     state = some_state(equation)
@@ -366,7 +370,7 @@ def sampled_kicks(entry, equation):
 
 def velocity_moments(entry, equation):
     """Drift and diffusion are mean and covariance of the velocity over the noisy gradient itself: a third route to them."""
-    polynomial = not isinstance(equation, AbstractSignEquation)
+    polynomial = is_polynomial(equation)
     state, t = some_state(equation, 1.0 if polynomial else 0.1), some_time(equation)
     flat_zeros, unravel = ravel_pytree(zeros(split(equation).noise(state, OBJECTIVE, 1)))
     if polynomial:
@@ -397,7 +401,8 @@ def velocity_moments(entry, equation):
 def without_noise(entry, equation):
     """Shuffled epochs and full batches: no normals, and flow + kick is the drift."""
     state, t, dt = some_state(equation), some_time(equation), equation.learning_rate / 2
-    for still in (dataclasses.replace(equation, sampling="shuffled"), quiet(equation)):
+    shuffled = () if takes_several(equation) else (dataclasses.replace(equation, sampling="shuffled"),)
+    for still in (*shuffled, quiet(equation)):
         if still.random:  # heat
             continue
         assert split(still).noise(state, OBJECTIVE, 1) is None, "normals without noise"
@@ -413,6 +418,13 @@ def without_noise(entry, equation):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The twin
+
+
+def updated(equation, optimizer, gradient, memory, params):
+    """A step of an optimizer that may ask for more gradients of the batch, as Optax's opaque SAM does."""
+    if not takes_several(equation):
+        return optimizer.update(gradient, memory, params)
+    return optimizer.update(gradient(params), memory, params, grad_fn=lambda params, index: gradient(params))
 
 
 def with_params(equation, state, params):
@@ -451,14 +463,14 @@ def euler_is_the_twin(entry, equation):
         xi = unravel(xi)
         gradient = equation.gradient(params, OBJECTIVE, xi)
         with jax.numpy_dtype_promotion("standard"):
-            updates, memory = twin.update(gradient, memory, params)
+            updates, memory = updated(equation, twin, gradient, memory, params)
         euler = jax.tree.map(jnp.add, state, split(equation).euler(t, state, OBJECTIVE, xi, eta))
         if memoryless:
             remembered, implicit = euler, equation.params(euler)
         else:
             along = entry.memory == "new"
-            remembered = in_turn(equation, t + eta, state, euler, gradient) if along else state
-            velocity = equation.params(equation.velocity(t + eta, remembered, gradient))
+            remembered = in_turn(equation, t + eta, state, euler, gradient) if along else euler
+            velocity = equation.params(equation.velocity(t + eta, remembered if along else state, gradient))
             implicit = jax.tree.map(lambda p, v: p + eta * v, params, velocity)
         return optax.apply_updates(params, updates), memory, remembered, implicit
 
@@ -513,8 +525,13 @@ def plain_loop(optimizer, network, images, labels, batches):
         def mean(network):
             return jnp.mean(jax.vmap(cross_entropy, in_axes=(None, 0))(network, (images[indices], labels[indices])))
 
+        def grad_fn(there, index):
+            return eqx.filter_grad(mean)(eqx.combine(there, network))
+
         gradient = eqx.filter_grad(mean)(network)
-        updates, memory = optimizer.update(gradient, memory, arrays(network))
+        updates, memory = optax.with_extra_args_support(optimizer).update(
+            gradient, memory, arrays(network), grad_fn=grad_fn
+        )
         return eqx.apply_updates(network, updates), memory
 
     with jax.numpy_dtype_promotion("standard"):

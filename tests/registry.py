@@ -10,17 +10,20 @@ import optax
 from oracles import laprop, volumized_adam
 
 from equations import (
+    SAM,
     SGD,
     AbstractEquation,
     AdaGrad,
     Adam,
     AdamW,
     AMSGrad,
+    ExtraGradient,
     Langevin,
     LaProp,
     Lion,
     Momentum,
     NAdam,
+    OptimisticGradient,
     RMSProp,
     SignSGD,
     UnderdampedLangevin,
@@ -98,6 +101,26 @@ EQUATIONS = {
         degrees={"nu": 2},
         orders={"factor": 0.1, "steps": 16},
         moves=("initial_accumulator_value", "eps"),
+    ),
+}
+
+# Several gradients of one batch, or of two.
+AHEAD = optax.contrib.sam
+EQUATIONS |= {
+    "sam": Entry(
+        SAM(0.05, 2, rho=0.1, normalized=False),
+        AHEAD(optax.sgd(0.05), optax.sgd(0.1), opaque_mode=True),
+        moves=("rho",),
+    ),
+    "extra_gradient": Entry(ExtraGradient(0.05, 2), AHEAD(optax.sgd(0.05), optax.sgd(-0.05), opaque_mode=True)),
+    "optimistic_gradient": Entry(
+        OptimisticGradient(0.05, 2, alpha=0.8, beta=0.5),
+        optax.optimistic_gradient_descent(0.05, alpha=0.8, beta=0.5),
+        memory="old",
+        exempt={
+            "natural_limit": "its memory is forgotten in every step: tests/equations/optimizers/test_games.py",
+            "euler_is_the_twin": "no signal is before the first step: tests/equations/optimizers/test_games.py",
+        },
     ),
 }
 

@@ -16,7 +16,7 @@ FORBIDDEN = {
 }
 # The files of these rooms know each other by their base alone.
 SHELVES = {
-    "_optimizers": {"base", "adaptive", "sign"},
+    "_optimizers": {"base", "adaptive", "ahead", "sign"},
     "_feedback": {"base"},
     "_signals": {"base"},
     "_wrappers": {"base"},

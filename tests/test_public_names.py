@@ -31,10 +31,10 @@ BEFORE = {
 # Since then: what a user meets in results and states, and what a class of his own is made of.
 ADDED = {
     "equations": """
-        AMSGradState AbstractCircuit AbstractForwarder AbstractWrapped AdaGradState AdaptiveSplitting Batches
-        CircuitState ForwardedLimit ForwardedSplitting GradientSplitting LaPropState LionState ModifiedDynamics Moments
-        MomentumState OptaxEquation RMSPropState ScalingLimit Series Splitting Symbolic TwinState UnderdampedState
-        Weights WrappedLimit WrappedSplitting
+        AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
+        AdaptiveSplitting Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting LaPropState LionState
+        ModifiedDynamics Moments MomentumState OptaxEquation RMSPropState ScalingLimit Series Splitting Symbolic TwinState
+        UnderdampedState Weights WrappedLimit WrappedSplitting
     """,
     "dynamics": """
         Stimuli

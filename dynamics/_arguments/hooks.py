@@ -13,11 +13,14 @@ from equations import AbstractDynamics, AbstractEquation
 from equations.internal import (
     abstract_value,
     definer,
+    fixed_gradient,
     inside,
+    is_algorithm,
     is_contract,
     is_ours,
     newer,
     split,
+    twin_update,
     velocity_of,
     zeros_of,
 )
@@ -103,7 +106,10 @@ def _value(dynamics, signal, state, hook):
     if hook == "flow":
         return splitting.flow(t, state, signal)
     if hook == "velocity":
-        return velocity_of(dynamics, t, state, signal.gradient(dynamics.params(state)))
+        params = dynamics.params(state)
+        known = is_algorithm(type(dynamics))  # what a dynamics has under this name may take anything
+        gradient = dynamics.gradient(params, signal, None) if known else signal.gradient(params)
+        return velocity_of(dynamics, t, state, gradient)
     if hook == "diffusion":
         return _diffusion(dynamics, signal, state, t)
     noise = _noise(dynamics, signal, state, t)
@@ -163,7 +169,8 @@ def _check_twin(equation, params):
     # Several transformations of Optax mix an int32 count with floats, which strict promotion forbids.
     with jax.numpy_dtype_promotion("standard"):
         memory = jax.tree.map(jnp.asarray, twin.init(params))
-        updates, after = twin.update(jax.tree.map(jnp.zeros_like, params), memory, params)
+        gradient = fixed_gradient(equation, jax.tree.map(jnp.zeros_like, params))
+        updates, after = twin_update(equation, gradient, memory, params)
     _same(equation, "twin", updates, params, "the parameters in its updates")
     _same(equation, "twin", after, memory, "what its `init` gives in its memory", _number)
 

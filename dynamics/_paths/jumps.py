@@ -10,7 +10,20 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import definer, inside, is_free, is_ours, of_time, once, silent, split, velocity_of, warn
+from equations.internal import (
+    definer,
+    fixed_gradient,
+    inside,
+    is_algorithm,
+    is_free,
+    is_ours,
+    of_time,
+    once,
+    silent,
+    split,
+    velocity_of,
+    warn,
+)
 
 from .held import NEAR, jumps
 
@@ -64,7 +77,8 @@ def _tell(kind, own, found, is_algorithm):
 def _rates(equation, params, signal):
     """A function `(time, state, gradient)`: the rates where nothing but time is left, and those two near the begin."""
     state = jax.tree.map(lambda leaf: leaf + jnp.asarray(_OFF, leaf.dtype), equation.init(params))
-    gradient = jax.tree.map(jnp.ones_like, params)
+    ones = jax.tree.map(jnp.ones_like, params)
+    gradient = fixed_gradient(equation, ones) if is_algorithm(type(equation)) else ones
     if signal is None and "velocity" in dir(type(equation)):
         return functools.partial(velocity_of, equation), state, gradient
     splitting = split(equation)

@@ -7,6 +7,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
+from equations.internal import real_gradient, twin_update
 
 from .brownian import Brownian
 from .keys import apart
@@ -55,7 +56,7 @@ class Training(eqx.Module):
         gradient, carried = self._gradient(params, step, carried, normals)
         # Several transformations of Optax mix an int32 count with floats, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
-            updates, new = self.equation.twin().update(gradient, memory, params)
+            updates, new = twin_update(self.equation, gradient, memory, params)
             params = optax.apply_updates(params, updates)
         return params, jax.tree.map(lambda new, old: new.astype(old.dtype), new, memory), carried
 
@@ -66,4 +67,4 @@ class Training(eqx.Module):
         if self.sampler is not None:
             indices, carried = self.sampler.indices(step, carried)
             batch = batch.take(indices)
-        return self.equation.gradient_noise.real(batch, params, normals), carried
+        return real_gradient(self.equation, batch, params, normals), carried

@@ -13,6 +13,7 @@ from .._base import AbstractEquation
 from .._checks.facts import refined
 from .._counts import clip_count, put
 from .._forwarder import hand_on, inner
+from .._gradients import fixed_gradient, no_gradient, twin_update
 from .._jaxpr.roots import with_safe_roots
 from .._jaxpr.structure import squares
 from .._scaling import ForwardedLimit
@@ -98,7 +99,10 @@ class AbstractIncrement(AbstractEquation):
         # Several transformations of Optax mix counts with floats, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             before = self._counted(state)
-            updates, memory = with_safe_roots(self.twin().update, gradient, before, state.params)
+            if self._callable_gradient:  # a function, which holds more than arrays
+                updates, memory = twin_update(self, gradient, before, state.params)
+            else:
+                updates, memory = with_safe_roots(self.twin().update, gradient, before, state.params)
         if jax.tree.structure(memory) != jax.tree.structure(state.memory):
             raise TypeError("Argument `equation` must have a twin whose memory keeps its structure.")
 
@@ -137,11 +141,11 @@ class AbstractIncrement(AbstractEquation):
         """
         params = self.params(state)
         time = jnp.zeros((), parameter_dtype(params))
-        return squares(lambda gradient: self.velocity(time, state, gradient), params)
+        return squares(lambda gradient: self.velocity(time, state, fixed_gradient(self, gradient)), params)
 
     def forgotten(self, t: Array, state: TwinState, gains: PyTree[int]) -> TwinState:
         """The rates where second moments gain nothing: those at no gradient, and about a mean what is linear in them."""
-        none = jax.tree.map(jnp.zeros_like, state.params)
+        none = no_gradient(self, state.params)
         without = self.velocity(t, state, none)
         if 2 not in jax.tree.leaves(gains):
             return without
@@ -224,6 +228,7 @@ class Increment(AbstractIncrement):
         return self.equation
 
     linear = inner("linear")
+    _callable_gradient = inner("_callable_gradient")
     gradient_noise = inner("gradient_noise")
 
     def twin(self):

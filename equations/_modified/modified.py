@@ -96,13 +96,18 @@ def modified(
     memory = eliminated(memory, ("dynamic", "adiabatic"))
     if not has_twin:
         return _of_dynamics(equation, order, fluctuations, route, memory)
+    algorithm: Any = equation
+    if memory == "adiabatic" and algorithm._callable_gradient:
+        raise ValueError(
+            f"Argument `memory` must be 'dynamic' for {type(equation).__name__}, which asks for several gradients of a "
+            "batch, but 'adiabatic' was given."
+        )
     check_series(equation)
     if not split(equation).smooth:
         raise ValueError(
             f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
     order = integer("order", order, maximum=_HIGHEST[route])
-    algorithm: Any = equation
     leading = Increment.of(algorithm)
     _check_noise(order, fluctuations, leading.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"
@@ -192,7 +197,7 @@ class Modified(AbstractTruncated, AbstractForwarder):
 
         def add(total, index):
             one = signal.take(index[None])
-            product = along_itself(lambda y: velocity_of(leading, t, y, one.gradient(leading.params(y))))
+            product = along_itself(lambda y: velocity_of(leading, t, y, leading.gradient(leading.params(y), one, None)))
             return add_scaled(total, (factor / signal.size, product)), None
 
         mean = along_itself(lambda y: leading.drift(t, y, signal))

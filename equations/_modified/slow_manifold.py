@@ -13,6 +13,7 @@ from .._checks.arguments import choice
 from .._checks.once import is_traced
 from .._counts import foreign_counts, put, schedule_counts
 from .._forwarder import AbstractForwarder
+from .._gradients import no_gradient
 from .._jaxpr.structure import is_affine, is_free
 from .._splitting import split
 from .._tree import add_scaled, zeros_of
@@ -44,8 +45,7 @@ class SlowManifold(AbstractForwarder):
     A run from an empty memory reaches the manifold along an initial layer, in which it moves by
     d_k = a(m_k, theta_k) - a(s_k, theta_k) beside the slow motion, F(theta) = a(M(theta), theta). The shadow s_k of the
     memory starts on the manifold and goes the steps of the algorithm, so that the layer decays as L^k whatever the manifold
-    leaves out. The distance delta_k from the
-    slow path that the run ends on vanishes for k -> infinity, so that
+    leaves out. The distance delta_k from the slow path that the run ends on vanishes for k -> infinity, so that
 
         delta_k = -eta sum_{j >= k} [d_j + F(theta_j) - F(theta_j - delta_j)],
 
@@ -133,7 +133,7 @@ class SlowManifold(AbstractForwarder):
 
     def _kept(self, params, count=None) -> PyTree:
         """L: what a step keeps of each average."""
-        averages, gradient = self.split(params, None)[0], jax.tree.map(jnp.zeros_like, params)
+        averages, gradient = self.split(params, None)[0], no_gradient(self.equation, params)
         ones = jax.tree.map(jnp.ones_like, averages)
         return jax.jvp(lambda m: self._after(params, m, gradient, count), (averages,), (ones,))[1]
 

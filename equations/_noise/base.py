@@ -184,6 +184,11 @@ class AbstractGradientNoise(eqx.Module):
         return batch.gradient(params)
 
     @property
+    def of_batches(self) -> bool:
+        """Whether a gradient without what is injected is that of a real batch, and not only like one."""
+        return False
+
+    @property
     def injects(self) -> bool:
         """Whether anything beside the choice of examples is random in a training step."""
         return False
@@ -215,8 +220,18 @@ def _paired_mean(function: Callable, center: PyTree, deviation: Callable[[Array]
     return jax.lax.scan(add, begin, jnp.arange(count))[0]
 
 
+def mean_over_normals(function: Callable[[PyTree], PyTree], structure: PyTree) -> PyTree:
+    """E function(normals), exact for functions of at most second degree, by two values for each of the K normals."""
+    count, deviation = columns(lambda normals: normals, structure)
+    return _paired_mean(function, zeros_of(structure), deviation, count)
+
+
 class Minibatch(AbstractGradientNoise):
     """The noise of minibatches, exactly: covariance C/B with replacement, C (N-B)/((N-1)B) for independent subsets."""
+
+    @property
+    def of_batches(self):
+        return True
 
     def structure(self, batches, params):
         return jax.ShapeDtypeStruct((batches.signal.size,), parameter_dtype(params))

@@ -59,6 +59,10 @@ class AbstractInjected(AbstractGradientNoise):
     def normal(self):
         return self.on.normal
 
+    @property
+    def of_batches(self):
+        return self.on.of_batches
+
     def structure(self, batches, params):
         own = {"own": self.own_structure(batches, params)}
         return own | ({"on": self.on.structure(batches, params)} if self.on.random(batches.noisy) else {})

@@ -96,7 +96,8 @@ def _failure(error: Exception) -> tuple[str, bool]:
         return f"Argument `factory` must make a transformation that can be traced in its numbers, but {told}", False
     missing = isinstance(error, TypeError) and "required" in str(error) and "argument" in str(error)
     if missing or (isinstance(error, ValueError) and "must be provided" in str(error)):
-        return f"{_MORE} {told}", False
+        known = " equations.SAM takes a second gradient of the batch." if "grad_fn" in str(error) else ""
+        return f"{_MORE} {told}{known}", False
     return f"Argument `factory` must make a transformation of the parameters, but on these it fails: {told}", True
 
 

@@ -61,7 +61,7 @@ def fault(equation: AbstractIncrement, params: PyTree) -> tuple[bool, str] | Non
             "Argument `factory` must make steps that vanish with the learning rate, but on a probe a step moves the "
             f"parameters by {here:.2g}, and by {there:.2g} at {_SMALLER:g} times the learning rate, as in the ascent of a "
             "sharpness-aware optimizer or where a learning rate is found along the way: there is no equation. `train` "
-            "runs the algorithm; give the equation of the optimizer inside."
+            "runs the algorithm; give the equation of the optimizer inside, for SAM equations.SAM."
         )
     coarse, fine = _worst(far)
     opening, also = "is far from its algorithm at this learning rate", ""

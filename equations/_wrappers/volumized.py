@@ -69,16 +69,16 @@ class Volumized(AbstractWrapped):
         return self.with_params(rates, back)
 
     def twin(self):
-        inner = self.equation.twin()
+        inner = optax.with_extra_args_support(self.equation.twin())
 
-        def update(updates, state, params: Any = None):
-            updates, memory = inner.update(updates, state, params)
+        def update(updates, state, params: Any = None, **more):
+            updates, memory = inner.update(updates, state, params, **more)
             params = optax.apply_updates(params, updates)
             pulled = lambda u, p: (u - (1 - self.alpha) * self._beyond(p)).astype(u.dtype)  # noqa: E731
             held = lambda m, p: jnp.where(self._outside(p), self.alpha * m, m).astype(m.dtype)  # noqa: E731
             return jax.tree.map(pulled, updates, params), _map_moments(held, memory, params)
 
-        return optax.GradientTransformation(inner.init, update)
+        return optax.GradientTransformationExtraArgs(inner.init, update)
 
     def splitting(self):
         return VolumizedSplitting.of(self)

@@ -13,7 +13,10 @@ from .circuit import CircuitOptions, run_circuit
 from .irreversibility import Irreversible, run_irreversibility
 
 # On the digits; 0.001 for every other.
-_LEARNING_RATES = {"sgd": 0.1, "momentum": 0.01, "adagrad": 0.01}
+_LEARNING_RATES = dict.fromkeys(("sgd", "sam", "extragradient", "optimisticgradient"), 0.1) | {
+    "momentum": 0.01,
+    "adagrad": 0.01,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import check_equation
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import Increment, add_scaled, noise_factor, velocity_of
+from equations.internal import Increment, add_scaled, noise_factor, takes_several, velocity_of
 
 from .one_batch import square
 
@@ -21,7 +21,12 @@ _CHUNK = 32  # examples whose gradients are held at a time
 
 
 def check_batches_only(equation: AbstractEquation) -> None:
-    """A ValueError unless minibatches are all that is random in the gradient of the algorithm."""
+    """A ValueError unless a step takes one gradient, in which minibatches are all that is random."""
+    if takes_several(equation):
+        raise ValueError(
+            "Argument `equation` must take one gradient of a batch in a step, which phi is a mean over, but "
+            f"{type(equation).__name__} asks for several."
+        )
     if equation.gradient_noise.injects:
         raise ValueError(
             "Argument `equation` must have no noise but that of its minibatches, since phi is a mean over them, but "

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import has_field, split
+from equations.internal import has_field, split, takes_several
 
 from .moment_equations import Linear, Polynomial, discrete, linear, polynomial, propagate
 from .sides import MEASURES, Error, Outcome, Sides, gather
@@ -21,7 +21,8 @@ def closing(sides: Sides) -> Closed | None:
     """The observables as polynomials, and at every learning rate algorithm and equation as matrices; None unless their
     moments close."""
     first = sides.family[0]
-    if first.sampling == "shuffled" or not has_field(first):
+    # Of several gradients of a batch the second moments are no function of its covariance.
+    if first.sampling == "shuffled" or takes_several(first) or not has_field(first):
         return None
     observables: dict[str, Any] = {
         name: polynomial(function, sides.static, sides.dynamic) for name, function in sides.observe.items()

@@ -52,7 +52,7 @@ def deterministic(equation, increment, signal, params, *, static, observe, steps
     eta = equation.learning_rate
 
     def algorithm(k, y):
-        t, gradient = eta * k.astype(eta.dtype), signal.gradient(increment.params(y))
+        t, gradient = eta * k.astype(eta.dtype), increment.gradient(increment.params(y), signal, None)
         return add_scaled(y, (eta, increment.held(k).velocity(t, y, gradient)))
 
     origin = increment.init(params)

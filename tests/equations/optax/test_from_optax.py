@@ -420,6 +420,7 @@ def test_one_reason(name):
     assert [other for other in others if other in str(caught.value)] == [
         next(other for other in others if other in words)
     ]
+    assert ("equations.SAM" in str(caught.value)) == (name == "opaque")
     guards = {"flags": "apply_if_finite", "nans": "zero_nans"}  # of which each is told to who has it
     assert [g for g in guards.values() if g in str(caught.value)] == [g for n, g in guards.items() if n == name]
 

@@ -42,7 +42,7 @@ from equations import (
 )
 from equations._modified.increment import Increment, TwinState
 from equations._wrappers.base import AbstractWrapped
-from equations.internal import check_sampling, split
+from equations.internal import check_sampling, fixed_gradient, split, takes_several, twin_update
 from validation import compare, orders
 from validation._orders.runs import handover
 from validation._orders.sides import MEASURES
@@ -269,6 +269,11 @@ class WithoutHandover(Decayed):
 SCANS = {"drift", "diffusion"}  # over examples, dear to compile: under the mark slow
 
 
+def gradient_at(equation, params, signal, normals):
+    gradient = equation.gradient(params, signal, normals)
+    return gradient(params) if takes_several(equation) else gradient
+
+
 def said(equation, without=SCANS):
     """All that an equation says in public, by name; no name of the contract is missing."""
     t, state, eta, signal = laws.some_time(equation), laws.some_state(equation), equation.learning_rate, laws.OBJECTIVE
@@ -276,13 +281,14 @@ def said(equation, without=SCANS):
     normals, pair = (full(split(equation).noise(state, signal, kicks)) for kicks in (1, 2))
     params, half = equation.params(state), equation.scaling_limit().rescaled(0.5)
     over = handover(equation, Increment.of(equation), params)
+    given = fixed_gradient(equation, params)
 
     def diffusion():
         operator = equation.diffusion(t, state, signal)
         return operator.mv(full(operator.in_structure()))
 
     with jax.numpy_dtype_promotion("standard"):
-        step, memory = equation.twin().update(params, equation.twin().init(params), params)
+        step, memory = twin_update(equation, given, equation.twin().init(params), params)
     found = {
         "batches": lambda: equation.batches(signal).factor,
         "check": lambda: equation.check(params, signal),
@@ -292,22 +298,22 @@ def said(equation, without=SCANS):
         "drift": lambda: equation.drift(t, state, signal),
         "euler": lambda: split(equation).euler(t, state, signal, normals, eta),
         "flow": lambda: split(equation).flow(t, state, signal),
-        "gradient": lambda: equation.gradient(params, signal, normals),
-        "held": lambda: equation.held(jnp.asarray(3)).velocity(t, state, params),
-        "held between": lambda: equation.held(*jnp.array([1.0, 9.0])).velocity(t, state, params),
+        "gradient": lambda: gradient_at(equation, params, signal, normals),
+        "held": lambda: equation.held(jnp.asarray(3)).velocity(t, state, given),
+        "held between": lambda: equation.held(*jnp.array([1.0, 9.0])).velocity(t, state, given),
         "init": lambda: equation.init(params),
         "is_affine": lambda: equation.is_affine(state),
         "kick": lambda: [split(equation).kick(t, state, signal, n, eta / k) for k, n in ((1, normals), (2, pair))],
         "learning_rate_at": lambda: equation.scaling_limit().learning_rate_at(jnp.asarray(3.0)),
         "noise": lambda: (normals, pair),
         "params": lambda: params,
-        "rescaled": lambda: (half.learning_rate, half.scaling_limit().time_per_step(), half.velocity(t, state, params)),
+        "rescaled": lambda: (half.learning_rate, half.scaling_limit().time_per_step(), half.velocity(t, state, given)),
         "resumed": lambda: None if over is None else over(TwinState.of(params, memory)),
         "start": lambda: split(equation).start(state, signal, normals),
         "time_per_step": equation.scaling_limit().time_per_step,
         "twin": lambda: step,
         "variance_scale": equation.scaling_limit().variance_scale,
-        "velocity": lambda: equation.velocity(t, state, params),
+        "velocity": lambda: equation.velocity(t, state, given),
         "splitting": lambda: [getattr(split(equation), name) for name in ("kicks", "leapfrog", "smooth")],
         "scaling_limit": lambda: None,  # its members are compared above
         "series": lambda: equation.series().order,
