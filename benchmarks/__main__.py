@@ -5,7 +5,7 @@ import sys
 
 from ._timing import HEADER
 
-NAMES = ("mlp", "b1", "b2", "parameters", "modified", "circuit", "long", "checks", "recompile", "imports")
+NAMES = ("mlp", "b1", "b2", "parameters", "modified", "circuit", "passed", "long", "checks", "recompile", "imports")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal, AbstractStream
 from equations.internal import (
+    as_ito,
     check_algorithm,
     check_epochs,
     check_model,
@@ -60,6 +61,7 @@ class Problem:
     - `objective`, `params`: as given, numbers as arrays; `dynamic` and `static` are what of the parameters is trained and
         the rest.
     - `steps`, `paths`, `save_every`, `observe`, `keep_states`: of a run (`scheduled`).
+    - `given`: the equation before what is done to it here, in the Stratonovich form if that is what was given.
     - `dt`: the time of a training step or of a stimulus, an array; `rates`: the learning rates of all steps, None where
         one serves them all; `grid`: the solver's in time under a stream.
     """
@@ -80,6 +82,7 @@ class Problem:
     start: Start | None = None
     stays: PyTree = None
     spread: PyTree = None
+    given: Any = None
 
     @classmethod
     def of(
@@ -134,7 +137,8 @@ class Problem:
 
     def on(self, equation: Any, algorithm: bool = False, rescales: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""
-        equation = dynamic_numbers(equation)
+        equation = given = dynamic_numbers(equation)
+        equation = as_ito(given)
         equation.check(self.params, self.objective)
         equation = on_parameters(equation, self.params)
         if algorithm:
@@ -142,7 +146,7 @@ class Problem:
         else:
             check_epochs(equation)
             check_model(equation, self.params, rescales)
-        return dataclasses.replace(self, equation=equation)
+        return dataclasses.replace(self, equation=equation, given=given)
 
     def scheduled(
         self,
@@ -265,7 +269,7 @@ class Problem:
             step=step, time=step, progress=progress, paths=self.paths, frozen=which_stay(self.stays, self.whole), **how
         )
 
-    def trajectory(self, results: tuple, apart: bool, checkpoint: Checkpoint, **how) -> Trajectory:
+    def trajectory(self, results: tuple, apart: bool, checkpoint: Checkpoint | None, **how) -> Trajectory:
         """The result of a run.
 
         **Arguments:** `results`: observables and states, with room for more, last parameters `(paths, ...)` and the
@@ -289,6 +293,6 @@ class Problem:
             failed_at=failed_at,
             equation=self.equation,
             states=states,
-            checkpoint=dataclasses.replace(checkpoint, time=times[-1]),
+            checkpoint=None if checkpoint is None else dataclasses.replace(checkpoint, time=times[-1]),
             **how,
         )

@@ -11,9 +11,12 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import positive
+from equations.internal import flag, positive
 
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
+from ._passed.free import check_free, solve_free, thrown
+from ._passed.pairing import is_passed
+from ._passed.run import check_begins, check_not_auto, solve_passed
 from ._paths.keys import path_keys
 from ._paths.path import Path, state_before
 from ._paths.progress import Ensemble, Fresh
@@ -45,6 +48,9 @@ def solve(
     start: Trajectory | None = None,
     frozen: Any = None,
     per_path: bool = False,
+    event: dfx.Event | None = None,
+    saveat: dfx.SaveAt | None = None,
+    throw: bool = False,
 ) -> Trajectory:
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
@@ -61,7 +67,7 @@ def solve(
     - `time`: in place of `steps`, for a dynamics without a learning rate: the whole time, in seconds for a circuit, a
         multiple of the duration of a stimulus or of `dt`. Exactly one of the two is given.
     - `key`: a typed key; needed exactly where the equation is random. The same key gives the same Brownian motion for any
-        `save_every`, and for any `substeps` the same increments over training steps.
+        `save_every`, and for any `substeps` the same increments over training steps, but where `solver` sees Lévy areas.
     - `paths`: the number of realizations. The paths of a noise-free equation are all the same and solved once.
     - `observe`: a dict of functions of the parameters, or of two positional arguments, parameters and state, recorded at
         step 0 and every `save_every` steps, each giving an array. A function defined afresh on every call recompiles on
@@ -83,10 +89,18 @@ def solve(
         `substeps=1` it has the moments of a discrete step, for SGD exactly, and does not resolve the equation. For a
         noise-free equation any explicit Runge-Kutta method, and with a step-size controller any adaptive solver. Under a
         stream of stimuli `diffrax.Euler()` is the default; the stimulus is held over a step in every stage of a solver.
-    - `stepsize_controller`: for noise-free equations; the solver then chooses its steps itself, ignoring `substeps`, and a
-        path that diverges ends in the last state that the controller accepted. What a dynamics counts, such as the steps of
-        a schedule, is held within a training step; with a controller it is read continuously, and steps end where the
-        learning rate jumps. The `details` of the result say which.
+        With noise also any solver of Diffrax's that converges to the equation, on Diffrax's terms: all that it marks as
+        Itô's or Stratonovich's where the noise is additive, Stratonovich's for a dynamics in that form (`interpretation`,
+        or `equations.stratonovich`), Milstein's where the noise commutes, `ALIGN`, `ShOULD` and `QUICSORT` for underdamped
+        Langevin equations. Those that see Lévy areas (`details` says which) take numbers of Diffrax's own, two or three
+        times as many: another `substeps` is then another Brownian motion. Their steps are not checked as above.
+    - `stepsize_controller`: times are in training steps. With noise, for such a solver that has an error estimate (None:
+        `diffrax.ShARK()` for additive noise, `diffrax.SPaRK()` for the Stratonovich form): its steps meet the records, and
+        the Brownian motion is Diffrax's tree, 50 to 95 times a hand-written loop where the drift is cheap, which
+        resolves steps from the controller's `dtmin` on, or 1/1024. For noise-free equations the solver chooses its steps
+        itself, ignoring `substeps`, and a path that diverges ends in the last state that the controller accepted. What a
+        dynamics counts, such as the steps of a schedule, is held within a training step; with a controller it is read
+        continuously, and steps end where the learning rate jumps. The `details` of the result say which.
     - `adjoint`, `progress_meter`: passed on to Diffrax. The default adjoint is for reverse-mode differentiation.
     - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
     - `start`: a `Trajectory` to go on from, in memory or loaded, in place of `params`: the memory, the half flow that a
@@ -97,6 +111,10 @@ def solve(
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.
         No drift, noise, decay or twin sees it; the loss and observables do.
     - `per_path`: True: every path begins with parameters of its own, leaves of `params` `(paths, ...)`.
+    - `event`: a `diffrax.Event` that ends a noise-free path; its conditions take the time and the state.
+    - `saveat`: `diffrax.SaveAt(ts=...)` for a noise-free equation: records at these times, in the unit of `times`, in place
+        of every `save_every` steps, by the interpolation of the solver.
+    - `throw`: whether a path that fails raises an error, as in Diffrax; by default it is flagged. An event is no failure.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path.
 
@@ -109,6 +127,14 @@ def solve(
     problem = problem.scheduled(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states
     )
+    throw = flag("throw")(throw)
+    check_free(problem, event, saveat, stepsize_controller, substeps, auto)
+    if is_passed(problem, solver, stepsize_controller):
+        check_not_auto(auto)
+        check_begins(problem, "a solver of Diffrax's own for an equation with noise")
+        key = problem.check_key(key, True)
+        passed = solve_passed(problem, solver, stepsize_controller, adjoint, progress_meter, key, substeps)
+        return thrown(passed) if throw else passed
     method = Method.of(
         problem,
         solver=solver,
@@ -117,7 +143,14 @@ def solve(
         meter=progress_meter,
         substeps=substeps,
     )
-    return solve_problem(problem, method, problem.check_key(key, problem.random), substeps, auto)
+    key = problem.check_key(key, problem.random)
+    if event is not None or saveat is not None:
+        check_begins(problem, "`event` or `saveat`")
+        path: Any = path_of(problem, method, substeps)
+        result = solve_free(problem, method, path, event, saveat)
+    else:
+        result = solve_problem(problem, method, key, substeps, auto)
+    return thrown(result) if throw else result
 
 
 def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:

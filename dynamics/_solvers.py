@@ -52,18 +52,18 @@ class Method:
             solver = check_solver(solver, controller, problem.random)
         else:
             solver = check_stream_solver(solver, controller, noisy)
-        _check_adjoint(adjoint, controller, meter)
+        check_adjoint(adjoint, controller, meter)
         if isinstance(solver, dfx.Euler) and substeps > 1:
             _check_euler(problem, substeps)
         check_hooks(equation, signal, dynamic, Steps(solver).hooks(noisy))
         check_agreement(equation, signal, dynamic, problem.dt)
-        adjoint = adjoint or _default_adjoint(problem.noise)
+        adjoint = adjoint or default_adjoint(problem.noise)
         stepped, stepping, how = solver, None, ()
         if problem.stream is None:
             if controller is None:  # which meets a jump by short steps
                 warn_of_jumps(equation, signal, dynamic, problem.steps, problem.dt)
             stepped, stepping, how = read(equation, signal, dynamic, problem.steps, solver, controller, adjoint)
-        stepped = _differentiable(stepped, adjoint)
+        stepped = differentiable(stepped, adjoint)
         return cls(
             solver=solver,
             controller=controller,
@@ -92,7 +92,8 @@ def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
             )
         if random:
             raise ValueError(
-                f"Argument `stepsize_controller` must be None for an equation with noise, but {controller!r} was given."
+                "Argument `stepsize_controller` must be None for an equation with noise under Strang() or diffrax.Euler(), "
+                f"but {controller!r} was given."
             )
         if isinstance(solver, dfx.Euler) or Steps(solver).split:
             raise ValueError(
@@ -130,7 +131,8 @@ def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
     return solver
 
 
-def _check_adjoint(adjoint: Any, controller: Any, meter: Any) -> None:
+def check_adjoint(adjoint: Any, controller: Any, meter: Any) -> None:
+    """Raises a TypeError or ValueError unless adjoint and progress meter are Diffrax's and of use in a run."""
     for name, value, kind in (
         ("adjoint", adjoint, dfx.AbstractAdjoint),
         ("progress_meter", meter, dfx.AbstractProgressMeter),
@@ -162,7 +164,7 @@ def _normals(equation, signal, dynamic, kicks_per_step):
     return zeros_of(structure)
 
 
-def _default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.AbstractAdjoint:
+def default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.AbstractAdjoint:
     """One for reverse-mode differentiation.
 
     XLA's loops with a condition cost 3 % more than those of a known length, which DirectAdjoint makes (a network on
@@ -172,7 +174,7 @@ def _default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.Abstract
     return dfx.RecursiveCheckpointAdjoint() if cheap else dfx.DirectAdjoint()
 
 
-def _differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
+def differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
     """The solver with the kind of loop over Runge-Kutta stages that an adjoint with forward mode needs.
 
     Diffrax sees to this itself, but not in a solver inside another one.

@@ -44,6 +44,8 @@ class Trajectory(eqx.Module):
     - `checkpoint`: from where another run goes on, which is given this trajectory as its `start`.
     - `states`: with `keep_states`, the states at the recorded steps, leaves `(paths, saves, ...)`: the equation's own from
         `solve`, an `equations.TwinState` of parameters and memory from `train`; else None.
+    - `result`, `stopped_at`: of a run with `event` or `saveat`, `(paths,)`, Diffrax's result, and the time of the event,
+        infinite where there was none; else None. After its event a path stays at the state that it had then.
     """
 
     steps: Int[Array, " saves"]
@@ -60,6 +62,8 @@ class Trajectory(eqx.Module):
     units: tuple[str, str] = eqx.field(
         static=True, default=("training steps", "sum of the learning rates of the training steps")
     )
+    result: Any = None
+    stopped_at: Float[Array, " paths"] | None = None
 
     @property
     def final_state(self) -> PyTree:

@@ -17,6 +17,7 @@ from ._feedback.heterosynaptic import Heterosynaptic as Heterosynaptic
 from ._feedback.kolen_pollack import KolenPollack as KolenPollack
 from ._feedback.weight_mirror import WeightMirror as WeightMirror
 from ._forwarder import AbstractForwarder as AbstractForwarder
+from ._interpretation import stratonovich as stratonovich
 from ._modified.increment import TwinState as TwinState
 from ._modified.modified import Modified as Modified
 from ._modified.modified import modified as modified

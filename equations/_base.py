@@ -30,7 +30,8 @@ Params = PyTree
 
 
 class AbstractDynamics(eqx.Module):
-    """A stochastic differential equation dY = drift dt + diffusion dW, read in the Itô sense. All that `solve` knows.
+    """A stochastic differential equation dY = drift dt + diffusion dW, read in the Itô sense unless its class says
+    otherwise. All that `solve` knows.
 
     A dynamics of one's own gives `drift`, and if it is noisy `diffusion` (a Lineax operator); where another way to step it
     is faster, `splitting`. The state is any PyTree of floating-point arrays; it is the parameters themselves unless `init`
@@ -41,9 +42,16 @@ class AbstractDynamics(eqx.Module):
     What the methods return has the structure and the shapes of the state, in floating-point numbers, which are cast to the
     precision of the state; all else is refused by class and method before compilation, as is a class whose override of a
     method would be ignored in some runs, or an attribute under a private name of these classes.
+
+    Two class attributes tell which of Diffrax's solvers fit: `interpretation = "stratonovich"` where drift and diffusion
+    are those of dY = drift dt + diffusion o dW (a training algorithm's are Itô's: see `stratonovich`), and
+    `additive = True` where the diffusion does not depend on the state, which is otherwise read off its jaxpr.
     """
 
     _facts = Facts("equation", contract=True)
+
+    interpretation = "ito"
+    additive = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

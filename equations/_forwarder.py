@@ -66,6 +66,8 @@ class AbstractForwarder(AbstractEquation):
     def twin(self):
         return self.equation.twin()
 
+    interpretation = inner("interpretation")
+    additive = inner("additive")
     linear = inner("linear")
     _callable_gradient = inner("_callable_gradient")
     gradient_noise = inner("gradient_noise")

@@ -34,7 +34,7 @@ ADDED = {
         AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
         AdaptiveSplitting Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting LaPropState LionState
         ModifiedDynamics Moments MomentumState OptaxEquation RMSPropState ScalingLimit Series Splitting Symbolic TwinState
-        UnderdampedState Weights WrappedLimit WrappedSplitting
+        UnderdampedState Weights WrappedLimit WrappedSplitting stratonovich
     """,
     "dynamics": """
         Stimuli

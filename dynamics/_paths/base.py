@@ -14,8 +14,8 @@ from .progress import Progress
 from .record import Places, is_ok, record
 
 
-class AbstractPath(eqx.Module):
-    """All that a path needs but its start and its key."""
+class AbstractRecorded(eqx.Module):
+    """What is solved, and what of it is recorded."""
 
     dynamics: AbstractDynamics
     signal: Any
@@ -25,13 +25,27 @@ class AbstractPath(eqx.Module):
     solver: dfx.AbstractSolver
     adjoint: dfx.AbstractAdjoint
     meter: dfx.AbstractProgressMeter
+    save_every: int = eqx.field(static=True)
+    substeps: int = eqx.field(static=True)
+    keep_states: bool = eqx.field(static=True)
+
+    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
+        """What is kept of a state: the observables and, if wanted, the state itself."""
+        observed = record(self.observe, self.dynamics.params(state), self.static, lambda: state)
+        return observed, state if self.keep_states else None
+
+    def _ok(self, state) -> Array:
+        params = self.dynamics.params(state)
+        return is_ok(params, None if params is state else state)
+
+
+class AbstractPath(AbstractRecorded):
+    """All that a path needs but its start and its key."""
+
     first: Array  # the training step at which the run begins, and the number of those that it takes
     steps: Array
     owes: Array  # whether it begins with half a flow owing
     places: Places = eqx.field(static=True)
-    save_every: int = eqx.field(static=True)
-    substeps: int = eqx.field(static=True)
-    keep_states: bool = eqx.field(static=True)
 
     streamed: ClassVar[bool] = False
 
@@ -53,12 +67,3 @@ class AbstractPath(eqx.Module):
     def count(self) -> Array:
         """The number of records after that of the start."""
         return self.steps // self.save_every
-
-    def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
-        """What is kept of a state: the observables and, if wanted, the state itself."""
-        observed = record(self.observe, self.dynamics.params(state), self.static, lambda: state)
-        return observed, state if self.keep_states else None
-
-    def _ok(self, state) -> Array:
-        params = self.dynamics.params(state)
-        return is_ok(params, None if params is state else state)

@@ -14,6 +14,7 @@ from .._checks.facts import is_algorithm
 from .._checks.lineage import overrides
 from .._checks.overrides import check_class, check_series
 from .._forwarder import AbstractForwarder
+from .._interpretation import as_ito
 from .._modified.slow_manifold import eliminated
 from .._noise.base import noise_factor
 from .._scaling import learning_rate_of
@@ -86,6 +87,7 @@ def modified(
     """
     if not isinstance(equation, AbstractDynamics):
         raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
+    equation = as_ito(equation)
     series = equation.series()
     has_twin = is_algorithm(type(equation))
     if series.remainder is not None:

@@ -26,6 +26,9 @@ def left_out(order: int) -> str:
 class AbstractTruncated(AbstractDynamics):
     """A truncated series in the drift of `equation`, its leading order, and in its diffusion."""
 
+    interpretation = "ito"
+    additive = None
+
     equation: AbstractDynamics = eqx.field(kw_only=True)
     order: int = eqx.field(kw_only=True, static=True)
     fluctuations: bool = eqx.field(kw_only=True, static=True)

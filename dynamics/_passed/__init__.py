@@ -1,0 +1,1 @@
+"""Diffrax's own solvers of stochastic differential equations, passed through."""

@@ -1,0 +1,268 @@
+"""One path of a stochastic differential equation by a solver of Diffrax's own, from record to record."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._paths.around import Around
+from .._paths.base import AbstractRecorded
+from .._paths.brownian import Brownian
+from .._paths.held import differ, held
+from .._paths.quotient import no_peak
+from .._paths.record import first_failure, keep, with_start
+from .._paths.terms import Clock, Field
+from .brownian import Fresh, Stepwise
+from .langevin import Reduced, halves, reduced
+from .terms import NoiseTerm
+
+# One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
+_LONGEST = 10_000
+# A training step has so many parts that Diffrax's Brownian tree tells apart, unless the controller has a `dtmin`.
+_PARTS = 1024
+
+
+class Guard(Around):
+    """Keeps, beside the state of a solver, the training step in which the path first went bad, or -1; and holds what the
+    dynamics counts at the training step of a step."""
+
+    ok: Callable[[PyTree], Array]
+    offset: Array
+    substeps: int = eqx.field(static=True)
+    counts: bool = eqx.field(static=True)
+
+    def init(self, terms, t0, t1, y0, args):
+        return self.solver.init(terms, t0, t1, y0, args), jnp.full((), -1, jnp.int32)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        inner, failed_at = solver_state
+        if self.counts:
+            now, last = (held(terms, (t0 + t1) / 2 - back) for back in (0, 1))
+            terms, made_jump = now, made_jump | differ(now, last)
+        y1, error, dense, inner, result = self.solver.step(terms, t0, t1, y0, args, inner, made_jump)
+        step = self.offset + jnp.rint(t0).astype(self.offset.dtype) // self.substeps + 1
+        return y1, error, dense, (inner, first_failure(failed_at, self.ok(y1), step)), result
+
+
+class PassedPath(AbstractRecorded):
+    """A path whose drift, diffusion and Brownian motion Diffrax's solver takes as they are.
+
+    **Attributes:** `additive`, `steady`, `langevin`, `levy_area`, `counts` as in `Pairing`.
+    """
+
+    steps: int = eqx.field(static=True)
+    additive: bool = eqx.field(static=True)
+    steady: bool = eqx.field(static=True)
+    langevin: bool = eqx.field(static=True)
+    levy_area: Any = eqx.field(static=True)
+    counts: bool = eqx.field(static=True)
+
+    def __call__(self, params, key):
+        """A scan over intervals between records, through which the solver's own state goes on."""
+        state = self.dynamics.init(params)
+        form = self._form(state, self.dt.astype(_clock_type(state)) / self.substeps)
+        start = form.encode(state)
+        brownian = self._brownian(state, key)
+        count = self.steps // self.save_every
+
+        def interval(carry, index):
+            y, recorded, inner, failed_at, block, meter = carry
+            offset = index * self.save_every
+            end = offset + self.save_every
+            y, inner, found, block = self._advance(form, y, inner, block, offset, end, (state, key, brownian))
+            failed_at = jnp.where(failed_at < 0, found, failed_at)
+            y, recorded = keep(failed_at >= 0, (recorded, recorded), (y, y))
+            meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
+            return (y, recorded, inner, failed_at, block, meter), self._saved(form.decode(recorded))
+
+        block = None if brownian is None else brownian.first_block()
+        zero = jnp.zeros((), jnp.int32)
+        inner = self._solver_state(form, start, self._terms(form, zero, (state, key, brownian), block))
+        carry = start, start, inner, jnp.full((), -1, jnp.int32), block, self.meter.init()
+        carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
+        _, recorded, _, failed_at, _, meter = carry
+        self.meter.close(meter)
+        return with_start(self._saved(state), saves), form.decode(recorded), failed_at, no_peak(state)
+
+    def adaptive(self, params, key, controller):
+        """The same with steps that the controller chooses: one call of Diffrax, whose steps meet the records."""
+        state = self.dynamics.init(params)
+        dtype = _clock_type(state)
+        clock = Clock(jnp.zeros((), jnp.int32), self.dt.astype(dtype), 1)
+        form = self._form(state, clock.dt)
+        recorded = jnp.arange(self.save_every, self.steps + 1, self.save_every).astype(dtype)
+        smallest = jnp.asarray(smallest_step(controller), dtype)
+        end = jnp.full((), self.steps, dtype)
+        tree = dfx.VirtualBrownianTree(
+            jnp.zeros((), dtype), end, smallest / 2, self._structure(state), key, self.levy_area
+        )
+        chosen = not isinstance(controller, dfx.StepTo)
+        controller = meeting(controller, recorded) if chosen else dfx.StepTo(controller.ts.astype(dtype))
+
+        def output(t, y, args):
+            return self._saved(form.decode(y))
+
+        solution: Any = dfx.diffeqsolve(
+            self._terms_on(form, clock, tree, state),
+            self.solver,
+            t0=jnp.zeros((), dtype),
+            t1=end,
+            dt0=jnp.full((), 1 / self.substeps, dtype) if chosen else None,
+            y0=form.encode(state),
+            saveat=dfx.SaveAt(
+                subs=[dfx.SubSaveAt(ts=recorded, fn=output), dfx.SubSaveAt(t1=True, fn=lambda t, y, args: (t, y))]
+            ),
+            stepsize_controller=controller,
+            event=dfx.Event(lambda t, y, args, **kwargs: ~self._ok(form.decode(y))),
+            adjoint=self.adjoint,
+            progress_meter=self.meter,
+            max_steps=1024 * self.steps + 4096,
+            throw=False,
+        )
+        saves, last = solution.ys
+        reached, y = jax.tree.map(lambda leaf: leaf[-1], last)
+        ok = solution.result == dfx.RESULTS.successful
+        failed_at = jnp.where(ok, -1, jnp.floor(reached).astype(jnp.int32) + 1)
+        saves = with_start(self._saved(state), saves)
+        count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
+        index = jnp.minimum(jnp.arange(recorded.size + 1), count)
+        return jax.tree.map(lambda leaf: leaf[index], saves), form.decode(y), failed_at, no_peak(state)
+
+    def _form(self, state, dt) -> "Reduced | Plain":
+        return reduced(self.dynamics, self.signal, state, dt) if self.langevin else Plain()
+
+    def _structure(self, state) -> PyTree[jax.ShapeDtypeStruct]:
+        """That of the Brownian motion, which of a Langevin equation is that of the positions."""
+        if self.langevin:
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), halves(state)[0][0])
+        operator: Any = self.dynamics.diffusion(jnp.zeros((), _clock_type(state)), state, self.signal)
+        return operator.in_structure()
+
+    def _brownian(self, state, key) -> Brownian | None:
+        """Where the solver sees increments alone."""
+        if self.levy_area is not dfx.BrownianIncrement:
+            return None
+        return Brownian(key, self._structure(state), self.substeps)
+
+    def _terms(self, form, offset, motion, block) -> dfx.MultiTerm:
+        """From training step `offset` on, in the time of the solver's steps."""
+        state, key, brownian = motion
+        clock = Clock(offset, self.dt.astype(_clock_type(state)) / self.substeps, self.substeps)
+        if brownian is None:
+            path: Any = Fresh(
+                key=key,
+                clock=clock,
+                structure=self._structure(state),
+                levy_area=self.levy_area,
+                long=Fresh.is_long(self.steps * self.substeps),
+            )
+        else:
+            path = Stepwise(increments=brownian.read(offset, block)[0], clock=clock)
+        return self._terms_on(form, clock, path, state)
+
+    def _terms_on(self, form, clock, path, state) -> dfx.MultiTerm:
+        if self.langevin:
+            return form.terms(self.dynamics, self.signal, path)
+        noise = NoiseTerm(
+            dynamics=self.dynamics,
+            signal=self.signal,
+            clock=clock,
+            increments=None,
+            path=path,
+            fixed=state if self.additive else None,
+            steady=self.steady,
+            flat=self._structure(state) if isinstance(self.solver, dfx.ItoMilstein) else None,
+        )
+        return dfx.MultiTerm(dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)), noise)
+
+    def _guard(self, form, offset) -> Guard:
+        return Guard(self.solver, lambda y: self._ok(form.decode(y)), offset, self.substeps, self.counts)
+
+    def _solver_state(self, form, y, terms):
+        begin, end = (jnp.asarray(t, _clock_type(form.decode(y))) for t in (0, 1))
+        terms = held(terms, begin) if self.counts else terms
+        inner, _ = self._guard(form, jnp.zeros((), jnp.int32)).init(terms, begin, end, y, None)
+        return inner
+
+    def _advance(self, form, y, inner, block, offset, end, motion):
+        """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
+        state, key, brownian = motion
+        rows = 1 if brownian is None else brownian.rows
+        longest = max(1, min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST))
+        if rows == 1:
+            count = -(-self.save_every // longest)
+        elif rows % self.save_every == 0 or self.save_every % rows == 0:
+            count = -(-self.save_every // rows)
+        else:  # at most so many blocks have steps in an interval; where there are fewer, segments are empty
+            count = (self.save_every - 2) // rows + 2
+        if count == 1:
+            return self._segment(form, y, inner, block, (offset, end, longest), motion)[1:]
+
+        def segment(carry, _):
+            offset, y, inner, failed_at, block = carry
+            stop, y, inner, found, block = self._segment(form, y, inner, block, (offset, end, longest), motion)
+            return (stop, y, inner, jnp.where(failed_at < 0, found, failed_at), block), None
+
+        carry = offset, y, inner, jnp.full((), -1, jnp.int32), block
+        return jax.lax.scan(segment, carry, None, length=count)[0][1:]
+
+    def _segment(self, form, y, inner, block, span, motion):
+        """At most `longest` training steps by one call of Diffrax, and where they end."""
+        offset, end, longest = span
+        state, key, brownian = motion
+        stop = jnp.minimum(offset + longest, end)
+        if brownian is not None:
+            _, block, limit = brownian.read(offset, block)
+            stop = stop if limit is None else jnp.minimum(stop, limit)
+        stop = jnp.maximum(stop, offset)
+        dtype = _clock_type(state)
+        solution: Any = dfx.diffeqsolve(
+            self._terms(form, offset, motion, block),
+            self._guard(form, offset),
+            t0=jnp.zeros((), dtype),
+            t1=((stop - offset) * self.substeps).astype(dtype),
+            dt0=jnp.ones((), dtype),
+            y0=y,
+            saveat=dfx.SaveAt(t1=True, solver_state=True),
+            adjoint=self.adjoint,
+            max_steps=longest * self.substeps,
+            throw=False,
+            solver_state=(inner, jnp.full((), -1, jnp.int32)),
+            made_jump=False,
+        )
+        y = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
+        return stop, y, *solution.solver_state, block
+
+
+class Plain(eqx.Module):
+    """A state that the solver takes as it is."""
+
+    def encode(self, state):
+        return state
+
+    def decode(self, y):
+        return y
+
+
+def smallest_step(controller: Any) -> Any:
+    """The shortest steps that the Brownian motion under a controller resolves, in training steps."""
+    while isinstance(controller, dfx.ClipStepSizeController):
+        controller = controller.controller
+    least = controller.dtmin if isinstance(controller, dfx.PIDController) else None
+    return 1 / _PARTS if least is None else least
+
+
+def meeting(controller: Any, recorded: Array) -> dfx.ClipStepSizeController:
+    """The controller with steps that end at the records, between which nothing is interpolated, and at times that it has
+    rejected, without which what it rejects is biased (Foster and Jelinčič 2024, arXiv 2311.14201)."""
+    stored = None if isinstance(controller, dfx.ClipStepSizeController) else 100
+    return dfx.ClipStepSizeController(controller, step_ts=recorded, store_rejected_steps=stored)
+
+
+def _clock_type(state):
+    """The dtype of Diffrax's clock: that of the state, or its time would promote the state."""
+    return jnp.result_type(*jax.tree.leaves(state))

@@ -1,0 +1,149 @@
+"""Events and times of output of noise-free equations, and errors where a path fails."""
+
+import re
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optimistix as optx
+import pytest
+from marks import some
+
+from dynamics import solve
+from equations import SGD, AbstractDynamics, Adam, Objective, scheduled
+
+CASES = [
+    ("events and times", "instance", "a ball that hits the ground, found by Newton", "test_a_ball"),
+    (
+        "events and times",
+        "brother",
+        "a condition that is true or false, at constant steps",
+        "test_a_loss_that_is_reached",
+    ),
+    ("events and times", "brother", "times of output, at both kinds of steps", "test_times"),
+    ("events and times", "brother", "a first step of the algorithm's own, and a schedule", "test_rules"),
+    ("events and times", "brother", "a path that fails, with and without an error", "test_failure"),
+    ("events and times", "brother", "noise and arguments that are none", "test_refused"),
+    ("events and times", "brother", "mutant: times taken for steps", "test_times"),
+]
+
+HEIGHT, GRAVITY = 10.0, 8.0
+
+
+class Ball(AbstractDynamics):
+    """A height and its velocity."""
+
+    def drift(self, t, state, signal):
+        return jnp.stack([state[1], jnp.asarray(-GRAVITY, state.dtype)])
+
+
+class Decay(AbstractDynamics):
+    def drift(self, t, state, signal):
+        return -state
+
+
+def is_ground(t, y, args, **kwargs):
+    return y[0]
+
+
+CONTROL = dfx.PIDController(rtol=1e-8, atol=1e-8)
+NEWTON = optx.Newton(1e-10, 1e-10, optx.rms_norm)
+
+
+@pytest.mark.parametrize("control", some([None, CONTROL], [CONTROL]), ids=["constant", "adaptive"])
+def test_a_ball(control):
+    """It hits the ground at sqrt(2h/g), and stays there."""
+    hit = np.sqrt(2 * HEIGHT / GRAVITY)
+    run = solve(Ball(), None, jnp.array([HEIGHT, 0.0]), steps=40, dt=0.1, event=dfx.Event(is_ground, NEWTON), paths=2,
+                stepsize_controller=control, observe={"y": lambda y: y})  # fmt: skip
+    np.testing.assert_allclose(run.stopped_at, hit, rtol=1e-6)
+    np.testing.assert_allclose(run.final, [[0.0, -GRAVITY * hit]] * 2, atol=1e-6)
+    assert run.ok.all() and np.all(run.result == dfx.RESULTS.event_occurred)
+    t = np.minimum(np.asarray(run.times), hit)
+    wanted = np.stack([HEIGHT - GRAVITY * t**2 / 2, -GRAVITY * t], axis=1)
+    np.testing.assert_allclose(run.observables["y"][0], wanted, atol=1e-5)
+
+
+def test_a_loss_that_is_reached():
+    """At the end of the step; time and state are the dynamics' own."""
+    low = dfx.Event(lambda t, y, args, **kwargs: (y[0] < 0.5) & (t > 0.5))
+    run = solve(Decay(), None, jnp.ones(1), steps=20, dt=0.1, event=low, substeps=2)
+    np.testing.assert_allclose(run.stopped_at, [0.7], rtol=1e-12)
+    np.testing.assert_allclose(run.final, [[np.exp(-0.7)]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("control", [None, CONTROL], ids=["constant", "adaptive"])
+def test_times(control):
+    ts = jnp.array([0.0, 0.05, 0.33, 1.0])
+    run = solve(Decay(), None, jnp.ones(1), steps=10, dt=0.1, saveat=dfx.SaveAt(ts=ts), keep_states=True,
+                stepsize_controller=control, observe={"y": lambda y: y[0]})  # fmt: skip
+    np.testing.assert_allclose(run.observables["y"][0], np.exp(-ts), rtol=1e-6)
+    assert np.abs(run.observables["y"][0] - np.exp(-0.1 * ts)).max() > 0.1
+    np.testing.assert_allclose(run.states[0, :, 0], np.exp(-ts), rtol=1e-6)
+    np.testing.assert_array_equal(run.times, ts)
+    np.testing.assert_array_equal(run.steps, [0, 0, 3, 10])
+    assert np.all(np.isinf(run.stopped_at)) and np.all(run.result == dfx.RESULTS.successful)
+    assert run.to_xarray()["y"].shape == (1, 4)
+
+
+@pytest.mark.slow
+def test_rules():
+    """The same as without an event that never comes."""
+    objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.array([[0.5], [-0.5]]))
+    never = dfx.Event(lambda t, y, args, **kwargs: t < 0)
+    for rule in (Adam(0.1), scheduled(SGD(0.1), optax.piecewise_constant_schedule(1.0, {3: 0.5}))):
+        options = dict(steps=8, save_every=2, observe={"w": lambda w: w})
+        runs = [solve(rule, objective, jnp.ones(1), event=event, **options) for event in (None, never)]
+        np.testing.assert_allclose(runs[0].observables["w"], runs[1].observables["w"], rtol=1e-6)
+        np.testing.assert_array_equal(runs[0].times, runs[1].times)
+
+
+class Blowing(AbstractDynamics):
+    """dx = x^2 dt, which leaves at 1/x."""
+
+    def drift(self, t, state, signal):
+        return state**2
+
+
+def test_failure():
+    options = dict(steps=20, dt=0.1, saveat=dfx.SaveAt(t0=True, ts=[0.5, 1.5], t1=True), observe={"y": lambda y: y})
+    run = solve(Blowing(), None, jnp.ones(1), **options)
+    assert not run.ok.any() and run.failed_at[0] > 9 and np.all(np.isfinite(run.final))
+    np.testing.assert_allclose(run.observables["y"][0, :2, 0], [1.0, 2.0], rtol=1e-4)
+    np.testing.assert_array_equal(run.observables["y"][0, 2:], run.observables["y"][0, [1, 1]])
+    np.testing.assert_array_equal(run.final[0], run.observables["y"][0, 1])
+    with pytest.raises(eqx.EquinoxRuntimeError, match="A path diverged"):
+        solve(Blowing(), None, jnp.ones(1), throw=True, **options)
+
+
+def test_refused():
+    def refused(reason, error=ValueError, equation=None, objective=None, **options):
+        options = {"steps": 4, "dt": 0.1} | options
+        with pytest.raises(error, match=re.escape(reason)):
+            solve(equation or Decay(), objective, jnp.ones(1), **options)
+
+    event, ts = dfx.Event(is_ground), dfx.SaveAt(ts=[0.1])
+    refused("`event` must be a diffrax.Event or None", TypeError, event=is_ground)
+    refused("`saveat` must be a diffrax.SaveAt or None", TypeError, saveat=[0.1])
+    refused("`throw` must be True or False", TypeError, throw=1)
+    for saveat in (dfx.SaveAt(steps=True), dfx.SaveAt(ts=[0.1], dense=True), dfx.SaveAt(t1=True, fn=is_ground)):
+        refused("`saveat` must be diffrax.SaveAt(ts=...)", saveat=saveat)
+    for times in ([0.2, 0.1], [-0.1], [0.5]):
+        refused("`saveat` must have times that rise from 0", saveat=dfx.SaveAt(ts=times))
+    refused("`substeps` must be an integer", event=event, substeps="auto")
+    refused("`steps` must be at most 50000", event=event, steps=50001)
+    objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.array([[0.5], [-0.5]]))
+    noisy = {"equation": SGD(0.1, 2), "objective": objective, "dt": None, "key": jax.random.key(0)}
+    for options in ({"event": event}, {"saveat": ts}):
+        refused("must be None for an equation with noise", **options, **noisy)
+    falling = scheduled(SGD(0.1), lambda step: 1 / (1 + step))
+    refused(
+        "`saveat` must be None where the learning rate changes",
+        equation=falling,
+        objective=objective,
+        dt=None,
+        saveat=ts,
+    )
