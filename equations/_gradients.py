@@ -1,8 +1,8 @@
 """The gradient of one batch as a function of the parameters, for rules that ask for it at several of them.
 
 What the `velocity` of an `AbstractSeveralGradients` receives is `gradient(params)`, on the same examples with the same
-weights, and with the same normals of whatever is drawn, wherever it is asked for. So the noise of two
-gradients of one batch is correlated as theirs: Gaussian weights over the examples stand for the batch at all points.
+weights, and with the same normals of whatever is drawn, wherever it is asked for. So the noise of two gradients of one
+batch is correlated as theirs: Gaussian weights over the examples stand for the batch at all points.
 """
 
 from collections.abc import Callable
