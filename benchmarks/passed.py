@@ -1,5 +1,7 @@
 """Solvers of Diffrax's own, passed through, against Diffrax called by hand on the same terms."""
 
+from typing import Any
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ class OrnsteinUhlenbeck(AbstractDynamics):
 
 
 def library(solver, steps, paths):
-    options = dict(steps=steps, dt=DT, paths=paths, solver=solver, save_every=EVERY, keep_states=True)
+    options: Any = dict(steps=steps, dt=DT, paths=paths, solver=solver, save_every=EVERY, keep_states=True)
     run = solve(OrnsteinUhlenbeck(), None, jnp.ones(2), key=jax.random.key(0), **options)
     return run.states
 

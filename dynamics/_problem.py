@@ -277,7 +277,7 @@ class Problem:
         """
         saves, states, last, failed_at = results
         count = self.steps // self.save_every
-        if any(leaf.shape[1] > count + 1 for leaf in jax.tree.leaves((saves, states))):
+        if checkpoint is not None and any(leaf.shape[1] > count + 1 for leaf in jax.tree.leaves((saves, states))):
             saves, states = cut((saves, states), count)
         if not apart:
             saves, states, last, failed_at = for_all_paths((saves, states, last, failed_at), self.paths)

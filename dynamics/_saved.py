@@ -28,7 +28,7 @@ def save(trajectory: Trajectory, path: str | os.PathLike) -> None:
     import xarray as xr
 
     checkpoint = trajectory.checkpoint
-    if checkpoint is None or np.ndim(checkpoint.step):
+    if trajectory.ok.ndim != 1:
         raise ValueError("`Trajectory.save` takes the result of one run, not of several under vmap.")
     record = trajectory.to_xarray()
     parts = _parts(trajectory, checkpoint)
@@ -39,9 +39,7 @@ def save(trajectory: Trajectory, path: str | os.PathLike) -> None:
         "units": trajectory.units,
         "equation": title(trajectory.equation),
         "hyperparameters": sorted(hyperparameters(trajectory.equation).items()),
-        "how": checkpoint.how,
-        "paths": checkpoint.paths,
-        "frozen": checkpoint.frozen,
+        "checkpoint": None if checkpoint is None else [checkpoint.how, checkpoint.paths, checkpoint.frozen],
         "dtypes": {name: [_dtype(leaf) for leaf in jax.tree.leaves(tree)] for name, tree in parts.items()},
         "names": {name: _names(tree) for name, tree in parts.items()},
     }
@@ -72,7 +70,7 @@ def load(path: str | os.PathLike, like: PyTree) -> Trajectory:
             f"{type(error).__name__}: {error}"
         ) from error
     record = found.pop(".")
-    about = record.attrs.get("about")
+    about: Any = record.attrs.get("about")
     try:
         said = json.loads(about)
         known = said["format"] == _FORMAT and _checksum({"": record, **found}, about) == record.attrs.get("checksum")
@@ -86,11 +84,12 @@ def load(path: str | os.PathLike, like: PyTree) -> Trajectory:
     return _trajectory(record, said, leaves, like)
 
 
-def _parts(trajectory: Trajectory, checkpoint: Checkpoint) -> dict[str, Any]:
+def _parts(trajectory: Trajectory, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    parts = {"final": eqx.filter(trajectory.final, is_parameter), "states": trajectory.states}
+    if checkpoint is None:
+        return parts
     progress = checkpoint.progress
-    return {
-        "final": eqx.filter(trajectory.final, is_parameter),
-        "states": trajectory.states,
+    return parts | {
         "running": progress.running,
         "recorded": progress.recorded,
         "rest": (progress.failed_at, progress.peak, checkpoint.owes, checkpoint.step, checkpoint.time),
@@ -130,7 +129,7 @@ def _from_dataset(dataset, dtypes: list[str], name: str) -> list[Array]:
         values = np.asarray(dataset[f"{name}_{place}"].values)
         kind, _, implementation = dtype.partition(" ")
         if kind == "key":
-            return jax.random.wrap_key_data(values, impl=implementation)
+            return jax.random.wrap_key_data(jnp.asarray(values), impl=implementation)
         return jnp.asarray(values.view(jnp.dtype(dtype)))
 
     return [leaf(*pair) for pair in enumerate(dtypes)]
@@ -155,18 +154,6 @@ def _trajectory(record, said: dict, leaves: dict[str, list[Array]], like: PyTree
         raise ValueError(
             f"Argument `like` must be parameters like those of the run, with arrays of {found}, but it has {shapes}."
         )
-    failed_at, quotient, peaked, owes, step, time = leaves["rest"]
-    checkpoint = Checkpoint(
-        key=leaves["key"][0],
-        step=step,
-        time=time,
-        progress=Stored(tuple(leaves["running"]), tuple(leaves["recorded"]), failed_at, Peak(quotient, peaked)),
-        owes=owes,
-        how=tuple(said["how"]),
-        kind=said["kind"],
-        paths=said["paths"],
-        frozen=None if said["frozen"] is None else tuple(said["frozen"]),
-    )
     kept = dict(zip(said["names"]["states"], leaves["states"], strict=True))
     return Trajectory(
         steps=jnp.asarray(record["step"].values),
@@ -183,6 +170,24 @@ def _trajectory(record, said: dict, leaves: dict[str, list[Array]], like: PyTree
         kind=said["kind"],
         details=tuple((name, value) for name, value in said["details"]),
         states=kept or None,
-        checkpoint=checkpoint,
+        checkpoint=_checkpoint(said, leaves),
         units=tuple(said["units"]),
+    )
+
+
+def _checkpoint(said: dict, leaves: dict[str, list[Array]]) -> Checkpoint | None:
+    if said["checkpoint"] is None:
+        return None
+    how, paths, frozen = said["checkpoint"]
+    failed_at, quotient, peaked, owes, step, time = leaves["rest"]
+    return Checkpoint(
+        key=leaves["key"][0],
+        step=step,
+        time=time,
+        progress=Stored(tuple(leaves["running"]), tuple(leaves["recorded"]), failed_at, Peak(quotient, peaked)),
+        owes=owes,
+        how=tuple(how),
+        kind=said["kind"],
+        paths=paths,
+        frozen=None if frozen is None else tuple(frozen),
     )

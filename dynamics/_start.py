@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -120,7 +120,7 @@ class Start:
             old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
             if old is not None and _form(old.recorded, 1) == _form(twin, 0):
                 state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
-        if state is None:
+        if state is None or old is None:
             own = {"equation": "an equation", "discrete": "an algorithm"}
             raise ValueError(
                 f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose "
@@ -168,13 +168,13 @@ def state_from(equation: Any, twin: TwinState) -> PyTree | None:
     return None
 
 
-def _by_name(state: PyTree, twin: TwinState) -> PyTree | None:
+def _by_name(state: Any, twin: TwinState) -> PyTree | None:
     """A state whose fields have Optax's names for what the algorithm remembers."""
     if not dataclasses.is_dataclass(state):
         return None
     names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
     found = {name: optax.tree_utils.tree_get(twin.memory, name, None) for name in names}
-    return dataclasses.replace(state, params=twin.params, **found)
+    return cast(Any, dataclasses.replace)(state, params=twin.params, **found)
 
 
 def _form(tree: PyTree, ahead: int) -> tuple:

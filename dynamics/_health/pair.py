@@ -67,7 +67,7 @@ def pair_of(path, begin, state) -> Pair:
     if not memory or any(np.any(np.asarray(leaf)) for leaf in memory):
         return _pair(path, begin, state)
     states = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), jax.tree.map(np.asarray, state))
-    times = np.full(2, float(path.end) * float(path.dt), jax.tree.leaves(state)[0].dtype)
+    times = jnp.asarray(np.full(2, float(path.end) * float(path.dt), jax.tree.leaves(state)[0].dtype))
     return Pair(path.dynamics, path.signal, times, states, path.dt / path.substeps)
 
 

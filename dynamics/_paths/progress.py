@@ -63,7 +63,8 @@ class Stored(eqx.Module):
             if treedef.num_leaves != len(own):
                 return None
             parts.append(jax.tree.unflatten(treedef, own))
-        return Progress(*parts, self.failed_at, self.peak)
+        running, recorded = parts
+        return Progress(running, recorded, self.failed_at, self.peak)
 
     @property
     def state(self) -> None:

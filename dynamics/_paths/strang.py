@@ -129,7 +129,8 @@ class Merged(dfx.AbstractItoSolver):
         return no_quotient(y0)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        begin = jnp.where(jnp.rint(t0) == self.first.astype(t0.dtype), 0.0, -0.5).astype(t0.dtype)
+        dtype = jnp.result_type(t0)
+        begin = jnp.where(jnp.rint(t0) == self.first.astype(dtype), 0.0, -0.5).astype(dtype)
         terms, start = from_step(terms, t0), jnp.zeros_like(t0)
         if not self.counts:
             y, quotient = self._flow(terms, begin, start + 0.5, y0, args)

@@ -135,7 +135,7 @@ def with_dynamics(terms: PyTree, change: Callable) -> PyTree:
     return _changed(terms, lambda term: eqx.tree_at(lambda term: term.dynamics, term, change(term)))
 
 
-def from_step(terms: PyTree, t0: Array) -> PyTree:
+def from_step(terms: PyTree, t0: Any) -> PyTree:
     """The terms with the time counted from t0, a whole number of steps of the solver."""
 
     def moved(term):

@@ -36,14 +36,14 @@ class AbstractAhead(AbstractSeveralGradients):
     def twin(self):
         """It takes the first gradient, and `grad_fn(params, index)` for the second one, as Optax's opaque SAM does."""
 
-        def update(updates, memory, params=None, *, grad_fn=None, **more):
+        def update(updates, state, params=None, *, grad_fn=None, **more):
             if params is None or grad_fn is None:
                 raise ValueError(
                     f"Arguments `params` and `grad_fn` must be given to the twin of {type(self).__name__}, which asks for "
                     "a second gradient of the batch as grad_fn(params, 0)."
                 )
             second = grad_fn(self.ahead(params, updates), 0)
-            return jax.tree.map(lambda g: (-self.learning_rate * g).astype(g.dtype), second), memory
+            return jax.tree.map(lambda g: (-self.learning_rate * g).astype(g.dtype), second), state
 
         return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 

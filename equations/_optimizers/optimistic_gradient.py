@@ -72,14 +72,14 @@ class OptimisticGradient(AbstractEquation):
         def init(params):
             return OptimisticMemory(jnp.ones(()), jax.tree.map(jnp.zeros_like, params))
 
-        def update(updates, memory, params=None):
-            first = memory.is_initial_step
+        def update(updates, state, params=None):
+            first = state.is_initial_step
 
             def along(g, old):
                 before = first * g + (1 - first) * old
                 return (-self.learning_rate * ((self.alpha + self.beta) * g - self.beta * before)).astype(g.dtype)
 
-            moved = jax.tree.map(along, updates, memory.previous_gradient)
+            moved = jax.tree.map(along, updates, state.previous_gradient)
             return moved, OptimisticMemory(jnp.zeros_like(first), updates)
 
         return optax.GradientTransformation(init, update)

@@ -157,15 +157,14 @@ def compare(
     problem = problem.scheduled(steps, paths, save_every, observe)
     order = weak_order(problem.equation, problem.dynamic, solver)
     method = Method.of(problem, solver)
-    keys = _keys(problem, key, random)
+    key, own = _keys(problem, key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")
     progress = progress or (lambda stage: None)
 
     progress("discrete")
-    run = jax.block_until_ready(train_problem(problem, keys[1], noise))
+    run = jax.block_until_ready(train_problem(problem, own, noise))
     progress("equation")
-    key = keys[0]
     flow = solve_problem(problem, method, key, substeps, auto)
     if auto:
         substeps = int(dict(flow.details)["substeps"])
@@ -197,7 +196,7 @@ def compare(
     )
 
 
-def _keys(problem: Problem, key: Any, random: bool) -> tuple[Any, Any]:
+def _keys(problem: Problem, key: Any, random: bool) -> tuple[Array, Array]:
     """Of the equation and of the algorithm, independent of each other; a run that goes on has its own key on its side."""
     key = problem.check_key(key, random)
     if problem.start is not None and problem.start.checkpoint.kind == "discrete":

@@ -48,7 +48,7 @@ def check(flow):
         assert within(x, mean, covariance) < 1 < within(x, mean, 1.3 * covariance)
 
 
-@pytest.mark.parametrize("name", some(["SRA1", "ShARK", "SPaRK", "Heun", "ReversibleHeun"], ["SRA1"]))
+@pytest.mark.parametrize("name", some(["SRA1", "ShARK", "SPaRK", "Heun", "ReversibleHeun"], ["Heun"]))
 def test_law(name):
     flow = run(getattr(dfx, name)(), controller(dtmin=1e-3))
     check(flow)
@@ -95,6 +95,7 @@ def test_a_path_that_fails():
             assert np.all(x[path, step:] == x[path, step - 1])
 
 
+@pytest.mark.slow
 def test_mutant():
     """Between two steps a path of Diffrax's is a straight line: a quarter of the variance is missing in the middle."""
 

@@ -40,6 +40,7 @@ CASES = [
     ("what a run promises", "brother", "jit and a gradient through it", "test_under_a_trace"),
     ("wrong pairings", "instance", "noise that depends on the state", "test_refused"),
     ("wrong pairings", "brother", "said to be additive and is not", "test_said"),
+    ("wrong pairings", "brother", "said to be additive, and is", "test_what_is_said_holds"),
     ("wrong pairings", "brother", "unmarked solvers, half solvers, automatic substeps", "test_refused_options"),
 ]
 
@@ -115,7 +116,7 @@ def test_strong_order(name):
     assert abs(slope - ORDERS[name]) < 0.2 < abs(slope - (2.5 - ORDERS[name]))
 
 
-@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("batch_size", some([None, 2], [2]))
 def test_an_algorithm_of_additive_noise(batch_size):
     """Heat alone is additive, held through a schedule that stops it; that of batches is not."""
     x = np.array([[0.5], [-0.5]])
@@ -173,6 +174,7 @@ class By(AbstractDynamics):
         return of(self.kind, 1 + 0 * t + jnp.zeros(2))  # changing with time, as far as one can tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["identity", *some(["function", "product"], [])])
 @pytest.mark.parametrize("name", some(["SRA1", "ReversibleHeun", "ItoMilstein"], ["SRA1"]))
 def test_operators(kind, name):
@@ -206,6 +208,7 @@ class Unit(Diagonal):
         return lx.DiagonalLinearOperator(jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_mutant_leaves():
     """What an identity does in Diffrax: half of it less half of it is the whole."""
     path = dfx.UnsafeBrownianPath((2,), KEY, dfx.SpaceTimeLevyArea)
@@ -219,6 +222,7 @@ def test_mutant_leaves():
     assert np.abs(off).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(["ReversibleHeun", "SRA1"], ["ReversibleHeun"]))
 def test_records_change_nothing(name):
     """The state of the solver goes on through a record."""
@@ -231,6 +235,7 @@ def test_records_change_nothing(name):
         np.testing.assert_allclose(run.final, runs[0].final, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_substeps_refine_the_path():
     """Where increments are all that a solver sees they are the default's."""
     ends = [last(OrnsteinUhlenbeck(), START, dfx.Heun(), paths=8, substeps=n) for n in (1, 4)]
@@ -288,6 +293,7 @@ def test_long_runs(monkeypatch):
     assert within(x, mean, variance * np.eye(2)) < 1 < within(x, mean, 1.2 * variance * np.eye(2))
 
 
+@pytest.mark.slow
 def test_under_a_trace():
     @jax.jit
     def end(start):
@@ -316,6 +322,21 @@ def test_refused(name, reason):
     refused(f"but {SOLVERS[name]!r} was given", solver=SOLVERS[name])
 
 
+class Formally(Diagonal):
+    """Of which the jaxpr does not tell that it is additive."""
+
+    additive = True
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(0.5 + 0 * state)
+
+
+@pytest.mark.slow
+def test_what_is_said_holds():
+    ends = [last(dynamics, jnp.ones(2), dfx.SRA1(), 4, paths=2) for dynamics in (Formally(), Diagonal())]
+    np.testing.assert_allclose(*ends, rtol=1e-12)
+
+
 def test_said():
     class Said(Multiplicative):
         additive = True
@@ -323,20 +344,12 @@ def test_said():
     class Word(Multiplicative):
         additive = "yes"
 
-    class Formally(Diagonal):
-        additive = True
-
-        def diffusion(self, t, state, signal):
-            return lx.DiagonalLinearOperator(0.5 + 0 * state)
-
     class Silent(Formally):
         additive = None
 
     refused("`additive` of Said must be True only where", Said(), solver=dfx.SRA1())
     refused("`additive` of Word must be True, False or None", Word(), TypeError, solver=dfx.SRA1())
     refused("says otherwise", Silent(), solver=dfx.SRA1())
-    ends = [last(dynamics, jnp.ones(2), dfx.SRA1(), 4, paths=2) for dynamics in (Formally(), Diagonal())]
-    np.testing.assert_allclose(*ends, rtol=1e-12)
 
 
 def test_refused_options():

@@ -84,6 +84,7 @@ def check(x, mean, covariance):
     assert within(x, mean, covariance) < 1 < within(x, mean, 1.2 * covariance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(SOLVERS, ["QUICSORT"]))
 @pytest.mark.parametrize("kind", some([Particle, Alone], [Particle]))
 def test_a_users(kind, name):
@@ -261,6 +262,7 @@ def test_refused_algorithms():
     refused("counts its training steps", falling, OBJECTIVE)
 
 
+@pytest.mark.slow
 def test_a_mutant_is_another_equation(monkeypatch):
     """Without its check ALIGN would solve one with another friction, silently."""
     monkeypatch.setattr("dynamics._passed.langevin.obstacle", lambda *args: None)

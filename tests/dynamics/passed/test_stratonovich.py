@@ -80,6 +80,7 @@ def test_law(name):
     assert deviations(last(Geometric(), jnp.ones(2), SOLVERS[name], 50, TIME / 50, 8000)) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", *some(["Euler", "ItoMilstein"], [])])
 def test_law_of_ito_solvers(name):
     """They see the Itô form of what was given."""
@@ -105,6 +106,7 @@ def test_mutants(name):
     assert deviations(last(stratonovich(ItoGeometric()), jnp.ones(2), SOLVERS[name], 50, TIME / 50, 8000)) < 1
 
 
+@pytest.mark.slow
 def test_milstein():
     """Diagonal noise, in the Itô form; the mutant without the correction of the drift."""
     assert deviations(last(ItoGeometric(), jnp.ones(2), dfx.ItoMilstein(), 50, TIME / 50, 8000)) < 1
@@ -166,6 +168,7 @@ def test_sgd_in_the_other_form(name):
     assert deviation(stratonovich(SGD(eta, 1))) < 1 < deviation(Misread(SGD(eta, 1)))
 
 
+@pytest.mark.slow
 def test_there_and_back():
     sgd, given = SGD(0.1, 2), Geometric()
     other = stratonovich(sgd)
@@ -241,6 +244,7 @@ COMMUTE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", some(COMMUTE, ["one"]))
 def test_what_commutes(kind):
     flow = run(Matrix(COMMUTE[kind]), dfx.ItoMilstein())()
