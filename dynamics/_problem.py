@@ -14,7 +14,9 @@ from jaxtyping import Array, PyTree
 from equations import AbstractEquation, AbstractSignal, AbstractStream
 from equations.internal import (
     as_ito,
+    changes_form,
     check_algorithm,
+    check_derivatives,
     check_epochs,
     check_model,
     flag,
@@ -35,7 +37,7 @@ from ._arguments.checks import (
 )
 from ._arguments.frozen import on_all_paths, which_stay
 from ._arguments.handed_out import check_axis, hand_out
-from ._arguments.hooks import checked_noise
+from ._arguments.hooks import check_start, checked_noise
 from ._arguments.model import Model
 from ._arguments.observables import Observables, check_observe
 from ._arguments.per_path import paths_of
@@ -140,6 +142,9 @@ class Problem:
         equation = given = dynamic_numbers(equation)
         equation = as_ito(given)
         equation.check(self.params, self.objective)
+        if changes_form(equation) and self.has_examples:
+            check_derivatives(self.objective, self.params, "the Itô form of the equation")
+        check_start(equation, self.dynamic)
         equation = on_parameters(equation, self.params)
         if algorithm:
             check_algorithm(equation, self.params)
@@ -217,18 +222,13 @@ class Problem:
     def span(self, paths: int) -> tuple[np.ndarray, np.ndarray, Places]:
         """The first training step and the number of steps as arrays, which compile nothing anew, and room for the records
         of so many paths."""
-        record = eqx.filter_eval_shape(
-            lambda params: record_of(self.observe, params, self.static, lambda: self.equation.init(params)),
-            self.dynamic,
-        )
+        seen = lambda y: record_of(self.observe, y, self.static, lambda: self.equation.init(y))  # noqa: E731
+        record = eqx.filter_eval_shape(seen, self.dynamic)
         if self.keep_states:  # parameters and a memory of some sizes more
             record = record, *[self.dynamic] * 3
-        inside = is_traced(jnp.zeros(())) or any(
-            is_traced(leaf) for leaf in jax.tree.leaves((self.equation, self.objective, self.params))
-        )
-        places = Places.of(self.steps // self.save_every, record, paths, inside)
-        first, steps = (np.asarray(number, np.int32) for number in (self.first, self.steps))
-        return first, steps, places
+        leaves = jax.tree.leaves((jnp.zeros(()), self.equation, self.objective, self.params))
+        places = Places.of(self.steps // self.save_every, record, paths, any(map(is_traced, leaves)))
+        return np.asarray(self.first, np.int32), np.asarray(self.steps, np.int32), places
 
     @property
     def stream(self) -> AbstractStream | None:

@@ -50,7 +50,12 @@ class Start:
                 "given."
             )
         checkpoint = trajectory.checkpoint
-        if checkpoint is None or is_traced(checkpoint.step) or np.ndim(checkpoint.step):
+        if checkpoint is None:
+            raise ValueError(
+                "Argument `start` must be a run that can go on, as those with `event` or `saveat` or by a solver of "
+                "Diffrax's own for an equation with noise cannot: give the parameters that it ended with as `params`."
+            )
+        if is_traced(checkpoint.step) or np.ndim(checkpoint.step):
             raise ValueError(
                 "Argument `start` must be the Trajectory of one run outside of jit and vmap, which knows where it ended, "
                 "but this one does not."

@@ -45,13 +45,13 @@ class AbstractDynamics(eqx.Module):
 
     Two class attributes tell which of Diffrax's solvers fit: `interpretation = "stratonovich"` where drift and diffusion
     are those of dY = drift dt + diffusion o dW (a training algorithm's are Itô's: see `stratonovich`), and
-    `additive = True` where the diffusion does not depend on the state, which is otherwise read off its jaxpr.
+    `additive_noise = True` where the diffusion does not depend on the state, which is otherwise read off its jaxpr.
     """
 
     _facts = Facts("equation", contract=True)
 
     interpretation = "ito"
-    additive = None
+    additive_noise = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -251,6 +251,7 @@ class AbstractEquation(AbstractDynamics):
         signal.check(params)
         check_linear(self, params)
         self.gradient_noise.check(signal)
+        self.gradient_noise.check_derivatives(signal, params)
         split(self).check_noise(signal)
 
     def gradient(self, params: Params, signal: AbstractSignal, normals: PyTree | None) -> Params:

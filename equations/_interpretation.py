@@ -59,9 +59,9 @@ class AbstractConverted(AbstractDynamics):
         return learning_rate_of(self.equation)
 
     @property
-    def additive(self) -> Any:
+    def additive_noise(self) -> Any:
         """What the equation inside says."""
-        return self.equation.additive
+        return self.equation.additive_noise
 
     def init(self, params):
         return self.equation.init(params)
@@ -136,6 +136,11 @@ def stratonovich(equation: AbstractDynamics) -> AbstractDynamics:
             f"no drift and diffusion, but {equation!r} was given."
         )
     return Stratonovich(equation)
+
+
+def changes_form(dynamics: AbstractDynamics) -> bool:
+    """Whether a dynamics is another one in the other form, for which its diffusion is differentiated."""
+    return isinstance(dynamics, AbstractConverted)
 
 
 def as_ito(equation: AbstractDynamics) -> AbstractDynamics:

@@ -46,6 +46,7 @@ from ._gradients import real_gradient as real_gradient
 from ._gradients import takes_several as takes_several
 from ._gradients import twin_update as twin_update
 from ._interpretation import as_ito as as_ito
+from ._interpretation import changes_form as changes_form
 from ._interpretation import is_stratonovich as is_stratonovich
 from ._jaxpr.of_time import of_time as of_time
 from ._jaxpr.structure import is_affine as is_affine

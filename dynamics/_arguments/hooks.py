@@ -1,5 +1,6 @@
 """What the methods of a user's class return: structure, shapes and dtypes, checked in one place before compilation."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import PyTree
 
 from equations import AbstractDynamics, AbstractEquation
@@ -19,6 +21,7 @@ from equations.internal import (
     is_contract,
     is_ours,
     newer,
+    once,
     split,
     twin_update,
     velocity_of,
@@ -49,6 +52,27 @@ def check_hooks(
     **Raises:** ValueError for a structure or a shape, TypeError for a dtype, naming class and method.
     """
     abstract_value(_check, dynamics, signal, params, hooks)
+
+
+def check_start(dynamics: Any, params: PyTree) -> None:
+    """Raises a ValueError unless the parameters of the state that a dynamics begins with are those that it is given."""
+    if once(_begins_elsewhere, dynamics, params):
+        name = type(dynamics).__name__
+        raise ValueError(
+            f"Argument `equation` must begin where it is told to, but {name}.params gives other parameters than those of "
+            f"which {name}.init makes a state: the two disagree where in the state these are."
+        )
+
+
+def _begins_elsewhere(dynamics, params) -> bool:
+    def begun(params):
+        return dynamics.params(dynamics.init(params))
+
+    jaxpr = jax.make_jaxpr(begun)(params).jaxpr
+    if len(jaxpr.outvars) == len(jaxpr.invars) and all(map(operator.is_, jaxpr.outvars, jaxpr.invars)):
+        return False  # the very parameters
+    pairs = zip(*map(jax.tree.leaves, (jax.jit(begun)(params), params)), strict=True)
+    return not all(np.allclose(*map(np.asarray, pair), rtol=1e-5, atol=1e-30) for pair in pairs)
 
 
 def checked_noise(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:

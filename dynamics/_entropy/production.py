@@ -116,7 +116,8 @@ def entropy_production(
     first = jax.tree.map(lambda leaf: leaf[0], varying)
     problem = Problem.of(equation, objective, eqx.combine(first, static), AbstractDynamics)
     equation, signal = problem.equation, problem.signal
-    if not eqx.tree_equal(equation, dynamic_numbers(trajectory.equation)):
+    made = dynamic_numbers(trajectory.equation)
+    if not (eqx.tree_equal(equation, made) or eqx.tree_equal(problem.given, made)):
         raise ValueError(
             f"Argument `equation` must be what the trajectory was made with, {title(trajectory.equation)}"
             f"{hyperparameters(trajectory.equation)}, but {title(equation)}{hyperparameters(equation)} was given."

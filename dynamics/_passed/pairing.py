@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from equations.internal import abstract_value, is_stratonovich, is_traced
+from equations.internal import abstract_value, changes_form, check_derivatives, is_stratonovich, is_traced
 
 from .._paths.held import counted
 from .._paths.strang import Steps
@@ -76,6 +76,10 @@ class Pairing:
                 "Argument `stepsize_controller` must be None for an equation with noise that counts its training steps, as "
                 f"under a schedule, but {controller!r} was given."
             )
+        milstein = isinstance(solver, dfx.ItoMilstein | dfx.StratonovichMilstein) and not additive
+        if problem.has_examples and (milstein or changes_form(dynamics)):
+            what = "the Milstein term" if milstein else "the Stratonovich form of the equation"
+            check_derivatives(problem.objective, problem.params, what)
         return cls(
             dynamics=dynamics,
             solver=solver,
@@ -134,7 +138,7 @@ def _check(problem: Problem, solver: Any, additive: bool, given: Any) -> None:
         raise _refusal(
             solver,
             f"it is one for additive noise, and that of {name} depends on the state, where Itô and Stratonovich differ, as "
-            "far as its jaxpr tells (`additive = True` in its class says otherwise)",
+            "far as its jaxpr tells (`additive_noise = True` in its class says otherwise)",
         )
     if isinstance(solver, dfx.AbstractStratonovichSolver) and given is None:
         raise _refusal(

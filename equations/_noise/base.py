@@ -196,6 +196,9 @@ class AbstractGradientNoise(eqx.Module):
     def check(self, signal: AbstractSignal) -> None:
         """Raises a TypeError or ValueError unless the model fits the signal's examples."""
 
+    def check_derivatives(self, signal: AbstractSignal, params: PyTree) -> None:
+        """Raises a ValueError where the model goes by derivatives of the signal that are not those of its values."""
+
     def check_covariance(self) -> None:
         """Raises a ValueError unless delta has a covariance, which all rules but that of the sign need."""
 

@@ -13,6 +13,7 @@ from .._checks.once import is_traced
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
 from .._tree import add_scaled
 from .base import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters, noise_model
+from .labels import check_label_derivative, check_labels
 
 
 class Diagonal(AbstractGradientNoise):
@@ -102,6 +103,9 @@ class AbstractInjected(AbstractGradientNoise):
 
     def check(self, signal):
         self.on.check(signal)
+
+    def check_derivatives(self, signal, params):
+        self.on.check_derivatives(signal, params)
 
     def check_covariance(self):
         self.on.check_covariance()
@@ -278,21 +282,10 @@ class LabelNoise(AbstractInjected):
         noisy = labels + (self.scale * normals["own"]).astype(labels.dtype)
         return self.below(batch.with_data(eqx.tree_at(self.labels, batch.data, noisy)), params, normals)
 
+    def check_derivatives(self, signal, params):
+        super().check_derivatives(signal, params)
+        check_label_derivative(signal, params, self.labels, self.scale)
+
     def check(self, signal):
         super().check(signal)
-        wording = "Argument `noise_model`: `labels` must find the labels, floating-point numbers, in `data`, "
-        try:
-            labels = self.labels(signal.data)
-            eqx.tree_at(self.labels, signal.data, labels)  # of a bare array data[1] is no leaf
-        except Exception as error:
-            if eqx.is_array(signal.data):
-                raise ValueError(
-                    f"{wording}as one of its arrays, but `data` is one: give the labels as an array of their own, "
-                    "data=(inputs, labels), or all of them as labels=lambda data: data."
-                ) from error
-            raise ValueError(f"{wording}but {type(error).__name__}: {error}") from error
-        if not eqx.is_inexact_array(labels):
-            raise TypeError(f"{wording}but found {labels!r}.")
-        # Of a bare array data[1] is the second example.
-        if not any(labels is leaf for leaf in jax.tree.leaves(signal.data)):
-            raise ValueError(f"{wording}as one of its arrays, but found something else of shape {labels.shape}.")
+        check_labels(signal, self.labels)

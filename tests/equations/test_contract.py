@@ -36,7 +36,7 @@ OVERRIDDEN = {
 FIELDS = ("learning_rate", "batch_size", "sampling", "noise_model")  # of which each is one more for every forwarder
 REFUSED = ("batches", "gradient", "is_affine", "series")
 ACTS = ("random",)
-SAYS = ("interpretation", "additive")  # what a class tells of its diffusion, for the solvers of Diffrax
+SAYS = ("interpretation", "additive_noise")  # what a class tells of its diffusion, for the solvers of Diffrax
 
 OBJECTIVE, W = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.array([[-1.0], [1.0]])), jnp.ones(1)
 

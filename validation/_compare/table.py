@@ -94,7 +94,8 @@ def ensembles(comparison) -> str:
     """How many paths there are of what."""
     count = comparison.flow.ok.size
     if is_settled(comparison):
-        return "nothing is random: one path each"
+        random = comparison.equation.random or comparison.equation.batch_size is not None
+        return f"alike on all of {count} paths each" if random else "nothing is random: one path each"
     if not comparison.equation.random:
         return f"{count} paths of the discrete algorithm, one of the equation, which has no noise"
     return f"{count} paths each"

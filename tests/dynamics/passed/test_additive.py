@@ -325,7 +325,7 @@ def test_refused(name, reason):
 class Formally(Diagonal):
     """Of which the jaxpr does not tell that it is additive."""
 
-    additive = True
+    additive_noise = True
 
     def diffusion(self, t, state, signal):
         return lx.DiagonalLinearOperator(0.5 + 0 * state)
@@ -339,16 +339,16 @@ def test_what_is_said_holds():
 
 def test_said():
     class Said(Multiplicative):
-        additive = True
+        additive_noise = True
 
     class Word(Multiplicative):
-        additive = "yes"
+        additive_noise = "yes"
 
     class Silent(Formally):
-        additive = None
+        additive_noise = None
 
-    refused("`additive` of Said must be True only where", Said(), solver=dfx.SRA1())
-    refused("`additive` of Word must be True, False or None", Word(), TypeError, solver=dfx.SRA1())
+    refused("`additive_noise` of Said must be True only where", Said(), solver=dfx.SRA1())
+    refused("`additive_noise` of Word must be True, False or None", Word(), TypeError, solver=dfx.SRA1())
     refused("says otherwise", Silent(), solver=dfx.SRA1())
 
 

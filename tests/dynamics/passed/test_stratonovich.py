@@ -13,7 +13,7 @@ from marks import some
 from oracles import LinearRegression, within
 
 from dynamics import solve, train
-from equations import SGD, AbstractDynamics, Adam, modified, scheduled, stratonovich
+from equations import SGD, AbstractDynamics, Adam, Diagonal, Objective, modified, scheduled, stratonovich
 from equations._interpretation import Stratonovich, as_ito, spurious_drift
 
 CASES = [
@@ -34,6 +34,14 @@ CASES = [
     ("noise that commutes", "instance", "diagonal noise takes ItoMilstein", "test_milstein"),
     ("noise that commutes", "brother", "one number for all coordinates", "test_what_commutes[one]"),
     ("noise that commutes", "brother", "weakly diagonal noise is refused", "test_what_does_not_commute"),
+    (
+        "derivatives of the noise",
+        "instance",
+        "Milstein's term",
+        "test_derivatives_that_are_not_the_losses_own[milstein]",
+    ),
+    ("derivatives of the noise", "brother", "of SGD", "test_derivatives_that_are_not_the_losses_own[correction]"),
+    ("derivatives of the noise", "brother", "right ones pass: SGD in the other form", "test_sgd_in_the_other_form"),
 ]
 
 KEY = jax.random.key(0)
@@ -261,3 +269,17 @@ def test_what_does_not_commute():
     refused("it converges to the Stratonovich solution", run(weakly, dfx.Heun()))
     refused("it is one for additive noise", run(stratonovich(weakly), dfx.SRA1()))
     refused("neither to the Itô nor", run(Geometric(), dfx.Tsit5()))
+
+
+STOPPED = Objective(lambda w, r: 0.5 * (1 + 3 * r) * (w - 0.9 * jax.lax.stop_gradient(w)) ** 2, jnp.array([1.0, -1.0]))
+
+
+@pytest.mark.parametrize(
+    "equation, solver",
+    [(SGD(0.5, 1, noise_model=Diagonal()), dfx.ItoMilstein()), (stratonovich(SGD(0.1, 1)), dfx.Heun())],
+    ids=["milstein", "correction"],
+)
+def test_derivatives_that_are_not_the_losses_own(equation, solver):
+    """Both take derivatives of the noise, which `stop_gradient` in the loss makes others."""
+    with pytest.raises(ValueError, match="Argument `loss` must have a gradient with right derivatives"):
+        solve(equation, STOPPED, jnp.array(1.0), steps=2, key=KEY, solver=solver)
