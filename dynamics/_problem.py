@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal, AbstractStream
 from equations.internal import (
+    abstract_value,
     as_ito,
     changes_form,
     check_algorithm,
@@ -45,8 +46,7 @@ from ._checkpoint import Checkpoint
 from ._paths.grid import Grid, check_time, stream_grid
 from ._paths.keys import path_keys
 from ._paths.progress import Ensemble, Fresh, Progress
-from ._paths.record import Places, cut, for_all_paths
-from ._paths.record import record as record_of
+from ._paths.record import Places, cut, first_record, for_all_paths
 from ._paths.stream_path import first_stimulus
 from ._start import Start
 from ._trajectory import Trajectory, learning_rates, recorded
@@ -222,8 +222,7 @@ class Problem:
     def span(self, paths: int) -> tuple[np.ndarray, np.ndarray, Places]:
         """The first training step and the number of steps as arrays, which compile nothing anew, and room for the records
         of so many paths."""
-        seen = lambda y: record_of(self.observe, y, self.static, lambda: self.equation.init(y))  # noqa: E731
-        record = eqx.filter_eval_shape(seen, self.dynamic)
+        record = abstract_value(first_record, self.observe, self.dynamic, self.static, self.equation)
         if self.keep_states:  # parameters and a memory of some sizes more
             record = record, *[self.dynamic] * 3
         leaves = jax.tree.leaves((jnp.zeros(()), self.equation, self.objective, self.params))

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,6 +24,11 @@ def record(
         return function(model, state()) if state is not None and sees_state(function) else function(model)
 
     return {name: jnp.asarray(value(function)) for name, function in observe.items()}
+
+
+def first_record(observe: Observables, params: PyTree, static: PyTree, dynamics: Any) -> dict[str, Array]:
+    """That of the start."""
+    return record(observe, params, static, lambda: dynamics.init(params))
 
 
 def is_ok(params: PyTree, state: PyTree = None) -> Array:

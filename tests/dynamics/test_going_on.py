@@ -128,7 +128,14 @@ def test_another_learning_rate_is_allowed():
     np.testing.assert_array_equal(rest.steps, [4, 5, 6])
 
 
-@pytest.mark.parametrize("rule", [Momentum(0.05, 2), Adam(0.05, 2), from_optax(optax.adam, 0.05, 2)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(Momentum(0.05, 2), marks=pytest.mark.slow),
+        Adam(0.05, 2),
+        pytest.param(from_optax(optax.adam, 0.05, 2), marks=pytest.mark.slow),
+    ],
+)
 def test_from_the_algorithm_to_the_equation(rule):
     """With the memory that it has then, which the equation would otherwise begin without."""
     half = train(rule, OBJECTIVE, W0, steps=4, key=KEY, paths=2, keep_states=True)
@@ -139,6 +146,7 @@ def test_from_the_algorithm_to_the_equation(rule):
         assert any(np.array_equal(leaf, other) for other in ended)
 
 
+@pytest.mark.slow
 def test_by_a_controller():
     """Within its tolerance."""
     options = dict(observe=OBSERVE, stepsize_controller=dfx.PIDController(rtol=1e-8, atol=1e-8))
@@ -177,7 +185,8 @@ def test_under_a_trace_there_is_no_end():
         train(SGD(0.05, 2), OBJECTIVE, start=ends, steps=2)
 
 
-@pytest.mark.parametrize("delay", [0.0, pytest.param(0.03, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.03])
 @pytest.mark.filterwarnings("ignore:delay / duration", "ignore:dt / tau")
 def test_a_circuit(delay, tmp_path):
     """With what is under way, the order of its stimuli, and noise."""

@@ -154,6 +154,7 @@ def test_a_million_float32_steps(normals, key):
     assert float(flow.final[0]) == (1 + normals) * 10**6
 
 
+@pytest.mark.slow
 def test_intervals_that_fit_no_block_of_noise(key):
     flow = quickly(Counter(7), None, 0.0, steps=20 * 97, dt=0.5, key=key, save_every=97, observe={"x": lambda x: x})
     np.testing.assert_array_equal(flow.observables["x"][0], np.arange(21) * 97)
@@ -164,7 +165,8 @@ def test_intervals_that_fit_no_block_of_noise(key):
 # The same key, the same Brownian motion
 
 
-@pytest.mark.parametrize(("size", "settings"), [(3, [(12, 4)]), pytest.param(200, [(6, 2)], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "settings"), [(3, [(12, 4)]), (200, [(6, 2)])])
 def test_brownian_motion_does_not_depend_on_how_it_is_looked_at(size, settings, key):
     """Neither on the records nor on the substeps; in blocks (3 numbers per step) and step by step (200)."""
 
@@ -327,7 +329,8 @@ def final_mean(rate, start, **arguments):
     return jnp.sum(flow.observables["w"][:, -1] ** 2) + jnp.sum(flow.final)
 
 
-@pytest.mark.parametrize("mode", [pytest.param("reverse", marks=pytest.mark.slow), "forward"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_derivatives_of_a_run(mode):
     """By the learning rate and by the start, against central differences."""
     start = jnp.asarray(PROBLEM.start)

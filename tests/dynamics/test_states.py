@@ -37,6 +37,7 @@ def test_the_memory_of_the_twin():
     np.testing.assert_allclose(np.diff(run.states.params, axis=1), -0.05 * trace[:, 1:], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The solver is unstable")  # so it is at a learning rate of 1e90
 def test_adaptive_steps_and_diverged_paths():
     flow = solve(SGD(0.05), PROBLEM.objective, PROBLEM.start, steps=4, observe={"w": weights}, keep_states=True,

@@ -134,6 +134,7 @@ def test_the_clock_and_paths_that_failed(chain):
         entropy_production(driven, None, empty)
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_that_of_the_paths_that_are_well(chain):
     """A path that diverged has no part in their mean and covariance."""
 
@@ -522,6 +523,7 @@ def falling(step):
     return 0.5 + 0.5 / (1.0 + step)
 
 
+@pytest.mark.slow
 def test_what_an_optimizer_counts_is_no_coordinate():
     """Path by path, against SciPy's densities of the Gaussian steps, bias correction and schedule as at the step."""
     covariance = NOISE.T @ NOISE / len(NOISE) / 2

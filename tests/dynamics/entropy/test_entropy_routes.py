@@ -184,6 +184,7 @@ def test_noise_along_the_run(name):
         assert not noise_varies(equation, objective, states, first)
 
 
+@pytest.mark.slow
 def test_the_default_along_the_run():
     """By path, though the noise is constant at the start."""
     equation = InTime(later, nothing)

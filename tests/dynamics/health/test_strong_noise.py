@@ -143,7 +143,7 @@ def momentum(name, substeps, key):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", some(RUNS, ["single"]))
+@pytest.mark.parametrize("name", some(RUNS, []))
 def test_momentum(name, key):
     losses = []
     for substeps in (1, 4) if name == "far" else (1,):

@@ -156,7 +156,7 @@ def test_the_correction():
     np.testing.assert_allclose(drift, -PROBLEM.objective.gradient(w) - 0.05 / 2 * jax.grad(trace)(w), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", some(["Heun", "SPaRK", "EulerHeun"], ["Heun"]))
+@pytest.mark.parametrize("name", some(["Heun", "SPaRK", "EulerHeun"], []))
 def test_sgd_in_the_other_form(name):
     """Equal in law to the exact moments of the equation of SGD; without the correction it is not."""
     eta, steps, paths = 0.4, 10, 4000 if name == "Heun" else 10000

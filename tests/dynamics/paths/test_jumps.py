@@ -117,6 +117,7 @@ def test_rates_that_go_on():
     np.testing.assert_allclose(run.final, np.exp(-0.55), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_in_pieces():
     """As the warning says: up to the jump, and on from there."""
     with pytest.warns(UserWarning, match="run up to the jump and go on") as told:

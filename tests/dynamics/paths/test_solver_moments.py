@@ -223,6 +223,7 @@ def test_mutants_miss_the_bound(table):
     assert np.all(cheap[:, 1] > 1 / 4)
 
 
+@pytest.mark.slow
 def test_the_matrices_are_those_of_a_random_run(table):
     """The extraction itself: H, F and K put together again give the paths of a run with random normals."""
     problem, eta, steps, paths, substeps = PROBLEMS[0], 0.1, 4, 3, 2

@@ -117,6 +117,7 @@ def slopes(x, y):
     return np.diff(np.log(y)) / np.diff(np.log(x))
 
 
+@pytest.mark.slow
 def test_the_difference_falls_with_the_propagation_time():
     ratios = np.array([0.04, 0.02, 0.01])
     differences = sweep("KP", FEW, (3, 6, 5, 2), ratios, 1e4, 0.005)
@@ -137,6 +138,7 @@ def test_the_difference_falls_with_both_ratios(rule):
     assert np.all(np.abs(slopes(ratios, differences) - 1) < 0.15)
 
 
+@pytest.mark.slow
 def test_kolen_pollack_aligns_at_the_rate_of_decay():
     circuit = Circuit((3, 6, 5, 2), "KP", 0.02, 50.0, 40.0, skip=((1, 3),))
     weights = circuit.init(jax.random.key(3))
@@ -207,6 +209,7 @@ def test_without_decay_back_kolen_pollack_does_not_align():
 # What else a circuit can do
 
 
+@pytest.mark.slow
 def test_online_read_out_of_frozen_weights():
     circuit = Circuit((3, 6, 5, 2), "KP", 0.02, 50.0, 4000.0, tau_error=0.02)
     weights = circuit.init(jax.random.key(3))

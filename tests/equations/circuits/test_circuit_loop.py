@@ -208,6 +208,7 @@ class Cut(Driven, AbstractCircuit):
         return state
 
 
+@pytest.mark.slow
 def test_time_and_noise_go_on_from_piece_to_piece():
     """In pieces of 2, 2 and 1 of the 5 steps of a stimulus the noise is that of a whole stimulus, and t dt adds up."""
     stream = stimuli(np.zeros((1, 2)), np.zeros(1), duration=1.0, order=np.zeros(1, int))

@@ -267,6 +267,7 @@ def test_angles_are_exact_near_none_and_the_straight_one():
     np.testing.assert_allclose([angle(a, b), angle(a, 0 * a), angle(0 * a, 0 * a)], 90.0, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_feedback_alignment_turns_the_signal_to_the_gradient():
     """A linear network 30-20-10 from small weights: the angle of the first layer from 90 degrees to below 45."""
     keys = jax.random.split(jax.random.key(3), 4)
@@ -316,6 +317,7 @@ def test_heterosynaptic_rest(rate, decays):
     assert wrong < 1e-6 if phi == 1 else wrong > 0.3
 
 
+@pytest.mark.slow
 def test_weight_mirror_rest():
     """V = S W^T/decay with S = E xi xi^T, exactly: a loss of zero keeps W."""
     rule = WeightMirror(lambda net, example: 0.0 * loss(net, example), (X, Y), NOISE, 0.5)
@@ -325,6 +327,7 @@ def test_weight_mirror_rest():
         assert far(v[0], second @ layer.weight.T / 0.5) < 1e-6 < far(v[0], layer.weight.T / 0.5)
 
 
+@pytest.mark.slow
 def test_no_potential():
     """The curl sees that FA is the gradient of nothing."""
     dynamic, static = eqx.partition(NET, eqx.is_array)

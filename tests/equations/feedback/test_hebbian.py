@@ -170,6 +170,7 @@ def test_any_rule_at_rest_looks_hebbian(name):
     assert np.abs(product[-1] / (0.5 * gamma * power[-1]) - 1).min() > 0.9
 
 
+@pytest.mark.slow
 def test_the_learning_signal_comes_without_the_decay_of_the_rule():
     feedback = random_feedback(NET, jax.random.key(4))
     pair = WithFeedback(NET, feedback)

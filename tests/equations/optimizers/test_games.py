@@ -61,6 +61,7 @@ def test_extragradient_contracts_at_its_exact_rate():
     np.testing.assert_allclose(np.abs(plain[1:] / plain[:-1]) ** 2, 1 + eta**2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_equation_of_extragradient_contracts():
     """At the rate gamma; with gamma = eta twice that of the algorithm, whose series has it at the second order."""
     eta, time = 0.1, 0.1 * STEPS
@@ -163,6 +164,7 @@ def slopes(kind):
     return np.log2(np.divide(errors[0], errors[-1])) / 3
 
 
+@pytest.mark.slow
 def test_order_one_in_mean_and_variance():
     """From a state that has a signal before it; a mutant with the noise of the step alone has no order in the variance."""
     assert np.all(np.abs(slopes(OptimisticGradient) - 1) < 0.15)

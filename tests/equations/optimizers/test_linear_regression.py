@@ -57,6 +57,7 @@ def test_samplings_are_told_apart(kind, key):
     assert np.all(distances(samples, problem.trace(step(ETA, 8), 20, 20)) > 4)
 
 
+@pytest.mark.slow
 def test_shuffled_epochs_are_noise_free_at_leading_order(key):
     """tr Cov / eta at epoch ends falls as eta^2 in training at a fixed time, while the equation has no noise at all."""
     rng = np.random.default_rng(3)

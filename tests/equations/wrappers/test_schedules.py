@@ -131,6 +131,7 @@ def test_momentum_is_propagated_step_by_step(size):
     np.testing.assert_allclose(last, state[0], rtol=2e-5 if size else 1e-8)
 
 
+@pytest.mark.slow
 def test_other_solvers_hold_too():
     rule, rates = scheduled(SGD(ETA), PIECEWISE), rates_of(PIECEWISE)
     assert_held(rule, np.prod(1 - rates), solver=dfx.Euler())

@@ -228,6 +228,7 @@ def test_a_velocity_of_the_wrong_shape_is_found_before_anything_is_run():
         assert stages == []
 
 
+@pytest.mark.slow
 def test_shuffled_equation_is_noise_free_and_the_algorithm_is_not():
     found = compare(SGD(ETA, BATCH, "shuffled"), PROBLEM.objective, PROBLEM.start, steps=20, key=jax.random.key(2),
                     paths=32, save_every=10, observe={"w": weights})  # fmt: skip

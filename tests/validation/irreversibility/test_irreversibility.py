@@ -302,6 +302,7 @@ def test_the_curl_of_a_linear_field():
     assert abs(shear - 0.5**0.5) < 0.03 and still == 0
 
 
+@pytest.mark.slow
 def test_what_is_plain():
     for equation, plain in (
         (SGD(0.1), True),

@@ -95,6 +95,7 @@ class WrongTranspose(Symmetry):
         return self.apply(vector)
 
 
+@pytest.mark.slow
 def test_identities_of_gradient_and_hessian():
     """g . A theta = 0 and H A theta = -A^T g: a rescaling, linear groups between linear layers, scale invariance."""
     shear = Symmetry.between(coming, going, draw(4, WIDTH, WIDTH))
