@@ -72,10 +72,10 @@ def _begins_elsewhere(dynamics, params) -> bool:
     if len(jaxpr.outvars) == len(jaxpr.invars) and all(map(operator.is_, jaxpr.outvars, jaxpr.invars)):
         return False  # the very parameters
     found = jax.jit(begun)(params)
-    if jax.tree.structure(found) != jax.tree.structure(params):
-        return False  # of another form, as what is then said of the hooks
-    pairs = [tuple(map(np.asarray, pair)) for pair in zip(*map(jax.tree.leaves, (found, params)), strict=True)]
-    return not all(a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=1e-30) for a, b in pairs)
+    if jax.tree.map(jnp.shape, found) != jax.tree.map(jnp.shape, params):
+        return False  # which is told of the hook itself
+    pairs = zip(*map(jax.tree.leaves, (found, params)), strict=True)
+    return not all(np.allclose(*map(np.asarray, pair), rtol=1e-5, atol=1e-30) for pair in pairs)
 
 
 def checked_noise(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
