@@ -118,7 +118,7 @@ def test_another_number_of_steps_compiles_nothing(monkeypatch):
         if steps == 3:
             first = len(traced)
     # What is left is the look at the observable's shape, which is made of every call.
-    assert len(traced) - first == 3 * 2 * 2
+    assert len(traced) - first == 3 * 2
 
 
 def test_another_learning_rate_is_allowed():
