@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import diffrax as dfx
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
@@ -42,9 +43,9 @@ class AbstractRecorded(eqx.Module):
 class AbstractPath(AbstractRecorded):
     """All that a path needs but its start and its key."""
 
-    first: Array  # the training step at which the run begins, and the number of those that it takes
-    steps: Array
-    owes: Array  # whether it begins with half a flow owing
+    first: Array | np.ndarray  # the training step at which the run begins, and the number of those that it takes
+    steps: Array | np.ndarray
+    owes: Array | np.ndarray  # whether it begins with half a flow owing
     places: Places = eqx.field(static=True)
 
     streamed: ClassVar[bool] = False
@@ -54,16 +55,16 @@ class AbstractPath(AbstractRecorded):
         """Where a path from these parameters begins."""
 
     @abc.abstractmethod
-    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
+    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Any]:
         """Records and states, of which the places in use are `(saves, ...)`, how far the path has come, and whether half a
         flow is owing."""
 
     @property
-    def end(self) -> Array:
+    def end(self) -> Any:
         """The training step with which the run ends."""
         return self.first + self.steps
 
     @property
-    def count(self) -> Array:
+    def count(self) -> Any:
         """The number of records after that of the start."""
         return self.steps // self.save_every

@@ -32,7 +32,7 @@ class Path(AbstractPath):
         state = self.dynamics.init(params)
         return Progress.begin(state, state, state)
 
-    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
+    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Any]:
         """A loop over intervals between records."""
         state = progress.recorded
         brownian = self._brownian(state, key)

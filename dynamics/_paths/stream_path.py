@@ -60,7 +60,7 @@ class StreamPath(AbstractPath):
         order_key, _ = order_and_noise(key)
         return Progress.begin((state, self._nothing(state), self.stream.begin(order_key)), state, state)
 
-    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Array]:
+    def __call__(self, progress: Progress, key: Array) -> tuple[tuple, Progress, Any]:
         """A scan over the stimuli between records, and over the records."""
         state = progress.recorded
         _, noise_key = order_and_noise(key)
