@@ -215,7 +215,9 @@ class Path(AbstractPath):
         clock_type = _clock_type(state)
         clock = Clock(jnp.zeros((), jnp.int32), self.dt, 1)
         steps = self.places.number * self.save_every
-        recorded = (self.first + jnp.arange(self.save_every, steps + 1, self.save_every, jnp.int32)).astype(clock_type)
+        recorded: Any = (self.first + jnp.arange(self.save_every, steps + 1, self.save_every, jnp.int32)).astype(
+            clock_type
+        )
 
         def output(t, state, args):
             return self._saved(state)
