@@ -25,3 +25,11 @@ def scaled_sum(*terms: tuple[Any, PyTree]) -> PyTree:
 def zeros_of(structure: PyTree) -> PyTree[Array]:
     """Zeros of the shapes and dtypes of a PyTree of arrays or of `jax.ShapeDtypeStruct`."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), structure)
+
+
+def normals_of(structure: PyTree, key: Array) -> PyTree:
+    """Independent standard normal numbers of these shapes and dtypes."""
+    leaves, treedef = jax.tree.flatten(structure)
+    keys = jax.random.split(key, max(1, len(leaves)))
+    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
+    return jax.tree.unflatten(treedef, drawn)

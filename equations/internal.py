@@ -72,5 +72,6 @@ from ._splitting import ForwardedSplitting as ForwardedSplitting
 from ._splitting import Splitting as Splitting
 from ._splitting import split as split
 from ._tree import add_scaled as add_scaled
+from ._tree import normals_of as normals_of
 from ._tree import zeros_of as zeros_of
 from ._velocity import velocity_of as velocity_of

@@ -19,12 +19,8 @@ from .._paths.terms import Clock
 _BLOCK = 1 << 15
 
 
-class Stepwise(dfx.AbstractBrownianPath):
-    """The increments that our own solvers take."""
-
-    increments: Increments
-    clock: Clock
-    levy_area: Any = eqx.field(static=True, default=dfx.BrownianIncrement)
+class AbstractInTime(dfx.AbstractBrownianPath):
+    """A Brownian motion in steps of the solver, without a begin or an end."""
 
     @property
     def t0(self):
@@ -33,6 +29,14 @@ class Stepwise(dfx.AbstractBrownianPath):
     @property
     def t1(self):
         return jnp.inf
+
+
+class Stepwise(AbstractInTime):
+    """The increments that our own solvers take."""
+
+    increments: Increments
+    clock: Clock
+    levy_area: Any = eqx.field(static=True, default=dfx.BrownianIncrement)
 
     def evaluate(self, t0, t1=None, left=True, use_levy=False):
         substep = jnp.rint(t0).astype(self.clock.offset.dtype)
@@ -41,7 +45,7 @@ class Stepwise(dfx.AbstractBrownianPath):
         return dfx.BrownianIncrement(dt=jnp.ones_like(t0), W=normals) if use_levy else normals
 
 
-class Fresh(dfx.AbstractBrownianPath):
+class Fresh(AbstractInTime):
     """Diffrax's numbers for the step in which it is; `long` where there are more steps than its clock tells apart."""
 
     key: Array
@@ -49,14 +53,6 @@ class Fresh(dfx.AbstractBrownianPath):
     structure: PyTree[jax.ShapeDtypeStruct] = eqx.field(static=True)
     levy_area: Any = eqx.field(static=True)
     long: bool = eqx.field(static=True)
-
-    @property
-    def t0(self):
-        return -jnp.inf
-
-    @property
-    def t1(self):
-        return jnp.inf
 
     def evaluate(self, t0, t1=None, left=True, use_levy=False):
         step = self.clock.offset * self.clock.substeps + jnp.rint(t0).astype(self.clock.offset.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import abstract_value, is_free, once, quick_jit, silent, zeros_of
+from equations.internal import abstract_value, is_free, normals_of, once, quick_jit, silent, zeros_of
 
 _OFF = 1e-3  # relative; in float32 derivatives have six digits
 
@@ -78,7 +78,7 @@ def _change(dynamics, signal, params, time) -> Array:
 
     def off(key):
         state = _moved(begin, key)
-        normals = _normals(dynamics.diffusion(time, begin, signal).in_structure(), key)
+        normals = normals_of(dynamics.diffusion(time, begin, signal).in_structure(), key)
         here, there = (dynamics.diffusion(time, y, signal).mv(normals) for y in (begin, state))
         return _size(jax.tree.map(jnp.subtract, here, there)), _size(here) + _size(there)
 
@@ -99,7 +99,7 @@ def _commutator(dynamics, signal, params, time) -> Array:
             return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), noise, y)
 
         structure = dynamics.diffusion(time, state, signal).in_structure()
-        first, second = (_normals(structure, k) for k in jax.random.split(key))
+        first, second = (normals_of(structure, k) for k in jax.random.split(key))
 
         def along(a, b):
             return jax.jvp(lambda y: root(y, a), (state,), (root(state, b),))[1]
@@ -112,14 +112,9 @@ def _commutator(dynamics, signal, params, time) -> Array:
 
 
 def _moved(state, key) -> PyTree:
-    return jax.tree.map(lambda y, n: y + 0.3 * (1 + jnp.abs(y)) * n, state, _normals(state, jax.random.fold_in(key, 1)))
-
-
-def _normals(structure, key) -> PyTree:
-    leaves, treedef = jax.tree.flatten(structure)
-    keys = jax.random.split(key, max(1, len(leaves)))
-    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
-    return jax.tree.unflatten(treedef, drawn)
+    return jax.tree.map(
+        lambda y, n: y + 0.3 * (1 + jnp.abs(y)) * n, state, normals_of(state, jax.random.fold_in(key, 1))
+    )
 
 
 def _size(tree) -> Array:

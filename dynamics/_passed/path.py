@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from .._paths.around import Around
 from .._paths.base import AbstractRecorded
-from .._paths.brownian import Brownian
+from .._paths.brownian import Brownian, segments
 from .._paths.held import differ, held
 from .._paths.quotient import no_peak
 from .._paths.record import first_failure, keep, with_start
@@ -20,8 +20,6 @@ from .brownian import Fresh, Stepwise
 from .langevin import Reduced, halves, reduced
 from .terms import NoiseTerm
 
-# One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
-_LONGEST = 10_000
 # A training step has so many parts that Diffrax's Brownian tree tells apart, unless the controller has a `dtmin`.
 _PARTS = 1024
 
@@ -191,14 +189,7 @@ class PassedPath(AbstractRecorded):
     def _advance(self, form, y, inner, block, offset, end, motion):
         """From training step `offset` to `end`: a scan over segments, which end where a block of noise does."""
         state, key, brownian = motion
-        rows = 1 if brownian is None else brownian.rows
-        longest = max(1, min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST))
-        if rows == 1:
-            count = -(-self.save_every // longest)
-        elif rows % self.save_every == 0 or self.save_every % rows == 0:
-            count = -(-self.save_every // rows)
-        else:  # at most so many blocks have steps in an interval; where there are fewer, segments are empty
-            count = (self.save_every - 2) // rows + 2
+        longest, count = segments(1 if brownian is None else brownian.rows, self.save_every, self.substeps)
         if count == 1:
             return self._segment(form, y, inner, block, (offset, end, longest), motion)[1:]
 

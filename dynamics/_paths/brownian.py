@@ -17,12 +17,26 @@ from jaxtyping import Array, PyTree
 # the cache.
 _BLOCK = 128
 _ROWS = 16
+# One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
+_LONGEST = 10_000
 
 
 def block_rows(structure: PyTree[jax.ShapeDtypeStruct], longest: int = _ROWS) -> int:
     """Training steps in a block of noise of this structure, at most `longest`."""
     size = max(math.prod(leaf.shape) for leaf in jax.tree.leaves(structure))
     return max(1, min(longest, _BLOCK // max(size, 1)))
+
+
+def segments(rows: int, save_every: int, substeps: int) -> tuple[int, int]:
+    """The training steps of one call of Diffrax at most, and how many calls make an interval between records, where blocks
+    of noise have so many rows."""
+    longest = max(1, min(save_every, _LONGEST // substeps, rows if rows > 1 else _LONGEST))
+    if rows == 1:
+        return longest, -(-save_every // longest)
+    if rows % save_every == 0 or save_every % rows == 0:
+        return longest, -(-save_every // rows)
+    # At most so many blocks have steps in an interval; where there are fewer, segments are empty.
+    return longest, (save_every - 2) // rows + 2
 
 
 class Brownian(eqx.Module):

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from equations.internal import quick_jit, split
 
 from .base import AbstractPath
-from .brownian import Brownian, Increments
+from .brownian import Brownian, Increments, segments
 from .held import counted, held, scales_all
 from .keys import path_keys
 from .progress import Progress
@@ -20,9 +20,6 @@ from .record import first_failure, keep, with_start
 from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
-
-# One call of Diffrax makes at most this many substeps: its float32 clock loses steps beyond about 10^5.
-_LONGEST = 10_000
 
 
 class Path(AbstractPath):
@@ -159,14 +156,7 @@ class Path(AbstractPath):
 
         What is carried is the state, the step of failure, the peak, whether half a flow is owing, and the block of noise.
         """
-        rows = 1 if brownian is None else brownian.rows
-        longest = min(self.save_every, _LONGEST // self.substeps, rows if rows > 1 else _LONGEST)
-        if rows == 1:
-            count = -(-self.save_every // longest)
-        elif rows % self.save_every == 0 or self.save_every % rows == 0:
-            count = -(-self.save_every // rows)
-        else:  # at most so many blocks have steps in an interval; where there are fewer, segments are empty
-            count = (self.save_every - 2) // rows + 2
+        longest, count = segments(1 if brownian is None else brownian.rows, self.save_every, self.substeps)
 
         def segment(carry, _):
             offset, (state, failed_at, peak, owes, block) = carry

@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 from .._jaxpr.structure import is_affine
 from .._splitting import Splitting, split
-from .._tree import zeros_of
+from .._tree import normals_of, zeros_of
 from .declared import moved_state
 from .facts import root, told_by
 from .lineage import definer, inside, is_ours
@@ -132,13 +132,6 @@ def _found(dynamics, signal, params, dt) -> _Found:
     return _Found(mean, spread, euler, change)
 
 
-def _normals(structure, key) -> PyTree:
-    leaves, treedef = jax.tree.flatten(structure)
-    keys = jax.random.split(key, max(1, len(leaves)))
-    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
-    return jax.tree.unflatten(treedef, drawn)
-
-
 def _sizes(tree) -> Array:
     """The norm of each leaf."""
     return jnp.stack([jnp.linalg.norm(leaf.ravel()) for leaf in jax.tree.leaves(tree)])
@@ -161,7 +154,7 @@ def _compared(kick, zeros, flow, drift, root, state, time) -> tuple[Array, Array
     scale = jnp.maximum(_sizes(flow) + _sizes(first), _sizes(drift))
     rounding = 100 * jnp.finfo(scale.dtype).eps * _sizes(state) / (time / (2 * _PARTS))
     leaves, treedef = jax.tree.flatten(state)
-    random = _normals(state, jax.random.key(3))
+    random = normals_of(state, jax.random.key(3))
 
     def squares(number):
         """|J' v|^2 of both roots, v on one leaf or, after the last, on all."""
@@ -197,7 +190,7 @@ def _worst(off, allowed) -> Array:
 
 def _change(kick, state, structure, time) -> Array:
     """By how much a kick changes one that follows, relative to it, for a kick as large as the state."""
-    first, second = (_normals(structure, jax.random.key(seed)) for seed in (4, 5))
+    first, second = (normals_of(structure, jax.random.key(seed)) for seed in (4, 5))
     h = time / _PARTS
     move = kick(first, h)
     size = jnp.linalg.norm(_sizes(state)) / jnp.maximum(jnp.linalg.norm(_sizes(move)), jnp.finfo(h.dtype).tiny)
@@ -210,7 +203,7 @@ def _drawn(dynamics, signal, state, t, time, sides) -> _Found:
     """The same of a kick that is not linear in its normals, over a training step against that of our own splitting."""
     kind, splitting = type(dynamics), split(dynamics)
     ours = next(base for base in kind.__mro__ if is_ours(base) and "splitting" in vars(base)).splitting(dynamics)
-    directions = jax.vmap(lambda key: _normals(state, key))(jax.random.split(jax.random.key(6), 4))
+    directions = jax.vmap(lambda key: normals_of(state, key))(jax.random.split(jax.random.key(6), 4))
 
     def along(tree):
         parts = jax.tree.map(lambda v, leaf: jnp.sum((v * leaf).reshape(4, -1), axis=1), directions, tree)
@@ -221,7 +214,7 @@ def _drawn(dynamics, signal, state, t, time, sides) -> _Found:
         flow = 0.0 if by_euler else along(part.flow(t, state, signal))
 
         def one(key):
-            normals = _normals(structure, key)
+            normals = normals_of(structure, key)
             if by_euler:
                 return along(part.euler(t, state, signal, normals, time)) / time
             return flow + along(part.kick(t, state, signal, normals, time)) / time

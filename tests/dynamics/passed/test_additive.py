@@ -283,7 +283,7 @@ def test_what_it_says():
 @pytest.mark.slow
 def test_long_runs(monkeypatch):
     """More steps than Diffrax's clock tells apart; the law of SEA's own steps."""
-    monkeypatch.setattr("dynamics._passed.path._LONGEST", 1)
+    monkeypatch.setattr("dynamics._paths.brownian._LONGEST", 1)
     monkeypatch.setattr("dynamics._passed.brownian._BLOCK", 2)
     h, steps = 0.1, 8
     x = last(Diagonal(), jnp.ones(2), dfx.SEA(), steps, h, 4000, save_every=4)
