@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import TwinState, choice
+from equations.internal import TwinState, choice, is_noisy
 
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
@@ -131,7 +131,7 @@ def _check_state(problem: Problem) -> None:
 def draws(equation: AbstractEquation, noise: str) -> bool:
     """Whether anything is random in the discrete algorithm with this kind of `noise`."""
     if noise == "gaussian":
-        return equation.random
+        return is_noisy(equation)
     return equation.batch_size is not None or equation.gradient_noise.injects
 
 

@@ -14,9 +14,10 @@ from jaxtyping import Array, PyTree
 from ._checks.arguments import LARGEST, choice, integer, positive
 from ._checks.declared import check_linear
 from ._checks.facts import Facts, refined
+from ._checks.lineage import newer
 from ._checks.old_names import old_attribute
 from ._checks.own_names import check_unset
-from ._gradients import drawn_gradient
+from ._gradients import drawn_gradient, is_noisy
 from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, mean_over_normals, noise_model
 from ._scaling import ScalingLimit
 from ._series import Series
@@ -43,15 +44,14 @@ class AbstractDynamics(eqx.Module):
     precision of the state; all else is refused by class and method before compilation, as is a class whose override of a
     method would be ignored in some runs, or an attribute under a private name of these classes.
 
-    Two class attributes tell which of Diffrax's solvers fit: `interpretation = "stratonovich"` where drift and diffusion
-    are those of dY = drift dt + diffusion o dW (a training algorithm's are Itô's: see `stratonovich`), and
-    `additive_noise = True` where the diffusion does not depend on the state, which is otherwise read off its jaxpr.
+    A class attribute tells which of Diffrax's solvers fit: `interpretation = "stratonovich"` where drift and diffusion are
+    those of dY = drift dt + diffusion o dW (a training algorithm's are Itô's: see `stratonovich`), or `"additive"` where
+    the diffusion does not depend on the state and both are one, which is otherwise read off its jaxpr.
     """
 
     _facts = Facts("equation", contract=True)
 
     interpretation = "ito"
-    additive_noise = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -169,8 +169,8 @@ class AbstractEquation(AbstractDynamics):
 
     @property
     def random(self) -> bool:
-        """Whether the equation has noise."""
-        return self.gradient_noise.random(self.batch_size is not None and self.sampling != "shuffled")
+        """Whether the equation has noise: in its gradients, or by a `diffusion` of a user's class. Not to be overridden."""
+        return is_noisy(self) or newer(type(self), "diffusion", "random")
 
     def splitting(self):
         """That of the velocity at noisy gradients."""
@@ -191,7 +191,7 @@ class AbstractEquation(AbstractDynamics):
         the normals of the draw, in which their product is of second degree.
         """
         params = self.params(state)
-        if not self.random or self.is_affine(state):
+        if not is_noisy(self) or self.is_affine(state):
             return velocity_of(self, t, state, self.gradient(params, signal, None))
         if self._callable_gradient:
             batches, drawn = self.batches(signal), lambda normals: self.gradient(params, signal, normals)
@@ -208,7 +208,7 @@ class AbstractEquation(AbstractDynamics):
         pair of these and of shape `(K, K)`, the second for the noise of delta^2 (K squared backward passes: for small
         problems; Gaussian noise).
         """
-        if not self.random:
+        if not is_noisy(self):
             return None
         params = self.params(state)
         root = self.gradient_noise.root(self.batches(signal), params)

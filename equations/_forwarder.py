@@ -67,7 +67,6 @@ class AbstractForwarder(AbstractEquation):
         return self.equation.twin()
 
     interpretation = inner("interpretation")
-    additive_noise = inner("additive_noise")
     linear = inner("linear")
     _callable_gradient = inner("_callable_gradient")
     gradient_noise = inner("gradient_noise")

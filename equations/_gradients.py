@@ -26,6 +26,12 @@ def takes_several(equation: Any) -> bool:
     return equation._callable_gradient
 
 
+def is_noisy(equation: Any) -> bool:
+    """Whether the gradient of a training step is random in the equation: by its batches, or by what is injected."""
+    batches = equation.batch_size is not None and equation.sampling != "shuffled"
+    return equation.gradient_noise.random(batches)
+
+
 def _full(signal, params):
     return signal.gradient(params)
 

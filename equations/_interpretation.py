@@ -15,7 +15,7 @@ from ._counts import around
 from ._scaling import ForwardedLimit, learning_rate_of
 from ._tree import add_scaled, zeros_of
 
-INTERPRETATIONS = ("ito", "stratonovich")
+INTERPRETATIONS = ("ito", "stratonovich", "additive")
 _COLUMNS = 16  # of the diffusion at once
 
 
@@ -57,11 +57,6 @@ class AbstractConverted(AbstractDynamics):
     def learning_rate(self) -> Any:
         """That of the equation inside, None where it has none."""
         return learning_rate_of(self.equation)
-
-    @property
-    def additive_noise(self) -> Any:
-        """What the equation inside says."""
-        return self.equation.additive_noise
 
     def init(self, params):
         return self.equation.init(params)
@@ -165,8 +160,8 @@ def is_stratonovich(equation: AbstractDynamics) -> bool:
     given, kind = equation.interpretation, type(equation)
     if not isinstance(given, str) or given not in INTERPRETATIONS:
         raise ValueError(
-            f"Argument `equation` must have an `interpretation` of 'ito' or 'stratonovich', but {kind.__name__} has "
-            f"{given!r}."
+            f"Argument `equation` must have an `interpretation` of 'ito', 'stratonovich' or 'additive', but "
+            f"{kind.__name__} has {given!r}."
         )
     if given == "stratonovich" and is_algorithm(kind):
         raise ValueError(

@@ -42,6 +42,7 @@ from ._feedback.base import layers as layers
 from ._forwarder import AbstractForwarder as AbstractForwarder
 from ._gradients import check_epochs as check_epochs
 from ._gradients import fixed_gradient as fixed_gradient
+from ._gradients import is_noisy as is_noisy
 from ._gradients import real_gradient as real_gradient
 from ._gradients import takes_several as takes_several
 from ._gradients import twin_update as twin_update

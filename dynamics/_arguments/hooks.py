@@ -20,7 +20,6 @@ from equations.internal import (
     is_algorithm,
     is_contract,
     is_ours,
-    newer,
     once,
     split,
     twin_update,
@@ -161,16 +160,6 @@ def _diffusion(dynamics, signal, state, t):
             f"{type(dynamics).__name__}.diffusion gives {operator!r}."
         )
     _same(dynamics, "diffusion", operator.out_structure(), state)
-    if (
-        isinstance(dynamics, AbstractEquation)
-        and newer(type(dynamics), "diffusion", "splitting")
-        and not dynamics.random
-    ):
-        raise ValueError(
-            "Argument `equation` must be `random` where it has a diffusion, but by its `batch_size` and `gradient_noise` "
-            f"{type(dynamics).__name__} has no noise, and {type(dynamics).__name__}.diffusion gives some: override "
-            "`random` too."
-        )
     return operator
 
 

@@ -13,23 +13,17 @@ _OFF = 1e-3  # relative; in float32 derivatives have six digits
 
 
 def is_additive(dynamics: AbstractDynamics, signal: Any, params: PyTree, time: Array) -> bool:
-    """Whether the diffusion does not depend on the state: as `additive_noise` of the class says, or as its jaxpr proves.
+    """Whether the diffusion does not depend on the state: as the `interpretation` of the class says, or its jaxpr proves.
 
     **Arguments:** `params`, what is trained; `time`, of a training step.
 
-    **Raises:** ValueError or TypeError where it says what is not so, tried on numbers.
+    **Raises:** ValueError where it says what is not so, tried on numbers.
     """
-    said = dynamics.additive_noise
-    if said is None:
+    if dynamics.interpretation != "additive":
         return abstract_value(_depends_on_state, dynamics, signal, params) is None
-    if not isinstance(said, bool):
-        raise TypeError(
-            f"Attribute `additive_noise` of {type(dynamics).__name__} must be True, False or None, for a diffusion that "
-            f"is the same at every state or not, but {said!r} was given."
-        )
-    if said and not silent((dynamics, signal, params, time)):
+    if not silent((dynamics, signal, params, time)):
         once(_refuse_additive, dynamics, signal, params, time)
-    return said
+    return True
 
 
 def is_steady(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> bool:
@@ -66,8 +60,8 @@ def _refuse_additive(dynamics, signal, params, time) -> None:
     off = float(_change(dynamics, signal, params, time))
     if off > _OFF:
         raise ValueError(
-            f"Attribute `additive_noise` of {type(dynamics).__name__} must be True only where the diffusion is the same at "
-            f"every state, but between states it changes by {off:.2g} of its size."
+            f"Attribute `interpretation` of {type(dynamics).__name__} must be 'additive' only where the diffusion is the "
+            f"same at every state, but between states it changes by {off:.2g} of its size."
         )
 
 

@@ -138,7 +138,7 @@ def _check(problem: Problem, solver: Any, additive: bool, given: Any) -> None:
         raise _refusal(
             solver,
             f"it is one for additive noise, and that of {name} depends on the state, where Itô and Stratonovich differ, as "
-            "far as its jaxpr tells (`additive_noise = True` in its class says otherwise)",
+            "far as its jaxpr tells (`interpretation = 'additive'` in its class says otherwise)",
         )
     if isinstance(solver, dfx.AbstractStratonovichSolver) and given is None:
         raise _refusal(

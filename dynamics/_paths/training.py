@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import real_gradient, twin_update
+from equations.internal import is_noisy, real_gradient, twin_update
 
 from .brownian import Brownian
 from .keys import apart
@@ -30,7 +30,7 @@ class Training(eqx.Module):
         """The run of a path with this key, under `noise` as of `train`."""
         model, sampler, structure = equation.gradient_noise, None, None
         if noise == "gaussian":
-            structure = model.structure(equation.batches(signal), params) if equation.random else None
+            structure = model.structure(equation.batches(signal), params) if is_noisy(equation) else None
             return cls(equation, signal, None, None if structure is None else Brownian(key, structure, 1), noise)
         if equation.batch_size is not None:
             sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling)

@@ -20,6 +20,7 @@ _FINAL = {
     "batches": "`gradient_noise`",
     "is_affine": "the class attribute `linear`, which is tried on numbers,",
     "series": "`twin`, whose series is taken,",
+    "random": "`gradient_noise` or `diffusion`, which tell it,",
 }
 
 

@@ -11,11 +11,8 @@ from .lineage import is_ours, users
 
 # What the properties of ours are, and what is allowed in their place.
 _KINDS = {
-    "random": ("True or False", lambda value: isinstance(value, bool)),
     "gradient_noise": ("a noise model", lambda value: is_given_as(type(value), "noise_model")),
 }
-# One of which brings noise of its own to an equation, whatever its batches.
-_NOISY = ("diffusion", "splitting")
 
 
 class _Nothing(eqx.Module):
@@ -100,15 +97,6 @@ def check_values(thing: Any) -> None:
                 raise TypeError(
                     f"Argument `equation` must have {wanted} as `{name}`, but {kind.__name__}.{name} gives {value!r}."
                 )
-    if not (users(kind, "random") and _has_ours(kind, "random") and thing.random):
-        return
-    batches = thing.batch_size is not None and thing.sampling != "shuffled"
-    if not thing.gradient_noise.random(batches) and not any(users(kind, name) for name in _NOISY):
-        raise ValueError(
-            f"Argument `equation` must have noise where it is `random`, but {kind.__name__}.random is True, and by "
-            f"`batch_size` {thing.batch_size!r}, `sampling` {thing.sampling!r} and `noise_model` {thing.gradient_noise!r} "
-            "there is none: give a batch size or a noise model, or override `diffusion` too."
-        )
 
 
 def _has_ours(kind: type, name: str) -> bool:

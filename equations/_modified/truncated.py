@@ -27,7 +27,6 @@ class AbstractTruncated(AbstractDynamics):
     """A truncated series in the drift of `equation`, its leading order, and in its diffusion."""
 
     interpretation = "ito"
-    additive_noise = None
 
     equation: AbstractDynamics = eqx.field(kw_only=True)
     order: int = eqx.field(kw_only=True, static=True)

@@ -29,14 +29,14 @@ from equations.internal import split
 
 # To be overridden, in three groups; the others are made of these.
 OVERRIDDEN = {
-    "field": ("init", "params", "drift", "velocity", "diffusion", "twin", "linear", "gradient_noise", "held", "check"),
+    "field": ("init", "params", "velocity", "diffusion", "twin", "linear", "gradient_noise", "held", "check")
+    + ("interpretation",),
     "splitting": ("splitting",),
     "scaling": ("scaling_limit",),
 }
 FIELDS = ("learning_rate", "batch_size", "sampling", "noise_model")  # of which each is one more for every forwarder
-REFUSED = ("batches", "gradient", "is_affine", "series")
-ACTS = ("random",)
-SAYS = ("interpretation", "additive_noise")  # what a class tells of its diffusion, for the solvers of Diffrax
+INSTEAD = ("drift",)  # of `velocity`
+REFUSED = ("batches", "gradient", "is_affine", "random", "series")
 
 OBJECTIVE, W = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.array([[-1.0], [1.0]])), jnp.ones(1)
 
@@ -50,7 +50,7 @@ def check_size(kind):
     """Fails for a contract that has grown."""
     overridden = [name for group in OVERRIDDEN.values() for name in group]
     assert len(members(kind)) <= 20 and len(overridden) <= 12
-    assert sorted([*overridden, *REFUSED, *ACTS, *SAYS]) == sorted(members(kind))
+    assert sorted([*overridden, *INSTEAD, *REFUSED]) == sorted(members(kind))
 
 
 def test_the_contract_is_small():
@@ -64,7 +64,7 @@ def test_the_contract_is_small():
 def test_the_members_are_documented():
     for kind in (AbstractDynamics, AbstractEquation, Splitting, GradientSplitting, ScalingLimit):
         for name, member in vars(kind).items():
-            if name in members(kind) and name not in ("linear", *SAYS):
+            if name in members(kind) and name not in ("linear", "interpretation"):
                 known = [vars(base).get(name) for base in kind.__mro__]
                 assert any(getattr(m, "__doc__", None) for m in known if m is not None), f"{kind.__name__}.{name}"
                 assert member is not None
@@ -75,7 +75,7 @@ def test_the_table_names_them_all():
     text = (Path(__file__).parents[2] / "README.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith(("| the field", "| how solvers", "| its scaling"))]
     named = {name for row in rows for name in re.findall(r"`(\w+)(?:\(\))?`", row)}
-    wanted = {name for group in OVERRIDDEN.values() for name in group} | set(ACTS) | set(SAYS)
+    wanted = {name for group in OVERRIDDEN.values() for name in group} | set(INSTEAD)
     wanted |= members(GradientSplitting) | {"leapfrog", "smooth"} | members(ScalingLimit)
     assert named - {"Splitting", "ScalingLimit"} == wanted
 
@@ -85,14 +85,6 @@ def test_what_is_made_of_others_is_refused(name):
     mine = type("Mine", (SGD,), {name: lambda self, *args: None})
     with pytest.raises(TypeError, match=f"must override .* in place of `{name}` alone, .* Mine.{name} was given"):
         solve(mine(0.1), OBJECTIVE, W, steps=1)
-
-
-def test_random_acts():
-    """Without noise, although there are batches: no key is needed, and the flow is that of the gradient."""
-    still = type("Still", (SGD,), {"random": False})(0.1, 1)
-    np.testing.assert_allclose(solve(still, OBJECTIVE, W, steps=2).final, np.exp(-0.2), rtol=1e-4)
-    with pytest.raises(ValueError, match="Argument `key`"):
-        solve(SGD(0.1, 1), OBJECTIVE, W, steps=2)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

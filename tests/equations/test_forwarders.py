@@ -66,7 +66,7 @@ LEFT = {
     SlowManifold: {},
     Corrected: {},
     Increment: dict.fromkeys(("batches", "diffusion", "drift", "gradient", "is_affine", "random"), FROM_VELOCITY)
-    | dict.fromkeys(("interpretation", "additive_noise"), "of a diffusion that is not that of the equation inside")
+    | {"interpretation": "of a diffusion that is not that of the equation inside"}
     | {"series": "the twin's increment itself is of the first order"},
 }
 OF_FLOW_AND_KICK = {"euler": "made of flow and kick"}

@@ -260,13 +260,19 @@ def test_in_a_trace():
             traced(jnp.ones((1, 1)))
 
 
-def test_noise_unsaid():
+def test_a_diffusion_is_noise():
+    """Of a class of the user's, with or without batches; the gradients of its algorithm are as they are."""
+
     class Hot(SGD):
         def diffusion(self, t, state, signal):
             return diagonal(3)
 
-    with pytest.raises(ValueError, match="must be `random`.*Hot.diffusion gives some: override `random`"):
-        solve(Hot(0.1), OBJECTIVE, W, steps=2, key=KEY)
+    assert Hot(0.1).random and not SGD(0.1).random
+    with pytest.raises(ValueError, match="Argument `key`"):
+        solve(Hot(0.1), OBJECTIVE, W, steps=2)
+    ends = solve(Hot(0.1), OBJECTIVE, W, steps=2, key=KEY, paths=2).final
+    assert np.all(ends[0] != ends[1])
+    train(Hot(0.1), OBJECTIVE, W, steps=2, noise="gaussian")
 
 
 def test_an_own_kick_is_named():

@@ -325,7 +325,7 @@ def test_refused(name, reason):
 class Formally(Diagonal):
     """Of which the jaxpr does not tell that it is additive."""
 
-    additive_noise = True
+    interpretation = "additive"
 
     def diffusion(self, t, state, signal):
         return lx.DiagonalLinearOperator(0.5 + 0 * state)
@@ -339,16 +339,16 @@ def test_what_is_said_holds():
 
 def test_said():
     class Said(Multiplicative):
-        additive_noise = True
+        interpretation = "additive"
 
     class Word(Multiplicative):
-        additive_noise = "yes"
+        interpretation = "yes"
 
     class Silent(Formally):
-        additive_noise = None
+        interpretation = "ito"
 
-    refused("`additive_noise` of Said must be True only where", Said(), solver=dfx.SRA1())
-    refused("`additive_noise` of Word must be True, False or None", Word(), TypeError, solver=dfx.SRA1())
+    refused("`interpretation` of Said must be 'additive' only where", Said(), solver=dfx.SRA1())
+    refused("of 'ito', 'stratonovich' or 'additive', but Word has 'yes'", Word(), solver=dfx.SRA1())
     refused("says otherwise", Silent(), solver=dfx.SRA1())
 
 

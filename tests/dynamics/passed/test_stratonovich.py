@@ -223,7 +223,7 @@ def test_no_such_form():
         def splitting(self):
             return super().splitting()
 
-    refused("`interpretation` of 'ito' or 'stratonovich', but Wrong has 'Stratonovich'", run(Wrong()))
+    refused("`interpretation` of 'ito', 'stratonovich' or 'additive', but Wrong has 'Stratonovich'", run(Wrong()))
     algorithm = lambda: train(Algorithm(0.1, 2), PROBLEM.objective, PROBLEM.start, steps=2, key=KEY)  # noqa: E731
     refused("`equations.stratonovich(equation)` is its Stratonovich form", algorithm)
     refused("must not have a splitting of its own", run(Split()), TypeError)

@@ -358,11 +358,7 @@ def test_the_library_passes():
     check_class(Thrice(ETA, noise_model=StudentT(4.0, 1.0)), "field")
 
 
-class HotAlways(Hot):
-    random = True
-
-
-@pytest.mark.parametrize("kind", [Thrice, Hot, HotAlways])
+@pytest.mark.parametrize("kind", [Thrice, Hot])
 def test_a_series_is_the_twins(kind):
     """As the docstring says, and with a word: another drift or diffusion beside the same twin has no part in it."""
     with pytest.warns(UserWarning, match=rf"{'Thrice.drift' if kind is Thrice else '.diffusion'} has no part.*of SGD"):

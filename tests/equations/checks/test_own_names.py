@@ -92,21 +92,11 @@ def test_fields_without_a_value(name):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("random", 1, "True or False"),
         ("gradient_noise", 0.3, "a noise model"),
     ],
 )
 def test_values(name, value, words):
     refused(of(SGD, **{name: value})(0.1, 1), f"{words} as `{name}`")
-
-
-@pytest.mark.parametrize("value", [True, property(lambda self: True)], ids=["attribute", "property"])
-def test_random_without_noise(value):
-    kind = of(SGD, random=value)
-    for equation in (kind(0.1), kind(0.1, 1, "shuffled"), scheduled(kind(0.1), optax.constant_schedule(0.5))):
-        refused(equation, "Mine.random is True", error=ValueError)
-    for equation in (kind(0.1, 1), kind(0.1, noise_model=Isotropic(0.1))):
-        check_class(equation)
 
 
 def test_an_attribute_for_a_method():
@@ -132,7 +122,7 @@ def test_allowed():
         def gradient_noise(self):
             return Isotropic(0.1)
 
-    for equation in (Leap(0.1), of(SGD, random=True, diffusion=diffusion)(0.1), of(SGD, random=False)(0.1, 1)):
+    for equation in (Leap(0.1), of(SGD, diffusion=diffusion)(0.1)):
         check_class(equation)
     for entry in EQUATIONS.values():
         check_class(type("Mine", (type(entry.equation),), {})(**vars(entry.equation)))
@@ -240,11 +230,11 @@ def test_mutants(monkeypatch):
     for kind in kinds():
         check_class(kind(0.1))
     monkeypatch.setattr(overrides, "check_values", lambda thing: None)
-    check_class(field(SGD, "random", "int", 0)(0.1))
+    check_class(field(SGD, "gradient_noise", "int", 0)(0.1))
     monkeypatch.setattr(overrides, "check_parts", lambda thing: None)
     check_class(leaping(0.1))
     monkeypatch.undo()
-    for kind in (*kinds(), leaping, field(SGD, "random", "int", 0)):
+    for kind in (*kinds(), leaping, field(SGD, "gradient_noise", "int", 0)):
         with pytest.raises(TypeError):
             check_class(kind(0.1))
 
