@@ -21,8 +21,8 @@ from equations.internal import (
     check_epochs,
     check_model,
     flag,
-    is_traced,
     on_parameters,
+    under_trace,
     warn_frozen,
 )
 
@@ -219,14 +219,18 @@ class Problem:
         """The training step at which a run begins."""
         return 0 if self.start is None else self.start.step
 
+    @functools.cached_property
+    def traced(self) -> bool:
+        """Whether anything of a run is traced, which may then be differentiated."""
+        return under_trace(self.equation, self.objective, self.params, self.static, self.observe, self.dt)
+
     def span(self, paths: int) -> tuple[np.ndarray, np.ndarray, Places]:
         """The first training step and the number of steps as arrays, which compile nothing anew, and room for the records
         of so many paths."""
         record = abstract_value(first_record, self.observe, self.dynamic, self.static, self.equation)
         if self.keep_states:  # parameters and a memory of some sizes more
             record = record, *[self.dynamic] * 3
-        leaves = jax.tree.leaves((jnp.zeros(()), self.equation, self.objective, self.params))
-        places = Places.of(self.steps // self.save_every, record, paths, any(map(is_traced, leaves)))
+        places = Places.of(self.steps // self.save_every, record, paths, self.traced)
         return np.asarray(self.first, np.int32), np.asarray(self.steps, np.int32), places
 
     @property

@@ -28,7 +28,7 @@ class Method:
     - `solver`, `controller`: as given, or what stands in for None.
     - `stepped`, `stepping`: the same as a path takes them, which read what the dynamics counts as they should; `how` says
         this in words.
-    - `adjoint`, `meter`: of Diffrax.
+    - `adjoint`, `meter`: of Diffrax; `adjoint` is None for a run at fixed steps that nothing can differentiate.
     """
 
     solver: dfx.AbstractSolver
@@ -36,7 +36,7 @@ class Method:
     stepped: dfx.AbstractSolver
     stepping: dfx.AbstractStepSizeController | None
     how: tuple[tuple[str, str], ...]
-    adjoint: dfx.AbstractAdjoint
+    adjoint: dfx.AbstractAdjoint | None
     meter: dfx.AbstractProgressMeter
 
     @classmethod
@@ -57,7 +57,8 @@ class Method:
             _check_euler(problem, substeps)
         check_hooks(equation, signal, dynamic, Steps(solver).hooks(noisy))
         check_agreement(equation, signal, dynamic, problem.dt)
-        adjoint = adjoint or default_adjoint(problem.noise)
+        if adjoint is None and (problem.traced or controller is not None or problem.stream is not None):
+            adjoint = default_adjoint(problem.noise)
         stepped, stepping, how = solver, None, ()
         if problem.stream is None:
             if controller is None:  # which meets a jump by short steps
@@ -174,12 +175,12 @@ def default_adjoint(noise: PyTree[jax.ShapeDtypeStruct] | None) -> dfx.AbstractA
     return dfx.RecursiveCheckpointAdjoint() if cheap else dfx.DirectAdjoint()
 
 
-def differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
-    """The solver with the kind of loop over Runge-Kutta stages that an adjoint with forward mode needs.
+def differentiable(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint | None) -> dfx.AbstractSolver:
+    """The solver with the kind of loop over Runge-Kutta stages that an adjoint with forward mode needs, or none at all.
 
     Diffrax sees to this itself, but not in a solver inside another one.
     """
-    kind = {dfx.ForwardMode: "lax", dfx.DirectAdjoint: "bounded"}.get(type(adjoint))
+    kind = {type(None): "lax", dfx.ForwardMode: "lax", dfx.DirectAdjoint: "bounded"}.get(type(adjoint))
     if kind is None:
         return solver
 

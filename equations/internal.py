@@ -33,6 +33,7 @@ from ._checks.once import unchecked as unchecked
 from ._checks.once import warn as warn
 from ._checks.overrides import check_class as check_class
 from ._checks.overrides import has_field as has_field
+from ._checks.traced import under_trace as under_trace
 from ._circuits.base import AbstractCircuit as AbstractCircuit
 from ._circuits.circuit import FEEDBACK as FEEDBACK
 from ._circuits.examples import check_pairs as check_pairs

@@ -15,6 +15,7 @@ from .._paths.brownian import Brownian, segments
 from .._paths.held import differ, held
 from .._paths.quotient import no_peak
 from .._paths.record import first_failure, keep, with_start
+from .._paths.steps import take_steps
 from .._paths.terms import Clock, Field
 from .brownian import Fresh, Stepwise
 from .langevin import Reduced, halves, reduced
@@ -202,7 +203,7 @@ class PassedPath(AbstractRecorded):
         return jax.lax.scan(segment, carry, None, length=count)[0][1:]
 
     def _segment(self, form, y, inner, block, span, motion):
-        """At most `longest` training steps by one call of Diffrax, and where they end."""
+        """At most `longest` training steps, and where they end."""
         offset, end, longest = span
         state, key, brownian = motion
         stop = jnp.minimum(offset + longest, end)
@@ -211,22 +212,16 @@ class PassedPath(AbstractRecorded):
             stop = stop if limit is None else jnp.minimum(stop, limit)
         stop = jnp.maximum(stop, offset)
         dtype = _clock_type(state)
-        solution: Any = dfx.diffeqsolve(
+        y, inner = take_steps(
             self._terms(form, offset, motion, block),
             self._guard(form, offset),
-            t0=jnp.zeros((), dtype),
-            t1=((stop - offset) * self.substeps).astype(dtype),
-            dt0=jnp.ones((), dtype),
-            y0=y,
-            saveat=dfx.SaveAt(t1=True, solver_state=True),
+            y,
+            count=((stop - offset) * self.substeps).astype(dtype),
+            most=longest * self.substeps,
             adjoint=self.adjoint,
-            max_steps=longest * self.substeps,
-            throw=False,
-            solver_state=(inner, jnp.full((), -1, jnp.int32)),
-            made_jump=False,
+            inner=(inner, jnp.full((), -1, jnp.int32)),
         )
-        y = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
-        return stop, y, *solution.solver_state, block
+        return stop, y, *inner, block
 
 
 class Plain(eqx.Module):

@@ -34,7 +34,8 @@ def solve_passed(
         )
     pairing = Pairing.of(problem, solver, controller)
     check_hooks(pairing.dynamics, problem.signal, problem.dynamic, ("drift", "diffusion"))
-    adjoint = adjoint or default_adjoint(problem.noise)
+    if adjoint is None and (problem.traced or controller is not None):
+        adjoint = default_adjoint(problem.noise)
     path = PassedPath(
         dynamics=pairing.dynamics,
         signal=problem.signal,

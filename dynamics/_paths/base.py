@@ -24,7 +24,7 @@ class AbstractRecorded(eqx.Module):
     observe: dict[str, Callable]
     dt: Array
     solver: dfx.AbstractSolver
-    adjoint: dfx.AbstractAdjoint
+    adjoint: dfx.AbstractAdjoint | None
     meter: dfx.AbstractProgressMeter
     save_every: int = eqx.field(static=True)
     substeps: int = eqx.field(static=True)

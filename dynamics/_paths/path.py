@@ -17,6 +17,7 @@ from .keys import path_keys
 from .progress import Progress
 from .quotient import no_peak
 from .record import first_failure, keep, with_start
+from .steps import take_steps
 from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
@@ -174,25 +175,21 @@ class Path(AbstractPath):
         return carry[1]
 
     def _segment(self, state, offset, length, longest: int, owes, increments):
-        """`length` training steps by one call of Diffrax, of which the first is entered with half a flow owing or not."""
+        """`length` training steps in a row, of which the first is entered with half a flow owing or not."""
         count, clock_type = length * self.substeps, _clock_type(state)
         solver: Any = self.solver
         counts = self._counts(state)
         if self._merged:
             solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales_all(self.dynamics, state))
-        solution: Any = dfx.diffeqsolve(
+        state, inner = take_steps(
             self._terms(offset, increments),
             Watched(solver, self._ok, offset, self.substeps, merged=self._merged, counts=counts and not self._merged),
-            t0=jnp.zeros((), clock_type),
-            t1=count.astype(clock_type),
-            dt0=jnp.ones((), clock_type),
-            y0=state,
-            saveat=dfx.SaveAt(t1=True, solver_state=True),
+            state,
+            count=count.astype(clock_type),
+            most=longest * self.substeps,
             adjoint=self.adjoint,
-            max_steps=longest * self.substeps,
-            throw=False,
         )
-        return jax.tree.map(lambda leaf: leaf[-1], solution.ys), *solution.solver_state[1:]
+        return state, *inner[1:]
 
     def adaptive(self, progress: Progress, controller: dfx.AbstractStepSizeController):
         """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""

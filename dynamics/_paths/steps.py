@@ -1,0 +1,62 @@
+"""Fixed steps of a Diffrax solver, one after another."""
+
+from typing import Any
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+
+def take_steps(
+    terms: PyTree,
+    solver: dfx.AbstractSolver,
+    begin: PyTree,
+    *,
+    count: Array,
+    most: int,
+    adjoint: dfx.AbstractAdjoint | None,
+    inner: PyTree = None,
+) -> tuple[PyTree, Any]:
+    """The state after `count` steps from `begin` on a clock that counts them, and the solver's own.
+
+    By `diffrax.diffeqsolve`, whose adjoints are for reverse-mode differentiation. A run that is not differentiated so
+    (`adjoint` is None, or ForwardMode) takes the same steps in a plain loop: `diffeqsolve` takes more than half of the time
+    to trace and to compile a run, a part of it for a hundred `nextafter` that Diffrax 0.7.2 writes out before its loop.
+
+    **Arguments:**
+
+    - `count`: a whole number in the dtype of the clock, at most `most`.
+    - `inner`: the solver's state, where it goes on; None: it begins.
+    """
+    zero = jnp.zeros_like(count)
+    if not needs_loop_of_diffrax(adjoint):
+        if inner is None:
+            inner = solver.init(terms, zero, count, begin, None)
+
+        def step(carry):
+            t, y, inner = carry
+            y, _, _, inner, _ = solver.step(terms, t, t + 1, y, None, inner, made_jump=False)
+            return t + 1, y, inner
+
+        return jax.lax.while_loop(lambda carry: carry[0] < count, step, (zero, begin, inner))[1:]
+    solution: Any = dfx.diffeqsolve(
+        terms,
+        solver,
+        t0=zero,
+        t1=count,
+        dt0=jnp.ones_like(count),
+        y0=begin,
+        saveat=dfx.SaveAt(t1=True, solver_state=True),
+        adjoint=adjoint,
+        max_steps=most,
+        throw=False,
+        solver_state=inner,
+        made_jump=None if inner is None else False,
+    )
+    return jax.tree.map(lambda leaf: leaf[-1], solution.ys), solution.solver_state
+
+
+def needs_loop_of_diffrax(adjoint: dfx.AbstractAdjoint | None) -> bool:
+    """Whether a run under an adjoint takes its steps in a loop of Diffrax's."""
+    return not isinstance(adjoint, None | dfx.ForwardMode)
