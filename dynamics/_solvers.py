@@ -57,7 +57,7 @@ class Method:
             _check_euler(problem, substeps)
         check_hooks(equation, signal, dynamic, Steps(solver).hooks(noisy))
         check_agreement(equation, signal, dynamic, problem.dt)
-        if adjoint is None and (problem.traced or controller is not None or problem.stream is not None):
+        if adjoint is None and (problem.traced or controller is not None):
             adjoint = default_adjoint(problem.noise)
         stepped, stepping, how = solver, None, ()
         if problem.stream is None:

@@ -16,7 +16,9 @@ def take_steps(
     count: Array,
     most: int,
     adjoint: dfx.AbstractAdjoint | None,
+    first: Array | None = None,
     inner: PyTree = None,
+    args: PyTree = None,
 ) -> tuple[PyTree, Any]:
     """The state after `count` steps from `begin` on a clock that counts them, and the solver's own.
 
@@ -27,26 +29,30 @@ def take_steps(
     **Arguments:**
 
     - `count`: a whole number in the dtype of the clock, at most `most`.
+    - `first`: what the clock begins with; None: zero.
     - `inner`: the solver's state, where it goes on; None: it begins.
+    - `args`: of the terms.
     """
-    zero = jnp.zeros_like(count)
+    start = jnp.zeros_like(count) if first is None else first
+    end = start + count
     if not needs_loop_of_diffrax(adjoint):
         if inner is None:
-            inner = solver.init(terms, zero, count, begin, None)
+            inner = solver.init(terms, start, end, begin, args)
 
         def step(carry):
             t, y, inner = carry
-            y, _, _, inner, _ = solver.step(terms, t, t + 1, y, None, inner, made_jump=False)
+            y, _, _, inner, _ = solver.step(terms, t, t + 1, y, args, inner, made_jump=False)
             return t + 1, y, inner
 
-        return jax.lax.while_loop(lambda carry: carry[0] < count, step, (zero, begin, inner))[1:]
+        return jax.lax.while_loop(lambda carry: carry[0] < end, step, (start, begin, inner))[1:]
     solution: Any = dfx.diffeqsolve(
         terms,
         solver,
-        t0=zero,
-        t1=count,
+        t0=start,
+        t1=end,
         dt0=jnp.ones_like(count),
         y0=begin,
+        args=args,
         saveat=dfx.SaveAt(t1=True, solver_state=True),
         adjoint=adjoint,
         max_steps=most,

@@ -22,6 +22,7 @@ from .grid import windows
 from .keys import order_and_noise
 from .progress import Progress
 from .record import first_failure, keep, with_start
+from .steps import needs_loop_of_diffrax, take_steps
 from .terms import Clock, EulerTerm, Field
 
 
@@ -107,7 +108,7 @@ class StreamPath(AbstractPath):
         return jax.lax.scan(piece, (state, late), (begins, lengths))[0]
 
     def _piece(self, state, late, held, index, begin, length, longest: int, increments):
-        """`length` steps from step `begin` of a stimulus by one call of Diffrax."""
+        """`length` steps from step `begin` of a stimulus."""
         clock_type = jnp.result_type(*jax.tree.leaves(state))
         clock = Clock(index, self.dt, self.substeps)
         if isinstance(self.solver, dfx.Euler):
@@ -115,6 +116,13 @@ class StreamPath(AbstractPath):
         else:
             term = dfx.ODETerm(Field(self.dynamics, None, clock, whole=True))
         left, right = (None, None) if late is None else jax.tree.map(lambda leaf: leaf[:longest], late)
+        arriving = _Arriving(held, begin, length, left, right)
+        first, count = begin.astype(clock_type), length.astype(clock_type)
+        if late is None and not needs_loop_of_diffrax(self.adjoint):
+            end, _ = take_steps(
+                term, self.solver, state, first=first, count=count, most=longest, adjoint=self.adjoint, args=arriving
+            )
+            return end, None
         # As a list, since Diffrax cannot save a tree with an empty tuple in it.
         outputs = [dfx.SubSaveAt(t1=True, fn=lambda t, y, args: jax.tree.leaves(y))]
         if late is not None:
@@ -122,13 +130,13 @@ class StreamPath(AbstractPath):
         solution: Any = dfx.diffeqsolve(
             term,
             self.solver,
-            t0=begin.astype(clock_type),
-            t1=(begin + length).astype(clock_type),
+            t0=first,
+            t1=first + count,
             dt0=jnp.ones((), clock_type),
             y0=state,
-            args=_Arriving(held, begin, length, left, right),
+            args=arriving,
             saveat=dfx.SaveAt(subs=outputs),
-            adjoint=self.adjoint,
+            adjoint=self.adjoint or dfx.RecursiveCheckpointAdjoint(),
             max_steps=longest,
             throw=False,
         )
