@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractEquation, AbstractSignal, AbstractStream
+from equations import AbstractSignal, AbstractStream
 from equations.internal import (
     abstract_value,
     as_ito,
@@ -92,8 +92,8 @@ class Problem:
         equation: Any,
         objective: Any,
         params: PyTree,
-        kind: type = AbstractEquation,
         *,
+        twin: bool = True,
         reads: str = "twin",
         numbers_for: str | None = None,
         algorithm: bool = False,
@@ -106,7 +106,7 @@ class Problem:
 
         **Arguments:**
 
-        - `kind`: the contract that the equation has to keep.
+        - `twin`: whether the equation must be that of an algorithm; else any dynamics will do.
         - `reads`: what of it is needed, for which a user's class must not override what would be ignored: the `"equation"`
             as a solver steps it, or its `"twin"`.
         - `numbers_for`: the name of a function that works on numbers; None for those that work under a trace too.
@@ -120,7 +120,7 @@ class Problem:
 
         **Raises:** TypeError or ValueError before any compilation, naming the argument.
         """
-        check_equation(equation, kind, reads)
+        check_equation(equation, reads, twin)
         if numbers_for is not None:
             check_concrete(numbers_for, equation=equation, objective=objective, params=params)
         begin = None if start is None else Start.of(start, params)
@@ -139,7 +139,7 @@ class Problem:
 
     def on(self, equation: Any, algorithm: bool = False, rescales: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""
-        equation = given = dynamic_numbers(equation)
+        given = dynamic_numbers(equation)
         equation = as_ito(given)
         equation.check(self.params, self.objective)
         if changes_form(equation) and self.has_examples:
@@ -268,9 +268,8 @@ class Problem:
     def checkpoint(self, progress: Progress, **how) -> Checkpoint:
         """Where a run of this problem ended; its time is set by its trajectory."""
         step = jnp.asarray(self.first + self.steps, jnp.int32)
-        return Checkpoint(
-            step=step, time=step, progress=progress, paths=self.paths, frozen=which_stay(self.stays, self.whole), **how
-        )
+        stays = which_stay(self.stays, self.whole)
+        return Checkpoint(step=step, time=step, progress=progress, paths=self.paths, frozen=stays, **how)
 
     def trajectory(self, results: tuple, apart: bool, checkpoint: Checkpoint | None, **how) -> Trajectory:
         """The result of a run.

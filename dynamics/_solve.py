@@ -121,7 +121,7 @@ def solve(
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
     problem = Problem.of(
-        equation, objective, params, AbstractDynamics, reads="equation", start=start, frozen=frozen, per_path=per_path
+        equation, objective, params, twin=False, reads="equation", start=start, frozen=frozen, per_path=per_path
     )
     substeps, auto = check_substeps(substeps)
     problem = problem.scheduled(

@@ -266,6 +266,14 @@ class AbstractEquation(AbstractDynamics):
         return self.gradient_noise.draw(self.batches(signal), params, normals)
 
 
+def check_contract(equation: Any, twin: bool = False, name: str = "equation") -> None:
+    """Raises a TypeError unless `equation` is an instance of a dynamics, or with `twin` of the equation of an algorithm."""
+    kind = AbstractEquation if twin else AbstractDynamics
+    if not isinstance(equation, kind):
+        hint = " (an instance, not the class)" if isinstance(equation, type) and issubclass(equation, kind) else ""
+        raise TypeError(f"Argument `{name}` must be an equations.{kind.__name__}{hint}, but {equation!r} was given.")
+
+
 def check_sampling(equation: AbstractEquation, signal: Any) -> None:
     """Raises a TypeError or ValueError unless minibatches can be drawn from the signal's examples."""
     check_signal(signal, "objective")

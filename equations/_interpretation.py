@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ._base import AbstractDynamics
-from ._checks.facts import is_algorithm, is_given_as, refined, told_by
+from ._base import AbstractDynamics, check_contract
+from ._checks.facts import is_algorithm, refined, told_by
 from ._checks.lineage import inside, overrides
 from ._counts import around
 from ._scaling import ForwardedLimit, learning_rate_of
@@ -118,8 +118,7 @@ def stratonovich(equation: AbstractDynamics) -> AbstractDynamics:
     **Raises:** TypeError for anything else, and ValueError for an equation that is singular at t = 0, such as Adam's, whose
     first step is the algorithm's.
     """
-    if not is_given_as(type(equation), "equation"):
-        raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
+    check_contract(equation)
     if is_stratonovich(equation):
         return equation
     part = equation

@@ -1,5 +1,6 @@
 """What `dynamics` and `validation` take of this package beside its public names. No promise to anybody else."""
 
+from ._base import check_contract as check_contract
 from ._base import check_sampling as check_sampling
 from ._checks.agreement import check_agreement as check_agreement
 from ._checks.arguments import LARGEST as LARGEST

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("equations", "dynamics", "validation")
 # Classes are asked for where a method would not do, and attributes by name where there is no other way.
-MOST_CLASSES, MOST_STRINGS = 19, 9
+MOST_CLASSES, MOST_STRINGS = 16, 9
 MOST_IN_A_ROW, MOST_OF_A_FUNCTION = 5, 8  # arguments without a name, of what makes an instance and of any function
 OPTIONS = {"SGD"}  # what a user writes as `optimizer` of a circuit
 
@@ -56,6 +56,16 @@ def asked_types(node, tuples=()):
     return []
 
 
+def handed_on(node):
+    """The classes that a function is given to ask for them, which is no name with a type, field or base beside it."""
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) in ("isinstance", "issubclass", "eqx.field", "refined"):
+        return
+    for value in [*node.args, *(keyword.value for keyword in node.keywords)]:
+        for part in value.elts if isinstance(value, ast.Tuple | ast.List) else [value]:
+            if isinstance(part, ast.Name):
+                yield part.id
+
+
 def annotations(tree):
     """The nodes of types that are written in quotes."""
     for node in ast.walk(tree):
@@ -92,7 +102,7 @@ def questions():
         here = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
         tuples = {k: v for k, v in constants(tree).items() if isinstance(v, ast.Tuple | ast.BinOp | ast.List)}
         for node in ast.walk(tree):
-            for name in asked_types(node, tuples):
+            for name in (*asked_types(node, tuples), *handed_on(node)):
                 if name in known - here:
                     yield path.relative_to(ROOT), getattr(node, "lineno", 0), name
         for line, name in asked_by_name(tree, known - OPTIONS):
@@ -190,6 +200,8 @@ def test_the_counter_itself():
     tuples = {name: value for name, value in constants(tree).items() if isinstance(value, ast.Tuple)}
     found = [name for node in ast.walk(tree) for name in asked_types(node, tuples)]
     assert sorted({name for name in found if name and name.isupper()}) == list("ABCDEFGHIJKLMNOPQ")
+    handed = ast.parse("check(x, A)\nof(kind=B)\nany_of(x, (C, D))\nrefined(E)\neqx.field(converter=F)\nA(x)")
+    assert {name for node in ast.walk(handed) for name in handed_on(node)} - {"x"} == set("ABCD")
     named = ast.parse('kind.__name__ == "A"\n_is(x, "B")\nt = {"C": 1}\ndef f(x: "D") -> "D": ...\n__all__ = ["D"]\n')
     assert sorted(name for _, name in asked_by_name(named, set("ABCD"))) == list("ABC")
     texts = ['getattr(x, "a")', "hasattr(x, NAME)", 'vars(x)["a"]', 'x.__dict__["a"]', 'vars(x).get("a")']

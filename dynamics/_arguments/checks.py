@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 from equations.internal import (
     LARGEST,
     check_class,
+    check_contract,
     explicit_axes,
     integer,
     is_parameter,
@@ -25,11 +26,10 @@ from equations.internal import (
 from .handed_out import check_one_model
 
 
-def check_equation(equation: Any, kind: type, reads: str = "twin", name: str = "equation") -> None:
-    """Raises a TypeError unless `equation` is an instance of the contract `kind`, of a class whose overrides all act."""
-    if not isinstance(equation, kind):
-        hint = " (an instance, not the class)" if isinstance(equation, type) and issubclass(equation, kind) else ""
-        raise TypeError(f"Argument `{name}` must be an equations.{kind.__name__}{hint}, but {equation!r} was given.")
+def check_equation(equation: Any, reads: str = "twin", twin: bool = True) -> None:
+    """Raises a TypeError unless `equation` is that of an algorithm with a twin, or any dynamics where none is needed, of a
+    class whose overrides all act."""
+    check_contract(equation, twin)
     check_class(equation, reads)
 
 

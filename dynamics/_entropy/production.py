@@ -114,7 +114,7 @@ def entropy_production(
         raise TypeError(f"Argument `reference` must be a Stationary, a function or None, but {reference!r} was given.")
     varying, static = eqx.partition(trajectory.final, is_parameter)
     first = jax.tree.map(lambda leaf: leaf[0], varying)
-    problem = Problem.of(equation, objective, eqx.combine(first, static), AbstractDynamics)
+    problem = Problem.of(equation, objective, eqx.combine(first, static), twin=False)
     equation, signal = problem.equation, problem.signal
     made = dynamic_numbers(trajectory.equation)
     if not (eqx.tree_equal(equation, made) or eqx.tree_equal(problem.given, made)):

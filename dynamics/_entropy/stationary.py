@@ -156,7 +156,7 @@ def stationary(
             "Argument `objective` must not be a stream of stimuli, under which nothing is stationary from one moment to "
             f"the next, but {objective!r} was given."
         )
-    problem = Problem.of(equation, objective, ended(start, params), AbstractDynamics, numbers_for="stationary")
+    problem = Problem.of(equation, objective, ended(start, params), twin=False, numbers_for="stationary")
     equation, dynamic, signal = problem.equation, problem.dynamic, problem.signal
     check_derivatives(objective, problem.params, "`stationary`")
     discrete, multiplicative = flag("discrete")(discrete), flag("multiplicative")(multiplicative)

@@ -51,7 +51,7 @@ def minibatches(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    check_equation(equation, AbstractEquation)
+    check_equation(equation)
     batch_size = integer("batch_size", equation.batch_size)
     check_sampling(equation, objective)
     steps, path = integer("steps", steps, maximum=LARGEST), integer("path", path, minimum=0, maximum=LARGEST)

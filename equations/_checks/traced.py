@@ -1,6 +1,7 @@
 """Whether anything that a call is given is traced, what its functions close over with it."""
 
 import functools
+import inspect
 import types
 from typing import Any
 
@@ -35,9 +36,11 @@ def _parts(thing: Any) -> Any:
         return thing.__self__, thing.__func__
     if isinstance(thing, functools.partial):
         return thing.func, *thing.args, *thing.keywords.values()
-    if isinstance(thing, types.ModuleType | type) or callable(thing):
-        wrapped = vars(thing).get("__wrapped__") if hasattr(thing, "__dict__") else None
-        return () if isinstance(thing, types.ModuleType | type) or wrapped is None else (wrapped,)
+    if isinstance(thing, types.ModuleType | type):
+        return ()
+    if callable(thing):  # by jit, say, around another one
+        unwrapped = inspect.unwrap(thing)
+        return () if unwrapped is thing else (unwrapped,)
     parts = jax.tree.leaves(thing, is_leaf=lambda part: part is not thing)
     return () if len(parts) == 1 and parts[0] is thing else parts
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .._base import AbstractDynamics
+from .._base import AbstractDynamics, check_contract
 from .._checks.arguments import choice, flag, integer
 from .._checks.derivatives import check_derivatives
 from .._checks.facts import is_algorithm
@@ -85,8 +85,7 @@ def modified(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    if not isinstance(equation, AbstractDynamics):
-        raise TypeError(f"Argument `equation` must be an equations.AbstractDynamics, but {equation!r} was given.")
+    check_contract(equation)
     equation = as_ito(equation)
     series = equation.series()
     has_twin = is_algorithm(type(equation))

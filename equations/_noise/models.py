@@ -72,7 +72,7 @@ class AbstractInjected(AbstractGradientNoise):
         """The gradient with the noise below alone, by its `method`."""
         if not self.on.random(batches.noisy):
             return batches.signal.gradient(params)
-        return getattr(self.on, method)(batches, params, normals["on"], *args)
+        return method(batches, params, normals["on"], *args)
 
     def delta(self, batches, params, normals):
         own = self.own(batches, params, normals["own"])
@@ -81,11 +81,11 @@ class AbstractInjected(AbstractGradientNoise):
         return add_scaled(self.on.delta(batches, params, normals["on"]), (1.0, own))
 
     def gaussian(self, batches, params, normals, amplitude):
-        gradient = self._base(batches, params, normals, "gaussian", amplitude)
+        gradient = self._base(batches, params, normals, self.on.gaussian, amplitude)
         return add_scaled(gradient, (amplitude, self.own(batches, params, normals["own"])))
 
     def draw(self, batches, params, normals):
-        gradient = self._base(batches, params, normals, "draw")
+        gradient = self._base(batches, params, normals, self.on.draw)
         return add_scaled(gradient, (1.0, self.own(batches, params, normals["own"])))
 
     def parts(self, batches, params):
@@ -188,7 +188,7 @@ class StudentT(AbstractInjected):
         return jax.tree.map(leaf, normals["numerator"], normals["denominator"])
 
     def draw(self, batches, params, normals):
-        gradient = self._base(batches, params, normals, "draw")
+        gradient = self._base(batches, params, normals, self.on.draw)
         return add_scaled(gradient, (self.scale, self.numbers(normals["own"])))
 
     def real(self, batch, params, normals):

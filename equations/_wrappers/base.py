@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, PyTree
 
-from .._base import AbstractEquation
+from .._base import check_contract
 from .._checks.facts import refined
 from .._checks.lineage import newer
 from .._forwarder import AbstractForwarder
@@ -33,8 +33,7 @@ class AbstractWrapped(AbstractForwarder):
     @classmethod
     def around(cls, equation: Any, **values):
         """The wrapper around `equation`."""
-        if not isinstance(equation, AbstractEquation):
-            raise TypeError(f"Argument `equation` must be an equations.AbstractEquation, but {equation!r} was given.")
+        check_contract(equation, twin=True)
         return cls(equation=equation, **values)
 
     def __check_init__(self):

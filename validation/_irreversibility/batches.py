@@ -36,7 +36,7 @@ def check_batches_only(equation: AbstractEquation) -> None:
 
 def check_plain(equation: AbstractEquation) -> None:
     """A TypeError or ValueError unless the algorithm makes plain gradient steps on minibatches."""
-    check_equation(equation, AbstractEquation)
+    check_equation(equation)
     check_batches_only(equation)
     probe = jnp.array([1.0, -2.0])
     plain = not jax.tree.leaves(jax.eval_shape(lambda: Increment.of(equation).init(probe).memory))

@@ -57,7 +57,7 @@ def corrected(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    check_equation(equation, AbstractEquation)
+    check_equation(equation)
     equation = dynamic_numbers(equation)
     probe = jnp.ones(2)
     memory = jax.eval_shape(lambda: Increment.of(equation).init(probe).memory)
