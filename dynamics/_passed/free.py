@@ -146,7 +146,7 @@ class FreePath(Path):
             ),
             stepsize_controller=dfx.ConstantStepSize() if controller is None else controller,
             event=watched(event, self._ok, clock),
-            adjoint=self.adjoint or dfx.RecursiveCheckpointAdjoint(),
+            adjoint=self.reversible,
             progress_meter=self.meter,
             max_steps=steps * parts + 1 if controller is None else 16 * steps + 4096,
             throw=False,

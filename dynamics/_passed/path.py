@@ -117,7 +117,7 @@ class PassedPath(AbstractRecorded):
             ),
             stepsize_controller=controller,
             event=dfx.Event(lambda t, y, args, **kwargs: ~self._ok(form.decode(y))),
-            adjoint=self.adjoint,
+            adjoint=self.reversible,
             progress_meter=self.meter,
             max_steps=1024 * self.steps + 4096,
             throw=False,

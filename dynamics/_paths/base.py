@@ -30,6 +30,11 @@ class AbstractRecorded(eqx.Module):
     substeps: int = eqx.field(static=True)
     keep_states: bool = eqx.field(static=True)
 
+    @property
+    def reversible(self) -> dfx.AbstractAdjoint:
+        """The adjoint of a loop of Diffrax's, which needs one in any case."""
+        return self.adjoint or dfx.RecursiveCheckpointAdjoint()
+
     def _saved(self, state) -> tuple[dict[str, Array], PyTree | None]:
         """What is kept of a state: the observables and, if wanted, the state itself."""
         observed = record(self.observe, self.dynamics.params(state), self.static, lambda: state)

@@ -221,7 +221,7 @@ class Path(AbstractPath):
             ),
             stepsize_controller=controller,
             event=dfx.Event(lambda t, y, args, **kwargs: ~self._ok(y)),
-            adjoint=self.adjoint,
+            adjoint=self.reversible,
             progress_meter=self.meter,
             max_steps=16 * steps + 4096,
             throw=False,

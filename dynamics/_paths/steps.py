@@ -35,7 +35,7 @@ def take_steps(
     """
     start = jnp.zeros_like(count) if first is None else first
     end = start + count
-    if not needs_loop_of_diffrax(adjoint):
+    if adjoint is None or not needs_loop_of_diffrax(adjoint):
         if inner is None:
             inner = solver.init(terms, start, end, begin, args)
 

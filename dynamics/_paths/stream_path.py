@@ -136,7 +136,7 @@ class StreamPath(AbstractPath):
             y0=state,
             args=arriving,
             saveat=dfx.SaveAt(subs=outputs),
-            adjoint=self.adjoint or dfx.RecursiveCheckpointAdjoint(),
+            adjoint=self.reversible,
             max_steps=longest,
             throw=False,
         )
