@@ -36,8 +36,8 @@ from ._arguments.checks import (
     guard_traced,
     step_length,
 )
-from ._arguments.frozen import on_all_paths, which_stay
-from ._arguments.handed_out import check_axis, hand_out
+from ._arguments.frozen import which_stay
+from ._arguments.handed_out import check_axis
 from ._arguments.hooks import check_start, checked_noise
 from ._arguments.model import Model
 from ._arguments.observables import Observables, check_observe
@@ -46,10 +46,11 @@ from ._checkpoint import Checkpoint
 from ._paths.grid import Grid, check_time, stream_grid
 from ._paths.keys import path_keys
 from ._paths.progress import Ensemble, Fresh, Progress
-from ._paths.record import Places, cut, first_record, for_all_paths
+from ._paths.record import Places, first_record
 from ._paths.stream_path import first_stimulus
 from ._start import Start
-from ._trajectory import Trajectory, learning_rates, recorded
+from ._times import learning_rates
+from ._trajectory import Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,31 +271,3 @@ class Problem:
         step = jnp.asarray(self.first + self.steps, jnp.int32)
         stays = which_stay(self.stays, self.whole)
         return Checkpoint(step=step, time=step, progress=progress, paths=self.paths, frozen=stays, **how)
-
-    def trajectory(self, results: tuple, apart: bool, checkpoint: Checkpoint | None, **how) -> Trajectory:
-        """The result of a run.
-
-        **Arguments:** `results`: observables and states, with room for more, last parameters `(paths, ...)` and the
-        training steps of failure, of one path unless they lie `apart`; `how`: what else a `Trajectory` says.
-        """
-        saves, states, last, failed_at = results
-        count = self.steps // self.save_every
-        if checkpoint is not None and any(leaf.shape[1] > count + 1 for leaf in jax.tree.leaves((saves, states))):
-            saves, states = cut((saves, states), count)
-        if not apart:
-            saves, states, last, failed_at = for_all_paths((saves, states, last, failed_at), self.paths)
-        hand_out(self.objective, self.params, last, states, saves)
-        begin = None if self.start is None else self.start.time
-        steps, times = recorded(self.rates, self.first, self.first + self.steps, self.save_every, self.dt, begin)
-        return Trajectory(
-            steps=steps,
-            times=times,
-            observables=saves,
-            final=eqx.combine(last, on_all_paths(self.stays, self.paths), self.static),
-            ok=failed_at < 0,
-            failed_at=failed_at,
-            equation=self.equation,
-            states=states,
-            checkpoint=None if checkpoint is None else dataclasses.replace(checkpoint, time=times[-1]),
-            **how,
-        )

@@ -15,15 +15,15 @@ from jaxtyping import Array, PyTree
 from equations.internal import is_parameter, leaf_name
 
 from ._checkpoint import Checkpoint
+from ._described import Recorded, hyperparameters, title
 from ._files import write_whole
 from ._paths.progress import Stored
 from ._paths.quotient import Peak
-from ._trajectory import Recorded, Trajectory, hyperparameters, title
 
 _FORMAT = "traindyn.Trajectory 1"
 
 
-def save(trajectory: Trajectory, path: str | os.PathLike) -> None:
+def save(trajectory: Any, path: str | os.PathLike) -> None:
     """Writes a trajectory, with all that a run needs to go on from it, as `Trajectory.save` says."""
     import xarray as xr
 
@@ -53,8 +53,8 @@ def save(trajectory: Trajectory, path: str | os.PathLike) -> None:
     write_whole(target, lambda temporary: tree.to_netcdf(temporary, engine="h5netcdf"))
 
 
-def load(path: str | os.PathLike, like: PyTree) -> Trajectory:
-    """Reads what `save` wrote, as `Trajectory.load` says."""
+def load(path: str | os.PathLike, like: PyTree) -> dict[str, Any]:
+    """The fields of the trajectory that `save` wrote, as `Trajectory.load` says."""
     import xarray as xr
 
     if not pathlib.Path(path).is_file():
@@ -81,10 +81,10 @@ def load(path: str | os.PathLike, like: PyTree) -> Trajectory:
             f"Argument `path` must be a whole file that Trajectory.save wrote, but {str(path)!r} is none, or was changed."
         )
     leaves = {name: _from_dataset(found.get(name), said["dtypes"][name], name) for name in said["dtypes"]}
-    return _trajectory(record, said, leaves, like)
+    return _fields(record, said, leaves, like)
 
 
-def _parts(trajectory: Trajectory, checkpoint: Checkpoint | None) -> dict[str, Any]:
+def _parts(trajectory: Any, checkpoint: Checkpoint | None) -> dict[str, Any]:
     parts = {"final": eqx.filter(trajectory.final, is_parameter), "states": trajectory.states}
     if checkpoint is None:
         return parts
@@ -145,7 +145,7 @@ def _checksum(datasets: dict[str, Any], about: str) -> str:
     return total.hexdigest()
 
 
-def _trajectory(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) -> Trajectory:
+def _fields(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) -> dict[str, Any]:
     varying, static = eqx.partition(like, is_parameter)
     own, treedef = jax.tree.flatten(varying)
     shapes = [(np.shape(leaf), str(leaf.dtype)) for leaf in own]
@@ -155,7 +155,7 @@ def _trajectory(record, said: dict, leaves: dict[str, list[Array]], like: PyTree
             f"Argument `like` must be parameters like those of the run, with arrays of {found}, but it has {shapes}."
         )
     kept = dict(zip(said["names"]["states"], leaves["states"], strict=True))
-    return Trajectory(
+    return dict(
         steps=jnp.asarray(record["step"].values),
         times=jnp.asarray(record["time"].values),
         observables={

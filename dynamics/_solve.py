@@ -23,6 +23,7 @@ from ._paths.progress import Ensemble, Fresh
 from ._paths.record import Places
 from ._paths.stream_path import StreamPath
 from ._problem import Problem
+from ._results import trajectory_of
 from ._solvers import Method
 from ._trajectory import Trajectory
 
@@ -192,7 +193,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
     checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
-    return problem.trajectory(results, apart, checkpoint, kind="equation", details=details, **units)
+    return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
 
 
 def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from ._paths.progress import Progress
 from ._paths.record import first_failure, is_ok, keep, record
 from ._paths.training import Training
 from ._problem import Problem
+from ._results import trajectory_of
 from ._start import state_from
 from ._trajectory import Trajectory
 
@@ -109,7 +110,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         tell_start(equation, problem.signal, problem.dynamic, progress.failed_at)
     results = saves, states, progress.recorded.params, progress.failed_at
     checkpoint = problem.checkpoint(progress, key=key, owes=jnp.zeros((), bool), how=(noise,), kind="discrete")
-    return problem.trajectory(results, apart, checkpoint, kind="discrete", details=(("noise", noise),))
+    return trajectory_of(problem, results, apart, checkpoint, kind="discrete", details=(("noise", noise),))
 
 
 def _check_state(problem: Problem) -> None:

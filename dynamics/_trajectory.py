@@ -1,8 +1,5 @@
 """What a run returns."""
 
-import dataclasses
-import importlib.metadata
-import math
 import os
 from typing import Any
 
@@ -12,15 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from equations import AbstractDynamics, AbstractGradientNoise, TwinState
-from equations.internal import abstract_value, inside, is_traced, learning_rate_of
+from equations import TwinState
+from equations.internal import is_traced
 
-
-class Recorded(eqx.Module):
-    """What is known of the equation of a trajectory from a file: a name, and numbers."""
-
-    name: str = eqx.field(static=True)
-    numbers: tuple[tuple[str, Any], ...] = eqx.field(static=True)
+from ._described import hyperparameters, title, version
+from ._saved import load, save
 
 
 class Trajectory(eqx.Module):
@@ -91,8 +84,6 @@ class Trajectory(eqx.Module):
         **Raises:** TypeError under jit, vmap or grad; ValueError for the result of a vmap, or where the directory of `path`
         is not there.
         """
-        from ._saved import save
-
         save(self, path)
 
     @staticmethod
@@ -106,9 +97,7 @@ class Trajectory(eqx.Module):
 
         **Raises:** ValueError, naming `path` where the file is not whole or not of this kind, or `like`.
         """
-        from ._saved import load
-
-        return load(path, like)
+        return Trajectory(**load(path, like))
 
     def to_xarray(self):
         """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs.
@@ -157,97 +146,3 @@ def check_trajectory(name: str, value: Any) -> Trajectory:
     if not isinstance(value, Trajectory):
         raise TypeError(f"Argument `{name}` must be a Trajectory from solve or train, but {value!r} was given.")
     return value
-
-
-def learning_rates(dynamics: AbstractDynamics, steps: int) -> Array | None:
-    """The learning rates of all steps, shape `(steps,)`; None where one serves them all.
-
-    **Raises:** ValueError where a schedule gives no learning rate.
-    """
-    if abstract_value(_changing, dynamics) is None:
-        return None
-    rates = rates_at(dynamics, jnp.arange(steps))
-    if not is_traced(rates) and not np.all(allowed := np.isfinite(rates) & (np.asarray(rates) >= 0)):
-        step = int(np.argmin(allowed))
-        raise ValueError(
-            "Argument `equation` must have a finite learning rate, zero or more, in every step, but its schedule gives "
-            f"{float(rates[step]):g} in step {step}."
-        )
-    return rates
-
-
-@eqx.filter_jit
-def rates_at(dynamics: Any, steps: Array) -> Array:
-    """The learning rates at training steps, whole or real numbers, of shape `(n,)`."""
-    return jax.vmap(dynamics.scaling_limit().learning_rate_at)(steps) * jnp.ones(steps.shape)
-
-
-def _changing(dynamics):
-    """A number where the learning rate of a step may be another than `learning_rate`; None where it is that."""
-    rate = dynamics.scaling_limit().learning_rate_at(jnp.zeros((), jnp.int32))
-    own = learning_rate_of(dynamics)
-    return None if own is None or rate is own else jnp.zeros(())
-
-
-def recorded(
-    rates: Array | None, first: int, end: int, save_every: int, dt: Array, begin: Array | None
-) -> tuple[Array, Array]:
-    """The recorded steps from `first` to `end` and their times, from `learning_rates`; dt is the time of a step where that
-    is None, and `begin` the time at the first where a run goes on, whose learning rate may have been another."""
-    saved = jnp.arange(first, end + 1, save_every)
-    if rates is None:
-        times = saved.astype(float) * dt
-    else:
-        times = jnp.concatenate([jnp.zeros(1), jnp.cumsum(rates)])[first::save_every]
-    if begin is not None:
-        times = jnp.where(times[0] == begin, times, begin + (times - times[0]))
-    return saved, times
-
-
-def title(equation: eqx.Module) -> str:
-    """The name of an equation, with those that it wraps: `Scheduled(Adam)`."""
-    if isinstance(equation, Recorded):
-        return equation.name
-    inner = inside(equation)
-    name = type(equation).__name__
-    return name if inner is None else f"{name}({title(inner)})"
-
-
-def version() -> str:
-    """The version of the installed distribution."""
-    try:
-        return importlib.metadata.version("traindyn")
-    except importlib.metadata.PackageNotFoundError:  # used from a source tree on the path
-        return "unknown"
-
-
-def words(noise: AbstractGradientNoise) -> str:
-    """A model of noise as one writes it: `Isotropic(scale=0.2, on=Minibatch())`."""
-    return f"{type(noise).__name__}({', '.join(f'{name}={value}' for name, value in hyperparameters(noise).items())})"
-
-
-def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
-    """The scalar fields of an equation and of what it wraps, as plain numbers and strings; fields with `internal` in their
-    metadata, which no user gives, only where they are not at their default."""
-    if isinstance(equation, Recorded):
-        return dict(equation.numbers)
-    inner = inside(equation)
-    fields = {} if inner is None else hyperparameters(inner)
-    for field in dataclasses.fields(equation):
-        name, value = field.name, getattr(equation, field.name)
-        if name.startswith("_"):
-            continue
-        if field.metadata.get("internal") and not is_traced(value) and value == field.default:
-            continue
-        if isinstance(value, AbstractGradientNoise):
-            fields[name] = words(value)
-        elif value is None:
-            fields[name] = "none"
-        elif isinstance(value, bool | int | float | str):
-            fields[name] = value
-        elif isinstance(value, tuple):  # sizes of layers
-            fields[name] = str(value)
-        elif eqx.is_array(value) and value.shape == () and not is_traced(value):
-            # A float32 learning rate of 0.05 is written as 0.05, not as the nearest double.
-            fields[name] = float(str(np.asarray(value))) if math.isfinite(value) else float(value)
-    return fields

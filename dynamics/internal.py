@@ -9,6 +9,9 @@ from ._arguments.hooks import check_hooks as check_hooks
 from ._arguments.observables import Observables as Observables
 from ._arguments.observables import check_observe as check_observe
 from ._arguments.observables import sees_state as sees_state
+from ._described import hyperparameters as hyperparameters
+from ._described import title as title
+from ._described import version as version
 from ._files import write_whole as write_whole
 from ._health.auto import check_substeps as check_substeps
 from ._health.failed import rescued as rescued
@@ -30,6 +33,3 @@ from ._solvers import weak_order as weak_order
 from ._start import ended as ended
 from ._train import draws as draws
 from ._train import train_problem as train_problem
-from ._trajectory import hyperparameters as hyperparameters
-from ._trajectory import title as title
-from ._trajectory import version as version

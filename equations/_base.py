@@ -58,7 +58,7 @@ class AbstractDynamics(eqx.Module):
         check_unset(cls)
 
     def __getattr__(self, name: str):
-        return old_attribute(self, name)
+        return old_attribute(self, name, split, check_sampling)
 
     def init(self, params: Params) -> State:
         """The state at time zero."""

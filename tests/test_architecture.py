@@ -81,9 +81,9 @@ def tops(modules):
 
 
 def siblings(package, tree, name="_module"):
-    """The modules of its own package that a module needs to be imported."""
+    """The modules of its own package that a module needs, to be imported or later in one of its functions."""
     prefix = package + "."
-    found = {module.removeprefix(prefix) for module in imports(package, tree, False, name) if prefix in module}
+    found = {module.removeprefix(prefix) for module in imports(package, tree, name=name) if prefix in module}
     return found & set(sources(package)) - rooms(package)
 
 

@@ -24,8 +24,9 @@ from equations.internal import (
 
 from .._arguments.checks import check_concrete, dynamic_numbers
 from .._arguments.hooks import check_hooks
+from .._described import hyperparameters, title
 from .._problem import Problem
-from .._trajectory import Trajectory, check_trajectory, hyperparameters, title
+from .._trajectory import Trajectory, check_trajectory
 from .local import Local, coordinates, flat_size
 from .routes import ROUTES, check_route, chosen, noise_varies, warn_of_few_paths, warn_of_steps
 from .stationary import Stationary

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._trajectory import learning_rates
+from .._times import learning_rates
 
 _MORE, _NEAR = 1.02, 0.95
 

@@ -17,6 +17,7 @@ from .._paths.path import Path
 from .._paths.record import Places, for_all_paths
 from .._paths.terms import Clock, Field
 from .._problem import Problem
+from .._results import trajectory_of
 from .._solvers import Method
 from .._trajectory import Trajectory
 from .path import Guard
@@ -93,7 +94,7 @@ def solve_free(problem: Problem, method: Method, path: Path, event: Any, saveat:
         ("event", "none" if event is None else "ends a path"),
         ("health", "not looked at where there is an event or times are given"),
     )
-    done = problem.trajectory((saves, states, last, failed_at), True, None, kind="equation", details=details)
+    done = trajectory_of(problem, (saves, states, last, failed_at), True, None, kind="equation", details=details)
     changes: dict[str, Any] = dict(result=result, stopped_at=stopped_at)
     if times is not None:
         whole = jnp.floor(times / problem.dt * (1 + 1e-6)).astype(done.steps.dtype)

@@ -13,6 +13,7 @@ from equations.internal import is_stratonovich
 from .._arguments.hooks import check_hooks
 from .._paths.keys import each_path, path_keys
 from .._problem import Problem
+from .._results import trajectory_of
 from .._solvers import check_adjoint, default_adjoint, differentiable
 from .._trajectory import Trajectory
 from .pairing import Pairing
@@ -56,8 +57,8 @@ def solve_passed(
         counts=pairing.counts,
     )
     (saves, states), last, failed_at = _ensemble(path, problem.guarded, key, controller, problem.paths)
-    result = problem.trajectory(
-        (saves, states, last, failed_at), True, None, kind="equation", details=_details(pairing, substeps)
+    result = trajectory_of(
+        problem, (saves, states, last, failed_at), True, None, kind="equation", details=_details(pairing, substeps)
     )
     return dataclasses.replace(result, equation=problem.given) if is_stratonovich(problem.given) else result
 

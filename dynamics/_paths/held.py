@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import abstract_value, is_free, is_traced, split, zeros_of
 
-from .._trajectory import rates_at
+from .._times import rates_at
 from .around import Around
 from .terms import with_dynamics
 

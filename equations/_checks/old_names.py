@@ -1,6 +1,7 @@
 """Names of the contract before its members were grouped, kept for one release."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from .lineage import is_ours
@@ -26,38 +27,37 @@ _PLACES = {
 }
 
 
-def old_attribute(equation: Any, name: str) -> Any:
-    """What stands under an old name now, with a DeprecationWarning; an AttributeError for all other names."""
+def old_attribute(equation: Any, name: str, split: Callable, check_sampling: Callable) -> Any:
+    """What stands under an old name now, with a DeprecationWarning; an AttributeError for all other names.
+
+    `split` gives the splitting of an equation, and `check_sampling` is what a method has become.
+    """
     kind = type(equation)
     if name in dir(kind):  # a property of the user's has failed: with the error that it has failed with
         return object.__getattribute__(equation, name)
     if name in _CHECKS or name == "check_step":
-        return _old_check(equation, name)
+        return _old_check(equation, name, split, check_sampling)
     missing = _MOVED.get(name) == "equation" and "equation" not in vars(equation)
     if name not in _PLACES or missing:
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
     warn(f"{kind.__name__}.{name} is now {kind.__name__}.{_PLACES[name]}.", DeprecationWarning)
     if name in _SPLITTING:
-        from .._splitting import split
-
         return getattr(split(equation), _SPLITTING[name])
     if name in _LIMIT:
         return getattr(equation.scaling_limit(), _LIMIT[name])
     return getattr(equation, _MOVED[name])
 
 
-def _old_check(equation: Any, name: str) -> Any:
+def _old_check(equation: Any, name: str, split: Callable, check_sampling: Callable) -> Any:
     """A check under its old name. What no circuit is has nothing to check of a solver's step."""
     kind = type(equation).__name__
     place = f"{kind}.{_CHECKS[name]}" if name in _CHECKS else "that of an AbstractCircuit"
     warn(f"{kind}.{name} is now {place}.", DeprecationWarning)
     if name == "check_step":
         return lambda dt: None
-    from .. import _base, _splitting
-
     if name == "check_noise":
-        return _splitting.split(equation).check_noise
-    return functools.partial(_base.check_sampling, equation)
+        return split(equation).check_noise
+    return functools.partial(check_sampling, equation)
 
 
 def overridden_old_name(kind: type) -> str | None:

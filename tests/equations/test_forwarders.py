@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from schedules import ETA, PIECEWISE, STILL
 
-from dynamics._trajectory import learning_rates
+from dynamics._times import learning_rates
 from equations import (
     SGD,
     AbstractCircuit,

@@ -10,7 +10,7 @@ import pytest
 from schedules import ETA, PIECEWISE, cosine_of
 
 from dynamics import train
-from dynamics._trajectory import learning_rates
+from dynamics._times import learning_rates
 from equations import Objective, from_optax
 from equations._optax import own_counts as counts_module
 

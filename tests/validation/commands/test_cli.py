@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from command import traindyn
 
-from dynamics._trajectory import title
+from dynamics._described import title
 from equations import SGD
 from validation._commands.catalogue import describe, exported
 from validation._commands.main import Compare, _composed, _lookup, main, run_list

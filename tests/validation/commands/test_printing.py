@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from dynamics import Trajectory
-from dynamics._trajectory import hyperparameters
+from dynamics._described import hyperparameters
 from equations import SGD, Adam, Objective, decayed, scheduled
 from validation import compare
 from validation._axes import finish

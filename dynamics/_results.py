@@ -1,0 +1,44 @@
+"""Results of a run as a trajectory."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+
+from ._arguments.frozen import on_all_paths
+from ._arguments.handed_out import hand_out
+from ._checkpoint import Checkpoint
+from ._paths.record import cut, for_all_paths
+from ._problem import Problem
+from ._times import recorded
+from ._trajectory import Trajectory
+
+
+def trajectory_of(problem: Problem, results: tuple, apart: bool, checkpoint: Checkpoint | None, **how) -> Trajectory:
+    """The result of a run.
+
+    **Arguments:** `results`: observables and states, with room for more, last parameters `(paths, ...)` and the
+    training steps of failure, of one path unless they lie `apart`; `how`: what else a `Trajectory` says.
+    """
+    saves, states, last, failed_at = results
+    count = problem.steps // problem.save_every
+    if checkpoint is not None and any(leaf.shape[1] > count + 1 for leaf in jax.tree.leaves((saves, states))):
+        saves, states = cut((saves, states), count)
+    if not apart:
+        saves, states, last, failed_at = for_all_paths((saves, states, last, failed_at), problem.paths)
+    hand_out(problem.objective, problem.params, last, states, saves)
+    begin = None if problem.start is None else problem.start.time
+    end = problem.first + problem.steps
+    steps, times = recorded(problem.rates, problem.first, end, problem.save_every, problem.dt, begin)
+    return Trajectory(
+        steps=steps,
+        times=times,
+        observables=saves,
+        final=eqx.combine(last, on_all_paths(problem.stays, problem.paths), problem.static),
+        ok=failed_at < 0,
+        failed_at=failed_at,
+        equation=problem.equation,
+        states=states,
+        checkpoint=None if checkpoint is None else dataclasses.replace(checkpoint, time=times[-1]),
+        **how,
+    )
