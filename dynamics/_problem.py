@@ -24,6 +24,8 @@ from equations.internal import (
     on_parameters,
     under_trace,
     warn_frozen,
+    warn_mean,
+    with_loss_noise,
 )
 
 from ._arguments.checks import (
@@ -140,7 +142,7 @@ class Problem:
 
     def on(self, equation: Any, algorithm: bool = False, rescales: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""
-        given = dynamic_numbers(equation)
+        given = dynamic_numbers(with_loss_noise(equation, self.objective))
         equation = as_ito(given)
         equation.check(self.params, self.objective)
         if changes_form(equation) and self.has_examples:
@@ -172,6 +174,7 @@ class Problem:
         """
         if self.has_examples:
             warn_frozen(self.equation, self.objective, self.params)
+            warn_mean(self.objective, self.params)
         if self.start is not None:
             paths = self.start.paths_for(paths)
         if self.spread is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import flag, positive
+from equations.internal import flag, positive, steps_to_mean, warn_sampling
 
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
 from ._passed.free import check_free, solve_free, thrown
@@ -136,6 +136,7 @@ def solve(
         key = problem.check_key(key, True)
         passed = solve_passed(problem, solver, stepsize_controller, adjoint, progress_meter, key, substeps)
         return thrown(passed) if throw else passed
+    warn_sampling(problem.equation, problem.objective, problem.params)
     method = Method.of(
         problem,
         solver=solver,
@@ -185,6 +186,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(method.controller)),
         *method.how,
+        *_sampled(problem),
         *found,
     )
     units = {}
@@ -194,6 +196,12 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
     results = saves, states, last, failed_at
     checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
+
+
+def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
+    """What is said of a drift that is a mean over keys."""
+    steps = steps_to_mean(problem.equation, problem.objective, problem.params)
+    return () if steps is None else (("draws", str(problem.objective.samples)), ("steps_to_draws", f"{steps:.4g}"))
 
 
 def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from ._noise.base import AbstractGradientNoise as AbstractGradientNoise
 from ._noise.base import Batches as Batches
 from ._noise.base import Minibatch as Minibatch
 from ._noise.base import noise_operator as noise_operator
+from ._noise.loss import LossNoise as LossNoise
 from ._noise.models import Diagonal as Diagonal
 from ._noise.models import Isotropic as Isotropic
 from ._noise.models import LabelNoise as LabelNoise

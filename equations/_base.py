@@ -19,6 +19,7 @@ from ._checks.old_names import old_attribute
 from ._checks.own_names import check_unset
 from ._gradients import drawn_gradient, is_noisy
 from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, mean_over_normals, noise_model
+from ._noise.loss import check_loss_noise
 from ._scaling import ScalingLimit
 from ._series import Series
 from ._signals.base import AbstractSignal, check_signal
@@ -165,6 +166,7 @@ class AbstractEquation(AbstractDynamics):
 
     def batches(self, signal: AbstractSignal) -> Batches:
         """The examples of a signal as this algorithm draws them."""
+        check_loss_noise(self, signal)
         return Batches(signal, self.batch_size, self.sampling)
 
     @property
@@ -191,6 +193,7 @@ class AbstractEquation(AbstractDynamics):
         the normals of the draw, in which their product is of second degree.
         """
         params = self.params(state)
+        check_loss_noise(self, signal, state)
         if not is_noisy(self) or self.is_affine(state):
             return velocity_of(self, t, state, self.gradient(params, signal, None))
         if self._callable_gradient:
@@ -208,10 +211,11 @@ class AbstractEquation(AbstractDynamics):
         pair of these and of shape `(K, K)`, the second for the noise of delta^2 (K squared backward passes: for small
         problems; Gaussian noise).
         """
+        batches = self.batches(signal)
         if not is_noisy(self):
             return None
         params = self.params(state)
-        root = self.gradient_noise.root(self.batches(signal), params)
+        root = self.gradient_noise.root(batches, params)
         scale = jnp.sqrt(self.learning_rate)
         normals = root.in_structure()
         if self.is_affine(state):

@@ -113,7 +113,7 @@ class ScalingLimit:
 
     def _batch_size(self, factor) -> int:
         equation = self.equation
-        if not equation.random or equation.gradient_noise.injects:
+        if equation.batch_size is None or not equation.random or equation.gradient_noise.beside_loss.injects:
             raise ValueError(
                 "Argument `scaling` must not be 'batch_equivalent' unless the noise is that of minibatches."
             )

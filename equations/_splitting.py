@@ -114,10 +114,10 @@ class GradientSplitting(Splitting):
 
     def noise(self, state, signal, kicks_per_step):
         """One draw for each kick, for minibatches `(N,)`; two where a nonlinear rule is kicked more than once a step."""
-        equation = self.dynamics
+        equation, batches = self.dynamics, self.dynamics.batches(signal)
         if not equation.random:
             return None
-        normals = equation.gradient_noise.structure(equation.batches(signal), equation.params(state))
+        normals = equation.gradient_noise.kicked(batches, equation.params(state))
         return normals if kicks_per_step == 1 or equation.is_affine(state) else (normals, normals)
 
     def kick(self, t, state, signal, noise, dt):

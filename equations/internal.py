@@ -34,6 +34,9 @@ from ._checks.once import unchecked as unchecked
 from ._checks.once import warn as warn
 from ._checks.overrides import check_class as check_class
 from ._checks.overrides import has_field as has_field
+from ._checks.random_loss import steps_to_mean as steps_to_mean
+from ._checks.random_loss import warn_mean as warn_mean
+from ._checks.random_loss import warn_sampling as warn_sampling
 from ._checks.traced import under_trace as under_trace
 from ._circuits.base import AbstractCircuit as AbstractCircuit
 from ._circuits.circuit import FEEDBACK as FEEDBACK
@@ -61,6 +64,7 @@ from ._modified.increment import at_infinity as at_infinity
 from ._modified.slow_manifold import SlowManifold as SlowManifold
 from ._modified.slow_manifold import eliminated as eliminated
 from ._noise.base import noise_factor as noise_factor
+from ._noise.loss import with_loss_noise as with_loss_noise
 from ._optax.from_optax import check_algorithm as check_algorithm
 from ._optax.from_optax import check_model as check_model
 from ._optax.from_optax import on_parameters as on_parameters
@@ -69,8 +73,8 @@ from ._scaling import ForwardedLimit as ForwardedLimit
 from ._scaling import learning_rate_of as learning_rate_of
 from ._shapes import abstract_value as abstract_value
 from ._signals.base import check_signal as check_signal
-from ._signals.base import checked_examples as checked_examples
 from ._signals.base import is_parameter as is_parameter
+from ._signals.examples import checked_examples as checked_examples
 from ._splitting import ForwardedSplitting as ForwardedSplitting
 from ._splitting import Splitting as Splitting
 from ._splitting import split as split

@@ -33,6 +33,7 @@ ADDED = {
     "equations": """
         AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
         AdaptiveSplitting Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting LaPropState LionState
+        LossNoise
         ModifiedDynamics Moments MomentumState OptaxEquation RMSPropState ScalingLimit Series Splitting Symbolic TwinState
         UnderdampedState Weights WrappedLimit WrappedSplitting stratonovich
     """,

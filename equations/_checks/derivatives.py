@@ -60,7 +60,7 @@ def _suspects_of(signal: Any, params: PyTree) -> set[str]:
     if not isinstance(signal, AbstractSignal):
         return set()
     active, static = eqx.partition(params, is_parameter)
-    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.data)
+    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.examples)
 
     def value(active, example):
         model = eqx.combine(active, static)
@@ -111,7 +111,7 @@ def _double(tree: PyTree) -> PyTree:
 @quick_jit(level=0)
 def _derivatives(signal, active, static, direction, members, weights, steps):
     """The gradient of some examples at each of the steps along `direction`, and its derivative there."""
-    examples = jax.tree.map(lambda leaf: leaf[members], signal.data)
+    examples = jax.tree.map(lambda leaf: leaf[members], signal.examples)
 
     def gradient(active):
         frozen = eqx.combine(active, static)

@@ -100,7 +100,7 @@ def without_gradient(signal: AbstractSignal, params: PyTree) -> PyTree[bool]:
         value = lambda active: signal.surrogate(eqx.combine(active, static), eqx.combine(frozen, static), example)  # noqa: E731
         return jax.grad(value)(active)
 
-    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.data)
+    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.examples)
     jaxpr = jax.make_jaxpr(gradient)(active, active, first).jaxpr
     return jax.tree.unflatten(jax.tree.structure(active), zeros(jaxpr, [False] * len(jaxpr.invars)))
 

@@ -28,7 +28,7 @@ def stopped_entries(signal: AbstractSignal, params: PyTree, whole: PyTree[bool])
     Looked at only where the signal stops something: in its jaxpr, or in what it takes from `frozen`.
     """
     active, static = eqx.partition(params, is_parameter)
-    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.data)
+    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), signal.examples)
     jaxpr = jax.make_jaxpr(_value(signal, static))(active, active, first).jaxpr
     models = len(jax.tree.leaves(active))
     of_frozen = [int(models <= place < 2 * models) for place in range(len(jaxpr.invars))]
@@ -75,7 +75,7 @@ def _moved(signal, points, static):
 @quick_jit(level=0)
 def _reached(signal, points, static):
     """Those that would have one at some point if nothing were stopped."""
-    here, first = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (points[0], signal.data))
+    here, first = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (points[0], signal.examples))
     free = jax.extend.core.jaxpr_as_fun(released(jax.make_jaxpr(_value(signal, static))(here, here, first)))
 
     def gradients(function, active):
@@ -94,11 +94,11 @@ def _value(signal, static):
 def _at_any(value, gradients, signal, points) -> PyTree[Array]:
     """Which entries have one of some gradients of a randomly weighted sum over the examples, at any of the points."""
     random = np.random.default_rng(1)
-    normals, brighter = jnp.asarray(random.standard_normal(signal.size)), _brighter(signal.data, random)
+    normals, brighter = jnp.asarray(random.standard_normal(signal.size)), _brighter(signal.examples, random)
 
     def at(point):
         active, bright = point
-        data = jax.tree.map(lambda a, b: jnp.where(bright, b, a), signal.data, brighter)
+        data = jax.tree.map(lambda a, b: jnp.where(bright, b, a), signal.examples, brighter)
 
         def total(*models):
             values = jax.vmap(lambda example: value(*models, example))(data)

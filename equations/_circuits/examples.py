@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._signals.base import checked_examples
+from .._signals.examples import checked_examples
 
 
 def check_pairs(X: Any, Y: Any, layers: tuple[int, ...] = ()) -> tuple[Float[Array, "N n_in"], Float[Array, "N n_out"]]:

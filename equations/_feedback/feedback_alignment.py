@@ -5,7 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 from jaxtyping import Array, PyTree
 
-from .._signals.base import checked_examples
+from .._signals.examples import checked_examples
 from .._signals.objective import checked_loss
 from .base import AbstractFeedback, matrices
 

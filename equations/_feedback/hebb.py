@@ -4,7 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .._signals.base import AbstractSignal, checked_examples
+from .._signals.base import AbstractSignal
+from .._signals.examples import checked_examples
 from .base import inputs, layers
 
 

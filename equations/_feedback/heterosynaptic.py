@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import nonnegative, number
-from .._signals.base import checked_examples
+from .._signals.examples import checked_examples
 from .._signals.objective import checked_loss
 from .base import AbstractTied, decay_penalty, layers
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import nonnegative
-from .._signals.base import checked_examples
+from .._signals.examples import checked_examples
 from .._signals.objective import checked_loss
 from .base import AbstractTied, decay_penalty, layers
 

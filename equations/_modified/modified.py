@@ -227,6 +227,11 @@ class Modified(AbstractTruncated, AbstractForwarder):
             check_derivatives(signal, params, f"the series of order {self.order}")
         if not self._of_epochs():
             return
+        if signal.random:
+            raise ValueError(
+                "Argument `sampling` must not be 'shuffled' for the modified equation of a loss with `random` True, whose "
+                "keys are not shuffled."
+            )
         if signal.size % self.batch_size:
             raise ValueError(
                 f"Argument `batch_size` must divide the number of examples, {signal.size}, for the modified equation "

@@ -51,6 +51,11 @@ def noise_operator(
 
     Matrix-free: `operator.mv(xi)` is one weighted gradient, and one draw of xi correlates all leaves.
     """
+    if signal.random:
+        raise ValueError(
+            "Argument `signal` must not have a loss with `random` True, whose noise is not that of minibatches alone: "
+            "LossNoise().root(Batches(signal, batch_size, sampling), params) has both."
+        )
     return Minibatch().root(Batches(signal, batch_size, sampling), params)
 
 
@@ -105,6 +110,10 @@ class AbstractGradientNoise(eqx.Module):
     @abc.abstractmethod
     def structure(self, batches: Batches, params: PyTree) -> PyTree[jax.ShapeDtypeStruct]:
         """That of the standard normal numbers of one draw."""
+
+    def kicked(self, batches: Batches, params: PyTree) -> PyTree[jax.ShapeDtypeStruct]:
+        """That of what a kick draws, which `delta`, `gaussian` and `draw` take as well; by default the same."""
+        return self.structure(batches, params)
 
     @abc.abstractmethod
     def delta(self, batches: Batches, params: PyTree, normals: PyTree) -> PyTree:
@@ -192,6 +201,16 @@ class AbstractGradientNoise(eqx.Module):
     def injects(self) -> bool:
         """Whether anything beside the choice of examples is random in a training step."""
         return False
+
+    @property
+    def of_loss(self) -> bool:
+        """Whether the noise of a random loss is in it."""
+        return False
+
+    @property
+    def beside_loss(self) -> "AbstractGradientNoise":
+        """The noise without that of a random loss on top of it, which a batch averages as it does its examples."""
+        return self
 
     def check(self, signal: AbstractSignal) -> None:
         """Raises a TypeError or ValueError unless the model fits the signal's examples."""

@@ -67,11 +67,11 @@ def _responses(signal, params, labels, scale):
     along = jnp.asarray(np.random.default_rng(0).standard_normal(here.shape), here.dtype)  # of which nothing cancels
 
     def gradient(y):
-        data = eqx.tree_at(labels, signal.data, y)
+        examples = signal.with_data(eqx.tree_at(labels, signal.data, y)).examples
 
         def value(active):
             model = eqx.combine(active, static)
-            return jnp.mean(jax.vmap(lambda example: signal.surrogate(model, params, example))(data))
+            return jnp.mean(jax.vmap(lambda example: signal.surrogate(model, params, example))(examples))
 
         leaves = jax.tree.leaves(jax.grad(value)(active))
         return jnp.concatenate([leaf.ravel() for leaf in leaves])

@@ -1,6 +1,5 @@
 """Models of gradient noise beside the exact one: approximations of it, and noise that the algorithm is given."""
 
-import abc
 from collections.abc import Callable
 
 import equinox as eqx
@@ -10,9 +9,10 @@ from jaxtyping import Array, PyTree
 
 from .._checks.arguments import nonnegative, positive
 from .._checks.once import is_traced
-from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
+from .._signals.base import is_parameter, parameter_dtype
 from .._tree import add_scaled
-from .base import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters, noise_model
+from .base import AbstractGradientNoise, Minibatch, like_parameters
+from .injected import AbstractInjected, on_top
 from .labels import check_label_derivative, check_labels
 
 
@@ -33,88 +33,6 @@ class Diagonal(AbstractGradientNoise):
         return Minibatch().variance(batches, params)
 
 
-class AbstractInjected(AbstractGradientNoise):
-    """Noise that is added to a training step, independent of the noise `on` top of which it comes.
-
-    A model gives `own_structure`, `own`, `injected` and `real`.
-    """
-
-    on: eqx.AbstractVar[AbstractGradientNoise]
-
-    @abc.abstractmethod
-    def own_structure(self, batches: Batches, params: PyTree) -> PyTree[jax.ShapeDtypeStruct]:
-        """That of the normals of what is added."""
-
-    @abc.abstractmethod
-    def own(self, batches: Batches, params: PyTree, normals: PyTree) -> PyTree:
-        """What is added, as Gaussian noise of its covariance, linear in the normals."""
-
-    def random(self, noisy_batches):
-        return True
-
-    @property
-    def injects(self):
-        return True
-
-    @property
-    def normal(self):
-        return self.on.normal
-
-    @property
-    def of_batches(self):
-        return self.on.of_batches
-
-    def structure(self, batches, params):
-        own = {"own": self.own_structure(batches, params)}
-        return own | ({"on": self.on.structure(batches, params)} if self.on.random(batches.noisy) else {})
-
-    def _base(self, batches, params, normals, method, *args):
-        """The gradient with the noise below alone, by its `method`."""
-        if not self.on.random(batches.noisy):
-            return batches.signal.gradient(params)
-        return method(batches, params, normals["on"], *args)
-
-    def delta(self, batches, params, normals):
-        own = self.own(batches, params, normals["own"])
-        if not self.on.random(batches.noisy):
-            return own
-        return add_scaled(self.on.delta(batches, params, normals["on"]), (1.0, own))
-
-    def gaussian(self, batches, params, normals, amplitude):
-        gradient = self._base(batches, params, normals, self.on.gaussian, amplitude)
-        return add_scaled(gradient, (amplitude, self.own(batches, params, normals["own"])))
-
-    def draw(self, batches, params, normals):
-        gradient = self._base(batches, params, normals, self.on.draw)
-        return add_scaled(gradient, (1.0, self.own(batches, params, normals["own"])))
-
-    def parts(self, batches, params):
-        own = columns(lambda normals: self.own(batches, params, normals), self.own_structure(batches, params))
-        return [own, *(self.on.parts(batches, params) if self.on.random(batches.noisy) else [])]
-
-    def below(self, batch: AbstractSignal, params: PyTree, normals: PyTree) -> PyTree:
-        """The gradient of a real batch with what the noise below injects."""
-        return self.on.real(batch, params, normals["on"] if self.on.injects else None)
-
-    def injected(self, batch, params):
-        batches = Batches(batch, None, "with_replacement")
-        own = {"own": self.own_structure(batches, params)}
-        return own | ({"on": self.on.injected(batch, params)} if self.on.injects else {})
-
-    def check(self, signal):
-        self.on.check(signal)
-
-    def check_derivatives(self, signal, params):
-        self.on.check_derivatives(signal, params)
-
-    def check_covariance(self):
-        self.on.check_covariance()
-
-
-def _on():
-    return eqx.field(default_factory=Minibatch, kw_only=True, converter=noise_model("on"))
-
-
 class Isotropic(AbstractInjected):
     """`scale` times independent standard normals added to every coordinate of the gradient.
 
@@ -125,7 +43,7 @@ class Isotropic(AbstractInjected):
     """
 
     scale: Array = eqx.field(converter=nonnegative("scale"))
-    on: AbstractGradientNoise = _on()
+    on: AbstractGradientNoise = on_top()
 
     @classmethod
     def traced(cls, scale: Array, on: AbstractGradientNoise) -> "Isotropic":
@@ -165,7 +83,7 @@ class StudentT(AbstractInjected):
 
     df: Array = eqx.field(converter=positive("df"))
     scale: Array = eqx.field(converter=nonnegative("scale"))
-    on: AbstractGradientNoise = _on()
+    on: AbstractGradientNoise = on_top()
 
     def own_structure(self, batches, params):
         like = like_parameters(params)
@@ -254,28 +172,34 @@ class LabelNoise(AbstractInjected):
 
     scale: Array = eqx.field(converter=nonnegative("scale"))
     labels: Callable = eqx.field(default=_second, static=True, converter=_callable)
-    on: AbstractGradientNoise = _on()
+    on: AbstractGradientNoise = on_top()
 
     def own_structure(self, batches, params):
-        label = self.labels(batches.signal.data)
-        return jax.ShapeDtypeStruct(label.shape, parameter_dtype(params))
+        label = self.labels(batches.signal.data)  # of a random loss one for each of its fixed keys
+        return jax.ShapeDtypeStruct(
+            (label.shape[0] * batches.signal.samples, *label.shape[1:]), parameter_dtype(params)
+        )
 
     def own(self, batches, params, normals):
         """The derivative of the full gradient along the labels."""
-        signal = batches.signal
+        signal = batches.signal.drawn()
         labels = self.labels(signal.data)
         direction = (self.scale * normals / (batches.count / signal.size) ** 0.5).astype(labels.dtype)
         active, static = eqx.partition(params, is_parameter)
 
         def value(active, labels):
             model = eqx.combine(active, static)
-            data = eqx.tree_at(self.labels, signal.data, labels)
-            return jnp.mean(jax.vmap(lambda example: signal.surrogate(model, params, example))(data))
+            examples = signal.with_data(eqx.tree_at(self.labels, signal.data, labels)).examples
+            return jnp.mean(jax.vmap(lambda example: signal.surrogate(model, params, example))(examples))
 
         def change_with_labels(active):
             return jax.jvp(lambda y: value(active, y), (labels,), (direction,))[1]
 
         return jax.grad(change_with_labels)(active)
+
+    def injected(self, batch, params):
+        label = jax.ShapeDtypeStruct(self.labels(batch.data).shape, parameter_dtype(params))
+        return super().injected(batch, params) | {"own": label}
 
     def real(self, batch, params, normals):
         labels = self.labels(batch.data)

@@ -59,7 +59,7 @@ def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
         value = lambda active: signal.surrogate(eqx.combine(active, static), params, example)  # noqa: E731
         return jax.grad(value)(active)
 
-    first = jax.tree.map(lambda leaf: leaf[0], signal.data)
+    first = jax.tree.map(lambda leaf: leaf[0], signal.examples)
     closed, shapes = jax.make_jaxpr(gradient, return_shape=True)(active, first)
     orders: list[tuple[int, ...] | None] = []
 
@@ -87,7 +87,7 @@ def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
 
     def add(total, place):
         index = place * chunk + jnp.arange(chunk)
-        examples = jax.tree.map(lambda leaf: leaf[jnp.minimum(index, signal.size - 1)], signal.data)
+        examples = jax.tree.map(lambda leaf: leaf[jnp.minimum(index, signal.size - 1)], signal.examples)
         inside = index < signal.size  # the last few may be less than a chunk
 
         def squares(factors, order):
@@ -104,3 +104,10 @@ def mean_square(signal: AbstractSignal, params: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(shapes)
     total = jax.lax.scan(add, [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves], jnp.arange(count))[0]
     return jax.tree.unflatten(treedef, [leaf / signal.size for leaf in total])
+
+
+def within_examples(signal: AbstractSignal, params: PyTree) -> PyTree:
+    """(1/N) sum_i Var_key(g_i), of each coordinate of the gradient, like the parameters, by the fixed keys."""
+    samples = signal.samples
+    every, means = mean_square(signal.drawn(), params), mean_square(signal.by_samples(), params)
+    return jax.tree.map(lambda a, b: jnp.maximum(a - b, 0) * (samples / (samples - 1)), every, means)

@@ -161,7 +161,7 @@ def _check_noise(equation: AbstractAveraging) -> None:
     """The square-root rule is one for the noise of minibatches."""
     if not equation.random:
         given = f"sampling={equation.sampling!r}"
-    elif equation.gradient_noise.injects:
+    elif equation.gradient_noise.beside_loss.injects:
         given = f"noise_model={equation.gradient_noise!r}"
     else:
         return

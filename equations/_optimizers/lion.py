@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import decay, nonnegative
+from .._noise.loss import check_loss_noise
 from .._scaling import ScalingLimit
 from .sign import AbstractSignEquation, SignSplitting
 
@@ -69,6 +70,7 @@ class Lion(AbstractSignEquation):
         )  # fmt: skip
 
     def diffusion(self, t, state, signal):
+        check_loss_noise(self, signal)
         if not self.random:
             return None
         inside = self._inside(state, signal.gradient(state.params))

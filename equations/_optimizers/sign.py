@@ -11,6 +11,7 @@ from jaxtyping import Array, PyTree
 from .._base import AbstractEquation
 from .._checks.facts import refined
 from .._checks.lineage import as_of
+from .._noise.loss import check_loss_noise
 from .._signals.base import AbstractSignal
 from .._splitting import GradientSplitting
 from .._tree import zeros_of
@@ -27,6 +28,7 @@ class AbstractSignEquation(AbstractEquation):
 
     def mean_sign(self, params: PyTree, signal: AbstractSignal, x: PyTree) -> PyTree:
         """E sign(x + delta); sign(x) without noise."""
+        check_loss_noise(self, signal)
         if not self.random:
             return jax.tree.map(jnp.sign, x)
         return self.gradient_noise.expected_sign(self.batches(signal), params, x)

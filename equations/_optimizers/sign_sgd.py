@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import lineax as lx
 import optax
 
+from .._noise.loss import check_loss_noise
 from .sign import AbstractSignEquation
 
 
@@ -34,6 +35,7 @@ class SignSGD(AbstractSignEquation):
         return jax.tree.map(jnp.negative, self.mean_sign(state, signal, signal.gradient(state)))
 
     def diffusion(self, t, state, signal):
+        check_loss_noise(self, signal)
         if not self.random:
             return None
         structure, noise = self.sign_root(state, signal, signal.gradient(state))

@@ -1,24 +1,19 @@
 """Learning signals: whatever is a weighted sum over examples."""
 
 import abc
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from .._checks.arguments import explicit_axes, leaf_name
 from .._checks.facts import Facts
-from .._checks.once import is_traced
 from .._checks.overrides import check_class
 from .._shapes import abstract_value
-
-_PACKAGE = str(Path(__file__).parent)
+from .beyond import beyond_one_example
 
 
 def is_parameter(leaf) -> bool:
@@ -31,63 +26,15 @@ def parameter_dtype(params: PyTree):
     return jnp.result_type(*filter(is_parameter, jax.tree.leaves(params)))
 
 
-def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
-    """The data as arrays with a common leading axis, checked; `argument` is what the user calls it."""
-    leaves = jax.tree_util.tree_leaves_with_path(data)
-    if not leaves:
-        raise ValueError(f"Argument `{argument}` must hold at least one array, but {data!r} was given.")
-    sizes = {}
-    for path, leaf in leaves:
-        name = leaf_name(argument, path)
-        if not (eqx.is_array_like(leaf) and np.ndim(leaf) >= 1):
-            raise TypeError(
-                f"Argument `{argument}` must hold arrays whose leading axis counts the examples, but {name} is {leaf!r}."
-            )
-        sizes[name] = np.shape(leaf)[0]
-    if len(set(sizes.values())) > 1:
-        given = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise ValueError(f"Argument `{argument}` must have the same number of examples in every leaf, but {given}.")
-    if not all(sizes.values()):
-        raise ValueError(f"Argument `{argument}` must hold at least one example, but its leading axis has length 0.")
-
-    def convert(path, leaf):
-        name = leaf_name(argument, path)
-        wording = f"Argument `{argument}` must be finite, but {name} holds NaN or infinity."
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) or isinstance(leaf, np.ma.MaskedArray):
-            kind = "is a masked array" if isinstance(leaf, np.ma.MaskedArray) else f"has dtype {leaf.dtype}"
-            raise TypeError(f"Argument `{argument}` must hold plain arrays of numbers, but {name} {kind}.")
-        if is_traced(leaf):
-            if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-                return leaf
-            return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), wording)
-        if not (np.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.inexact)):
-            raise TypeError(f"Argument `{argument}` must hold numbers, but {name} has dtype {leaf.dtype}.")
-        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf)):
-            raise ValueError(wording)
-        try:
-            with np.errstate(over="ignore"):
-                array = jnp.asarray(leaf)
-        except TypeError:  # a time span, a quadruple
-            raise TypeError(
-                f"Argument `{argument}` must hold numbers of a type that JAX knows, but {name} has dtype {leaf.dtype}."
-            ) from None
-        if array.dtype == leaf.dtype:
-            return array
-        # Without 64 bits JAX halves what has them, and says nothing of a number that is lost.
-        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
-        kept = np.isfinite(array) if inexact else np.equal(array, leaf)
-        if not np.all(kept):
-            lost = np.asarray(leaf)[~np.asarray(kept)][0]
-            raise ValueError(f"Argument `{argument}` must fit {array.dtype}, but {name} holds {lost}.")
-        return array
-
-    return jax.tree_util.tree_map_with_path(convert, data)
-
-
 def check_signal(value: Any, argument: str = "signal") -> None:
     """Raises a TypeError unless a value is a signal; `argument` is what the user calls it."""
     if not isinstance(value, AbstractSignal):
         raise TypeError(f"Argument `{argument}` must be a signal such as equations.Objective, but {value!r} was given.")
+
+
+def is_random(value: Any) -> bool:
+    """Whether a value is a signal whose examples draw by keys."""
+    return isinstance(value, AbstractSignal) and value.random
 
 
 class AbstractSignal(eqx.Module):
@@ -113,6 +60,38 @@ class AbstractSignal(eqx.Module):
         """The number of examples N."""
         return jax.tree.leaves(self.data)[0].shape[0]
 
+    @property
+    def examples(self) -> PyTree:
+        """What `surrogate` takes one of, leaves `(N, ...)`: the data, in a random loss each with what keys are made of."""
+        return self.data
+
+    @property
+    def random(self) -> bool:
+        """Whether an example draws numbers by a key of its own; the surrogate is then a mean over keys, always the same."""
+        return False
+
+    @property
+    def samples(self) -> int:
+        """How many fixed keys an example of a random loss has."""
+        return 1
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the mean over keys is known by these alone."""
+        return False
+
+    def with_keys(self, keys: Shaped[Array, " N"]) -> "AbstractSignal":
+        """This signal where a random loss draws by these keys, typed, one for each example."""
+        return self
+
+    def drawn(self) -> "AbstractSignal":
+        """This signal on N * `samples` examples: each of a random loss once for each of its fixed keys."""
+        return self
+
+    def by_samples(self) -> "AbstractSignal":
+        """This signal with the mean over the fixed keys, also where the mean over all is given."""
+        return self
+
     def gradient(self, params: PyTree, weights: Shaped[Array, " N"] | None = None) -> PyTree:
         """The weighted gradient sum_i weights_i g(params, example_i), in one backward pass.
 
@@ -129,7 +108,7 @@ class AbstractSignal(eqx.Module):
 
         def total(active):
             model = eqx.combine(active, static)
-            values = jax.vmap(lambda example: self.surrogate(model, params, example))(self.data)
+            values = jax.vmap(lambda example: self.surrogate(model, params, example))(self.examples)
             return jnp.mean(values) if weights is None else jnp.dot(values, weights.astype(values.dtype))
 
         return jax.grad(total)(active)
@@ -179,16 +158,56 @@ class AbstractSignal(eqx.Module):
     def check(self, params: PyTree) -> None:
         """Raises a ValueError, before any compilation, unless the signal fits `params`."""
         check_scalar(self, surrogate_value, "objective", params)
+        if self.random and not self.sampled:
+            check_scalar(self.by_samples(), surrogate_value, "objective", params)
 
 
-class AbstractPenalized(AbstractSignal):
-    """A signal with something of our own added to it, which is all that a subclass gives."""
+class AbstractAround(AbstractSignal):
+    """A signal of ours around another one, with its examples."""
 
     signal: AbstractSignal
 
     @property
     def data(self):
         return self.signal.data
+
+    @property
+    def examples(self):
+        return self.signal.examples
+
+    @property
+    def random(self):
+        return self.signal.random
+
+    @property
+    def samples(self):
+        return self.signal.samples
+
+    @property
+    def sampled(self):
+        return self.signal.sampled
+
+    def _around(self, signal):
+        return eqx.tree_at(lambda s: s.signal, self, signal)
+
+    def take(self, indices):
+        return self._around(self.signal.take(indices))
+
+    def with_data(self, data):
+        return self._around(self.signal.with_data(data))
+
+    def with_keys(self, keys):
+        return self._around(self.signal.with_keys(keys))
+
+    def drawn(self):
+        return self._around(self.signal.drawn())
+
+    def by_samples(self):
+        return self._around(self.signal.by_samples())
+
+
+class AbstractPenalized(AbstractAround):
+    """A signal with something of our own added to it, which is all that a subclass gives."""
 
     @property
     def has_value(self):
@@ -206,36 +225,34 @@ class AbstractPenalized(AbstractSignal):
     def without_penalty(self, params):
         return self.signal.without_penalty(params)
 
-    def with_data(self, data):
-        return eqx.tree_at(lambda s: s.signal, self, self.signal.with_data(data))
 
-
-class _Bound(AbstractSignal):
-    signal: AbstractSignal
+class _Bound(AbstractAround):
     static: PyTree
-
-    @property
-    def data(self):
-        return self.signal.data
 
     def surrogate(self, active, frozen, example):
         return self.signal.surrogate(eqx.combine(active, self.static), eqx.combine(frozen, self.static), example)
 
-    def take(self, indices):
-        return _Bound(self.signal.take(indices), self.static)  # pyright: ignore[reportCallIssue]  # `data` is a property
-
-    def with_data(self, data):
-        return _Bound(self.signal.with_data(data), self.static)  # pyright: ignore[reportCallIssue]  # `data` is a property
-
 
 def surrogate_value(signal: AbstractSignal, params: PyTree) -> Array:
     """The surrogate of the first example."""
-    return signal.surrogate(params, params, jax.tree.map(lambda leaf: leaf[0], signal.data))
+    return signal.surrogate(params, params, jax.tree.map(lambda leaf: leaf[0], signal.examples))
+
+
+def check_around(signal: AbstractSignal) -> None:
+    """Raises a ValueError for a user's signal around a random loss, which would not hand its keys on."""
+    inside = jax.tree.leaves(vars(signal), is_leaf=lambda node: isinstance(node, AbstractSignal))
+    if not signal.random and any(isinstance(node, AbstractSignal) and node.random for node in inside):
+        name = type(signal).__name__
+        raise ValueError(
+            f"Argument `objective` must hand on the keys of the random loss inside {name}: give {name} the `random`, "
+            "`examples`, `samples` and `sampled` of that, and `take`, `with_keys`, `drawn` and `by_samples` around it."
+        )
 
 
 def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: PyTree) -> None:
     """Raises a ValueError unless `function(signal, params)` is one real floating-point number."""
     check_class(signal)
+    check_around(signal)
     for path, leaf in jax.tree_util.tree_leaves_with_path(signal.data):
         if axes := explicit_axes(leaf):
             raise ValueError(
@@ -245,7 +262,7 @@ def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: 
     try:
         value = abstract_value(function, signal, params)
     except Exception as error:
-        beyond = _beyond_one_example(error)
+        beyond = beyond_one_example(error)
         if beyond is not None:
             raise ValueError(
                 f"Argument `{name}` must be that of one example, {name}(params, example), since losses are per example, "
@@ -262,29 +279,3 @@ def check_scalar(signal: AbstractSignal, function: Callable, name: str, params: 
             f"`params` it returns {value}."
             + (" Losses are per example, and keep no state or other output." if isinstance(value, tuple) else "")
         )
-
-
-def _beyond_one_example(error: Exception) -> str | None:
-    """What to do where a loss asks for more than its example: by the layer of Equinox, the missing argument of the loss
-    itself or the unbound axis that the error comes from; None for all others."""
-    text = str(error)
-    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
-    layers = {
-        name for name in ("_dropout", "_batch_norm", "_stateful") if any(f"equinox/nn/{name}.py" in f for f in files)
-    }
-    missing = isinstance(error, TypeError) and "missing" in text and "argument" in text
-    itself = missing and files and files[-1].startswith(_PACKAGE)  # the call of the loss failed, not one within it
-    if layers & {"_batch_norm", "_stateful"} or (missing and "'state'" in text and "BatchNorm" in text):
-        return (
-            "(BatchNorm mixes the examples of a batch and keeps a state between steps: eqx.nn.inference_mode(model) with a "
-            "copy of the state made in the loss, jax.tree.map(lambda x: x, state), is a function of one example, as "
-            "LayerNorm and GroupNorm are.)"
-        )
-    if "_dropout" in layers or (itself and "'key'" in text):
-        return (
-            "(dropout needs a key, which a loss does not get: eqx.nn.inference_mode(model) leaves dropout out; noise that "
-            "the algorithm adds to its gradients is a `noise_model`.)"
-        )
-    if isinstance(error, NameError) and "axis name" in text:
-        return "(psum, pmean and the like need the other examples of a batch; what a loss sees is one.)"
-    return None

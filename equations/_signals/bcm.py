@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._checks.arguments import positive
-from .base import AbstractSignal, checked_examples
+from .base import AbstractSignal
+from .examples import checked_examples
 
 
 class BCM(AbstractSignal):

@@ -4,7 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .base import AbstractSignal, checked_examples
+from .base import AbstractSignal
+from .examples import checked_examples
 
 
 class Oja(AbstractSignal):

@@ -24,7 +24,7 @@ from dynamics.internal import (
     weak_order,
 )
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import choice, integer, is_parameter
+from equations.internal import choice, integer, is_parameter, warn_sampling, with_loss_noise
 
 from .._plain import plain, versions
 from .._runaway import RUNAWAY, largest
@@ -157,6 +157,7 @@ def compare(
     problem = problem.scheduled(steps, paths, save_every, observe)
     order = weak_order(problem.equation, problem.dynamic, solver)
     method = Method.of(problem, solver)
+    warn_sampling(problem.equation, problem.objective, problem.params)
     key, own = _keys(problem, key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")
@@ -187,7 +188,7 @@ def compare(
         for name in observe
     }
     return Comparison(
-        equation=equation,
+        equation=with_loss_noise(equation, objective),
         flow=flow,
         refined=refined,
         run=run,

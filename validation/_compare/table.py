@@ -143,7 +143,18 @@ def warnings(comparison) -> list[str]:
             )
     if (unstable := instability(comparison)) is not None:
         lines.append(unstable)
-    return lines
+    return [*lines, *sampled(dict(comparison.flow.details), comparison.steps[-1])]
+
+
+def sampled(details: dict[str, str], steps: int) -> list[str]:
+    """What may be off where the drift is a mean over the keys of a random loss."""
+    if "draws" not in details:
+        return []
+    away = (steps / float(details["steps_to_draws"])) ** 0.5
+    return [
+        f"The drift is a mean over {details['draws']} keys of each example: in {steps} steps its standard error moves the "
+        f"parameters by {away:.2g} standard deviations of the paths, unless they relax faster."
+    ]
 
 
 def table(comparison) -> str:

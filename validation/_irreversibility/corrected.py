@@ -112,6 +112,7 @@ class Corrected(AbstractForwarder):
         return rates
 
     def check(self, params, signal):
+        check_batches_only(self.equation)
         self.equation.check(params, signal)
         if self.reading == "stratonovich" and self.random:
             check_derivatives(signal, params, "reading='stratonovich'")

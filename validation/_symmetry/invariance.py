@@ -53,5 +53,5 @@ def _invariance(transform, equation, signal, theta):
 
 
 def _value(signal, params, index):
-    example = jax.tree.map(lambda leaf: leaf[index], signal.data)
+    example = jax.tree.map(lambda leaf: leaf[index], signal.examples)
     return signal.surrogate(params, params, example)

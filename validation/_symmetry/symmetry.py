@@ -24,7 +24,7 @@ from equations.internal import (
     real_array,
 )
 
-from .._irreversibility.batches import check_batches, check_plain
+from .._irreversibility.batches import check_batches, check_batches_only, check_plain
 from .._irreversibility.one_batch import dot, square
 from .generators import Between, Scaling
 from .measures import asymmetry, balance, charge_step, identities, least_on_orbit, orbit_slope, precision
@@ -170,6 +170,8 @@ class Symmetry(eqx.Module):
         if equation is not None:
             check_plain(equation)
         problem = Problem.of(equation or SGD(1.0), objective, params, algorithm=True)
+        if equation is not None:
+            check_batches_only(problem.equation)
         check_derivatives(objective, problem.params, "`Symmetry`")
         self.check_linear(problem.dynamic)
         return problem.dynamic, problem.signal, problem.static

@@ -197,7 +197,7 @@ def test_private_names_inside():
     private = [name for name in signal if name.startswith("_") and not name.startswith(("__", "_abc"))]
     for name in private:
         mine = of(Objective, **{name: helper})(OBJECTIVE.loss, OBJECTIVE.data)
-        with pytest.raises(TypeError, match=f"Argument `objective` must not have an attribute `{name}`"):
+        with pytest.raises(TypeError, match=f"Argument `objective` must not have an? (attribute|field) `{name}`"):
             solve(SGD(0.1), mine, W, steps=2)
 
 

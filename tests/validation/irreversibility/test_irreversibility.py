@@ -28,7 +28,8 @@ from equations import (
     regularized,
     scheduled,
 )
-from equations._signals.base import checked_examples, is_parameter
+from equations._signals.base import is_parameter
+from equations._signals.examples import checked_examples
 from validation import irreversibility
 from validation._commands.digits import cross_entropy, digits_problem
 from validation._irreversibility.batches import count, enumerated, potential, sampled
