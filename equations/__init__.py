@@ -76,6 +76,11 @@ from ._splitting import GradientSplitting as GradientSplitting
 from ._splitting import Splitting as Splitting
 from ._symbolic.symbolic import Symbolic as Symbolic
 from ._symbolic.symbolic import symbolic as symbolic
+from ._wrappers.averaged import Averaged as Averaged
+from ._wrappers.averaged import AveragedState as AveragedState
+from ._wrappers.averaged import PolyakAveraged as PolyakAveraged
+from ._wrappers.averaged import at_average as at_average
+from ._wrappers.averaged import averaged as averaged
 from ._wrappers.base import AbstractWrapped as AbstractWrapped
 from ._wrappers.base import WrappedLimit as WrappedLimit
 from ._wrappers.base import WrappedSplitting as WrappedSplitting
