@@ -2,17 +2,16 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import optax
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
+from .._average import AveragedState, AverageMemory
 from .._base import AbstractEquation
 from .._checks.arguments import number
 from .._checks.facts import refined
@@ -20,24 +19,9 @@ from .._checks.lineage import newer
 from .._handover import state_from
 from .._modified.increment import TwinState
 from .._scaling import ForwardedLimit
-from .._signals.base import is_parameter, parameter_dtype
+from .._signals.base import parameter_dtype
 from .._splitting import ForwardedSplitting
 from .base import AbstractAround, check_inside
-
-
-class AveragedState(eqx.Module):
-    """The state of the equation inside, and the average of its parameters, like these."""
-
-    equation: PyTree
-    averaged: PyTree
-
-
-class AverageMemory(NamedTuple):
-    """The memory of the optimizer inside, the average, and how many training steps are in it where that matters."""
-
-    inner: Any
-    averaged: Any
-    count: Any = None
 
 
 class AbstractAveraged(AbstractAround):
@@ -70,7 +54,7 @@ class AbstractAveraged(AbstractAround):
         rate = self.rate(t)
         return jax.tree.map(lambda p, a: (rate * (p - a)).astype(a.dtype), self.params(state), state.averaged)
 
-    def renewed(self, params: PyTree, averaged: PyTree, count: ArrayLike | None) -> PyTree:
+    def renewed(self, params: PyTree, averaged: PyTree, count: Any) -> PyTree:
         """The average after training step `count`, which has led to these parameters."""
         if count is not None:  # over a whole number JAX divides in float32
             count = jnp.asarray(count).astype(parameter_dtype(averaged))
@@ -155,9 +139,11 @@ class AveragedSplitting(ForwardedSplitting):
         return AveragedState(self.inner.euler(t, state.equation, signal, noise, dt), change)
 
     def coordinates(self, state):
+        """A mean over a run comes to rest in no time: with what counts."""
         moves, counts = self.inner.coordinates(state.equation)
-        none = jax.tree.map(lambda leaf: None, state.averaged)
-        return AveragedState(moves, state.averaged), AveragedState(counts, none)
+        parts = state.averaged, jax.tree.map(lambda leaf: None, state.averaged)
+        first, second = parts if self.dynamics.counted() is None else reversed(parts)
+        return AveragedState(moves, first), AveragedState(counts, second)
 
     def kicks_have_a_mean(self, state):
         return self.inner.kicks_have_a_mean(state.equation)
@@ -224,6 +210,12 @@ class PolyakAveraged(AbstractAveraged):
     def share(self, count):
         return 1 / (count + 2)
 
+    def series(self):
+        return dataclasses.replace(
+            super().series(),
+            refusal="average with a `decay` and not over all steps, the first of which are not near the identity,",
+        )
+
     def counted(self):
         return jnp.zeros((), jnp.int32)
 
@@ -249,44 +241,3 @@ def averaged(equation: AbstractEquation, decay: Any = 0.99) -> AbstractAveraged:
     if isinstance(decay, str) and decay == "polyak":
         return PolyakAveraged.around(equation)
     return Averaged.around(equation, decay=decay)
-
-
-def at_average(function: Callable | None = None) -> Callable[[PyTree, PyTree], Any]:
-    """An observable of `(params, state)`: a function of the parameters at the average that a run keeps of them.
-
-    That of `averaged`, or the point at which a schedule-free optimizer of Optax is evaluated,
-    `optax.contrib.schedule_free_eval_params`.
-
-    **Arguments:**
-
-    - `function`: from parameters to an array; by default all that is averaged, as one vector.
-    """
-    return _AtAverage(function)
-
-
-class _AtAverage(eqx.Module):
-    """Equal for equal functions, so that nothing is compiled twice."""
-
-    function: Callable | None
-
-    def __call__(self, params: PyTree, state: PyTree) -> Any:
-        average = _average(params, state)
-        if self.function is None:
-            return ravel_pytree(eqx.filter(average, is_parameter))[0]
-        return self.function(average)
-
-
-def _average(params: PyTree, state: PyTree) -> PyTree:
-    """The average in a state, like `params`; a ValueError where it holds none."""
-    kinds = (AveragedState, AverageMemory, optax.contrib.ScheduleFreeState)
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
-    found = next((node for node in nodes if isinstance(node, kinds)), None)
-    if found is None:
-        raise ValueError(
-            "Argument `state` must hold an average of the weights, as of equations.averaged or of a schedule-free "
-            f"optimizer of Optax, but it is a {type(state).__name__}."
-        )
-    if not isinstance(found, optax.contrib.ScheduleFreeState):
-        return eqx.combine(found.averaged, params)
-    trained, rest = eqx.partition(params, is_parameter)
-    return eqx.combine(optax.contrib.schedule_free_eval_params(found, trained), rest)
