@@ -2,17 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, PyTree
 
 from equations import TwinState
-from equations.internal import is_parameter, is_traced, split, typed_key
+from equations.internal import form, is_parameter, is_traced, state_from, typed_key
 
 from ._checkpoint import Checkpoint
 from ._paths.progress import Ensemble, Progress
@@ -104,7 +103,7 @@ class Start:
             found, owes = self._crossed(kind, equation, params), jnp.zeros((), bool)
         else:
             found = found.like(expected)
-        if found is None or _form(found, 1) != _form(expected, 0):
+        if found is None or form(found, 1) != form(expected):
             raise ValueError(
                 "Argument `start` must have ended with the state that the run goes on with, of leaves of "
                 f"{_shapes(expected, 0)}, but it has {_shapes(self.checkpoint.progress, 1)}: the equation, the parameters "
@@ -123,7 +122,7 @@ class Start:
             with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
                 twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
             old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
-            if old is not None and _form(old.recorded, 1) == _form(twin, 0):
+            if old is not None and form(old.recorded, 1) == form(twin):
                 state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
         if state is None or old is None:
             own = {"equation": "an equation", "discrete": "an algorithm"}
@@ -155,36 +154,6 @@ def _restarted(progress: Progress, expected: Progress) -> Progress | None:
     if jax.tree.structure(expected.running) != jax.tree.structure(expected.recorded):
         return None
     return dataclasses.replace(progress, running=progress.recorded)
-
-
-def state_from(equation: Any, twin: TwinState) -> PyTree | None:
-    """The state of an equation where its algorithm has these parameters and this memory, None where that is not known.
-
-    An equation may say it (`Splitting.resumed`); a state of the same form is the same one, with counts cast to real, and
-    one of parameters alone has no memory.
-    """
-    said = split(equation).resumed(twin.params, twin.memory)
-    if said is not None:
-        return said
-    expected, real = equation.init(twin.params), TwinState.of(twin.params, twin.memory)
-    for state in (real, twin.params, _by_name(expected, real)):
-        if _form(state, 0) == _form(expected, 0):
-            return state
-    return None
-
-
-def _by_name(state: Any, twin: TwinState) -> PyTree | None:
-    """A state whose fields have Optax's names for what the algorithm remembers."""
-    if not dataclasses.is_dataclass(state):
-        return None
-    names = [field.name for field in dataclasses.fields(state) if field.name != "params"]
-    found = {name: optax.tree_utils.tree_get(twin.memory, name, None) for name in names}
-    return cast(Any, dataclasses.replace)(state, params=twin.params, **found)
-
-
-def _form(tree: PyTree, ahead: int) -> tuple:
-    arrays = jax.tree.leaves(tree)
-    return jax.tree.structure(tree), tuple((jnp.shape(leaf)[ahead:], leaf.dtype) for leaf in arrays)
 
 
 def _shapes(tree: PyTree, ahead: int) -> list[tuple[int, ...]]:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from equations import AbstractEquation, AbstractSignal
-from equations.internal import TwinState, choice, is_noisy
+from equations import AbstractEquation, AbstractSignal, TwinState
+from equations.internal import choice, is_noisy, state_from
 
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
@@ -20,7 +20,6 @@ from ._paths.record import first_failure, is_ok, keep, record
 from ._paths.training import Training
 from ._problem import Problem
 from ._results import trajectory_of
-from ._start import state_from
 from ._trajectory import Trajectory
 
 
@@ -78,7 +77,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
     check_twin(equation, problem.dynamic)
-    _check_state(problem)
+    check_state(problem)
     apart = problem.apart(random)
     paths = problem.paths if apart else 1
 
@@ -113,7 +112,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
     return trajectory_of(problem, results, apart, checkpoint, kind="discrete", details=(("noise", noise),))
 
 
-def _check_state(problem: Problem) -> None:
+def check_state(problem: Problem) -> None:
     """Raises a ValueError where an observable takes the state of an equation that its algorithm does not know."""
     asking = [name for name, function in problem.observe.items() if sees_state(function)]
 

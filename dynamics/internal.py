@@ -20,6 +20,7 @@ from ._paths.brownian import Increments as Increments
 from ._paths.keys import apart as apart
 from ._paths.keys import path_keys as path_keys
 from ._paths.path import Path as Path
+from ._paths.record import first_record as first_record
 from ._paths.record import is_ok as is_ok
 from ._paths.record import record as record
 from ._paths.strang import Steps as Steps
@@ -31,5 +32,6 @@ from ._solvers import Method as Method
 from ._solvers import check_solver as check_solver
 from ._solvers import weak_order as weak_order
 from ._start import ended as ended
+from ._train import check_state as check_state
 from ._train import draws as draws
 from ._train import train_problem as train_problem

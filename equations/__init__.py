@@ -1,5 +1,7 @@
 """What a dynamics is: signals, the contract, and each training algorithm as a differential equation beside its twin."""
 
+from ._average import AveragedState as AveragedState
+from ._average import at_average as at_average
 from ._base import AbstractDynamics as AbstractDynamics
 from ._base import AbstractEquation as AbstractEquation
 from ._circuits.base import AbstractCircuit as AbstractCircuit
@@ -77,6 +79,9 @@ from ._splitting import GradientSplitting as GradientSplitting
 from ._splitting import Splitting as Splitting
 from ._symbolic.symbolic import Symbolic as Symbolic
 from ._symbolic.symbolic import symbolic as symbolic
+from ._wrappers.averaged import Averaged as Averaged
+from ._wrappers.averaged import PolyakAveraged as PolyakAveraged
+from ._wrappers.averaged import averaged as averaged
 from ._wrappers.base import AbstractWrapped as AbstractWrapped
 from ._wrappers.base import WrappedLimit as WrappedLimit
 from ._wrappers.base import WrappedSplitting as WrappedSplitting

@@ -15,8 +15,9 @@ class Series:
     - `continued`: makes the series to an order, `continued(order, fluctuations)`, for an equation that knows its own.
     - `remainder`: what the truncated series leaves out in words, a function of the parameters; None: nothing is truncated.
     - `refusal`: what an equation must be to have a series, where it has none.
-    - `maker`: the function that made an equation this series, which belongs outside of all that a training step does; None:
-        the equation may stand inside.
+    - `maker`: the function that made an equation what it is, if that belongs outside of all that a training step does, as
+        this series or an average does; None: the equation may stand inside.
+    - `kind`: what it made, in words.
     """
 
     order: int = 1
@@ -26,3 +27,4 @@ class Series:
     remainder: Callable[[Any], str] | None = None
     refusal: str | None = None
     maker: str | None = None
+    kind: str = "a series"

@@ -51,6 +51,8 @@ from ._gradients import is_noisy as is_noisy
 from ._gradients import real_gradient as real_gradient
 from ._gradients import takes_several as takes_several
 from ._gradients import twin_update as twin_update
+from ._handover import form as form
+from ._handover import state_from as state_from
 from ._interpretation import as_ito as as_ito
 from ._interpretation import changes_form as changes_form
 from ._interpretation import is_stratonovich as is_stratonovich

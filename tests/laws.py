@@ -17,7 +17,7 @@ from registry import fields
 
 from dynamics import minibatches, train
 from dynamics._arguments.checks import dynamic_numbers
-from equations import SGD, Objective
+from equations import SGD, Objective, at_average
 from equations._optimizers.adaptive import AbstractAveraging
 from equations._optimizers.sign import AbstractSignEquation
 from equations.internal import fixed_gradient, split, takes_several
@@ -209,7 +209,7 @@ def same_velocity(entry, equation, degrees, name):
 
     slow, remembers = slow_rates(entry, equation)
     state, gradient = some_state(slow), jax.tree.map(lambda p: 0.5 + p / 2, PARAMS)
-    t = slow.learning_rate * (0.7 / (1 - SLOW) if remembers else 13)
+    t = slow.learning_rate * (0.7 / (1 - SLOW) if remembers or entry.counts else 13)
     there = slow.scaling_limit().rescaled(0.5)
     eta, clock = 0.5, there.scaling_limit().time_per_step() / slow.scaling_limit().time_per_step()
     larger = jax.tree.map(lambda g: g * eta ** -degrees.get("gradient", 0), gradient)
@@ -517,8 +517,11 @@ def cross_entropy(network, example):
     return optax.softmax_cross_entropy_with_integer_labels(network(image), label)
 
 
-def plain_loop(optimizer, network, images, labels, batches):
-    """The weights after every step of a loop as Optax's documentation writes it, with a mean over the batch."""
+def plain_loop(optimizer, network, images, labels, batches, seen=lambda params, memory: params):
+    """The weights after every step of a loop as Optax's documentation writes it, with a mean over the batch.
+
+    Or what else is `seen` of them and of the memory.
+    """
 
     @eqx.filter_jit
     def step(network, memory, indices):
@@ -536,10 +539,10 @@ def plain_loop(optimizer, network, images, labels, batches):
 
     with jax.numpy_dtype_promotion("standard"):
         memory = jax.tree.map(jnp.asarray, optimizer.init(arrays(network)))  # a Python float would recompile every step
-        record = [flat(arrays(network))]
+        record = [flat(seen(arrays(network), memory))]
         for indices in batches:
             network, memory = step(network, memory, indices)
-            record.append(flat(arrays(network)))
+            record.append(flat(seen(arrays(network), memory)))
     return np.array(record)
 
 
@@ -561,11 +564,12 @@ def twin_is_plain_optax(entry, equation, steps=100):
     """
     network, images, labels = classification()
     objective = Objective(cross_entropy, (images, labels))
-    record = plain_loop(entry.optax, network, images, labels, batches(len(labels), steps))
+    seen, observe = ((entry.average,), {"weights": at_average()}) if entry.average else ((), WEIGHTS)
+    record = plain_loop(entry.optax, network, images, labels, batches(len(labels), steps), *seen)
     assert np.abs(record[-1] - record[0]).max() > 1e-2, "the network did not move"
     cold = {"temperature": 0.0} if "temperature" in fields(equation) else {}
     equation = dataclasses.replace(equation, batch_size=BATCH, **cold)
-    run = train(equation, objective, network, steps=steps, key=jax.random.key(0), observe=WEIGHTS)
+    run = train(equation, objective, network, steps=steps, key=jax.random.key(0), observe=observe)
     close("weights", run.observables["weights"][0], record, 0, 1e-12)
 
 
@@ -589,7 +593,7 @@ def order(entry, equation):
         warnings.simplefilter("ignore")
         report = orders(
             first, OBJECTIVE, PARAMS, time=options["steps"] * length, learning_rates=rates,
-            transient=options["transient"] * length, observe=VECTOR,
+            transient=options["transient"] * length, observe={"params": at_average()} if entry.average else VECTOR,
         )  # fmt: skip
     slope, verdict = report.slope["params"]["mean"], report.verdict["params"]["mean"]
     assert abs(slope - options["claim"]) < 0.15, f"slope {slope:.2f} in place of {options['claim']}, {verdict}"

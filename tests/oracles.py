@@ -141,3 +141,18 @@ def laprop(learning_rate, b1=0.9, b2=0.999, eps=1e-15):
         return jax.tree.map(lambda m: -m / weight, m), (n, m, gathered, weight)
 
     return optax.GradientTransformation(init, update)
+
+
+def averaging(optimizer, share):
+    """An optimizer that keeps an average of the weights, `share(step)` of the new ones, second in its memory."""
+
+    def update(updates, state, params, **more):
+        memory, average, step = state
+        updates, memory = optax.with_extra_args_support(optimizer).update(updates, memory, params, **more)
+        new = optax.apply_updates(params, updates)
+        average = jax.tree.map(lambda a, p: a + share(step) * (p - a), average, new)
+        return updates, (memory, average, step + 1)
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: (optimizer.init(params), jax.tree.map(jnp.asarray, params), jnp.zeros((), jnp.int32)), update
+    )

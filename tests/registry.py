@@ -3,11 +3,12 @@
 import dataclasses
 import importlib
 import pkgutil
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import mutants
 import optax
-from oracles import laprop, volumized_adam
+from oracles import averaging, laprop, volumized_adam
 
 from equations import (
     SAM,
@@ -27,6 +28,7 @@ from equations import (
     RMSProp,
     SignSGD,
     UnderdampedLangevin,
+    averaged,
     decayed,
     scheduled,
     volumized,
@@ -44,6 +46,8 @@ class Entry:
     - `forgets`: decay rates that are not in its scaling limit's `decays`, by name.
     - `degrees`: the powers of 1/eta with which parts of its memory grow (see `laws.natural_limit`).
     - `memory`: the one that a training step moves along, "new" or, as Lion's, "old".
+    - `average`: a function of parameters and Optax's memory, where the laws of the twin and of order look at an average.
+    - `counts`: whether its rates are those of a limit after many steps only.
     - `exempt`: laws that cannot hold for it, with the reason.
     """
 
@@ -54,6 +58,8 @@ class Entry:
     forgets: tuple[str, ...] = ()
     degrees: dict[str, float] = dataclasses.field(default_factory=dict)
     memory: str = "new"
+    average: Callable | None = None
+    counts: bool = False
     exempt: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -167,6 +173,28 @@ EQUATIONS |= {
         forgets=("alpha",),
         orders=EQUATIONS["adam"].orders,
         exempt={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
+    ),
+}
+
+# With an average of the weights.
+LAST = {"average": lambda params, memory: memory[1]}
+EQUATIONS |= {
+    "averaged": Entry(
+        averaged(SGD(0.05, 2), decay=0.9), averaging(optax.sgd(0.05), lambda step: 0.1), moves=("decay",), **LAST
+    ),
+    "averaged_adam": Entry(
+        averaged(Adam(0.05, 2), decay=0.9),
+        averaging(optax.adam(0.05), lambda step: 0.1),
+        moves=("decay",),
+        orders=EQUATIONS["adam"].orders,
+        **LAST,
+    ),
+    "polyak_averaged": Entry(
+        averaged(Momentum(0.05, 2), decay="polyak"),
+        averaging(optax.sgd(0.05, momentum=0.9), lambda step: 1 / (step + 2.0)),
+        degrees={"trace": 0.5},
+        counts=True,
+        **LAST,
     ),
 }
 

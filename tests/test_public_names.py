@@ -32,10 +32,10 @@ BEFORE = {
 ADDED = {
     "equations": """
         AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
-        AdaptiveSplitting Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting LaPropState LionState
-        LossNoise
-        ModifiedDynamics Moments MomentumState OptaxEquation RMSPropState ScalingLimit Series Splitting Symbolic TwinState
-        UnderdampedState Weights WrappedLimit WrappedSplitting stratonovich
+        AdaptiveSplitting Averaged AveragedState Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting
+        LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation PolyakAveraged RMSPropState
+        ScalingLimit Series Splitting Symbolic TwinState UnderdampedState Weights WrappedLimit WrappedSplitting
+        at_average averaged stratonovich
     """,
     "dynamics": """
         Stimuli

@@ -109,6 +109,13 @@ def modified(
             f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
     order = integer("order", order, maximum=_HIGHEST[route])
+    if series.refusal is not None and order > 1:
+        raise ValueError(f"Argument `equation` must {series.refusal} to have a series, but {equation!r} was given.")
+    if memory == "adiabatic" and series.kind == "an average":
+        raise ValueError(
+            f"Argument `memory` must be 'dynamic' for {type(equation).__name__}, of whose average nothing else is left, "
+            "but 'adiabatic' was given."
+        )
     leading = Increment.of(algorithm)
     _check_noise(order, fluctuations, leading.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"

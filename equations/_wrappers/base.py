@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, PyTree
 
-from .._base import check_contract
+from .._base import AbstractEquation, check_contract
 from .._checks.facts import refined
 from .._checks.lineage import newer
 from .._forwarder import AbstractForwarder
@@ -17,7 +17,30 @@ from .._splitting import ForwardedSplitting
 from .._tree import add_scaled
 
 
-class AbstractWrapped(AbstractForwarder):
+class AbstractAround(AbstractForwarder):
+    """What is made by a function around an equation."""
+
+    _facts = refined(AbstractForwarder)
+
+    @classmethod
+    def around(cls, equation: Any, **values):
+        """The same around `equation`."""
+        check_contract(equation, twin=True)
+        return cls(equation=equation, **values)
+
+
+def check_inside(equation: AbstractEquation, averages: bool = False) -> None:
+    """Raises a ValueError for what belongs outside of all that a training step does: a series, and unless `averages` are
+    fine, an average."""
+    series = equation.series()
+    if series.maker is not None and not (averages and series.kind == "an average"):
+        raise ValueError(
+            f"Argument `equation` must not be {series.kind}: put `{series.maker}` outside, which is then that of all that "
+            f"a training step does, but a {type(equation).__name__} was given."
+        )
+
+
+class AbstractWrapped(AbstractAround):
     """An equation whose rates are those of another one, changed by a linear map and with something added.
 
         dY = [A(t) u + b(t, Y)] dt + A(t) noise,    u and noise those of `equation`.
@@ -28,21 +51,10 @@ class AbstractWrapped(AbstractForwarder):
     that of the step with the wrapper in it.
     """
 
-    _facts = refined(AbstractForwarder, instead="`mapped` or `added`", singular=None)
-
-    @classmethod
-    def around(cls, equation: Any, **values):
-        """The wrapper around `equation`."""
-        check_contract(equation, twin=True)
-        return cls(equation=equation, **values)
+    _facts = refined(AbstractAround, instead="`mapped` or `added`", singular=None)
 
     def __check_init__(self):
-        maker = self.equation.series().maker
-        if maker is not None:
-            raise ValueError(
-                f"Argument `equation` must not be a series: put `{maker}` outside, whose series is that of all that a "
-                f"training step does, but a {type(self.equation).__name__} was given."
-            )
+        check_inside(self.equation)
 
     def mapped(self, t: Array, rates: PyTree) -> PyTree:
         """A(t) applied to rates of the state; by default the identity."""

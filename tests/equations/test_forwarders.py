@@ -17,16 +17,19 @@ from equations import (
     AbstractEquation,
     AbstractForwarder,
     AbstractWrapped,
+    Averaged,
     Decayed,
     ForwardedLimit,
     ForwardedSplitting,
     Modified,
     Momentum,
+    PolyakAveraged,
     ScalingLimit,
     Scheduled,
     Splitting,
     UnderdampedLangevin,
     Volumized,
+    averaged,
     modified,
     scheduled,
 )
@@ -34,6 +37,7 @@ from equations._modified.increment import Increment
 from equations._modified.modified import ModifiedLimit
 from equations._modified.slow_manifold import SlowLimit, SlowManifold
 from equations._modified.truncated import ModifiedDynamics, TruncatedLimit, TruncatedSplitting
+from equations._wrappers.averaged import AveragedLimit, AveragedSplitting
 from equations._wrappers.base import WrappedLimit, WrappedSplitting
 from equations.internal import split
 from validation._irreversibility.corrected import Corrected, CorrectedLimit, CorrectedSplitting
@@ -62,6 +66,8 @@ LEFT = {
     Scheduled: {},
     Decayed: {},
     Volumized: {},
+    Averaged: {},
+    PolyakAveraged: {},
     Modified: {},
     SlowManifold: {},
     Corrected: {},
@@ -77,6 +83,8 @@ PARTS = {
     WrappedSplitting: {},
     ForwardedLimit: {},
     WrappedLimit: {},
+    AveragedSplitting: {},
+    AveragedLimit: {},
     ModifiedLimit: {},
     SlowLimit: {},
     ModifiedDynamics: {},
@@ -177,6 +185,8 @@ def forwarders():
         modified(heavy, memory="adiabatic"),
         Increment.of(heavy),
         SlowManifold.of(Increment.of(heavy), 2),
+        averaged(plain),
+        averaged(plain, decay="polyak"),
         Corrected(ETA, equation=plain, force="backward_error", over="full", reading="ito"),
     ]
 

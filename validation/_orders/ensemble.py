@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import Brownian, Increments, Path, Training, apart, is_ok, path_keys, record
 from equations import AbstractEquation
-from equations.internal import TwinState, split
+from equations.internal import TwinState, split, state_from
 
 from .._runaway import largest
 from .runs import handover
@@ -161,7 +161,11 @@ def ensemble(
         states, run = jax.lax.fori_loop(skip, skip + steps, step, ([begin, begin], run))
         finals = [*(equation.params(state) for state in states), run[0]]
         ok = jnp.all(jnp.stack([is_ok(final) for final in finals])) & (largest(finals) <= farthest)
-        return [record(sides[0].observe, final, sides[0].static) for final in finals], finals[2], ok
+        seen = [*(lambda state=state: state for state in states), lambda: state_from(equation, TwinState.of(*run[:2]))]
+        records = [
+            record(sides[0].observe, final, sides[0].static, state) for final, state in zip(finals, seen, strict=True)
+        ]
+        return records, finals[2], ok
 
     signs = jnp.asarray(patterns(finest))
     group = jax.vmap(path, in_axes=(None, 0, 0))

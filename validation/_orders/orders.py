@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory
-from dynamics.internal import Problem, check_concrete, check_hooks, check_key, check_solver, ended
+from dynamics.internal import Problem, check_concrete, check_hooks, check_key, check_solver, check_state, ended
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
     check_derivatives,
@@ -80,7 +80,8 @@ def orders(
     - `time`: in the natural clock of the equation; a whole number of its training steps at every learning rate.
     - `learning_rates`: at least three, decreasing.
     - `key`: needed exactly where the way is sampling.
-    - `observe`: None observes the objective's `value` as `"loss"` and up to 64 parameters as `"parameters"`.
+    - `observe`: functions of the parameters, or of these and the state; None observes the objective's `value` as `"loss"`
+        and up to 64 parameters as `"parameters"`.
     - `paths`: in sampling, at least so many, in groups of up to 16 that differ in the signs of their noise.
     - `transient`: natural time before `time` in which both sides are the discrete algorithm, so that the equation starts
         from the state that the algorithm has then.
@@ -105,7 +106,7 @@ def orders(
     equation, params, dynamic, signal = problem.equation, problem.params, problem.dynamic, problem.signal
     check_derivatives(objective, params, "eta * lambda_max in `orders`")
     few = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter))) <= _SHOWN
-    observe = observables(observe, objective, params, {"parameters": _parameters} if few else None)
+    observe = observables(observe, objective, params, {"parameters": _parameters} if few else None, state=problem.state)
     rates = _check_rates(learning_rates)
     paths, substeps = integer("paths", paths, minimum=2), integer("substeps", substeps, maximum=64)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
@@ -131,7 +132,9 @@ def orders(
 
     hooks = ("start", "drift") if quiet else ("noise", "start", "flow", "kick", "drift")
     check_hooks(equation, signal, dynamic, hooks)
-    sides = Sides(dataclasses.replace(problem, observe=observe), family, steps, skips, lengths)
+    problem = dataclasses.replace(problem, observe=observe)
+    check_state(problem)
+    sides = Sides(problem, family, steps, skips, lengths)
     sides.check_transient()
     with np.errstate(over="ignore", invalid="ignore"):  # a side that diverges gives a NaN, not a warning
         method, outcome = _run(sides, key, paths, noise, substeps, solver)

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import record
 from equations import AbstractEquation
-from equations.internal import add_scaled, split
+from equations.internal import add_scaled, split, state_from
 
 from .._runaway import largest
 
@@ -85,7 +85,9 @@ def deterministic(equation, increment, signal, params, *, static, observe, steps
     solved = [jax.tree.map(lambda leaf, place=place: leaf[place], both) for place in (0, 1)]
     finals = [*(equation.params(state) for state in solved), increment.params(end)]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((solved, end))]))
-    return [record(observe, final, static) for final in finals], finals[2], finite, largest(finals)
+    states = [*(lambda state=state: state for state in solved), lambda: state_from(equation, end)]
+    records = [record(observe, *pair) for pair in zip(finals, [static] * 3, states, strict=True)]
+    return records, finals[2], finite, largest(finals)
 
 
 @eqx.filter_jit

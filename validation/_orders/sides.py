@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from dynamics.internal import Problem, record
+from dynamics.internal import Problem, first_record, sees_state
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import Increment
 
@@ -72,8 +72,13 @@ class Sides:
 
     def first(self) -> dict[str, np.ndarray]:
         """The observables at the start, as vectors."""
-        values = record(self.observe, self.dynamic, self.static)
+        values = first_record(self.observe, self.dynamic, self.static, self.family[0])
         return {name: np.asarray(value, float).ravel() for name, value in values.items()}
+
+    @property
+    def see_state(self) -> bool:
+        """Whether an observable takes the state of the equation beside the parameters."""
+        return any(map(sees_state, self.observe.values()))
 
     def farthest(self) -> float:
         """The size beyond which parameters have diverged, whatever overflows."""

@@ -21,6 +21,7 @@ from equations import (
     SGD,
     AbstractDynamics,
     AbstractEquation,
+    AbstractForwarder,
     Adam,
     AdamW,
     Decayed,
@@ -41,7 +42,6 @@ from equations import (
     volumized,
 )
 from equations._modified.increment import Increment, TwinState
-from equations._wrappers.base import AbstractWrapped
 from equations.internal import check_sampling, fixed_gradient, split, takes_several, twin_update
 from validation import compare, orders
 from validation._orders.runs import handover
@@ -337,7 +337,7 @@ TRIVIAL = {
     "scheduled": lambda equation: scheduled(equation, one),
     "volumized": lambda equation: volumized(equation, 1e30, 0.5),
 }
-BARE = {name: entry.equation for name, entry in EQUATIONS.items() if not isinstance(entry.equation, AbstractWrapped)}
+BARE = {name: entry.equation for name, entry in EQUATIONS.items() if not isinstance(entry.equation, AbstractForwarder)}
 
 
 @pytest.mark.parametrize("name", BARE)
