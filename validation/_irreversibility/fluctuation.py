@@ -1,6 +1,7 @@
 """Fluctuation theorems: what entropy productions of paths must obey, whatever the dynamics."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ class FluctuationTheorem:
         return bool(_tells(self.integral_error, self.slope, self.slope_error))
 
     def __str__(self):
-        slope = f"slope of ln p(s)/p(-s) {self.slope:.4f} ± {self.slope_error:.4f}"
+        slope = "slope of ln p(s)/p(-s) "
+        known = not math.isnan(self.slope)
+        slope += f"{self.slope:.4f} ± {self.slope_error:.4f}" if known else "not defined, all s being 0"
         mean = f"<s> = {self.mean:.4f} ± {self.mean_error:.4f}"
         if self.tells:
             integral = (

@@ -108,3 +108,8 @@ def test_violations_are_seen():
     theorem = fluctuation_theorem(np.random.default_rng(0).normal(0.25, 1.0, 4000))
     assert theorem.tells
     assert abs(theorem.integral - 1) > 8 * theorem.integral_error and abs(theorem.slope - 1) > 8 * theorem.slope_error
+
+
+def test_no_entropy_has_no_slope():
+    found = fluctuation_theorem(np.zeros(100))
+    assert "not defined, all s being 0" in str(found) and "nan" not in str(found)
