@@ -16,6 +16,7 @@ CASES = [
     ("the error of a mean of exponentials", "brother", "the spread of the sample as error", "test_mutant_errors"),
     ("the error of a mean of exponentials", "brother", "what the line says first", "test_the_slope_leads"),
     ("the error of a mean of exponentials", "brother", "a violated theorem is still seen", "test_violations_are_seen"),
+    ("the error of a mean of exponentials", "brother", "no entropy on any path", "test_no_entropy_has_no_slope"),
 ]
 
 
