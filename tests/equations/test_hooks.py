@@ -35,7 +35,7 @@ CASES = [
     ("outputs of hooks", "brother", "updates of a twin that are one number, or its memory another", "test_twins"),
     ("outputs of hooks", "brother", "under jit and vmap", "test_in_a_trace"),
     ("outputs of hooks", "brother", "float32 from a drift is cast, as documented", "test_another_precision_is_cast"),
-    ("outputs of hooks", "brother", "a diffusion where the equation says it has no noise", "test_noise_unsaid"),
+    ("outputs of hooks", "brother", "a diffusion of an equation without batches", "test_a_diffusion_is_noise"),
     ("outputs of hooks", "brother", "an own kick beside a diffusion that raises", "test_an_own_kick_is_named"),
     ("outputs of hooks", "brother", "mutants of the check", "test_mutants"),
 ]

@@ -38,7 +38,6 @@ CASES = [
     ("fields for properties", "brother", "a splitting that is none, or has a field too many", "test_no_splitting"),
     ("fields for properties", "instance", "gradient_noise: float, without a value", "test_fields_without_a_value"),
     ("fields for properties", "brother", "an attribute of another kind of value", "test_values"),
-    ("fields for properties", "brother", "random without any noise", "test_random_without_noise"),
     ("fields for properties", "brother", "an attribute in place of a method", "test_an_attribute_for_a_method"),
     ("fields for properties", "brother", "attributes and properties that act", "test_allowed"),
     ("private names", "instance", "a helper _root", "test_private_names[_root]"),
