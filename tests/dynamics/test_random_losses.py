@@ -89,6 +89,7 @@ def test_a_full_batch_has_the_moments_of_its_recursion():
     assert np.max(np.ptp(still, axis=0)) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_default_solver():
     """Its moments are those of the equation, which the series of second order brings to the algorithm's."""
     mean, covariance = recursion()
@@ -119,7 +120,7 @@ def test_compare_says_that_it_holds(batch):
 # All that runs
 
 
-@pytest.mark.parametrize("run", [train, solve])
+@pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 def test_going_on(run):
     equation = SGD(ETA, 2)
     options = dict(key=KEY, paths=2, save_every=4)
@@ -148,7 +149,7 @@ NET = Net(eqx.nn.Linear(2, 3, key=KEY), eqx.nn.Dropout(0.5), eqx.nn.Linear(3, 1,
 DROPOUT = Objective(of_net, (X, Y), random=True, draws=64)
 
 
-@pytest.mark.parametrize("run", [train, solve])
+@pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 def test_dropout_as_users_write_it(run):
     fit = run(SGD(ETA, 2), DROPOUT, NET, steps=2, key=KEY, paths=2)
     assert bool(fit.ok.all()) and fit.final.first.weight.shape == (2, 3, 2)
@@ -171,6 +172,7 @@ def test_other_algorithms(equation):
     assert np.all(np.isfinite(error.value)) and np.abs(error.value[-1]) < 0.1
 
 
+@pytest.mark.slow
 def test_the_stratonovich_form_and_single_precision():
     path = solve(
         stratonovich(SGD(ETA, 2)), SAMPLED, W, steps=2, key=KEY, paths=2, solver=diffrax.EulerHeun()
@@ -250,6 +252,8 @@ class Around(AbstractSignal):
 def test_refused():
     with pytest.raises(ValueError, match="Argument `objective` must hand on the keys of the random loss inside Around"):
         train(SGD(ETA), Around(EXACT), W, steps=1, key=KEY)
+    with pytest.raises(ValueError, match="Argument `objective` must hand on the keys of the random loss"):
+        train(SGD(ETA), regularized(Around(EXACT), lambda w: 0.0), W, steps=1, key=KEY)
     for call in (
         lambda: irreversibility(SGD(ETA, 2), EXACT, W, key=KEY),
         lambda: solve(corrected(SGD(ETA, 2)), EXACT, W, steps=1, key=KEY),
