@@ -5,7 +5,20 @@ import sys
 
 from ._timing import HEADER
 
-NAMES = ("mlp", "b1", "b2", "parameters", "modified", "circuit", "passed", "long", "checks", "recompile", "imports")
+NAMES = (
+    "mlp",
+    "random_loss",
+    "b1",
+    "b2",
+    "parameters",
+    "modified",
+    "circuit",
+    "passed",
+    "long",
+    "checks",
+    "recompile",
+    "imports",
+)
 
 
 def main() -> int:

@@ -49,7 +49,8 @@ def train(
         same covariance, without third cumulant. What the noise model *injects* it injects either way: `Isotropic` and
         `StudentT` add their numbers to the gradient of the batch, `LabelNoise` perturbs the labels in the batch (in
         `"gaussian"` it adds the response of the gradient to them). `Diagonal` describes batches and injects nothing: under
-        `"minibatch"` the batches are as they are.
+        `"minibatch"` the batches are as they are. A random loss draws by a fresh key for every example and step, and adds
+        Gaussian noise of the covariance of its fixed keys in `"gaussian"`.
     - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`. Observables of two
         arguments see the state of the equation that belongs to them.
     - `start`: a `Trajectory` of `train`.

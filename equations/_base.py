@@ -123,7 +123,7 @@ class AbstractEquation(AbstractDynamics):
     - `sampling`: `"with_replacement"`, `"without_replacement"` (independent subsets), `"shuffled"` (epochs of batches
         without repetition, noise-free at leading order).
     - `noise_model`: how the gradient of a training step deviates from the full one: `Minibatch()`, which is exact, or
-        `Diagonal()`, `Isotropic(scale)`, `LabelNoise(scale)`, `StudentT(df, scale)`.
+        `Diagonal()`, `Isotropic(scale)`, `LabelNoise(scale)`, `StudentT(df, scale)`. That of a random loss is put on top.
 
     **Raises:** TypeError or ValueError, naming the argument.
     A rule may say that its velocity is affine in the gradient by a class attribute `linear = True`, which is tried on

@@ -26,7 +26,7 @@ def check_route(route: str | None, trajectory: Trajectory) -> str | None:
             "was given."
         )
     equation, noise = trajectory.equation, dict(trajectory.details)["noise"]
-    if noise == "minibatch" and equation.batch_size is not None:
+    if noise == "minibatch" and (equation.batch_size is not None or equation.gradient_noise.of_loss):
         warn(
             "Argument `trajectory`: steps on real minibatches have no density, so that no step can be taken back and the "
             "entropy is that of Gaussian steps of the same mean and covariance: its mean is close where the noise hardly "

@@ -15,8 +15,10 @@ from .._signals.keys import fixed_keys
 from .._tree import normals_of
 from .once import once, quick_jit, warn
 
-_FEW, _KEYS = 8, 64  # examples that are looked at, and keys of each
-_SURE = 10.0  # standard errors of a mean over these
+_FEW = 8  # examples that are looked at
+_KEYS, _CHUNK = (32, 1024), 32  # of each of them, fewer for large networks, and so many at once
+_NUMBERS = 2**27  # that are differentiated in all
+_SURE = 7.0  # standard errors of a mean over these
 _ONE = 0.2  # of the sum of squares: more in one key is a rare event, of which a mean says nothing
 _SHORT = 16  # steps whose noise must make up for the error of a sampled mean
 
@@ -32,19 +34,22 @@ def warn_mean(signal: Any, params: PyTree) -> None:
 
 def _wrong_mean(signal: AbstractSignal, params: PyTree) -> str | None:
     few = signal.take(jnp.asarray(np.linspace(0, signal.size - 1, min(signal.size, _FEW)).round(), int))
-    drawn, means = (np.asarray(x, float) for x in _values(few, *eqx.partition(params, is_parameter)))
+    active, static = eqx.partition(params, is_parameter)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(active))
+    count = int(np.clip(_NUMBERS // (few.size * numbers), *_KEYS)) // _CHUNK * _CHUNK
+    drawn, means = (np.asarray(x, float) for x in _values(few, active, static, count))
     for values, mean, what in zip(drawn, means, ("the loss is", "its derivative along a direction is"), strict=True):
         away = values - values.mean()
         squares, off = np.sum(away**2), abs(values.mean() - mean)
-        error = np.sqrt(squares / (_KEYS * (_KEYS - 1)))
+        error = np.sqrt(squares / (count * (count - 1)))
         rounding = 1e-4 * (abs(values.mean()) + abs(mean))
         if np.isfinite(off) and np.max(away**2) <= _ONE * squares and error > 0 and off > _SURE * error + rounding:
-            return f"over {_KEYS} keys {what} {values.mean():.4g} ± {error:.1g} and that of `mean` {mean:.4g}"
+            return f"over {count} keys {what} {values.mean():.4g} ± {error:.1g} and that of `mean` {mean:.4g}"
     return None
 
 
 @quick_jit(level=0)
-def _values(signal, active, static):
+def _values(signal, active, static, count):
     """Sums over the examples with weights, `(2, keys)` and `(2,)`: of the value and of a derivative."""
     direction = normals_of(active, jax.random.key(0))
     weights = 1 + jnp.arange(signal.size) / signal.size
@@ -57,8 +62,8 @@ def _values(signal, active, static):
 
         return jnp.stack(jax.jvp(value, (active,), (direction,)))
 
-    keys = jax.vmap(lambda number: fixed_keys(number, _KEYS), out_axes=1)(jnp.arange(signal.size))
-    return jax.lax.map(lambda keys: total(signal.with_keys(keys)), keys).T, total(signal)
+    keys = jax.vmap(lambda number: fixed_keys(number, count), out_axes=1)(jnp.arange(signal.size))
+    return jax.lax.map(lambda keys: total(signal.with_keys(keys)), keys, batch_size=_CHUNK).T, total(signal)
 
 
 def steps_to_mean(equation: Any, signal: Any, params: PyTree) -> float | None:

@@ -240,8 +240,7 @@ def surrogate_value(signal: AbstractSignal, params: PyTree) -> Array:
 
 def check_around(signal: AbstractSignal) -> None:
     """Raises a ValueError for a user's signal around a random loss, which would not hand its keys on."""
-    inside = jax.tree.leaves(vars(signal), is_leaf=lambda node: isinstance(node, AbstractSignal))
-    if not signal.random and any(isinstance(node, AbstractSignal) and node.random for node in inside):
+    if not signal.random and any(map(is_random, jax.tree.leaves(vars(signal), is_leaf=is_random))):
         name = type(signal).__name__
         raise ValueError(
             f"Argument `objective` must hand on the keys of the random loss inside {name}: give {name} the `random`, "

@@ -7,18 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from marks import some
 from mutants.loss import NoKeys, NotSubtracted, OneKey
 
 from dynamics import train
 from equations import SAM, SGD, Adam, Batches, Isotropic, LabelNoise, LossNoise, Objective, SignSGD, regularized
 from equations._counts import put
 from equations._noise.loss import Fresh
-from equations.internal import split, with_loss_noise
+from equations.internal import normals_of, split, with_loss_noise
 
 KEEP, SETS, NORMALS, PATHS = 0.7, 600, 4000, 4000
 X = np.array([[1.2, -0.7], [0.4, 0.9], [-0.5, 0.3], [0.8, 1.1]])
 Y = np.array([0.5, 1.0, -0.8, 0.2])
-W, ZERO, SIZE = jnp.array([0.9, -0.4]), jnp.zeros(()), len(X)
+W, ZERO, SIZE, KEY = jnp.array([0.9, -0.4]), jnp.zeros(()), len(X), jax.random.key(3)
 MASKS = np.array(list(itertools.product([0, 1], repeat=2)))
 CHANCES = np.prod(np.where(MASKS, KEEP, 1 - KEEP), axis=1)
 SETTINGS = {
@@ -98,7 +99,7 @@ def test_the_given_mean_is_the_ridge():
     np.testing.assert_allclose(EXACT.value(W), value, rtol=1e-12)
 
 
-@pytest.mark.parametrize("draws", [16, 200])
+@pytest.mark.parametrize("draws", [16, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_sampled_mean_and_its_stated_error(draws):
     signal = objective(draws=draws)
     drift, error = signal.gradient(W), np.sqrt(np.diag(WITHIN) / (SIZE * draws))
@@ -143,7 +144,7 @@ def over_sets(noise, setting, signal=SAMPLED):
     return np.asarray(jax.jit(jax.vmap(lambda one: of_root(noise, signal, setting, one)))(numbers))
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", some(SETTINGS, ("with", "full")))
 def test_two_fixed_keys_are_right_on_average(setting):
     """What sampling adds to the covariance of the means is subtracted."""
     samples = over_sets(LossNoise(), setting)
@@ -170,7 +171,7 @@ def of_kicks(noise, signal, setting):
     return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), NORMALS)))
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", some(SETTINGS, ("with", "full")))
 def test_kicks_draw_fresh_keys(setting):
     samples = of_kicks(LossNoise(), EXACT, setting)
     assert off(samples, 0.0) < 4 and off(squares(samples), covariance(setting)) < 4
@@ -215,7 +216,7 @@ def steps_of(equation, signal=EXACT):
     return (np.asarray(W) - np.asarray(run.final)) / float(equation.learning_rate)
 
 
-@pytest.mark.parametrize("setting", ["with", "without", "full"])
+@pytest.mark.parametrize("setting", some(["with", "without", "full"], ("with", "full")))
 def test_every_example_of_a_batch_has_a_key_of_its_own(setting):
     samples = steps_of(SGD(1.0, *SETTINGS[setting]))
     assert off(samples, MEAN) < 4 and off(squares(samples), covariance(setting)) < 4
@@ -249,6 +250,14 @@ def test_both_gradients_of_a_step_have_the_same_keys():
 
     drifts = jax.jit(jax.vmap(drift))(jnp.arange(SETS * SIZE).reshape(SETS, SIZE))
     assert off(-np.asarray(drifts), MEAN + climb) < 4
+
+    noisy = with_loss_noise(equation, EXACT)
+    structure = split(noisy).noise(W, EXACT, 1)
+
+    def kicked(key):
+        return -split(noisy).euler(ZERO, W, EXACT, normals_of(structure, key), jnp.ones(()))
+
+    assert off(np.asarray(jax.jit(jax.vmap(kicked))(jax.random.split(KEY, NORMALS))), MEAN + climb) < 4
 
 
 # ---------------------------------------------------------------------------------------------------------------------
