@@ -1,5 +1,6 @@
 """What a dynamics is: signals, the contract, and each training algorithm as a differential equation beside its twin."""
 
+from ._accumulated import accumulated as accumulated
 from ._average import AveragedState as AveragedState
 from ._average import at_average as at_average
 from ._base import AbstractDynamics as AbstractDynamics

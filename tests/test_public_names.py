@@ -35,7 +35,7 @@ ADDED = {
         AdaptiveSplitting Averaged AveragedState Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting
         LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation PolyakAveraged RMSPropState
         ScalingLimit Series Splitting Symbolic TwinState UnderdampedState Weights WrappedLimit WrappedSplitting
-        at_average averaged stratonovich
+        accumulated at_average averaged stratonovich
     """,
     "dynamics": """
         Stimuli

@@ -107,7 +107,8 @@ def check_made(twin) -> None:
         raise ValueError(
             "Argument `factory` must make an optax.GradientTransformation that moves in every step, but it made an "
             "optax.MultiSteps. With replacement, averaging the gradients of k batches is exactly the optimizer inside with "
-            "k times the batch_size at the same learning rate; a step then stands for k."
+            "k times the batch_size at the same learning rate, which equations.accumulated(..., every=k) gives; a step "
+            "then stands for k."
         )
     if not isinstance(twin, optax.GradientTransformation):
         raise TypeError(f"Argument `factory` must make an optax.GradientTransformation, but it made {twin!r}.")

@@ -295,6 +295,6 @@ def accumulation(every: int | None, batch_size: int | None) -> str:
     return (
         f"Argument `factory` must move in every step, but its optimizer gathers gradients and moves in one of {times}. "
         f"With replacement that is exactly the optimizer inside with {batch}: at the same learning rate where they are "
-        f"averaged, as in optax.MultiSteps, at {times} times the learning rate where they are summed, as in "
-        f"optax.apply_every; a step then stands for {times}."
+        f"averaged, as in optax.MultiSteps, which equations.accumulated(..., every={times}) gives, at {times} times the "
+        f"learning rate where they are summed, as in optax.apply_every; a step then stands for {times}."
     )
