@@ -87,3 +87,19 @@ REFUSED = [
 def test_refused(frozen, words):
     with pytest.raises((TypeError, ValueError), match=words):
         train(SGD(0.1), OBJECTIVE, NET, steps=2, frozen=frozen)
+
+
+def test_a_stopped_gradient_is_rejected():
+    """The mutant: leaves that have no gradient, but noise and decay."""
+
+    def stopped(net, example):
+        return squared(eqx.tree_at(first, net, replace_fn=lambda node: jax.tree.map(still, node)), example)
+
+    def still(leaf):
+        return jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf
+
+    with pytest.warns(UserWarning, match="moved by decay or a penalty alone.*`frozen`"):
+        ends = train(MOVING["adamw"], Objective(stopped, OBJECTIVE.data), NET, steps=3)
+    with pytest.raises(AssertionError):
+        for before, after in zip(arrays(first(NET)), arrays(first(ends.final)), strict=True):
+            np.testing.assert_array_equal(after, before[None])

@@ -46,3 +46,11 @@ def test_refused():
     ):
         with pytest.raises(ValueError, match=words):
             train(**(dict(equation=SGD(0.1), objective=OBJECTIVE, params=STARTS, steps=2, per_path=True) | options))
+
+
+def test_one_start_for_all_is_rejected(monkeypatch):
+    """The mutant: all paths begin where the first does."""
+    same = lambda every, dynamic, stays: jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), every)  # noqa: E731
+    monkeypatch.setattr("dynamics._arguments.model.of_all", same)
+    with pytest.raises(AssertionError):
+        test_every_path_begins_with_its_own(train)
