@@ -11,7 +11,19 @@ from marks import some
 from mutants.loss import NoKeys, NotSubtracted, OneKey
 
 from dynamics import train
-from equations import SAM, SGD, Adam, Batches, Isotropic, LabelNoise, LossNoise, Objective, SignSGD, regularized
+from equations import (
+    SAM,
+    SGD,
+    Adam,
+    Batches,
+    Isotropic,
+    LabelNoise,
+    LossNoise,
+    Objective,
+    SignSGD,
+    noise_operator,
+    regularized,
+)
 from equations._counts import put
 from equations._noise.loss import Fresh
 from equations.internal import normals_of, split, with_loss_noise
@@ -270,6 +282,8 @@ def test_the_noise_of_the_loss_is_not_left_out():
         Adam(0.1).drift(jnp.ones(()), Adam(0.1).init(W), EXACT)
     with pytest.raises(ValueError, match="`noise_model` must not hold a LossNoise"):
         train(SGD(0.1, noise_model=LossNoise()), Objective(ridge, (X, Y)), W, steps=1, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="Argument `signal` must not have a loss with `random` True"):
+        noise_operator(EXACT, W, 2)
     direct = SGD(0.1, noise_model=Isotropic(0.1, on=LossNoise()))
     assert direct.diffusion(ZERO, W, EXACT) is not None
 
