@@ -21,7 +21,7 @@ _MOST = 64  # examples whose keys make the noise of a kick
 
 
 class Fresh(eqx.Module):
-    """The normals of a kick: of the examples that it takes, and two for each of their keys."""
+    """The normals of a kick: one for each example that it takes, and two that this one's keys are made of."""
 
     weights: Any
     keys: Any
@@ -53,7 +53,7 @@ class LossNoise(AbstractInjected):
         return jax.ShapeDtypeStruct((batches.signal.size * batches.signal.samples,), parameter_dtype(params))
 
     def kicked(self, batches, params):
-        count, dtype = min(batches.count, _MOST), parameter_dtype(params)
+        count, dtype = min(batches.count, batches.signal.size, _MOST), parameter_dtype(params)
         fresh = Fresh(jax.ShapeDtypeStruct((count,), dtype), jax.ShapeDtypeStruct((count, 2), dtype))
         return super().kicked(batches, params) | {"own": fresh}
 

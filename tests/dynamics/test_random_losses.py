@@ -23,6 +23,7 @@ from equations import (
 )
 from equations.internal import steps_to_mean, warn_sampling, with_loss_noise
 from validation import compare, corrected, irreversibility, orders
+from validation._compare.table import sampled
 
 KEEP, ETA, STEPS, PATHS = 0.7, 0.1, 12, 4000
 X = np.array([[1.2, -0.7], [0.4, 0.9], [-0.5, 0.3], [0.8, 1.1]])
@@ -234,6 +235,8 @@ def test_steps_to_draws():
     noise = between / batch + (1 / batch - (1 - 1 / size) / (16 * batch)) * within
     found = steps_to_mean(with_loss_noise(SGD(ETA, batch), SAMPLED), SAMPLED, W)
     np.testing.assert_allclose(found, noise * size * 16 / within, rtol=1e-6)
+    (line,) = sampled({"draws": "16", "steps_to_draws": "25"}, 100)
+    assert "16 keys of each example: in 100 steps" in line and "by 2 standard deviations of the paths" in line
 
 
 class Around(AbstractSignal):

@@ -43,7 +43,7 @@ class Normed(eqx.Module):
 
 NET = Net(LINEAR, eqx.nn.Dropout(0.5))
 NORMED, STATE = eqx.nn.make_with_state(lambda: Normed(LINEAR, eqx.nn.BatchNorm(3, "batch", mode="ema")))()
-BATCH, DROPOUT = r"\w+: .*BatchNorm mixes.*inference_mode", r"\w+: .*dropout needs a key.*inference_mode"
+BATCH, DROPOUT = r"\w+: .*BatchNorm mixes.*inference_mode", r"\w+: .*dropout needs a key.*random=True.*inference_mode"
 AXIS = "NameError: .*psum, pmean and the like need the other examples"
 BEYOND = {
     "axis": (lambda net, x: jnp.sum(net(x, jax.tree.map(lambda s: s, STATE)) ** 2), NORMED, BATCH),

@@ -11,7 +11,19 @@ from marks import some
 from mutants.loss import NoKeys, NotSubtracted, OneKey
 
 from dynamics import train
-from equations import SAM, SGD, Adam, Batches, Isotropic, LabelNoise, LossNoise, Objective, SignSGD, regularized
+from equations import (
+    SAM,
+    SGD,
+    Adam,
+    Batches,
+    Isotropic,
+    LabelNoise,
+    LossNoise,
+    Objective,
+    SignSGD,
+    noise_operator,
+    regularized,
+)
 from equations._counts import put
 from equations._noise.loss import Fresh
 from equations.internal import normals_of, split, with_loss_noise
@@ -27,6 +39,7 @@ SETTINGS = {
     "without": (2, "without_replacement"),
     "full": (None, "with_replacement"),
     "shuffled": (2, "shuffled"),
+    "more": (7, "with_replacement"),  # than there are examples
 }
 
 
@@ -70,7 +83,7 @@ MEAN, BETWEEN, WITHIN = moments()
 def covariance(setting):
     """Of the gradient of a batch, or what of it does not cancel over an epoch."""
     size = SETTINGS[setting][0] or SIZE
-    factor = {"with": 1.0, "without": (SIZE - size) / (SIZE - 1), "full": 0.0, "shuffled": 0.0}[setting]
+    factor = {"with": 1.0, "more": 1.0, "without": (SIZE - size) / (SIZE - 1), "full": 0.0, "shuffled": 0.0}[setting]
     return factor / size * BETWEEN + WITHIN / size
 
 
@@ -159,19 +172,16 @@ def test_two_fixed_keys_beside_a_given_mean():
 
 def of_kicks(noise, signal, setting):
     """Draws of the noise of a kick, `(NORMALS, 2)`."""
-    of, (size, _) = batches(signal, setting), SETTINGS[setting]
+    of = batches(signal, setting)
+    structure = noise.kicked(of, W)
 
     def one(key):
-        keys, (count,) = jax.random.split(key, 3), {size or SIZE}
-        normals = {"own": Fresh(jax.random.normal(keys[0], (count,)), jax.random.normal(keys[1], (count, 2)))}
-        if of.noisy:
-            normals["on"] = jax.random.normal(keys[2], (SIZE,))
-        return noise.delta(of, W, normals)
+        return noise.delta(of, W, normals_of(structure, key))
 
     return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), NORMALS)))
 
 
-@pytest.mark.parametrize("setting", some(SETTINGS, ("with", "full")))
+@pytest.mark.parametrize("setting", some(SETTINGS, ("with", "full", "more")))
 def test_kicks_draw_fresh_keys(setting):
     samples = of_kicks(LossNoise(), EXACT, setting)
     assert off(samples, 0.0) < 4 and off(squares(samples), covariance(setting)) < 4
@@ -272,6 +282,8 @@ def test_the_noise_of_the_loss_is_not_left_out():
         Adam(0.1).drift(jnp.ones(()), Adam(0.1).init(W), EXACT)
     with pytest.raises(ValueError, match="`noise_model` must not hold a LossNoise"):
         train(SGD(0.1, noise_model=LossNoise()), Objective(ridge, (X, Y)), W, steps=1, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="Argument `signal` must not have a loss with `random` True"):
+        noise_operator(EXACT, W, 2)
     direct = SGD(0.1, noise_model=Isotropic(0.1, on=LossNoise()))
     assert direct.diffusion(ZERO, W, EXACT) is not None
 
