@@ -147,8 +147,8 @@ def warn_frozen(equation: AbstractDynamics, signal: Any, params: PyTree) -> None
         has, is_ = ("have", "are") if several or len(walking) > 1 else ("has", "is")
         warn(
             f"Argument `params`: {', '.join(walking)} must have a gradient in the loss to be trained, but {has} none, and "
-            f"{is_} moved by {' and '.join(sorted(causes))} alone; what is to stay as it is goes by the argument `frozen` of a "
-            "run, or into the loss, which may close over it."
+            f"{is_} moved by {' and '.join(sorted(causes))} alone; what is to stay as it is goes by `frozen` of a run, or "
+            "into the loss, which may close over it."
         )
 
 

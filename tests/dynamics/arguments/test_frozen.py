@@ -98,7 +98,7 @@ def test_a_stopped_gradient_is_rejected():
     def still(leaf):
         return jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf
 
-    with pytest.warns(UserWarning, match="moved by decay or a penalty alone.*`frozen`"):
+    with pytest.warns(UserWarning, match="moved by decay or a penalty alone.*`frozen` of a run"):
         ends = train(MOVING["adamw"], Objective(stopped, OBJECTIVE.data), NET, steps=3)
     with pytest.raises(AssertionError):
         for before, after in zip(arrays(first(NET)), arrays(first(ends.final)), strict=True):
