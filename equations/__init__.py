@@ -88,6 +88,7 @@ from ._wrappers.base import WrappedSplitting as WrappedSplitting
 from ._wrappers.decayed import Decayed as Decayed
 from ._wrappers.decayed import decayed as decayed
 from ._wrappers.scheduled import Scheduled as Scheduled
+from ._wrappers.scheduled import ScheduledBatches as ScheduledBatches
 from ._wrappers.scheduled import scheduled as scheduled
 from ._wrappers.volumized import Volumized as Volumized
 from ._wrappers.volumized import volumized as volumized

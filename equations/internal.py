@@ -15,6 +15,7 @@ from ._checks.arguments import positive as positive
 from ._checks.arguments import real_array as real_array
 from ._checks.arguments import seconds as seconds
 from ._checks.arguments import typed_key as typed_key
+from ._checks.batch_sizes import check_one_batch_size as check_one_batch_size
 from ._checks.derivatives import check_derivatives as check_derivatives
 from ._checks.derivatives import flow_is_misleading as flow_is_misleading
 from ._checks.facts import is_algorithm as is_algorithm

@@ -12,11 +12,11 @@ from .._checks.arguments import nonnegative, positive
 from .._checks.once import is_traced
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
 from .._tree import add_scaled
-from .base import AbstractGradientNoise, Batches, Minibatch, columns, like_parameters, noise_model
+from .base import AbstractGradientNoise, AbstractOfBatches, Batches, Minibatch, columns, like_parameters, noise_model
 from .labels import check_label_derivative, check_labels
 
 
-class Diagonal(AbstractGradientNoise):
+class Diagonal(AbstractOfBatches):
     r"""Minibatch noise without its correlations: delta_j = sqrt(C_jj/B) z_j, z ~ N(0, I).
 
     What many analyses of adaptive methods assume. The variances cost about a gradient where layers are dense.
@@ -26,11 +26,11 @@ class Diagonal(AbstractGradientNoise):
         return {"coordinates": like_parameters(params)}
 
     def delta(self, batches, params, normals):
-        variance = Minibatch().variance(batches, params)
+        variance = self.variance(batches, params)
         return jax.tree.map(lambda v, z: jnp.sqrt(v) * z, variance, normals["coordinates"])
 
     def variance(self, batches, params):
-        return Minibatch().variance(batches, params)
+        return Minibatch(_size=self._size).variance(batches, params)
 
 
 class AbstractInjected(AbstractGradientNoise):
@@ -55,6 +55,10 @@ class AbstractInjected(AbstractGradientNoise):
     @property
     def injects(self):
         return True
+
+    def of_size(self, size):
+        """What is added stays as it is."""
+        return eqx.tree_at(lambda noise: noise.on, self, self.on.of_size(size))
 
     @property
     def normal(self):
@@ -281,6 +285,9 @@ class LabelNoise(AbstractInjected):
         labels = self.labels(batch.data)
         noisy = labels + (self.scale * normals["own"]).astype(labels.dtype)
         return self.below(batch.with_data(eqx.tree_at(self.labels, batch.data, noisy)), params, normals)
+
+    def of_size(self, size):
+        return AbstractGradientNoise.of_size(self, size)
 
     def check_derivatives(self, signal, params):
         super().check_derivatives(signal, params)
