@@ -315,7 +315,7 @@ def noise_factors(entry, equation):
     for sampling, factor in (("with_replacement", 1.0), ("without_replacement", (size - batch) / (size - 1))):
         found = dataclasses.replace(equation, sampling=sampling).batches(OBJECTIVE).factor
         close(f"factor of the noise {sampling}", found, factor / batch, 1e-15)
-    if entry.sizes:  # those at the time of the laws, whose step is 3
+    if entry is not None and entry.sizes:  # those at the time of the laws, whose step is 3
         state, t = some_state(equation), some_time(equation)
         plain = dataclasses.replace(equation.equation, batch_size=int(entry.sizes(3)))
         wanted, found = (moments_of_equation(e, state, t)[1] for e in (plain, equation))
