@@ -26,9 +26,9 @@ from ._modified.modified import Modified as Modified
 from ._modified.modified import modified as modified
 from ._modified.truncated import ModifiedDynamics as ModifiedDynamics
 from ._noise.base import AbstractGradientNoise as AbstractGradientNoise
-from ._noise.base import Batches as Batches
 from ._noise.base import Minibatch as Minibatch
 from ._noise.base import noise_operator as noise_operator
+from ._noise.batches import Batches as Batches
 from ._noise.loss import LossNoise as LossNoise
 from ._noise.models import Diagonal as Diagonal
 from ._noise.models import Isotropic as Isotropic
@@ -89,6 +89,7 @@ from ._wrappers.base import WrappedSplitting as WrappedSplitting
 from ._wrappers.decayed import Decayed as Decayed
 from ._wrappers.decayed import decayed as decayed
 from ._wrappers.scheduled import Scheduled as Scheduled
+from ._wrappers.scheduled import ScheduledBatches as ScheduledBatches
 from ._wrappers.scheduled import scheduled as scheduled
 from ._wrappers.volumized import Volumized as Volumized
 from ._wrappers.volumized import volumized as volumized

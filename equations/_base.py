@@ -18,7 +18,8 @@ from ._checks.lineage import newer
 from ._checks.old_names import old_attribute
 from ._checks.own_names import check_unset
 from ._gradients import drawn_gradient, is_noisy
-from ._noise.base import SAMPLINGS, AbstractGradientNoise, Batches, Minibatch, mean_over_normals, noise_model
+from ._noise.base import AbstractGradientNoise, Minibatch, mean_over_normals, noise_model
+from ._noise.batches import SAMPLINGS, Batches
 from ._noise.loss import check_loss_noise
 from ._scaling import ScalingLimit
 from ._series import Series

@@ -16,6 +16,7 @@ from ._checks.arguments import positive as positive
 from ._checks.arguments import real_array as real_array
 from ._checks.arguments import seconds as seconds
 from ._checks.arguments import typed_key as typed_key
+from ._checks.batch_sizes import check_one_batch_size as check_one_batch_size
 from ._checks.derivatives import check_derivatives as check_derivatives
 from ._checks.derivatives import flow_is_misleading as flow_is_misleading
 from ._checks.facts import is_algorithm as is_algorithm
@@ -65,7 +66,7 @@ from ._modified.increment import TwinState as TwinState
 from ._modified.increment import at_infinity as at_infinity
 from ._modified.slow_manifold import SlowManifold as SlowManifold
 from ._modified.slow_manifold import eliminated as eliminated
-from ._noise.base import noise_factor as noise_factor
+from ._noise.batches import noise_factor as noise_factor
 from ._noise.loss import with_loss_noise as with_loss_noise
 from ._optax.from_optax import check_algorithm as check_algorithm
 from ._optax.from_optax import check_model as check_model

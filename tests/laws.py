@@ -309,12 +309,20 @@ def expected(equation, state, share):
 SHARES = (1, 2, 4)
 
 
-def noise_factors(equation):
+def noise_factors(entry, equation):
     """What of all noise depends on how batches are drawn is one number: the gradient's covariance over C."""
     size, batch = EXAMPLES, equation.batch_size
     for sampling, factor in (("with_replacement", 1.0), ("without_replacement", (size - batch) / (size - 1))):
         found = dataclasses.replace(equation, sampling=sampling).batches(OBJECTIVE).factor
         close(f"factor of the noise {sampling}", found, factor / batch, 1e-15)
+    if entry is not None and entry.sizes:  # those at the time of the laws, whose step is 3
+        state, t = some_state(equation), some_time(equation)
+        plain = dataclasses.replace(equation.equation, batch_size=int(entry.sizes(3)))
+        wanted, found = (moments_of_equation(e, state, t)[1] for e in (plain, equation))
+        close("covariance at the size of the batch", found, wanted, 1e-12, 1e-15)
+        faster, larger = equation.scaling_limit().rescaled(2.0), entry.sizes(10) / entry.sizes(3)
+        found = moments_of_equation(faster, state, 5 * faster.learning_rate)[1]
+        close("covariance at twice the learning rate", found, 2 / larger * wanted, 1e-12, 1e-15)
 
 
 def is_polynomial(equation):
@@ -327,7 +335,7 @@ def kick_moments(entry, equation):
 
     Here batches are drawn without replacement, with replacement in the law `velocity_moments`.
     """
-    noise_factors(equation)
+    noise_factors(entry, equation)
     if not is_polynomial(equation):
         return sampled_kicks(entry, equation)
     equation = dataclasses.replace(equation, sampling="without_replacement")
@@ -381,7 +389,7 @@ def velocity_moments(entry, equation):
     @eqx.filter_jit
     def velocities_of(equation, points):
         def velocity(normals):
-            gradient = equation.gradient(equation.params(state), OBJECTIVE, unravel(normals))
+            gradient = equation.held(3).gradient(equation.params(state), OBJECTIVE, unravel(normals))
             return flat(equation.velocity(t, state, gradient))
 
         return jax.vmap(velocity)(points)
@@ -458,10 +466,10 @@ def euler_is_the_twin(entry, equation):
     memoryless = jax.tree.structure(state) == jax.tree.structure(PARAMS)
 
     @jax.jit
-    def both(t, state, memory, xi):
-        params = equation.params(state)
+    def both(step, state, memory, xi):
+        t, params = step.astype(float) * eta, equation.params(state)
         xi = unravel(xi)
-        gradient = equation.gradient(params, OBJECTIVE, xi)
+        gradient = equation.held(step).gradient(params, OBJECTIVE, xi)
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = updated(equation, twin, gradient, memory, params)
         euler = jax.tree.map(jnp.add, state, split(equation).euler(t, state, OBJECTIVE, xi, eta))
@@ -475,7 +483,7 @@ def euler_is_the_twin(entry, equation):
         return optax.apply_updates(params, updates), memory, remembered, implicit
 
     for step, xi in enumerate(normals):
-        params, memory, remembered, implicit = both(step * eta, state, memory, xi)
+        params, memory, remembered, implicit = both(jnp.asarray(step), state, memory, xi)
         close(f"parameters after step {step + 1}", flat(implicit), flat(params), 1e-12, 1e-15)
         state = with_params(equation, remembered, params)
 
@@ -490,7 +498,7 @@ def first_step(entry, equation):
         started = split(equation).start(state, OBJECTIVE, unravel(xi))
         if started is None:
             return None
-        gradient = equation.gradient(PARAMS, OBJECTIVE, unravel(xi))
+        gradient = equation.held(0).gradient(PARAMS, OBJECTIVE, unravel(xi))
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = twin.update(gradient, twin.init(PARAMS), PARAMS)
         return flat(started), flat(split(equation).resumed(optax.apply_updates(PARAMS, updates), memory))

@@ -47,6 +47,7 @@ class Entry:
     - `degrees`: the powers of 1/eta with which parts of its memory grow (see `laws.natural_limit`).
     - `memory`: the one that a training step moves along, "new" or, as Lion's, "old".
     - `average`: a function of parameters and Optax's memory, where the laws of the twin and of order look at an average.
+    - `sizes`: of its batches by training step, where they are not all of one.
     - `counts`: whether its rates are those of a limit after many steps only.
     - `exempt`: laws that cannot hold for it, with the reason.
     """
@@ -59,6 +60,7 @@ class Entry:
     degrees: dict[str, float] = dataclasses.field(default_factory=dict)
     memory: str = "new"
     average: Callable | None = None
+    sizes: Callable | None = None
     counts: bool = False
     exempt: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -149,6 +151,7 @@ EQUATIONS |= {
 COSINE = optax.cosine_decay_schedule(1.0, 40, 0.2)
 _WARM = optax.warmup_cosine_decay_schedule(0.1, 1.0, 4, 40, 0.2)
 WARM = lambda step: _WARM(jnp.asarray(step, float))  # noqa: E731  (at a count Optax computes in float32)
+SIZES = lambda step: jnp.where(step < 8, 2, 3)  # noqa: E731
 DECAY = optax.add_decayed_weights(-0.05 * 0.1)
 EQUATIONS |= {
     "scheduled": Entry(
@@ -160,6 +163,15 @@ EQUATIONS |= {
         orders=EQUATIONS["adam"].orders,
         moves=("stretch",),
         exempt={"euler_is_the_twin": "the bias correction of a step is that after it, the schedule that before it"},
+    ),
+    "scheduled_batches": Entry(
+        scheduled(SGD(0.05), batch_size=SIZES),
+        optax.sgd(0.05),
+        moves=("stretch",),
+        sizes=SIZES,
+        exempt={
+            "twin_is_plain_optax": "its batches are not all of one size: tests/equations/wrappers/test_batch_sizes.py"
+        },
     ),
     "decayed": Entry(
         decayed(Momentum(0.05, 2), 0.1),
@@ -197,6 +209,9 @@ EQUATIONS |= {
         **LAST,
     ),
 }
+
+# Smooth, and refused by `modified` all the same: tests/equations/wrappers say why.
+WITHOUT_SERIES = ("polyak_averaged", "scheduled_batches")
 
 
 def all_mutants() -> dict[str, type[AbstractEquation]]:

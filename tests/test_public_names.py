@@ -34,8 +34,8 @@ ADDED = {
         AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
         AdaptiveSplitting Averaged AveragedState Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting
         LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation PolyakAveraged RMSPropState
-        ScalingLimit Series Splitting Symbolic TwinState UnderdampedState Weights WrappedLimit WrappedSplitting
-        accumulated at_average averaged stratonovich
+        ScalingLimit ScheduledBatches Series Splitting Symbolic TwinState UnderdampedState Weights WrappedLimit
+        WrappedSplitting accumulated at_average averaged stratonovich
     """,
     "dynamics": """
         Stimuli

@@ -15,6 +15,7 @@ from equations.internal import (
     Increment,
     check_class,
     check_derivatives,
+    check_one_batch_size,
     choice,
     integer,
     is_parameter,
@@ -124,6 +125,7 @@ def entropy_production(
             f"{hyperparameters(trajectory.equation)}, but {title(equation)}{hyperparameters(equation)} was given."
         )
     if trajectory.kind == "discrete":
+        check_one_batch_size(equation, "the entropy production of its algorithm")
         equation = Increment.of(problem.equation)
     check_class(equation, "field")
     check_hooks(equation, signal, first, ("drift", "diffusion"))

@@ -16,6 +16,7 @@ from equations.internal import (
     at_infinity,
     check_class,
     check_derivatives,
+    check_one_batch_size,
     flag,
     is_algorithm,
     learning_rate_of,
@@ -169,6 +170,7 @@ def stationary(
             "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
         )
     if discrete and is_algorithm(type(equation)):
+        check_one_batch_size(equation, "discrete=True")
         equation = Increment.of(problem.equation)
     check_class(equation, "field")
     check_hooks(equation, signal, dynamic, ("drift", "diffusion"))

@@ -61,10 +61,11 @@ class Training(eqx.Module):
         return params, jax.tree.map(lambda new, old: new.astype(old.dtype), new, memory), carried
 
     def _gradient(self, params, step, carried, normals):
+        equation = self.equation.held(step)  # whose batches may have sizes of their own in every step
         if self.noise == "gaussian":
-            return self.equation.gradient(params, self.signal, normals), carried
+            return equation.gradient(params, self.signal, normals), carried
         batch = self.signal
         if self.sampler is not None:
             indices, carried = self.sampler.indices(step, carried)
             batch = batch.take(indices)
-        return real_gradient(self.equation, batch, params, normals), carried
+        return real_gradient(equation, batch, params, normals), carried

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._noise.base import Batches
+from .._noise.batches import Batches
 from .._noise.loss import LossNoise
 from .._signals.base import AbstractSignal, is_parameter, is_random
 from .._signals.keys import fixed_keys

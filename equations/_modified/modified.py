@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from .._base import AbstractDynamics, check_contract
 from .._checks.arguments import choice, flag, integer
+from .._checks.batch_sizes import check_one_batch_size
 from .._checks.derivatives import check_derivatives
 from .._checks.facts import is_algorithm
 from .._checks.lineage import overrides
@@ -16,7 +17,7 @@ from .._checks.overrides import check_class, check_series
 from .._forwarder import AbstractForwarder
 from .._interpretation import as_ito
 from .._modified.slow_manifold import eliminated
-from .._noise.base import noise_factor
+from .._noise.batches import noise_factor
 from .._scaling import learning_rate_of
 from .._series import Series
 from .._splitting import split
@@ -109,6 +110,7 @@ def modified(
             f"Argument `equation` must be smooth in the gradient to have a series, but {equation!r} was given."
         )
     order = integer("order", order, maximum=_HIGHEST[route])
+    check_one_batch_size(equation, "a series")
     if series.refusal is not None and order > 1:
         raise ValueError(f"Argument `equation` must {series.refusal} to have a series, but {equation!r} was given.")
     if memory == "adiabatic" and series.kind == "an average":

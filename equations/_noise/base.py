@@ -14,34 +14,14 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from .._checks.facts import Facts
+from .._counts import put
 from .._signals.base import AbstractSignal, is_parameter, parameter_dtype
 from .._tree import add_scaled, zeros_of
+from .batches import Batches, noise_factor, noise_weights
 from .squares import mean_square
-
-SAMPLINGS = ("with_replacement", "without_replacement", "shuffled")
-
-
-def noise_factor(size: int, batch_size: int, sampling: str) -> float:
-    """The covariance of a minibatch gradient over C.
-
-    For `sampling="shuffled"` it is zero: over an epoch of batches without repetition the noise of the single steps
-    cancels at leading order (the variance at epoch ends is O(eta^3)).
-    """
-    factor = {
-        "with_replacement": 1.0,
-        "without_replacement": (size - batch_size) / max(size - 1, 1),
-        "shuffled": 0.0,
-    }[sampling]
-    return factor / batch_size
-
-
-def noise_weights(normals: Float[Array, " N"], batch_size: Any, sampling: str) -> Float[Array, " N"]:
-    """The weights, shape `(N,)`, that turn standard normals of the same shape into a noise gradient."""
-    size = normals.shape[0]
-    return (normals - jnp.mean(normals)) * (noise_factor(size, batch_size, sampling) / size) ** 0.5
 
 
 def noise_operator(
@@ -68,29 +48,6 @@ def noise_model(name: str):
         return value
 
     return convert
-
-
-class Batches(eqx.Module):
-    """The examples, and how the minibatches of a training step are drawn from them."""
-
-    signal: AbstractSignal
-    batch_size: int | None = eqx.field(static=True)
-    sampling: str = eqx.field(static=True)
-
-    @property
-    def noisy(self) -> bool:
-        """Whether which examples are drawn is noise at leading order."""
-        return self.batch_size is not None and self.sampling != "shuffled"
-
-    @property
-    def factor(self) -> float:
-        """The covariance of the minibatch gradient over C; 0 for the full batch."""
-        return noise_factor(self.signal.size, self.count, self.sampling) if self.noisy else 0.0
-
-    @property
-    def count(self) -> int:
-        """The examples in a training step."""
-        return self.signal.size if self.batch_size is None else self.batch_size
 
 
 def like_parameters(params: PyTree) -> PyTree[jax.ShapeDtypeStruct]:
@@ -197,6 +154,11 @@ class AbstractGradientNoise(eqx.Module):
         """Whether a gradient without what is injected is that of a real batch, and not only like one."""
         return False
 
+    def of_size(self, size: Array) -> "AbstractGradientNoise":
+        """That of batches of `size` examples, a real number of a training step, in place of those that are drawn."""
+        words = "Minibatch() or Diagonal(), or what is added to the gradient on top, where the batch size is scheduled"
+        raise ValueError(f"Argument `noise_model` must be {words}, but {self!r} was given.")
+
     @property
     def injects(self) -> bool:
         """Whether anything beside the choice of examples is random in a training step."""
@@ -248,38 +210,65 @@ def mean_over_normals(function: Callable[[PyTree], PyTree], structure: PyTree) -
     return _paired_mean(function, zeros_of(structure), deviation, count)
 
 
-class Minibatch(AbstractGradientNoise):
+class AbstractOfBatches(AbstractGradientNoise):
+    """A model of the noise of batches, and nothing else: as large as they are, or where that is scheduled as `_size`."""
+
+    _size: Array | None = eqx.field(default=None, kw_only=True, repr=False)
+
+    def of_size(self, size):
+        return put(self, _size=size)
+
+    def factor(self, batches: Batches) -> Any:
+        """The covariance of the gradient of a batch over C."""
+        if self._size is None or not batches.noisy:
+            return batches.factor
+        return noise_factor(batches.signal.size, self._size, batches.sampling)
+
+    def real(self, batch, params, normals):
+        """That of the first `_size` examples."""
+        if self._size is None:
+            return batch.gradient(params)
+        weights = jnp.where(jnp.arange(batch.size, dtype=self._size.dtype) < self._size, 1 / self._size, 0.0)
+        return batch.gradient(params, weights.astype(parameter_dtype(params)))
+
+
+class Minibatch(AbstractOfBatches):
     """The noise of minibatches, exactly: covariance C/B with replacement, C (N-B)/((N-1)B) for independent subsets."""
 
     @property
     def of_batches(self):
         return True
 
+    def _weights(self, batches, normals):
+        return noise_weights(normals, batches.batch_size if self._size is None else self._size, batches.sampling)
+
     def structure(self, batches, params):
         return jax.ShapeDtypeStruct((batches.signal.size,), parameter_dtype(params))
 
     def delta(self, batches, params, normals):
-        return batches.signal.gradient(params, noise_weights(normals, batches.batch_size, batches.sampling))
+        return batches.signal.gradient(params, self._weights(batches, normals))
 
     def gaussian(self, batches, params, normals, amplitude):
         """In one backward pass."""
-        weights = noise_weights(normals, batches.batch_size, batches.sampling)
+        weights = self._weights(batches, normals)
         return batches.signal.gradient(params, 1 / batches.signal.size + (amplitude * weights).astype(normals.dtype))
 
     def parts(self, batches, params):
         """The deviations of the single examples, scaled to the covariance of delta: one backward pass each."""
-        signal, scale = batches.signal, batches.factor**0.5
+        signal, scale = batches.signal, jnp.asarray(self.factor(batches)) ** 0.5
         mean = signal.gradient(params)
 
         def deviation(index):
-            return jax.tree.map(lambda one, all: scale * (one - all), signal.take(index[None]).gradient(params), mean)
+            one = signal.take(index[None]).gradient(params)
+            return jax.tree.map(lambda one, all: scale.astype(all.dtype) * (one - all), one, mean)
 
         return [(signal.size, deviation)]
 
     def variance(self, batches, params):
         """The mean square of the examples' gradients less the square of their mean."""
+        factor = jnp.asarray(self.factor(batches))
         return jax.tree.map(
-            lambda square, mean: (batches.factor * jnp.maximum(square - mean**2, 0)).astype(mean.dtype),
+            lambda square, mean: (factor.astype(square.dtype) * jnp.maximum(square - mean**2, 0)).astype(mean.dtype),
             mean_square(batches.signal, params),
             batches.signal.gradient(params),
         )

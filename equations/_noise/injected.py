@@ -8,7 +8,8 @@ from jaxtyping import PyTree
 
 from .._signals.base import AbstractSignal
 from .._tree import add_scaled
-from .base import AbstractGradientNoise, Batches, Minibatch, columns, noise_model
+from .base import AbstractGradientNoise, Minibatch, columns, noise_model
+from .batches import Batches
 
 
 class AbstractInjected(AbstractGradientNoise):
@@ -33,6 +34,10 @@ class AbstractInjected(AbstractGradientNoise):
     @property
     def injects(self):
         return True
+
+    def of_size(self, size):
+        """What is added stays as it is."""
+        return eqx.tree_at(lambda noise: noise.on, self, self.on.of_size(size))
 
     @property
     def normal(self):

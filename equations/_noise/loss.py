@@ -13,7 +13,8 @@ from .._checks.lineage import inside
 from .._signals.base import is_random, parameter_dtype
 from .._signals.keys import fresh_keys
 from .._tree import add_scaled
-from .base import AbstractGradientNoise, Batches
+from .base import AbstractGradientNoise
+from .batches import Batches
 from .injected import AbstractInjected, on_top
 from .squares import within_examples
 
@@ -48,6 +49,12 @@ class LossNoise(AbstractInjected):
         signal = batches.signal
         sampling = batches.factor * (1 - 1 / signal.size) / signal.samples if signal.sampled else 0.0
         return 1 / batches.count - sampling
+
+    def of_size(self, size):
+        raise ValueError(
+            "Argument `batch_size` must be one number, and not scheduled, for a loss with `random` True, whose keys make "
+            "the noise of batches of one size."
+        )
 
     def own_structure(self, batches, params):
         return jax.ShapeDtypeStruct((batches.signal.size * batches.signal.samples,), parameter_dtype(params))

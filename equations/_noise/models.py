@@ -11,12 +11,12 @@ from .._checks.arguments import nonnegative, positive
 from .._checks.once import is_traced
 from .._signals.base import is_parameter, parameter_dtype
 from .._tree import add_scaled
-from .base import AbstractGradientNoise, Minibatch, like_parameters
+from .base import AbstractGradientNoise, AbstractOfBatches, Minibatch, like_parameters
 from .injected import AbstractInjected, on_top
 from .labels import check_label_derivative, check_labels
 
 
-class Diagonal(AbstractGradientNoise):
+class Diagonal(AbstractOfBatches):
     r"""Minibatch noise without its correlations: delta_j = sqrt(C_jj/B) z_j, z ~ N(0, I).
 
     What many analyses of adaptive methods assume. The variances cost about a gradient where layers are dense.
@@ -26,11 +26,11 @@ class Diagonal(AbstractGradientNoise):
         return {"coordinates": like_parameters(params)}
 
     def delta(self, batches, params, normals):
-        variance = Minibatch().variance(batches, params)
+        variance = self.variance(batches, params)
         return jax.tree.map(lambda v, z: jnp.sqrt(v) * z, variance, normals["coordinates"])
 
     def variance(self, batches, params):
-        return Minibatch().variance(batches, params)
+        return Minibatch(_size=self._size).variance(batches, params)
 
 
 class Isotropic(AbstractInjected):
@@ -205,6 +205,9 @@ class LabelNoise(AbstractInjected):
         labels = self.labels(batch.data)
         noisy = labels + (self.scale * normals["own"]).astype(labels.dtype)
         return self.below(batch.with_data(eqx.tree_at(self.labels, batch.data, noisy)), params, normals)
+
+    def of_size(self, size):
+        return AbstractGradientNoise.of_size(self, size)
 
     def check_derivatives(self, signal, params):
         super().check_derivatives(signal, params)

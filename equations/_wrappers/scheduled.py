@@ -1,5 +1,6 @@
 """Learning rates that change in the course of training."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,12 @@ from jaxtyping import Array
 
 from .._base import AbstractEquation
 from .._checks.arguments import positive
+from .._checks.batch_sizes import sizes_of
+from .._checks.lineage import newer
 from .._counts import clip_count, put
 from .._scaling import ForwardedLimit
-from .base import AbstractWrapped, WrappedLimit, WrappedSplitting
+from .._splitting import ForwardedSplitting, split
+from .base import AbstractAround, AbstractWrapped, WrappedLimit, WrappedSplitting, check_inside
 
 
 def _schedule(value):
@@ -109,8 +113,141 @@ class ScheduledLimit(WrappedLimit):
         return self.equation.factor(step) * super().learning_rate_at(step)
 
 
-def scheduled(equation: AbstractEquation, schedule: Callable) -> Scheduled:
-    """An equation whose learning rate is multiplied by a schedule.
+def _sizes(schedule):
+    sizes_of(schedule)
+    return schedule
+
+
+class ScheduledBatches(AbstractAround):
+    r"""B(k) examples in the batch of training step k, for any equation.
+
+        d theta = d theta of the equation, its noise that of batches of B(t/eta),    t = eta * step
+
+    for plain gradient steps d theta = -\bar g dt + sqrt(eta) (C/B(t/eta))^{1/2} dW. The algorithm draws as many examples as
+    the largest batch has, and weighs the first B(k). Noise that a model injects stays as it is. B is counted, as a schedule
+    of the learning rate is. To first order half the learning rate is twice the batch.
+
+    Source: Smith, Kindermans, Ying and Le 2018, ICLR, arXiv:1711.00489, for SGD; derived for others.
+    Scaling: that of the equation, B a function of its natural time. Natural clock: that of the equation. Weak order 1.
+
+    **Attributes:** those of the equation, of which `batch_size` is the largest, and `equation`, `schedule`, `stretch`: the
+    steps of the schedule in a training step, which `rescaled` changes.
+    """
+
+    schedule: Callable = eqx.field(kw_only=True, static=True, converter=_sizes)
+    stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"), metadata={"internal": True})
+    _size: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is held
+
+    def __check_init__(self):
+        check_inside(self.equation, averages=True)
+        largest = int(sizes_of(self.schedule).max())
+        if self.batch_size is not None and self.batch_size < largest:
+            raise ValueError(
+                f"Argument `batch_size` must be at least the largest of the schedule, {largest}, but {self.batch_size} was "
+                "given."
+            )
+
+    def size(self, step: Any) -> Array:
+        """B at a training step, a real number; NaN where it is none, or more than the largest that is drawn."""
+        with jax.numpy_dtype_promotion("standard"):
+            size = jnp.asarray(self.schedule(step * self.stretch))
+            if jnp.issubdtype(jnp.result_type(step), jnp.integer):
+                size = jnp.where(self.stretch == 1, jnp.asarray(self.schedule(step)), size)
+            size = jnp.round(size.astype(jnp.result_type(float)))
+            return jnp.where((size >= 1) & (size <= self.batch_size), size, jnp.nan)
+
+    def inside(self, t: Array | None = None) -> AbstractEquation:
+        """The equation inside with the noise of its batch at time t, or of the training step that is held.
+
+        Where there is neither, that of the largest.
+        """
+        if self.batch_size is None or (self._size is None and t is None):
+            return self.equation
+        size = self.size(t / self.learning_rate) if self._size is None else self._size
+        return dataclasses.replace(self.equation, noise_model=self.noise_model.of_size(size))
+
+    def held(self, low, high=None):
+        held = super().held(low, high)
+        if self.batch_size is None:
+            return held
+        if high is not None:
+            raise ValueError(
+                "Argument `stepsize_controller` must be None where the batch size is scheduled, which belongs to whole "
+                "training steps."
+            )
+        return put(held, _size=self.size(low))
+
+    gradient_noise = property(
+        lambda self: self.inside().gradient_noise, doc="That of the batch of the step that is held."
+    )
+
+    def gradient(self, params, signal, normals):
+        return self.inside().gradient(params, signal, normals)
+
+    def drift(self, t, state, signal):
+        return self.inside(t).drift(t, state, signal)
+
+    def diffusion(self, t, state, signal):
+        return self.inside(t).diffusion(t, state, signal)
+
+    def check(self, params, signal):
+        if self.batch_size is not None:
+            self.noise_model.of_size(jnp.ones(()))
+        super().check(params, signal)
+        if self.batch_size is not None and self.sampling == "shuffled":
+            raise ValueError(
+                "Argument `sampling` must be 'with_replacement' or 'without_replacement' where batch sizes are scheduled, "
+                "since epochs are of batches of one size, but 'shuffled' was given."
+            )
+
+    def splitting(self):
+        return ScheduledBatchesSplitting.of(self)
+
+    def scaling_limit(self):
+        return ScheduledBatchesLimit(self)
+
+    def around_moved(self, equation, clock):
+        return eqx.tree_at(lambda e: [e.equation, e.stretch], self, [equation, self.stretch * clock])
+
+
+class ScheduledBatchesSplitting(ForwardedSplitting):
+    """That of the equation inside, at the size of the batch at each time."""
+
+    def _at(self, t):
+        return split(self.dynamics.inside(t))
+
+    def start(self, state, signal, noise):
+        return self._at(jnp.zeros(())).start(state, signal, noise)
+
+    def flow(self, t, state, signal):
+        return self._at(t).flow(t, state, signal)
+
+    def kick(self, t, state, signal, noise, dt):
+        return self._at(t).kick(t, state, signal, noise, dt)
+
+    def euler(self, t, state, signal, noise, dt):
+        if newer(type(self), "flow", "euler") or newer(type(self), "kick", "euler"):
+            return super().euler(t, state, signal, noise, dt)
+        return self._at(t).euler(t, state, signal, noise, dt)
+
+
+class ScheduledBatchesLimit(ForwardedLimit):
+    """That of the equation inside; rules for the batch size are for one."""
+
+    def untold(self):
+        return self.equation.equation.scaling_limit().untold()
+
+    def at_batch_size(self, rule, batch_size):
+        raise ValueError(
+            "Argument `equation` must have one batch size for a rule from that to another, but it is scheduled: "
+            f"{self.equation!r} was given."
+        )
+
+
+def scheduled(
+    equation: AbstractEquation, schedule: Callable | None = None, *, batch_size: Callable | None = None
+) -> AbstractAround:
+    """An equation whose learning rate is multiplied by a schedule, or whose batch size is one, or both.
 
     **Arguments:**
 
@@ -118,12 +255,22 @@ def scheduled(equation: AbstractEquation, schedule: Callable) -> Scheduled:
     - `schedule`: any Optax schedule, such as `optax.cosine_decay_schedule(1.0, 1000)`: the factor of the learning rate as a
         function of the training step, counted from 0, which the equation asks at real numbers too. A schedule defined
         afresh on every call recompiles on every call.
+    - `batch_size`: the number of examples in the batch of a training step, a function of that like `schedule`. Its largest
+        value in the first 65536 steps, in place of the equation's own batch size, is what `train` draws in each step; a
+        larger one later fails.
 
-    **Returns:** a `Scheduled`. The memory of the optimizer is not scheduled: for momentum and Adam the schedule acts on how
-    far the parameters move, as `optax.chain(optimizer, optax.scale_by_schedule(schedule))` does, to the last bit. Optax
-    computes many schedules in float32, as it counts in int32: `optimizer(lambda step: rate * schedule(step))` rounds that
-    product too, to some 1e-8 of the learning rate.
+    **Returns:** a `Scheduled`, a `ScheduledBatches`, or the first around the second. The memory of the optimizer is not
+    scheduled: for momentum and Adam the schedule acts on how far the parameters move, as
+    `optax.chain(optimizer, optax.scale_by_schedule(schedule))` does, to the last bit. Optax computes many schedules in
+    float32, as it counts in int32: `optimizer(lambda step: rate * schedule(step))` rounds that product too, to some 1e-8 of
+    the learning rate.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    return Scheduled.around(equation, schedule=schedule)
+    if schedule is None and batch_size is None:
+        raise TypeError("Argument `schedule` or `batch_size` must be given, but both are None.")
+    if batch_size is None:
+        return Scheduled.around(equation, schedule=schedule)
+    largest = int(sizes_of(batch_size).max())
+    sized = ScheduledBatches.around(equation, schedule=batch_size, batch_size=largest)
+    return sized if schedule is None else Scheduled.around(sized, schedule=schedule)

@@ -85,6 +85,8 @@ def test_orders():
 
 def test_of_all():
     for entry in EQUATIONS.values():
+        if entry.average:  # which nothing stands around
+            continue
         for around in (scheduled(entry.equation, HALF), decayed(entry.equation, 0.1)):
             mine, inside = around.scaling_limit(), entry.equation.scaling_limit()
             for name in set(TOLD) - {"threshold"}:

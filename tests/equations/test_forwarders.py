@@ -26,6 +26,7 @@ from equations import (
     PolyakAveraged,
     ScalingLimit,
     Scheduled,
+    ScheduledBatches,
     Splitting,
     UnderdampedLangevin,
     Volumized,
@@ -39,6 +40,7 @@ from equations._modified.slow_manifold import SlowLimit, SlowManifold
 from equations._modified.truncated import ModifiedDynamics, TruncatedLimit, TruncatedSplitting
 from equations._wrappers.averaged import AveragedLimit, AveragedSplitting
 from equations._wrappers.base import WrappedLimit, WrappedSplitting
+from equations._wrappers.scheduled import ScheduledBatchesLimit, ScheduledBatchesSplitting
 from equations.internal import split
 from validation._irreversibility.corrected import Corrected, CorrectedLimit, CorrectedSplitting
 
@@ -66,6 +68,7 @@ LEFT = {
     Scheduled: {},
     Decayed: {},
     Volumized: {},
+    ScheduledBatches: {},
     Averaged: {},
     PolyakAveraged: {},
     Modified: {},
@@ -84,6 +87,8 @@ PARTS = {
     ForwardedLimit: {},
     WrappedLimit: {},
     AveragedSplitting: {},
+    ScheduledBatchesSplitting: {},
+    ScheduledBatchesLimit: {},
     AveragedLimit: {},
     ModifiedLimit: {},
     SlowLimit: {},
@@ -187,6 +192,7 @@ def forwarders():
         SlowManifold.of(Increment.of(heavy), 2),
         averaged(plain),
         averaged(plain, decay="polyak"),
+        scheduled(plain, batch_size=lambda step: 1 + 0 * step),
         Corrected(ETA, equation=plain, force="backward_error", over="full", reading="ito"),
     ]
 
@@ -206,7 +212,7 @@ def test_forwarders_say_what_is_inside():
             return float(forwarder.params(held.velocity(jnp.zeros(()), state, gradient)))
 
         np.testing.assert_allclose([speed(4) / speed(0), speed(8) / speed(3)], [0.1, 0.01], rtol=1e-6)
-        if isinstance(forwarder, SlowManifold) or isinstance(forwarder.equation, SlowManifold):
+        if isinstance(forwarder, SlowManifold | ScheduledBatches) or isinstance(forwarder.equation, SlowManifold):
             with pytest.raises(ValueError, match="Argument `stepsize_controller`"):
                 forwarder.held(*jnp.array([0.0, 4.0]))
             continue

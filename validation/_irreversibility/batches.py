@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import check_equation
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import Increment, add_scaled, noise_factor, takes_several, velocity_of
+from equations.internal import Increment, add_scaled, check_one_batch_size, noise_factor, takes_several, velocity_of
 
 from .one_batch import square
 
@@ -27,6 +27,7 @@ def check_batches_only(equation: AbstractEquation) -> None:
             "Argument `equation` must take one gradient of a batch in a step, which phi is a mean over, but "
             f"{type(equation).__name__} asks for several."
         )
+    check_one_batch_size(equation, "phi, a mean over its batches")
     if equation.gradient_noise.injects:
         raise ValueError(
             "Argument `equation` must have no noise but that of its minibatches, since phi is a mean over them, but "

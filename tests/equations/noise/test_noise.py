@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from dynamics import train
 from equations import SGD, Objective, noise_operator
-from equations._noise.base import noise_weights
+from equations._noise.batches import noise_weights
 
 EXAMPLES = 5
 RNG = np.random.default_rng(0)

@@ -20,6 +20,7 @@ from dynamics import solve, train
 from equations import (
     SGD,
     Adam,
+    Batches,
     Diagonal,
     Isotropic,
     LabelNoise,
@@ -36,7 +37,6 @@ from equations import (
 )
 from equations._modified.increment import Increment
 from equations._noise import squares as variance_samples
-from equations._noise.base import Batches
 from equations._noise.squares import mean_square
 from equations.internal import split
 from validation._orders.moment_equations import discrete
