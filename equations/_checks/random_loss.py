@@ -112,4 +112,5 @@ def _spreads(signal, params) -> tuple[Array, Array]:
         return mean, sum(jax.tree.leaves(away))
 
     means, within = jax.lax.map(one, jnp.arange(signal.size))
-    return jnp.mean(within), sum(jnp.sum(jnp.var(leaf, axis=0)) for leaf in jax.tree.leaves(means))
+    between = [jnp.sum(jnp.var(leaf, axis=0)) for leaf in jax.tree.leaves(means)]
+    return jnp.mean(within), jnp.sum(jnp.stack(between))

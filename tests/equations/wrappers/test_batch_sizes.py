@@ -146,6 +146,7 @@ def at(rule, **options):
 
 
 RULE = scheduled(SGD(ETA), batch_size=growing)
+NOISY = Objective(lambda w, x, key: 0.5 * jnp.sum((w - x + jax.random.normal(key, (2,))) ** 2), POINTS, random=True)
 REFUSED = {
     "nothing": (lambda: scheduled(SGD(ETA)), "Argument `schedule` or `batch_size` must be given"),
     "number": (lambda: scheduled(SGD(ETA), batch_size=3), "`batch_size` must be a function"),
@@ -158,6 +159,9 @@ REFUSED = {
         lambda: at(scheduled(SGD(ETA, 4, "without_replacement"), batch_size=lambda k: 5 + 0 * k)), "`batch_size` must be",
     ),
     "labels": (lambda: at(scheduled(SGD(ETA, noise_model=LabelNoise(0.1)), batch_size=growing)), "`noise_model` must be"),
+    "keys": (
+        lambda: solve(RULE, NOISY, jnp.ones(2), steps=1, key=jax.random.key(0)), "`batch_size` must be one number",
+    ),
     "series": (lambda: modified(RULE), "must have one batch size for a series"),
     "series inside": (lambda: scheduled(modified(SGD(ETA, 2)), batch_size=growing), "must not be a series"),
     "controller": (
