@@ -32,10 +32,11 @@ BEFORE = {
 ADDED = {
     "equations": """
         AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
-        AdaptiveSplitting Averaged AveragedState Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting
-        LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation PolyakAveraged RMSPropState
+        AdaptiveSplitting Averaged AveragedState Batches CircuitState Clipped ForwardedLimit ForwardedSplitting
+        GradientSplitting LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation
+        PolyakAveraged RMSPropState
         ScalingLimit Series Splitting Symbolic TwinState UnderdampedState Weights WrappedLimit WrappedSplitting
-        at_average averaged stratonovich
+        at_average averaged clipped stratonovich
     """,
     "dynamics": """
         Stimuli

@@ -18,6 +18,7 @@ from equations import (
     AbstractForwarder,
     AbstractWrapped,
     Averaged,
+    Clipped,
     Decayed,
     ForwardedLimit,
     ForwardedSplitting,
@@ -30,6 +31,7 @@ from equations import (
     UnderdampedLangevin,
     Volumized,
     averaged,
+    clipped,
     modified,
     scheduled,
 )
@@ -39,6 +41,7 @@ from equations._modified.slow_manifold import SlowLimit, SlowManifold
 from equations._modified.truncated import ModifiedDynamics, TruncatedLimit, TruncatedSplitting
 from equations._wrappers.averaged import AveragedLimit, AveragedSplitting
 from equations._wrappers.base import WrappedLimit, WrappedSplitting
+from equations._wrappers.clipped import ClippedSplitting
 from equations.internal import split
 from validation._irreversibility.corrected import Corrected, CorrectedLimit, CorrectedSplitting
 
@@ -68,6 +71,7 @@ LEFT = {
     Volumized: {},
     Averaged: {},
     PolyakAveraged: {},
+    Clipped: {},
     Modified: {},
     SlowManifold: {},
     Corrected: {},
@@ -84,6 +88,7 @@ PARTS = {
     ForwardedLimit: {},
     WrappedLimit: {},
     AveragedSplitting: {},
+    ClippedSplitting: {},
     AveragedLimit: {},
     ModifiedLimit: {},
     SlowLimit: {},
@@ -187,6 +192,7 @@ def forwarders():
         SlowManifold.of(Increment.of(heavy), 2),
         averaged(plain),
         averaged(plain, decay="polyak"),
+        clipped(plain, norm=1.0, noise=0.1),
         Corrected(ETA, equation=plain, force="backward_error", over="full", reading="ito"),
     ]
 
