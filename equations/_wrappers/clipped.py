@@ -11,6 +11,7 @@ from .._checks.arguments import nonnegative, positive
 from .._checks.facts import refined
 from .._checks.lineage import inside
 from .._noise.summed import SummedNoise
+from .._scaling import ForwardedLimit
 from .._signals.base import check_signal
 from .._signals.clipped import clipped_signal
 from .._splitting import ForwardedSplitting, split
@@ -91,6 +92,9 @@ class Clipped(AbstractAround):
     def splitting(self):
         return ClippedSplitting(self, split(self.acting))
 
+    def scaling_limit(self):
+        return ClippedLimit(self)
+
     def check(self, params, signal):
         check_signal(signal, "objective")
         signal.check(params)
@@ -121,6 +125,18 @@ class ClippedSplitting(ForwardedSplitting):
 
     def check_noise(self, signal):
         self.inner.check_noise(self._seen(signal))
+
+
+class ClippedLimit(ForwardedLimit):
+    """That of the equation inside; not every scaling, nor every rule for batches, can have what is added."""
+
+    def rescaled(self, factor):
+        self.equation.acting.scaling_limit().rescaled(factor)
+        return super().rescaled(factor)
+
+    def at_batch_size(self, rule, batch_size):
+        self.equation.acting.scaling_limit().at_batch_size(rule, batch_size)
+        return super().at_batch_size(rule, batch_size)
 
 
 def clipped(equation: AbstractEquation, norm: Any, noise: Any = None) -> Clipped:

@@ -41,7 +41,7 @@ from equations._modified.slow_manifold import SlowLimit, SlowManifold
 from equations._modified.truncated import ModifiedDynamics, TruncatedLimit, TruncatedSplitting
 from equations._wrappers.averaged import AveragedLimit, AveragedSplitting
 from equations._wrappers.base import WrappedLimit, WrappedSplitting
-from equations._wrappers.clipped import ClippedSplitting
+from equations._wrappers.clipped import ClippedLimit, ClippedSplitting
 from equations.internal import split
 from validation._irreversibility.corrected import Corrected, CorrectedLimit, CorrectedSplitting
 
@@ -89,6 +89,7 @@ PARTS = {
     WrappedLimit: {},
     AveragedSplitting: {},
     ClippedSplitting: {},
+    ClippedLimit: {},
     AveragedLimit: {},
     ModifiedLimit: {},
     SlowLimit: {},

@@ -32,6 +32,7 @@ from equations import (
 )
 from equations._signals import clipped as signals
 from equations.internal import real_gradient, seen_by, split
+from validation import corrected
 
 NORM, NOISE, ETA = 0.6, 0.4, 0.05
 RNG = np.random.default_rng(0)
@@ -211,9 +212,14 @@ def test_the_series_has_the_derivative_of_the_clipped_gradient():
     """modified: -(g + (eta/2) g'[g]) with g the clipped gradient."""
     equation = modified(clipped(SGD(ETA), NORM))
     gradient = seen_by(equation.equation, PLAIN).gradient
+    forced = corrected(equation.equation, force="backward_error")  # to the same order
+    slow = modified(equation.equation, memory="adiabatic")
     g, along = jax.jit(lambda p: jax.jvp(gradient, (p,), (gradient(p),)))(PARAMS)
     wanted = jax.tree.map(lambda g, a: -g - ETA / 2 * a, g, along)
     close(eqx.filter_jit(equation.drift)(T, equation.init(PARAMS), PLAIN).params, wanted)
+    for other in (forced, slow):
+        found = other.params(eqx.filter_jit(other.drift)(T, other.init(PARAMS), PLAIN))
+        np.testing.assert_allclose(flat(found), flat(wanted), atol=5e-5)
 
 
 BOWL = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), RNG.normal(size=(6, 2)))
@@ -272,6 +278,10 @@ REFUSED = {
     "twice": (lambda: clipped(decayed(clipped(SGD(ETA), 1.0), 0.1), 1.0), "must not be clipped already"),
     "series": (lambda: clipped(modified(SGD(ETA)), 1.0), "put `modified` outside"),
     "average": (lambda: clipped(averaged(SGD(ETA)), 1.0), "put `averaged` outside"),
+    "batch_equivalent": (
+        lambda: clipped(Adam(ETA, 2, scaling="batch_equivalent"), 1.0, noise=1.0).scaling_limit().rescaled(2.0),
+        "unless the noise is that of minibatches",
+    ),
     "no algorithm": (lambda: clipped(equations.Oja, 1.0), "Argument `equation` must be an equations.AbstractEquation"),
 }
 
