@@ -22,6 +22,7 @@ from equations.internal import (
     check_model,
     flag,
     on_parameters,
+    seen_by,
     under_trace,
     warn_frozen,
     warn_mean,
@@ -249,10 +250,11 @@ class Problem:
 
     @functools.cached_property
     def signal(self) -> Any:
-        """The objective as the dynamics sees it: bound to what is not trained; of a stream the first stimulus."""
+        """The objective as the dynamics sees it: bound to what is not trained, clipped where that is its way; of a stream
+        the first stimulus."""
         if self.grid is not None:
             return first_stimulus(self.equation, self.objective, self.grid.delay, self.dynamic)
-        return self.objective.bind(self.static) if self.has_examples else self.objective
+        return seen_by(self.equation, self.objective.bind(self.static)) if self.has_examples else self.objective
 
     @functools.cached_property
     def noise(self) -> PyTree[jax.ShapeDtypeStruct] | None:

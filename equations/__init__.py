@@ -86,6 +86,8 @@ from ._wrappers.averaged import averaged as averaged
 from ._wrappers.base import AbstractWrapped as AbstractWrapped
 from ._wrappers.base import WrappedLimit as WrappedLimit
 from ._wrappers.base import WrappedSplitting as WrappedSplitting
+from ._wrappers.clipped import Clipped as Clipped
+from ._wrappers.clipped import clipped as clipped
 from ._wrappers.decayed import Decayed as Decayed
 from ._wrappers.decayed import decayed as decayed
 from ._wrappers.scheduled import Scheduled as Scheduled

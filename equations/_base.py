@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from ._checks.arguments import LARGEST, choice, integer, positive
 from ._checks.declared import check_linear
 from ._checks.facts import Facts, refined
-from ._checks.lineage import newer
+from ._checks.lineage import inside, newer
 from ._checks.old_names import old_attribute
 from ._checks.own_names import check_unset
 from ._gradients import drawn_gradient, is_noisy
@@ -103,6 +103,11 @@ class AbstractDynamics(eqx.Module):
     def check(self, params: Params, signal: Any) -> None:
         """Raises a TypeError or ValueError unless the dynamics can run on these parameters and this signal."""
 
+    def _sees(self, signal: Any) -> Any:
+        """The signal as the algorithm sees it, which may change it example by example, as by clipping."""
+        inner = inside(self)
+        return signal if inner is None else inner._sees(signal)
+
 
 class AbstractEquation(AbstractDynamics):
     r"""The continuous model of one training algorithm, and the algorithm itself, its *twin*.
@@ -168,7 +173,7 @@ class AbstractEquation(AbstractDynamics):
     def batches(self, signal: AbstractSignal) -> Batches:
         """The examples of a signal as this algorithm draws them."""
         check_loss_noise(self, signal)
-        return Batches(signal, self.batch_size, self.sampling)
+        return Batches(self._sees(signal), self.batch_size, self.sampling)
 
     @property
     def random(self) -> bool:
@@ -228,7 +233,7 @@ class AbstractEquation(AbstractDynamics):
                 "Argument `noise_model` must be Gaussian for the diffusion of a rule that is not affine in the gradient, "
                 f"but {self.gradient_noise!r} was given; the default solver does not need it."
             )
-        mean, direction = signal.gradient(params), root.mv
+        mean, direction = batches.signal.gradient(params), root.mv
         velocity = lambda g: velocity_of(self, t, state, g)  # noqa: E731
         if self._callable_gradient:  # of the normals themselves, since there are several gradients
             mean, direction = zeros_of(normals), lambda normals: normals
@@ -265,9 +270,9 @@ class AbstractEquation(AbstractDynamics):
         As a function of the parameters where the rule takes several.
         """
         if self._callable_gradient:
-            return drawn_gradient(self, signal, normals)
+            return drawn_gradient(self, self._sees(signal), normals)
         if normals is None:
-            return signal.gradient(params)
+            return self._sees(signal).gradient(params)
         return self.gradient_noise.draw(self.batches(signal), params, normals)
 
 

@@ -32,6 +32,11 @@ def is_noisy(equation: Any) -> bool:
     return equation.gradient_noise.random(batches)
 
 
+def seen_by(equation: Any, signal: Any) -> Any:
+    """A signal as an algorithm sees it."""
+    return equation._sees(signal)
+
+
 def _full(signal, params):
     return signal.gradient(params)
 
@@ -106,6 +111,7 @@ def drawn_gradient(equation: Any, signal: Any, normals: PyTree | None) -> Gradie
 def real_gradient(equation: Any, batch: Any, params: PyTree, normals: PyTree | None) -> PyTree | Gradient:
     """That of a real batch, with what the noise model injects into it: at `params`, or where several are asked for as a
     function."""
+    batch = equation._sees(batch)
     if equation._callable_gradient:
         return Partial(_real, equation.gradient_noise, batch, normals)
     return equation.gradient_noise.real(batch, params, normals)

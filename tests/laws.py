@@ -459,7 +459,7 @@ def euler_is_the_twin(entry, equation):
     The memory of an Euler step is the twin's. Its parameters move along the old memory, the twin's along the new one:
     theta' = theta + eta velocity(t + eta, new memory), or `entry.memory` the old one. Without memory the two are one.
     """
-    eta, twin = equation.learning_rate, entry.optax
+    eta, twin = equation.learning_rate, equation.twin() if entry.by_example else entry.optax
     state, memory = equation.init(PARAMS), twin.init(PARAMS)
     flat_zeros, unravel = ravel_pytree(zeros(split(equation).noise(state, OBJECTIVE, 1)))
     normals = np.random.default_rng(2).normal(size=(6, flat_zeros.size))
@@ -525,10 +525,10 @@ def cross_entropy(network, example):
     return optax.softmax_cross_entropy_with_integer_labels(network(image), label)
 
 
-def plain_loop(optimizer, network, images, labels, batches, seen=lambda params, memory: params):
+def plain_loop(optimizer, network, images, labels, batches, seen=lambda params, memory: params, by_example=False):
     """The weights after every step of a loop as Optax's documentation writes it, with a mean over the batch.
 
-    Or what else is `seen` of them and of the memory.
+    Or what else is `seen` of them and of the memory; with the gradients of its examples where they are asked for.
     """
 
     @eqx.filter_jit
@@ -540,6 +540,9 @@ def plain_loop(optimizer, network, images, labels, batches, seen=lambda params, 
             return eqx.filter_grad(mean)(eqx.combine(there, network))
 
         gradient = eqx.filter_grad(mean)(network)
+        if by_example:
+            one = eqx.filter_vmap(eqx.filter_grad(cross_entropy), in_axes=(None, 0))
+            gradient = one(network, (images[indices], labels[indices]))
         updates, memory = optax.with_extra_args_support(optimizer).update(
             gradient, memory, arrays(network), grad_fn=grad_fn
         )
@@ -568,14 +571,15 @@ def batches(objective_size, steps):
 def twin_is_plain_optax(entry, equation, steps=100):
     """A hundred steps of `train` on a network, on real batches, are those of a plain loop over Optax, to 1e-12.
 
-    Those of a dynamics with a heat bath at temperature zero.
+    Those of a dynamics with a heat bath at temperature zero, those of one with noise of its own without.
     """
     network, images, labels = classification()
     objective = Objective(cross_entropy, (images, labels))
     seen, observe = ((entry.average,), {"weights": at_average()}) if entry.average else ((), WEIGHTS)
-    record = plain_loop(entry.optax, network, images, labels, batches(len(labels), steps), *seen)
+    drawn = batches(len(labels), steps)
+    record = plain_loop(entry.optax, network, images, labels, drawn, *seen, by_example=entry.by_example)
     assert np.abs(record[-1] - record[0]).max() > 1e-2, "the network did not move"
-    cold = {"temperature": 0.0} if "temperature" in fields(equation) else {}
+    cold = {name: 0.0 for name in ("temperature", "noise") if name in fields(equation)}
     equation = dataclasses.replace(equation, batch_size=BATCH, **cold)
     run = train(equation, objective, network, steps=steps, key=jax.random.key(0), observe=observe)
     close("weights", run.observables["weights"][0], record, 0, 1e-12)

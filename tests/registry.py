@@ -29,6 +29,7 @@ from equations import (
     SignSGD,
     UnderdampedLangevin,
     averaged,
+    clipped,
     decayed,
     scheduled,
     volumized,
@@ -46,6 +47,7 @@ class Entry:
     - `forgets`: decay rates that are not in its scaling limit's `decays`, by name.
     - `degrees`: the powers of 1/eta with which parts of its memory grow (see `laws.natural_limit`).
     - `memory`: the one that a training step moves along, "new" or, as Lion's, "old".
+    - `by_example`: whether the algorithm as one writes it takes the gradient of each example, and not their mean.
     - `average`: a function of parameters and Optax's memory, where the laws of the twin and of order look at an average.
     - `sizes`: of its batches by training step, where they are not all of one.
     - `counts`: whether its rates are those of a limit after many steps only.
@@ -59,6 +61,7 @@ class Entry:
     forgets: tuple[str, ...] = ()
     degrees: dict[str, float] = dataclasses.field(default_factory=dict)
     memory: str = "new"
+    by_example: bool = False
     average: Callable | None = None
     sizes: Callable | None = None
     counts: bool = False
@@ -185,6 +188,17 @@ EQUATIONS |= {
         forgets=("alpha",),
         orders=EQUATIONS["adam"].orders,
         exempt={"euler_is_the_twin": "what the step itself carries out of the box comes back in the next Euler step"},
+    ),
+}
+
+# On the gradients of single examples.
+PRIVATE = optax.contrib.differentially_private_aggregate
+EQUATIONS |= {
+    "clipped": Entry(
+        clipped(SGD(0.05, 2), norm=0.3, noise=0.3),
+        optax.chain(PRIVATE(0.3, 0.0, 0), optax.sgd(0.05)),
+        orders={"equation": clipped(SGD(0.05, 2), norm=1.0)},
+        by_example=True,
     ),
 }
 

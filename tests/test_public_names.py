@@ -32,10 +32,10 @@ BEFORE = {
 ADDED = {
     "equations": """
         AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
-        AdaptiveSplitting Averaged AveragedState Batches CircuitState ForwardedLimit ForwardedSplitting GradientSplitting
-        LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation PolyakAveraged RMSPropState
-        ScalingLimit ScheduledBatches Series Splitting Symbolic TwinState UnderdampedState Weights WrappedLimit
-        WrappedSplitting accumulated at_average averaged stratonovich
+        AdaptiveSplitting Averaged AveragedState Batches CircuitState Clipped ForwardedLimit ForwardedSplitting
+        GradientSplitting LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation
+        PolyakAveraged RMSPropState ScalingLimit ScheduledBatches Series Splitting Symbolic TwinState UnderdampedState
+        Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
     """,
     "dynamics": """
         Stimuli

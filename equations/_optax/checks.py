@@ -57,7 +57,7 @@ def _reason(equation, params, error: Exception) -> tuple[str, bool]:
             return (
                 f"Argument `factory` must draw no random numbers, but its memory holds a random key, {name}. Leave the "
                 "noise out and give it to the equation, as noise_model=Isotropic(scale); gradients that are clipped one "
-                "by one, as in dpsgd, belong into a signal.", False,
+                "by one, as in dpsgd, are those of equations.clipped(SGD(...), norm, noise).", False,
             )  # fmt: skip
         if not (jnp.issubdtype(leaf.dtype, jnp.integer) or jnp.issubdtype(leaf.dtype, jnp.floating)):
             return (

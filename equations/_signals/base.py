@@ -229,6 +229,10 @@ class AbstractPenalized(AbstractAround):
 class _Bound(AbstractAround):
     static: PyTree
 
+    @property
+    def is_loss(self):
+        return self.signal.is_loss
+
     def surrogate(self, active, frozen, example):
         return self.signal.surrogate(eqx.combine(active, self.static), eqx.combine(frozen, self.static), example)
 

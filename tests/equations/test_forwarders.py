@@ -18,6 +18,7 @@ from equations import (
     AbstractForwarder,
     AbstractWrapped,
     Averaged,
+    Clipped,
     Decayed,
     ForwardedLimit,
     ForwardedSplitting,
@@ -31,6 +32,7 @@ from equations import (
     UnderdampedLangevin,
     Volumized,
     averaged,
+    clipped,
     modified,
     scheduled,
 )
@@ -40,6 +42,7 @@ from equations._modified.slow_manifold import SlowLimit, SlowManifold
 from equations._modified.truncated import ModifiedDynamics, TruncatedLimit, TruncatedSplitting
 from equations._wrappers.averaged import AveragedLimit, AveragedSplitting
 from equations._wrappers.base import WrappedLimit, WrappedSplitting
+from equations._wrappers.clipped import ClippedLimit, ClippedSplitting
 from equations._wrappers.scheduled import ScheduledBatchesLimit, ScheduledBatchesSplitting
 from equations.internal import split
 from validation._irreversibility.corrected import Corrected, CorrectedLimit, CorrectedSplitting
@@ -71,6 +74,7 @@ LEFT = {
     ScheduledBatches: {},
     Averaged: {},
     PolyakAveraged: {},
+    Clipped: {},
     Modified: {},
     SlowManifold: {},
     Corrected: {},
@@ -89,6 +93,8 @@ PARTS = {
     AveragedSplitting: {},
     ScheduledBatchesSplitting: {},
     ScheduledBatchesLimit: {},
+    ClippedSplitting: {},
+    ClippedLimit: {},
     AveragedLimit: {},
     ModifiedLimit: {},
     SlowLimit: {},
@@ -193,6 +199,7 @@ def forwarders():
         averaged(plain),
         averaged(plain, decay="polyak"),
         scheduled(plain, batch_size=lambda step: 1 + 0 * step),
+        clipped(plain, norm=1.0, noise=0.1),
         Corrected(ETA, equation=plain, force="backward_error", over="full", reading="ito"),
     ]
 

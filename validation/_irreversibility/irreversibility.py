@@ -109,7 +109,7 @@ def irreversibility(
     curls = _curls(step, signal, dynamic, jnp.asarray(indices)[few], jnp.asarray(weights)[few], key, probes)
     groups = 1 if every else min(len(indices), _GROUPS)
     averages = _averages(step, signal, dynamic, jnp.asarray(indices), jnp.asarray(weights), groups)
-    gradient_steps = objective.is_loss and bool(_is_plain(step, signal, dynamic))
+    gradient_steps = signal.is_loss and bool(_is_plain(step, signal, dynamic))
     result = _result(step, *averages, len(indices), every, curls, gradient_steps)
     if not gradient_steps and result.manifold_correction < LARGEST_CORRECTION:
         averages = {}
