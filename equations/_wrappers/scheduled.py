@@ -192,7 +192,7 @@ class ScheduledBatches(AbstractAround):
 
     def check(self, params, signal):
         if self.batch_size is not None:
-            self.noise_model.of_size(jnp.ones(()))
+            self.gradient_noise.of_size(jnp.ones(()))
         super().check(params, signal)
         if self.batch_size is not None and self.sampling == "shuffled":
             raise ValueError(

@@ -19,6 +19,7 @@ from equations import (
     Objective,
     ScheduledBatches,
     averaged,
+    clipped,
     modified,
     scheduled,
 )
@@ -159,6 +160,9 @@ REFUSED = {
         lambda: at(scheduled(SGD(ETA, 4, "without_replacement"), batch_size=lambda k: 5 + 0 * k)), "`batch_size` must be",
     ),
     "labels": (lambda: at(scheduled(SGD(ETA, noise_model=LabelNoise(0.1)), batch_size=growing)), "`noise_model` must be"),
+    "summed": (
+        lambda: at(scheduled(clipped(SGD(ETA, 2), norm=1.0, noise=0.3), batch_size=growing)), "`noise_model` must be",
+    ),
     "keys": (
         lambda: solve(RULE, NOISY, jnp.ones(2), steps=1, key=jax.random.key(0)), "`batch_size` must be one number",
     ),
