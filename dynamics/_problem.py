@@ -22,7 +22,6 @@ from equations.internal import (
     check_model,
     flag,
     on_parameters,
-    seen_by,
     under_trace,
     warn_frozen,
     warn_mean,
@@ -254,7 +253,7 @@ class Problem:
         the first stimulus."""
         if self.grid is not None:
             return first_stimulus(self.equation, self.objective, self.grid.delay, self.dynamic)
-        return seen_by(self.equation, self.objective.bind(self.static)) if self.has_examples else self.objective
+        return self.equation.sees(self.objective.bind(self.static)) if self.has_examples else self.objective
 
     @functools.cached_property
     def noise(self) -> PyTree[jax.ShapeDtypeStruct] | None:

@@ -25,7 +25,7 @@ def accumulated(equation: AbstractEquation, every: int) -> AbstractEquation:
     if not is_algorithm(type(equation)):
         raise TypeError(f"Argument `equation` must be an equations.AbstractEquation, but {equation!r} was given.")
     algorithm: Any = equation
-    if algorithm._callable_gradient:
+    if algorithm.several_gradients:
         raise ValueError(
             "Argument `equation` must take one gradient of its batch in a step, since several gathered batches are not one "
             f"where each has a second gradient of its own, but {equation!r} was given."

@@ -103,10 +103,10 @@ class AbstractDynamics(eqx.Module):
     def check(self, params: Params, signal: Any) -> None:
         """Raises a TypeError or ValueError unless the dynamics can run on these parameters and this signal."""
 
-    def _sees(self, signal: Any) -> Any:
+    def sees(self, signal: Any) -> Any:
         """The signal as the algorithm sees it, which may change it example by example, as by clipping."""
         inner = inside(self)
-        return signal if inner is None else inner._sees(signal)
+        return signal if inner is None else inner.sees(signal)
 
 
 class AbstractEquation(AbstractDynamics):
@@ -140,7 +140,7 @@ class AbstractEquation(AbstractDynamics):
     _facts = refined(AbstractDynamics, contract=True, algorithm=True)
 
     linear = None
-    _callable_gradient = False  # whether the velocity takes it as a function: see _several.py
+    several_gradients = False  # whether the velocity takes it as a function: see _several.py
 
     learning_rate: Array = eqx.field(converter=positive("learning_rate"))
     batch_size: int | None = eqx.field(
@@ -173,7 +173,7 @@ class AbstractEquation(AbstractDynamics):
     def batches(self, signal: AbstractSignal) -> Batches:
         """The examples of a signal as this algorithm draws them."""
         check_loss_noise(self, signal)
-        return Batches(self._sees(signal), self.batch_size, self.sampling)
+        return Batches(self.sees(signal), self.batch_size, self.sampling)
 
     @property
     def random(self) -> bool:
@@ -188,7 +188,7 @@ class AbstractEquation(AbstractDynamics):
         """Whether the velocity is affine in the gradient: as `linear` says, or else as read off its jaxpr."""
         if self.linear is not None:
             return self.linear
-        return not self._callable_gradient and reads_affine(self, state)
+        return not self.several_gradients and reads_affine(self, state)
 
     def drift(self, t, state, signal):
         """The mean velocity over the noise.
@@ -202,7 +202,7 @@ class AbstractEquation(AbstractDynamics):
         check_loss_noise(self, signal, state)
         if not is_noisy(self) or self.is_affine(state):
             return velocity_of(self, t, state, self.gradient(params, signal, None))
-        if self._callable_gradient:
+        if self.several_gradients:
             batches, drawn = self.batches(signal), lambda normals: self.gradient(params, signal, normals)
             return mean_over_normals(
                 lambda normals: velocity_of(self, t, state, drawn(normals)),
@@ -235,7 +235,7 @@ class AbstractEquation(AbstractDynamics):
             )
         mean, direction = batches.signal.gradient(params), root.mv
         velocity = lambda g: velocity_of(self, t, state, g)  # noqa: E731
-        if self._callable_gradient:  # of the normals themselves, since there are several gradients
+        if self.several_gradients:  # of the normals themselves, since there are several gradients
             mean, direction = zeros_of(normals), lambda normals: normals
             velocity = lambda n: velocity_of(self, t, state, self.gradient(params, signal, n))  # noqa: E731
         zeros, unravel = ravel_pytree(zeros_of(normals))
@@ -269,10 +269,10 @@ class AbstractEquation(AbstractDynamics):
 
         As a function of the parameters where the rule takes several.
         """
-        if self._callable_gradient:
-            return drawn_gradient(self, self._sees(signal), normals)
+        if self.several_gradients:
+            return drawn_gradient(self, self.sees(signal), normals)
         if normals is None:
-            return self._sees(signal).gradient(params)
+            return self.sees(signal).gradient(params)
         return self.gradient_noise.draw(self.batches(signal), params, normals)
 
 

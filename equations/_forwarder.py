@@ -68,12 +68,15 @@ class AbstractForwarder(AbstractEquation):
 
     interpretation = inner("interpretation")
     linear = inner("linear")
-    _callable_gradient = inner("_callable_gradient")
+    several_gradients = inner("several_gradients")
     gradient_noise = inner("gradient_noise")
     random = inner("random")
 
     def batches(self, signal):
         return self.equation.batches(signal)
+
+    def sees(self, signal):
+        return self.equation.sees(signal)
 
     def gradient(self, params, signal, normals):
         return self.equation.gradient(params, signal, normals)

@@ -21,20 +21,10 @@ from ._signals.base import parameter_dtype
 Gradient = Callable[[PyTree], PyTree]
 
 
-def takes_several(equation: Any) -> bool:
-    """Whether a step takes several gradients of its batch."""
-    return equation._callable_gradient
-
-
 def is_noisy(equation: Any) -> bool:
     """Whether the gradient of a training step is random in the equation: by its batches, or by what is injected."""
     batches = equation.batch_size is not None and equation.sampling != "shuffled"
     return equation.gradient_noise.random(batches)
-
-
-def seen_by(equation: Any, signal: Any) -> Any:
-    """A signal as an algorithm sees it."""
-    return equation._sees(signal)
 
 
 def _full(signal, params):
@@ -90,7 +80,7 @@ def _batch(equation, signal, examples):
 
 def check_epochs(equation: Any) -> None:
     """Raises a ValueError for shuffled epochs of several gradients: their noise cancels in what is linear in one alone."""
-    if is_algorithm(type(equation)) and takes_several(equation) and equation.batch_size is not None:
+    if is_algorithm(type(equation)) and equation.several_gradients and equation.batch_size is not None:
         if equation.sampling == "shuffled":
             raise ValueError(
                 "Argument `sampling` must be 'with_replacement' or 'without_replacement' for the equation of an algorithm "
@@ -111,15 +101,15 @@ def drawn_gradient(equation: Any, signal: Any, normals: PyTree | None) -> Gradie
 def real_gradient(equation: Any, batch: Any, params: PyTree, normals: PyTree | None) -> PyTree | Gradient:
     """That of a real batch, with what the noise model injects into it: at `params`, or where several are asked for as a
     function."""
-    batch = equation._sees(batch)
-    if equation._callable_gradient:
+    batch = equation.sees(batch)
+    if equation.several_gradients:
         return Partial(_real, equation.gradient_noise, batch, normals)
     return equation.gradient_noise.real(batch, params, normals)
 
 
 def fixed_gradient(equation: Any, gradient: PyTree) -> PyTree | Gradient:
     """A gradient that is the same everywhere, in the form in which the equation's velocity takes it."""
-    return Partial(_fixed, gradient) if equation._callable_gradient else gradient
+    return Partial(_fixed, gradient) if equation.several_gradients else gradient
 
 
 def no_gradient(equation: Any, params: PyTree) -> PyTree | Gradient:
@@ -134,7 +124,7 @@ def twin_update(equation: Any, gradient: PyTree | Gradient, memory: PyTree, para
     Optax's own `optax.contrib.sam(..., opaque_mode=True)` does.
     """
     twin = equation.twin()
-    if not equation._callable_gradient:
+    if not equation.several_gradients:
         return twin.update(gradient, memory, params)
     gradient_of: Any = gradient
     return optax.with_extra_args_support(twin).update(

@@ -76,6 +76,12 @@ class AbstractConverted(AbstractDynamics):
     def scaling_limit(self):
         return ForwardedLimit(self)
 
+    def series(self):
+        return self.equation.series()
+
+    def sees(self, signal):
+        return self.equation.sees(signal)
+
     def around_moved(self, equation: AbstractDynamics, clock: Any) -> "AbstractConverted":
         """Around `equation`, the inner one with other hyperparameters."""
         return eqx.tree_at(lambda e: e.equation, self, equation)

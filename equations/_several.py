@@ -23,4 +23,4 @@ class AbstractSeveralGradients(AbstractEquation):
     order, by one kick a step. Shuffled epochs are refused, but for `train`: their noise is in the drift.
     """
 
-    _callable_gradient = True
+    several_gradients = True

@@ -104,7 +104,7 @@ class GradientSplitting(Splitting):
     @property
     def kicks(self):
         # A kick of several gradients is of first order in any case; a second one would cost as much as all the rest.
-        return 1 if self.leapfrog or self.dynamics._callable_gradient else 2
+        return 1 if self.leapfrog or self.dynamics.several_gradients else 2
 
     def flow(self, t, state, signal):
         """The velocity at the mean gradient; at no gradient where the kick carries all of it (`leapfrog`)."""

@@ -50,8 +50,6 @@ from ._gradients import check_epochs as check_epochs
 from ._gradients import fixed_gradient as fixed_gradient
 from ._gradients import is_noisy as is_noisy
 from ._gradients import real_gradient as real_gradient
-from ._gradients import seen_by as seen_by
-from ._gradients import takes_several as takes_several
 from ._gradients import twin_update as twin_update
 from ._handover import form as form
 from ._handover import state_from as state_from

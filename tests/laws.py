@@ -20,7 +20,7 @@ from dynamics._arguments.checks import dynamic_numbers
 from equations import SGD, Objective, at_average
 from equations._optimizers.adaptive import AbstractAveraging
 from equations._optimizers.sign import AbstractSignEquation
-from equations.internal import fixed_gradient, split, takes_several
+from equations.internal import fixed_gradient, split
 from validation import orders
 
 EXAMPLES = 3  # three normals a kick, so that all its moments can be summed exactly
@@ -327,7 +327,7 @@ def noise_factors(entry, equation):
 
 def is_polynomial(equation):
     """Whether the velocity is of at most second degree in the normals, so that all its moments can be summed exactly."""
-    return not (isinstance(equation, AbstractSignEquation) or takes_several(equation))
+    return not (isinstance(equation, AbstractSignEquation) or equation.several_gradients)
 
 
 def kick_moments(entry, equation):
@@ -409,7 +409,7 @@ def velocity_moments(entry, equation):
 def without_noise(entry, equation):
     """Shuffled epochs and full batches: no normals, and flow + kick is the drift."""
     state, t, dt = some_state(equation), some_time(equation), equation.learning_rate / 2
-    shuffled = () if takes_several(equation) else (dataclasses.replace(equation, sampling="shuffled"),)
+    shuffled = () if equation.several_gradients else (dataclasses.replace(equation, sampling="shuffled"),)
     for still in (*shuffled, quiet(equation)):
         if still.random:  # heat
             continue
@@ -430,7 +430,7 @@ def without_noise(entry, equation):
 
 def updated(equation, optimizer, gradient, memory, params):
     """A step of an optimizer that may ask for more gradients of the batch, as Optax's opaque SAM does."""
-    if not takes_several(equation):
+    if not equation.several_gradients:
         return optimizer.update(gradient, memory, params)
     return optimizer.update(gradient(params), memory, params, grad_fn=lambda params, index: gradient(params))
 

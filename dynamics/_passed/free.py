@@ -133,7 +133,7 @@ class FreePath(Path):
         solver: Any = Guard(self.solver, self._ok, jnp.zeros((), jnp.int32), parts, True) if counts else self.solver
         first, end = jnp.full((), begin, dtype), jnp.full((), steps * parts, dtype)
         solution: Any = dfx.diffeqsolve(
-            dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)),
+            dfx.ODETerm(Field(self.dynamics, self.signal, clock, unsplit=True)),
             solver,
             t0=first,
             t1=end,
@@ -154,7 +154,7 @@ class FreePath(Path):
         )
         saves, last = solution.ys
         reached, state = jax.tree.map(lambda leaf: leaf[-1], last)
-        good = self._ok(state) & (solution.result != dfx.RESULTS.max_steps_reached)
+        alive = self._ok(state) & (solution.result != dfx.RESULTS.max_steps_reached)
         met = solution.result == dfx.RESULTS.event_occurred
         # Where the algorithm's own first step is taken, what comes before is where the path begins.
         before = recorded < begin if begin else jnp.zeros(recorded.shape, bool)
@@ -162,10 +162,10 @@ class FreePath(Path):
         # Records that were not reached are the state at the event, or of a path that failed its last record.
         count = jnp.sum(recorded <= reached)
         held = jax.tree.map(lambda leaf: leaf[jnp.maximum(count - 1, 0)], saves)
-        stop = jax.tree.map(lambda a, b: jnp.where(good, a, b), (self._saved(state), state), held)
+        stop = jax.tree.map(lambda a, b: jnp.where(alive, a, b), (self._saved(state), state), held)
         saves = _instead(saves, jnp.arange(recorded.size) >= count, stop)
-        failed_at = jnp.where(good, -1, jnp.floor(reached / parts).astype(jnp.int32) + 1)
-        stopped_at = jnp.where(good & met, clock.time(reached), jnp.inf)
+        failed_at = jnp.where(alive, -1, jnp.floor(reached / parts).astype(jnp.int32) + 1)
+        stopped_at = jnp.where(alive & met, clock.time(reached), jnp.inf)
         return *saves[0], self.dynamics.params(stop[1]), failed_at, stopped_at, solution.result
 
 

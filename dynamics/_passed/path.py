@@ -176,7 +176,7 @@ class PassedPath(AbstractRecorded):
             steady=self.steady,
             flat=self._structure(state) if isinstance(self.solver, dfx.ItoMilstein) else None,
         )
-        return dfx.MultiTerm(dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)), noise)
+        return dfx.MultiTerm(dfx.ODETerm(Field(self.dynamics, self.signal, clock, unsplit=True)), noise)
 
     def _guard(self, form, offset) -> Guard:
         return Guard(self.solver, lambda y: self._ok(form.decode(y)), offset, self.substeps, self.counts)

@@ -133,7 +133,7 @@ class Path(AbstractPath):
     def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)
         splits = Steps(self.solver).split
-        field = Field(self.dynamics, self.signal, clock, whole=not splits)
+        field = Field(self.dynamics, self.signal, clock, unsplit=not splits)
         if splits:
             kick = KickTerm(self.dynamics, self.signal, clock, increments, self._kicks)
             return dfx.MultiTerm(dfx.ODETerm(field), kick)
@@ -210,7 +210,7 @@ class Path(AbstractPath):
             return self._saved(state)
 
         solution: Any = dfx.diffeqsolve(
-            dfx.ODETerm(Field(self.dynamics, self.signal, clock, whole=True)),
+            dfx.ODETerm(Field(self.dynamics, self.signal, clock, unsplit=True)),
             self.solver,
             t0=begin.astype(clock_type),
             t1=self.end.astype(clock_type),

@@ -114,7 +114,7 @@ class StreamPath(AbstractPath):
         if isinstance(self.solver, dfx.Euler):
             term = EulerTerm(self.dynamics, None, clock, increments)
         else:
-            term = dfx.ODETerm(Field(self.dynamics, None, clock, whole=True))
+            term = dfx.ODETerm(Field(self.dynamics, None, clock, unsplit=True))
         left, right = (None, None) if late is None else jax.tree.map(lambda leaf: leaf[:longest], late)
         arriving = _Arriving(held, begin, length, left, right)
         first, count = begin.astype(clock_type), length.astype(clock_type)

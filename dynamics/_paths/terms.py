@@ -65,10 +65,10 @@ class Field(eqx.Module):
     dynamics: AbstractDynamics
     signal: Any
     clock: Clock
-    whole: bool = eqx.field(static=True)
+    unsplit: bool = eqx.field(static=True)
 
     def __call__(self, tau, state, args):
-        field = self.dynamics.drift if self.whole else split(self.dynamics).flow
+        field = self.dynamics.drift if self.unsplit else split(self.dynamics).flow
         velocity = field(self.clock.time(tau), state, _now(self.signal, tau, args))
         return _cast(jax.tree.map(lambda v: self.clock.dt * v, velocity), state)
 

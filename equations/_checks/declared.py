@@ -24,7 +24,7 @@ def check_linear(equation: Any, params: PyTree) -> None:
             f"Attribute `linear` of {type(equation).__name__} must be True, False or None, whether its velocity is affine "
             f"in the gradient, but {declared!r} was given."
         )
-    if equation._callable_gradient:
+    if equation.several_gradients:
         if declared:
             raise ValueError(
                 f"Attribute `linear` of {type(equation).__name__} must not be True where a step takes several gradients, "

@@ -14,7 +14,7 @@ _SPLITTING = {
 }  # fmt: skip
 _LIMIT = {
     "rescaled": "rescaled", "time_per_step": "time_per_step", "variance_scale": "variance_scale",
-    "claim": "claimed_order", "learning_rate_at": "learning_rate_at",
+    "claim": "claimed_order", "learning_rate_at": "learning_rate_at", "decays": "decays",
 }  # fmt: skip
 _MOVED = {"between": "held", "inner": "equation", "leading": "equation", "source": "equation"}
 # Of a circuit alone, and what is said in place of the checks that one used to override.

@@ -21,6 +21,7 @@ _FINAL = {
     "is_affine": "the class attribute `linear`, which is tried on numbers,",
     "series": "`twin`, whose series is taken,",
     "random": "`gradient_noise` or `diffusion`, which tell it,",
+    "sees": "`surrogate` of a signal",
 }
 
 

@@ -99,7 +99,7 @@ class AbstractIncrement(AbstractEquation):
         # Several transformations of Optax mix counts with floats, which strict promotion forbids.
         with jax.numpy_dtype_promotion("standard"):
             before = self._counted(state)
-            if self._callable_gradient:  # a function, which holds more than arrays
+            if self.several_gradients:  # a function, which holds more than arrays
                 updates, memory = twin_update(self, gradient, before, state.params)
             else:
                 updates, memory = with_safe_roots(self.twin().update, gradient, before, state.params)
@@ -228,7 +228,7 @@ class Increment(AbstractIncrement):
         return self.equation
 
     linear = inner("linear")
-    _callable_gradient = inner("_callable_gradient")
+    several_gradients = inner("several_gradients")
     gradient_noise = inner("gradient_noise")
 
     def twin(self):

@@ -99,7 +99,7 @@ def modified(
     if not has_twin:
         return _of_dynamics(equation, order, fluctuations, route, memory)
     algorithm: Any = equation
-    if memory == "adiabatic" and algorithm._callable_gradient:
+    if memory == "adiabatic" and algorithm.several_gradients:
         raise ValueError(
             f"Argument `memory` must be 'dynamic' for {type(equation).__name__}, which asks for several gradients of a "
             "batch, but 'adiabatic' was given."

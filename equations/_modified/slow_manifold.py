@@ -153,7 +153,7 @@ class SlowManifold(AbstractForwarder):
 
         `count` is the training step that schedules have come to; None: all of them are at their end.
         """
-        gradient = self._sees(signal).gradient(params) if gradient is None else gradient
+        gradient = self.sees(signal).gradient(params) if gradient is None else gradient
         settled = self._settled(params, gradient, count)
         if order == 1:
             return settled
@@ -170,7 +170,7 @@ class SlowManifold(AbstractForwarder):
 
     def drift(self, t, state, signal):
         """The step on the manifold, over the learning rate, with an error of O(eta^order)."""
-        gradient, count = self._sees(signal).gradient(state), self._count(t)
+        gradient, count = self.sees(signal).gradient(state), self._count(t)
         return self.rates(state, self.manifold(state, signal, self.order, gradient, count), gradient, count).params
 
     def slow_start(self, params: PyTree, signal) -> PyTree:
@@ -184,7 +184,7 @@ class SlowManifold(AbstractForwarder):
 
             def body(step, carry):
                 run, shadow, distances, total = carry
-                now, gradient = self.held(step), self._sees(signal).gradient(run.params)
+                now, gradient = self.held(step), self.sees(signal).gradient(run.params)
                 fast = self.equation.held(step).velocity(zero, run, gradient)
                 slow = self.rates(run.params, shadow, gradient, step)
                 after = add_scaled(run, (rate, fast))

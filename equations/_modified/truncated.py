@@ -127,6 +127,9 @@ class ModifiedDynamics(AbstractTruncated):
     def series(self):
         return Series(self.order, self.fluctuations, remainder=lambda params: left_out(self.order))
 
+    def sees(self, signal):
+        return self.equation.sees(signal)
+
     def held(self, low, high=None):
         return around(self, "equation", self.equation.held(low, high))
 

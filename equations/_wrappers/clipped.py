@@ -66,14 +66,14 @@ class Clipped(AbstractAround):
         injected = SummedNoise(scale=self.noise * self.norm, on=self.equation.noise_model)
         return eqx.tree_at(lambda e: e.noise_model, self.equation, injected)
 
-    def _sees(self, signal):
-        return clipped_signal(super()._sees(signal), self.norm)
+    def sees(self, signal):
+        return clipped_signal(super().sees(signal), self.norm)
 
     def drift(self, t, state, signal):
-        return self.acting.drift(t, state, self._sees(signal))
+        return self.acting.drift(t, state, self.sees(signal))
 
     def diffusion(self, t, state, signal):
-        return self.acting.diffusion(t, state, self._sees(signal))
+        return self.acting.diffusion(t, state, self.sees(signal))
 
     @property
     def gradient_noise(self):
@@ -84,10 +84,10 @@ class Clipped(AbstractAround):
         return self.acting.random
 
     def batches(self, signal):
-        return self.acting.batches(self._sees(signal))
+        return self.acting.batches(self.sees(signal))
 
     def gradient(self, params, signal, normals):
-        return self.acting.gradient(params, self._sees(signal), normals)
+        return self.acting.gradient(params, self.sees(signal), normals)
 
     def splitting(self):
         return ClippedSplitting(self, split(self.acting))
@@ -98,7 +98,7 @@ class Clipped(AbstractAround):
     def check(self, params, signal):
         check_signal(signal, "objective")
         signal.check(params)
-        self.acting.check(params, self._sees(signal))
+        self.acting.check(params, self.sees(signal))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class ClippedSplitting(ForwardedSplitting):
     """That of the equation inside, on the clipped signal."""
 
     def _seen(self, signal):
-        return self.dynamics._sees(signal)
+        return self.dynamics.sees(signal)
 
     def start(self, state, signal, noise):
         return self.inner.start(state, self._seen(signal), noise)

@@ -16,36 +16,25 @@ from equations import (
     AbstractDynamics,
     AbstractEquation,
     AbstractForwarder,
-    AbstractWrapped,
-    Averaged,
-    Clipped,
-    Decayed,
     ForwardedLimit,
     ForwardedSplitting,
-    Modified,
     Momentum,
-    PolyakAveraged,
     ScalingLimit,
-    Scheduled,
     ScheduledBatches,
     Splitting,
     UnderdampedLangevin,
-    Volumized,
     averaged,
     clipped,
     modified,
     scheduled,
 )
+from equations._interpretation import AbstractConverted, Ito, Stratonovich
 from equations._modified.increment import Increment
-from equations._modified.modified import ModifiedLimit
 from equations._modified.slow_manifold import SlowLimit, SlowManifold
-from equations._modified.truncated import ModifiedDynamics, TruncatedLimit, TruncatedSplitting
-from equations._wrappers.averaged import AveragedLimit, AveragedSplitting
-from equations._wrappers.base import WrappedLimit, WrappedSplitting
-from equations._wrappers.clipped import ClippedLimit, ClippedSplitting
-from equations._wrappers.scheduled import ScheduledBatchesLimit, ScheduledBatchesSplitting
+from equations._modified.truncated import ModifiedDynamics, TruncatedSplitting
+from equations._splitting import _Redrifted
 from equations.internal import split
-from validation._irreversibility.corrected import Corrected, CorrectedLimit, CorrectedSplitting
+from validation._irreversibility.corrected import Corrected, CorrectedSplitting
 
 CASES = [
     (
@@ -65,42 +54,34 @@ CASES = [
 
 # Which of its members a class may leave as the contract has them, with the reason. All else is forwarded or its own.
 FROM_VELOCITY = "made of its velocity, which is the twin's and not that of the equation inside"
-LEFT = {
-    AbstractForwarder: {},
-    AbstractWrapped: {},
-    Scheduled: {},
-    Decayed: {},
-    Volumized: {},
-    ScheduledBatches: {},
-    Averaged: {},
-    PolyakAveraged: {},
-    Clipped: {},
-    Modified: {},
-    SlowManifold: {},
-    Corrected: {},
-    Increment: dict.fromkeys(("batches", "diffusion", "drift", "gradient", "is_affine", "random"), FROM_VELOCITY)
+
+
+def all_of(kind):
+    """A class of these packages, and all that derive from it in them."""
+    ours = [
+        sub for sub in kind.__subclasses__() if sub.__module__.startswith(("equations.", "dynamics.", "validation."))
+    ]
+    return [kind, *(one for sub in ours for one in all_of(sub))]
+
+
+LEFT = {kind: {} for kind in all_of(AbstractForwarder)} | {
+    Increment: dict.fromkeys(
+        ("batches", "diffusion", "drift", "gradient", "is_affine", "random", "sees"), FROM_VELOCITY
+    )
     | {"interpretation": "of a diffusion that is not that of the equation inside"}
     | {"series": "the twin's increment itself is of the first order"},
 }
+AROUND = (ForwardedSplitting, ForwardedLimit, ModifiedDynamics, AbstractConverted)
 OF_FLOW_AND_KICK = {"euler": "made of flow and kick"}
-PARTS = {
+OF_ITS_FIELD = {"splitting": "that of its own drift and the diffusion"}
+PARTS = {part: {} for kind in AROUND for part in all_of(kind)} | {
     ForwardedSplitting: OF_FLOW_AND_KICK,
     TruncatedSplitting: OF_FLOW_AND_KICK,
+    _Redrifted: OF_FLOW_AND_KICK,
     CorrectedSplitting: OF_FLOW_AND_KICK,
-    WrappedSplitting: {},
-    ForwardedLimit: {},
-    WrappedLimit: {},
-    AveragedSplitting: {},
-    ScheduledBatchesSplitting: {},
-    ScheduledBatchesLimit: {},
-    ClippedSplitting: {},
-    ClippedLimit: {},
-    AveragedLimit: {},
-    ModifiedLimit: {},
-    SlowLimit: {},
-    ModifiedDynamics: {},
-    TruncatedLimit: {},
-    CorrectedLimit: {},
+    AbstractConverted: OF_ITS_FIELD | {"drift": "which is another one", "interpretation": "of a subclass"},
+    Stratonovich: OF_ITS_FIELD,
+    Ito: OF_ITS_FIELD | {"interpretation": "the default, as its name says"},
 }
 
 

@@ -14,8 +14,8 @@ class ClipOfTheMean(Clipped):
     """The mean of a batch is clipped in place of its examples."""
 
     @override
-    def _sees(self, signal):
-        return OneShare(super()._sees(signal).signal, self.norm)
+    def sees(self, signal):
+        return OneShare(super().sees(signal).signal, self.norm)
 
 
 class OneShare(ClippedSignal):

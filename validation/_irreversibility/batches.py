@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics.internal import check_equation
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import Increment, add_scaled, check_one_batch_size, noise_factor, takes_several, velocity_of
+from equations.internal import Increment, add_scaled, check_one_batch_size, noise_factor, velocity_of
 
 from .one_batch import square
 
@@ -22,7 +22,7 @@ _CHUNK = 32  # examples whose gradients are held at a time
 
 def check_batches_only(equation: AbstractEquation) -> None:
     """A ValueError unless a step takes one gradient, in which minibatches are all that is random."""
-    if takes_several(equation):
+    if equation.several_gradients:
         raise ValueError(
             "Argument `equation` must take one gradient of a batch in a step, which phi is a mean over, but "
             f"{type(equation).__name__} asks for several."
@@ -40,11 +40,11 @@ def check_plain(equation: AbstractEquation) -> None:
     check_equation(equation)
     check_batches_only(equation)
     probe = jnp.array([1.0, -2.0])
-    plain = not jax.tree.leaves(jax.eval_shape(lambda: Increment.of(equation).init(probe).memory))
-    if plain:
+    steps_plainly = not jax.tree.leaves(jax.eval_shape(lambda: Increment.of(equation).init(probe).memory))
+    if steps_plainly:
         velocity = equation.params(velocity_of(equation, jnp.zeros(()), equation.init(probe), 3 * probe))
-        plain = bool(jnp.allclose(velocity, -3 * probe))
-    if not plain:
+        steps_plainly = bool(jnp.allclose(velocity, -3 * probe))
+    if not steps_plainly:
         raise ValueError(
             f"Argument `equation` must make plain gradient steps, as SGD does, but {type(equation).__name__} was given."
         )

@@ -18,7 +18,6 @@ from equations.internal import (
     add_scaled,
     check_derivatives,
     choice,
-    seen_by,
 )
 
 from .batches import check_batches_only, covariance_factor
@@ -120,7 +119,7 @@ class Corrected(AbstractForwarder):
 
     def _force(self, state, signal) -> PyTree:
         """The force on the parameters, as an increment of the state."""
-        step, signal = Step.of(self.equation, self.params(state), "adiabatic", 2), seen_by(self, signal)
+        step, signal = Step.of(self.equation, self.params(state), "adiabatic", 2), self.sees(signal)
 
         def measured(step, batch):
             return getattr(step.measures(self.params(state), batch), self.force)

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from dynamics.internal import record
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import has_field, split, state_from, takes_several
+from equations.internal import has_field, split, state_from
 
 from .moment_equations import Linear, Polynomial, discrete, linear, polynomial, propagate
 from .sides import MEASURES, Error, Outcome, Sides, gather
@@ -25,7 +25,7 @@ def closing(sides: Sides) -> Closed | None:
     moments close."""
     first = sides.family[0]
     # Of several gradients of a batch the second moments are no function of its covariance.
-    if first.sampling == "shuffled" or takes_several(first) or not has_field(first):
+    if first.sampling == "shuffled" or first.several_gradients or not has_field(first):
         return None
     observables: dict[str, Any] = _polynomials(sides)
     if None in observables.values():

@@ -31,7 +31,7 @@ from equations import (
     scheduled,
 )
 from equations._signals import clipped as signals
-from equations.internal import real_gradient, seen_by, split
+from equations.internal import real_gradient, split
 from validation import corrected
 
 NORM, NOISE, ETA = 0.6, 0.4, 0.05
@@ -97,12 +97,12 @@ def test_the_mean_is_that_of_optax(name):
 
     @jax.jit
     def found(params):
-        seen = seen_by(equation, signal)
+        seen = equation.sees(signal)
         surrogate = lambda p: jnp.mean(jax.vmap(lambda e: seen.surrogate(p, params, e))(seen.examples))  # noqa: E731
         return [
             equation.gradient(params, signal, None),
             clipped(SGD(ETA), NORM, noise=0.0).gradient(params, signal, None),
-            seen_by(equation, seen).gradient(params),  # once more changes nothing
+            equation.sees(seen).gradient(params),  # once more changes nothing
             jax.grad(surrogate)(params),
         ], seen.take(third).gradient(params)
 
@@ -120,7 +120,7 @@ def test_the_mean_is_that_of_optax(name):
 
 def test_chunks(monkeypatch):
     def gradient(params):
-        return seen_by(clipped(SGD(ETA), NORM), PLAIN).gradient(params)
+        return clipped(SGD(ETA), NORM).sees(PLAIN).gradient(params)
 
     whole = jax.jit(gradient)(PARAMS)
     monkeypatch.setattr(signals, "_HELD", 8)  # two examples, and the last one
@@ -211,7 +211,7 @@ def test_the_mean_of_the_sign():
 def test_the_series_has_the_derivative_of_the_clipped_gradient():
     """modified: -(g + (eta/2) g'[g]) with g the clipped gradient."""
     equation = modified(clipped(SGD(ETA), NORM))
-    gradient = seen_by(equation.equation, PLAIN).gradient
+    gradient = equation.equation.sees(PLAIN).gradient
     forced = corrected(equation.equation, force="backward_error")  # to the same order
     slow = modified(equation.equation, memory="adiabatic")
     g, along = jax.jit(lambda p: jax.jvp(gradient, (p,), (gradient(p),)))(PARAMS)

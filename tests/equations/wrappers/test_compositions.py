@@ -42,7 +42,7 @@ from equations import (
     volumized,
 )
 from equations._modified.increment import Increment, TwinState
-from equations.internal import check_sampling, fixed_gradient, split, takes_several, twin_update
+from equations.internal import check_sampling, fixed_gradient, split, twin_update
 from validation import compare, orders
 from validation._orders.runs import handover
 from validation._orders.sides import MEASURES
@@ -271,7 +271,7 @@ SCANS = {"drift", "diffusion"}  # over examples, dear to compile: under the mark
 
 def gradient_at(equation, params, signal, normals):
     gradient = equation.gradient(params, signal, normals)
-    return gradient(params) if takes_several(equation) else gradient
+    return gradient(params) if equation.several_gradients else gradient
 
 
 def said(equation, without=SCANS):
