@@ -11,6 +11,7 @@ import numpy as np
 from .local import Local, late
 
 HELD = 10**7  # numbers: up to so many the derivatives are held as matrices
+_ROOT = 2**28  # numbers in the root itself: two gigabytes
 _PROBED = 2**27  # numbers in the probes of a rank: a gigabyte
 _SPARE = 4  # probes beyond a rank, which they then show
 _FLOOR = 1e3  # rounding errors: singular values below are none
@@ -79,6 +80,17 @@ def noise_columns(equation: Any, signal: Any, state: Any, mean: np.ndarray) -> C
         f"Argument `multiplicative` must be False for noise of {count} columns in {size} dimensions, whose derivatives are "
         "too many to be held and of no low rank, but True was given."
     )
+
+
+def check_columns(equation: Any, signal: Any, state: Any, size: int, dtype: Any) -> None:
+    """Raises a ValueError where the root of the diffusion is too large to be held."""
+    count = _count(equation, signal, state, jax.ShapeDtypeStruct((size,), dtype))
+    if count * size > _ROOT:
+        raise ValueError(
+            f"Argument `objective` must have fewer examples: the noise of {type(equation).__name__} has {count} columns in "
+            f"{size} dimensions, {8e-9 * count * size:.1f} GB. (A rule of second degree in the gradient, as Adam, has one "
+            "for every pair of examples.)"
+        )
 
 
 def _count(equation, signal, state, mean) -> int:

@@ -28,7 +28,7 @@ from .._problem import Problem
 from .._start import ended
 from .._trajectory import Trajectory
 from . import linear_noise
-from .columns import noise_columns
+from .columns import check_columns, noise_columns
 from .local import Local, coordinates, flat_size, late, parity_vector
 from .lyapunov import Lyapunov
 from .noise_change import noise_change
@@ -180,6 +180,7 @@ def stationary(
     signs = parity_vector(parity, moving)
     places = tuple(place for place, leaf in enumerate(_leaves(moving)) if leaf is None)
     state = eqx.combine(moving, at_infinity(counts))
+    check_columns(equation, signal, state, size, jnp.result_type(*jax.tree.leaves(moving)))
     mean, jacobian, root = jax.device_get(_at_the_mean(equation, signal, state))
     if not np.all(np.isfinite(mean)) or not np.all(np.isfinite(jacobian)):
         raise ValueError(

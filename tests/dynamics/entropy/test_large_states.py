@@ -14,7 +14,7 @@ from dynamics._entropy import columns as columns_file
 from dynamics._entropy import linear_noise
 from dynamics._entropy.columns import Columns, noise_columns
 from dynamics._entropy.lyapunov import Lyapunov
-from equations import SGD, AbstractDynamics, Objective
+from equations import SGD, AbstractDynamics, Adam, Objective
 
 CASES = [
     ("a Lyapunov equation in d^2 unknowns", "instance", "80 dimensions", "test_many_dimensions"),
@@ -223,3 +223,12 @@ def test_a_thousand_dimensions(multiplicative):
         left += 1e-3 / 64 * ((x.T * seen) @ x / 2000 - a @ c @ a.T)
     assert np.linalg.norm(left) < 1e-9 * np.linalg.norm(s.noise) and s.rank == 1000
     assert s.noise_change < 0.05
+
+
+def test_a_root_that_is_too_large_is_refused():
+    """Of Adam, with a column for every pair of 2000 examples: 32 GB."""
+    objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), jnp.ones((2000, 333)))
+    with pytest.raises(
+        ValueError, match="Argument `objective` must have fewer examples: the noise of Adam has 4002000 "
+    ):
+        stationary(Adam(0.01, 8), objective, jnp.ones(333))
