@@ -28,6 +28,7 @@ CASES = [
     ("multiplicative noise by iteration", "brother", "scales apart", "test_growth_at_another_scale"),
     ("multiplicative noise by iteration", "brother", "columns too many to hold", "test_columns_of_low_rank"),
     ("multiplicative noise by iteration", "brother", "columns of full rank", "test_columns_of_full_rank_are_refused"),
+    ("multiplicative noise by iteration", "brother", "Adam, columns of pairs", "test_a_root_too_large_is_refused"),
     ("change of noise along many axes", "instance", "80 dimensions", "test_many_dimensions"),
     ("change of noise along many axes", "brother", "one axis of many", "test_change_along_one_axis"),
     ("change of noise along many axes", "brother", "constant noise", "test_a_thousand_dimensions"),
@@ -225,7 +226,7 @@ def test_a_thousand_dimensions(multiplicative):
     assert s.noise_change < 0.05
 
 
-def test_a_root_that_is_too_large_is_refused():
+def test_a_root_too_large_is_refused():
     """Of Adam, with a column for every pair of 2000 examples: 32 GB."""
     objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), jnp.ones((2000, 333)))
     with pytest.raises(
