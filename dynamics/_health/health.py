@@ -21,7 +21,7 @@ from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_f
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
 
 # Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
-_MANY = 200_000
+_MANY = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
