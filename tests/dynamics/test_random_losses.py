@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dropout import KEEP, X, Y, loss, ridge
 from mutants.loss import NoKeys
 
 from dynamics import solve, train
@@ -25,20 +26,8 @@ from equations.internal import steps_to_mean, warn_sampling, with_loss_noise
 from validation import compare, corrected, irreversibility, orders
 from validation._compare.table import sampled
 
-KEEP, ETA, STEPS, PATHS = 0.7, 0.1, 12, 4000
-X = np.array([[1.2, -0.7], [0.4, 0.9], [-0.5, 0.3], [0.8, 1.1]])
-Y = np.array([0.5, 1.0, -0.8, 0.2])
+ETA, STEPS, PATHS = 0.1, 12, 4000
 W, KEY = jnp.array([0.9, -0.4]), jax.random.key(0)
-
-
-def loss(w, example, key):
-    kept = jax.random.bernoulli(key, KEEP, example[0].shape)
-    return 0.5 * (example[1] - jnp.dot(w, jnp.where(kept, example[0] / KEEP, 0.0))) ** 2
-
-
-def ridge(w, example):
-    line = 0.5 * (example[1] - jnp.dot(w, example[0])) ** 2
-    return line + 0.5 * (1 - KEEP) / KEEP * jnp.sum(w**2 * example[0] ** 2)
 
 
 EXACT = Objective(loss, (X, Y), random=True, mean=ridge)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dropout import KEEP, X, Y, loss, ridge
 from jax.flatten_util import ravel_pytree
 from marks import some
 from mutants.loss import NoKeys, NotSubtracted, OneKey
@@ -28,9 +29,7 @@ from equations._counts import put
 from equations._noise.loss import Fresh
 from equations.internal import normals_of, split, with_loss_noise
 
-KEEP, SETS, NORMALS, PATHS = 0.7, 600, 4000, 4000
-X = np.array([[1.2, -0.7], [0.4, 0.9], [-0.5, 0.3], [0.8, 1.1]])
-Y = np.array([0.5, 1.0, -0.8, 0.2])
+SETS, NORMALS, PATHS = 600, 4000, 4000
 W, ZERO, SIZE, KEY = jnp.array([0.9, -0.4]), jnp.zeros(()), len(X), jax.random.key(3)
 MASKS = np.array(list(itertools.product([0, 1], repeat=2)))
 CHANCES = np.prod(np.where(MASKS, KEEP, 1 - KEEP), axis=1)
@@ -41,18 +40,6 @@ SETTINGS = {
     "shuffled": (2, "shuffled"),
     "more": (7, "with_replacement"),  # than there are examples
 }
-
-
-def loss(w, example, key):
-    """Inverted dropout on the inputs of a linear layer."""
-    kept = jax.random.bernoulli(key, KEEP, example[0].shape)
-    return 0.5 * (example[1] - jnp.dot(w, jnp.where(kept, example[0] / KEEP, 0.0))) ** 2
-
-
-def ridge(w, example):
-    """Its mean: (1 - p)/(2p) sum_j w_j^2 x_j^2 more than without dropout."""
-    line = 0.5 * (example[1] - jnp.dot(w, example[0])) ** 2
-    return line + 0.5 * (1 - KEEP) / KEEP * jnp.sum(w**2 * example[0] ** 2)
 
 
 def objective(**options):
