@@ -66,8 +66,10 @@ class Clipped(AbstractAround):
         injected = SummedNoise(scale=self.noise * self.norm, on=self.equation.noise_model)
         return eqx.tree_at(lambda e: e.noise_model, self.equation, injected)
 
+    _clip = staticmethod(clipped_signal)
+
     def sees(self, signal):
-        return clipped_signal(super().sees(signal), self.norm)
+        return self._clip(super().sees(signal), self.norm)
 
     def drift(self, t, state, signal):
         return self.acting.drift(t, state, self.sees(signal))

@@ -7,15 +7,16 @@ from jax.flatten_util import ravel_pytree
 from typing_extensions import override
 
 from equations import Clipped
-from equations._signals.clipped import ClippedSignal
+from equations._signals.clipped import ClippedSignal, clipped_signal
 
 
 class ClipOfTheMean(Clipped):
     """The mean of a batch is clipped in place of its examples."""
 
+    @staticmethod
     @override
-    def sees(self, signal):
-        return OneShare(super().sees(signal).signal, self.norm)
+    def _clip(signal, norm):
+        return OneShare(clipped_signal(signal, norm).signal, norm)
 
 
 class OneShare(ClippedSignal):

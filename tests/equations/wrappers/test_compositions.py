@@ -309,6 +309,7 @@ def said(equation, without=SCANS):
         "params": lambda: params,
         "rescaled": lambda: (half.learning_rate, half.scaling_limit().time_per_step(), half.velocity(t, state, given)),
         "resumed": lambda: None if over is None else over(TwinState.of(params, memory)),
+        "sees": lambda: equation.sees(signal).gradient(params),
         "start": lambda: split(equation).start(state, signal, normals),
         "time_per_step": equation.scaling_limit().time_per_step,
         "twin": lambda: step,
