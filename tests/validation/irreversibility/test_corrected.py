@@ -243,8 +243,8 @@ def test_digits_shuffled_epochs():
         ("mutant: full-batch force", corrected(sgd, force)),
     ):
         report = orders(
-            equation, objective, network, time=1.6, learning_rates=[0.1, 0.05, 0.025], observe={"w": flat}, key=KEY,
-            paths=8192,
+            equation, objective, network, time=3.2, learning_rates=[0.16, 0.08, 0.04], observe={"w": flat}, key=KEY,
+            paths=768,
         )  # fmt: skip
         slopes[name] = last(report)
         print(f"\n{name}: slope {slopes[name][0]:.3f} +- {slopes[name][1]:.3f}\n{report}")
