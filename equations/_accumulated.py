@@ -3,9 +3,8 @@
 import dataclasses
 from typing import Any
 
-from ._base import AbstractEquation
+from ._base import AbstractEquation, check_contract
 from ._checks.arguments import LARGEST, integer
-from ._checks.facts import is_algorithm
 
 
 def accumulated(equation: AbstractEquation, every: int) -> AbstractEquation:
@@ -22,8 +21,7 @@ def accumulated(equation: AbstractEquation, every: int) -> AbstractEquation:
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    if not is_algorithm(type(equation)):
-        raise TypeError(f"Argument `equation` must be an equations.AbstractEquation, but {equation!r} was given.")
+    check_contract(equation, twin=True)
     algorithm: Any = equation
     if algorithm.several_gradients:
         raise ValueError(

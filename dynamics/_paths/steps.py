@@ -34,35 +34,32 @@ def take_steps(
     - `args`: of the terms.
     """
     start = jnp.zeros_like(count) if first is None else first
-    end = start + count
-    if adjoint is None or not needs_loop_of_diffrax(adjoint):
+    stop = start + count
+    if isinstance(adjoint, None | dfx.ForwardMode):
         if inner is None:
-            inner = solver.init(terms, start, end, begin, args)
+            inner = solver.init(terms, start, stop, begin, args)
 
         def step(carry):
             t, y, inner = carry
             y, _, _, inner, _ = solver.step(terms, t, t + 1, y, args, inner, made_jump=False)
             return t + 1, y, inner
 
-        return jax.lax.while_loop(lambda carry: carry[0] < end, step, (start, begin, inner))[1:]
+        return jax.lax.while_loop(lambda carry: carry[0] < stop, step, (start, begin, inner))[1:]
     solution: Any = dfx.diffeqsolve(
         terms,
         solver,
         t0=start,
-        t1=end,
+        t1=stop,
         dt0=jnp.ones_like(count),
         y0=begin,
         args=args,
-        saveat=dfx.SaveAt(t1=True, solver_state=True),
+        # As a list, since Diffrax cannot save a tree with an empty tuple in it.
+        saveat=dfx.SaveAt(t1=True, solver_state=True, fn=lambda t, y, args: jax.tree.leaves(y)),
         adjoint=adjoint,
         max_steps=most,
         throw=False,
         solver_state=inner,
         made_jump=None if inner is None else False,
     )
-    return jax.tree.map(lambda leaf: leaf[-1], solution.ys), solution.solver_state
-
-
-def needs_loop_of_diffrax(adjoint: dfx.AbstractAdjoint | None) -> bool:
-    """Whether a run under an adjoint takes its steps in a loop of Diffrax's."""
-    return not isinstance(adjoint, None | dfx.ForwardMode)
+    end = jax.tree.unflatten(jax.tree.structure(begin), [leaf[-1] for leaf in solution.ys])
+    return end, solution.solver_state

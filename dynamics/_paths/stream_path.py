@@ -22,7 +22,7 @@ from .grid import windows
 from .keys import order_and_noise
 from .progress import Progress
 from .record import first_failure, keep, with_start
-from .steps import needs_loop_of_diffrax, take_steps
+from .steps import take_steps
 from .terms import Clock, EulerTerm, Field
 
 
@@ -118,15 +118,16 @@ class StreamPath(AbstractPath):
         left, right = (None, None) if late is None else jax.tree.map(lambda leaf: leaf[:longest], late)
         arriving = _Arriving(held, begin, length, left, right)
         first, count = begin.astype(clock_type), length.astype(clock_type)
-        if late is None and not needs_loop_of_diffrax(self.adjoint):
+        if late is None:
             end, _ = take_steps(
                 term, self.solver, state, first=first, count=count, most=longest, adjoint=self.adjoint, args=arriving
             )
             return end, None
         # As a list, since Diffrax cannot save a tree with an empty tuple in it.
-        outputs = [dfx.SubSaveAt(t1=True, fn=lambda t, y, args: jax.tree.leaves(y))]
-        if late is not None:
-            outputs.append(dfx.SubSaveAt(steps=True, fn=lambda t, y, args: self.dynamics.delayed(y, held)))
+        outputs = [
+            dfx.SubSaveAt(t1=True, fn=lambda t, y, args: jax.tree.leaves(y)),
+            dfx.SubSaveAt(steps=True, fn=lambda t, y, args: self.dynamics.delayed(y, held)),
+        ]
         solution: Any = dfx.diffeqsolve(
             term,
             self.solver,
@@ -141,8 +142,6 @@ class StreamPath(AbstractPath):
             throw=False,
         )
         end = jax.tree.unflatten(jax.tree.structure(state), [leaf[-1] for leaf in solution.ys[0]])
-        if late is None:
-            return end, None
         right = solution.ys[1]
         left = with_start(self.dynamics.delayed(state, held), jax.tree.map(lambda leaf: leaf[:-1], right))
 

@@ -107,26 +107,23 @@ class Clipped(AbstractAround):
 class ClippedSplitting(ForwardedSplitting):
     """That of the equation inside, on the clipped signal."""
 
-    def _seen(self, signal):
-        return self.dynamics.sees(signal)
-
     def start(self, state, signal, noise):
-        return self.inner.start(state, self._seen(signal), noise)
+        return self.inner.start(state, self.dynamics.sees(signal), noise)
 
     def flow(self, t, state, signal):
-        return self.inner.flow(t, state, self._seen(signal))
+        return self.inner.flow(t, state, self.dynamics.sees(signal))
 
     def noise(self, state, signal, kicks_per_step):
-        return self.inner.noise(state, self._seen(signal), kicks_per_step)
+        return self.inner.noise(state, self.dynamics.sees(signal), kicks_per_step)
 
     def kick(self, t, state, signal, noise, dt):
-        return self.inner.kick(t, state, self._seen(signal), noise, dt)
+        return self.inner.kick(t, state, self.dynamics.sees(signal), noise, dt)
 
     def euler(self, t, state, signal, noise, dt):
-        return self.inner.euler(t, state, self._seen(signal), noise, dt)
+        return self.inner.euler(t, state, self.dynamics.sees(signal), noise, dt)
 
     def check_noise(self, signal):
-        self.inner.check_noise(self._seen(signal))
+        self.inner.check_noise(self.dynamics.sees(signal))
 
 
 class ClippedLimit(ForwardedLimit):

@@ -36,6 +36,15 @@ def _schedule(value):
     return value
 
 
+def _stretched(schedule: Callable, step: Any, stretch: Array) -> Array:
+    """What a schedule gives at a training step times `stretch`; at a whole one, unstretched, at the very count."""
+    with jax.numpy_dtype_promotion("standard"):
+        value = jnp.asarray(schedule(step * stretch))
+        if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
+            return value
+        return jnp.where(stretch == 1, jnp.asarray(schedule(step)), value)
+
+
 class Scheduled(AbstractWrapped):
     r"""A learning rate eta s(k) in training step k, for any equation.
 
@@ -62,11 +71,7 @@ class Scheduled(AbstractWrapped):
 
     def factor(self, step: Any) -> Array:
         """s at a training step, a real number; at a whole one, Optax's count, what the schedule gives there."""
-        with jax.numpy_dtype_promotion("standard"):
-            factor = jnp.asarray(self.schedule(step * self.stretch))
-            if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
-                return factor
-            return jnp.where(self.stretch == 1, jnp.asarray(self.schedule(step)), factor)
+        return _stretched(self.schedule, step, self.stretch)
 
     def factor_at(self, t: Array) -> Array:
         """s as it is read at time t."""
@@ -150,10 +155,7 @@ class ScheduledBatches(AbstractAround):
     def size(self, step: Any) -> Array:
         """B at a training step, a real number; NaN where it is none, or more than the largest that is drawn."""
         with jax.numpy_dtype_promotion("standard"):
-            size = jnp.asarray(self.schedule(step * self.stretch))
-            if jnp.issubdtype(jnp.result_type(step), jnp.integer):
-                size = jnp.where(self.stretch == 1, jnp.asarray(self.schedule(step)), size)
-            size = jnp.round(size.astype(jnp.result_type(float)))
+            size = jnp.round(_stretched(self.schedule, step, self.stretch).astype(jnp.result_type(float)))
             return jnp.where((size >= 1) & (size <= self.batch_size), size, jnp.nan)
 
     def inside(self, t: Array | None = None) -> AbstractEquation:
