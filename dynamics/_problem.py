@@ -15,9 +15,7 @@ from equations import AbstractSignal, AbstractStream
 from equations.internal import (
     abstract_value,
     as_ito,
-    changes_form,
     check_algorithm,
-    check_derivatives,
     check_epochs,
     check_model,
     flag,
@@ -145,8 +143,6 @@ class Problem:
         given = dynamic_numbers(with_loss_noise(equation, self.objective))
         equation = as_ito(given)
         equation.check(self.params, self.objective)
-        if changes_form(equation) and self.has_examples:
-            check_derivatives(self.objective, self.params, "the Itô form of the equation")
         check_start(equation, self.dynamic)
         equation = on_parameters(equation, self.params)
         if algorithm:

@@ -54,6 +54,7 @@ class AbstractDynamics(eqx.Module):
     _facts = Facts("equation", contract=True)
 
     interpretation = "ito"
+    several_gradients = False  # whether a velocity takes the gradient as a function: see _several.py
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -140,7 +141,6 @@ class AbstractEquation(AbstractDynamics):
     _facts = refined(AbstractDynamics, contract=True, algorithm=True)
 
     linear = None
-    several_gradients = False  # whether the velocity takes it as a function: see _several.py
 
     learning_rate: Array = eqx.field(converter=positive("learning_rate"))
     batch_size: int | None = eqx.field(
@@ -179,6 +179,9 @@ class AbstractEquation(AbstractDynamics):
     def random(self) -> bool:
         """Whether the equation has noise: in its gradients, or by a `diffusion` of a user's class. Not to be overridden."""
         return is_noisy(self) or newer(type(self), "diffusion", "random")
+
+    def series(self):
+        return Series(discrete=True)
 
     def splitting(self):
         """That of the velocity at noisy gradients."""

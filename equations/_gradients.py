@@ -15,7 +15,6 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
-from ._checks.facts import is_algorithm
 from ._signals.base import parameter_dtype
 
 Gradient = Callable[[PyTree], PyTree]
@@ -80,7 +79,7 @@ def _batch(equation, signal, examples):
 
 def check_epochs(equation: Any) -> None:
     """Raises a ValueError for shuffled epochs of several gradients: their noise cancels in what is linear in one alone."""
-    if is_algorithm(type(equation)) and equation.several_gradients and equation.batch_size is not None:
+    if equation.several_gradients and equation.batch_size is not None:
         if equation.sampling == "shuffled":
             raise ValueError(
                 "Argument `sampling` must be 'with_replacement' or 'without_replacement' for the equation of an algorithm "

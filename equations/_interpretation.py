@@ -1,6 +1,7 @@
 """Itô and Stratonovich: one stochastic differential equation in the two forms, whose drifts differ."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -9,7 +10,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from ._base import AbstractDynamics, check_contract
-from ._checks.facts import is_algorithm, refined, told_by
+from ._checks.derivatives import check_derivatives
+from ._checks.facts import refined, told_by
 from ._checks.lineage import inside, overrides
 from ._counts import around
 from ._scaling import ForwardedLimit, learning_rate_of
@@ -53,6 +55,8 @@ class AbstractConverted(AbstractDynamics):
 
     equation: AbstractDynamics
 
+    form: ClassVar[str]
+
     @property
     def learning_rate(self) -> Any:
         """That of the equation inside, None where it has none."""
@@ -72,12 +76,13 @@ class AbstractConverted(AbstractDynamics):
 
     def check(self, params, signal):
         self.equation.check(params, signal)
+        check_derivatives(signal, params, f"{self.form} of the equation")
 
     def scaling_limit(self):
         return ForwardedLimit(self)
 
     def series(self):
-        return self.equation.series()
+        return dataclasses.replace(self.equation.series(), discrete=False)
 
     def sees(self, signal):
         return self.equation.sees(signal)
@@ -91,6 +96,7 @@ class Stratonovich(AbstractConverted):
     """An Itô equation in its Stratonovich form, with the drift less half the `spurious_drift`."""
 
     interpretation = "stratonovich"
+    form = "the Stratonovich form"
 
     def drift(self, t, state, signal):
         drift = self.equation.drift(t, state, signal)
@@ -99,6 +105,8 @@ class Stratonovich(AbstractConverted):
 
 class Ito(AbstractConverted):
     """A Stratonovich equation in its Itô form, with half the `spurious_drift` more."""
+
+    form = "the Itô form"
 
     def drift(self, t, state, signal):
         drift = self.equation.drift(t, state, signal)
@@ -138,11 +146,6 @@ def stratonovich(equation: AbstractDynamics) -> AbstractDynamics:
     return Stratonovich(equation)
 
 
-def changes_form(dynamics: AbstractDynamics) -> bool:
-    """Whether a dynamics is another one in the other form, for which its diffusion is differentiated."""
-    return isinstance(dynamics, AbstractConverted)
-
-
 def as_ito(equation: AbstractDynamics) -> AbstractDynamics:
     """The same dynamics to be read in the Itô sense: itself, unless its class says that it is in the Stratonovich form."""
     if not is_stratonovich(equation):
@@ -168,7 +171,7 @@ def is_stratonovich(equation: AbstractDynamics) -> bool:
             f"Argument `equation` must have an `interpretation` of 'ito', 'stratonovich' or 'additive', but "
             f"{kind.__name__} has {given!r}."
         )
-    if given == "stratonovich" and is_algorithm(kind):
+    if given == "stratonovich" and equation.series().discrete:
         raise ValueError(
             "Argument `equation` must be read in the Itô sense where it is a training algorithm's, but the "
             f"`interpretation` of {kind.__name__} is 'stratonovich': `equations.stratonovich(equation)` is its "

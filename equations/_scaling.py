@@ -135,7 +135,7 @@ def ratio(equation: Any, rule: str, batch_size: int) -> float:
     """`batch_size` over that of an equation, which is to move by a rule, all of them checked."""
     choice("rule", rule, RULES)
     integer("batch_size", batch_size, maximum=LARGEST)
-    if "batch_size" not in dir(equation) or equation.batch_size is None:
+    if not equation.series().discrete or equation.batch_size is None:
         raise ValueError("Argument `equation` must have a batch size, but None was given.")
     return batch_size / equation.batch_size
 

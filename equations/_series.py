@@ -18,6 +18,8 @@ class Series:
     - `maker`: the function that made an equation what it is, if that belongs outside of all that a training step does, as
         this series or an average does; None: the equation may stand inside.
     - `kind`: what it made, in words.
+    - `average`: whether that is an average of the parameters.
+    - `discrete`: whether there is a discrete algorithm, the twin, of whose step this is the series.
     """
 
     order: int = 1
@@ -28,3 +30,5 @@ class Series:
     refusal: str | None = None
     maker: str | None = None
     kind: str = "a series"
+    average: bool = False
+    discrete: bool = False

@@ -19,7 +19,7 @@ from ._checks.arguments import typed_key as typed_key
 from ._checks.batch_sizes import check_one_batch_size as check_one_batch_size
 from ._checks.derivatives import check_derivatives as check_derivatives
 from ._checks.derivatives import flow_is_misleading as flow_is_misleading
-from ._checks.facts import is_algorithm as is_algorithm
+from ._checks.facts import acts_late as acts_late
 from ._checks.facts import is_contract as is_contract
 from ._checks.frozen import warn_frozen as warn_frozen
 from ._checks.lineage import definer as definer
@@ -54,7 +54,6 @@ from ._gradients import twin_update as twin_update
 from ._handover import form as form
 from ._handover import state_from as state_from
 from ._interpretation import as_ito as as_ito
-from ._interpretation import changes_form as changes_form
 from ._interpretation import is_stratonovich as is_stratonovich
 from ._jaxpr.of_time import of_time as of_time
 from ._jaxpr.structure import is_affine as is_affine

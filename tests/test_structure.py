@@ -119,6 +119,8 @@ def by_string(node, known):
     """Whether an expression takes an attribute by its name, by any spelling."""
     if isinstance(node, ast.Subscript):  # vars(x)["name"], x.__dict__["name"]
         return is_namespace(node.value) and is_a_name(node.slice, known)
+    if isinstance(node, ast.Compare):  # "name" in vars(x), "name" not in dir(x)
+        return is_a_name(node.left, known) and any(holds_names(side) for side in node.comparators)
     if not isinstance(node, ast.Call):
         return False
     called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -130,6 +132,12 @@ def by_string(node, known):
     named = ("getattr", "hasattr", "setattr", "delattr", "__getattribute__", "__getattr__")
     place = len(node.args) > 1 and called in named[:4] and 1
     return called in named and len(node.args) > int(place) and is_a_name(node.args[int(place)], known)
+
+
+def holds_names(node):
+    """Whether an expression is of the names of attributes: vars(x), dir(type(x)), vars(x).get("__annotations__")."""
+    called = {part.func.id for part in ast.walk(node) if isinstance(part, ast.Call) and isinstance(part.func, ast.Name)}
+    return bool(called & {"vars", "dir"})
 
 
 def is_namespace(node):
@@ -205,7 +213,10 @@ def test_the_counter_itself():
     named = ast.parse('kind.__name__ == "A"\n_is(x, "B")\nt = {"C": 1}\ndef f(x: "D") -> "D": ...\n__all__ = ["D"]\n')
     assert sorted(name for _, name in asked_by_name(named, set("ABCD"))) == list("ABC")
     texts = ['getattr(x, "a")', "hasattr(x, NAME)", 'vars(x)["a"]', 'x.__dict__["a"]', 'vars(x).get("a")']
+    texts += ['"a" in vars(x)', "NAME not in dir(type(x))", '"a" in vars(x).get("__annotations__", {})']
     texts += ['operator.attrgetter("a")', 'x.__getattribute__("a")', 'object.__getattribute__("a")']
     for text in texts:
         assert any(by_string(node, {"NAME": ast.Constant("a")}) for node in ast.walk(ast.parse(text))), text
-    assert not any(by_string(node, {}) for node in ast.walk(ast.parse("getattr(x, name)\nvars(x)[name]\nx['a']")))
+    assert not any(
+        by_string(node, {}) for node in ast.walk(ast.parse("getattr(x, name)\nvars(x)[name]\nx['a']\n'a' in x"))
+    )

@@ -17,7 +17,6 @@ from equations.internal import (
     definer,
     fixed_gradient,
     inside,
-    is_algorithm,
     is_contract,
     is_ours,
     once,
@@ -117,7 +116,7 @@ def _check_one(dynamics, signal, state, hook: str):
         if part is not None and jax.tree.structure(part.init(dynamics.params(state))) == jax.tree.structure(state):
             _check_one(part, signal, state, hook)
         for part in _MADE_OF.get(hook, ()):
-            if part == "velocity" and part not in dir(dynamics):
+            if part == "velocity" and not dynamics.series().discrete:
                 continue
             _check_one(dynamics, signal, state, part)
         raise
@@ -132,10 +131,7 @@ def _value(dynamics, signal, state, hook):
     if hook == "flow":
         return splitting.flow(t, state, signal)
     if hook == "velocity":
-        params = dynamics.params(state)
-        known = is_algorithm(type(dynamics))  # what a dynamics has under this name may take anything
-        gradient = dynamics.gradient(params, signal, None) if known else signal.gradient(params)
-        return velocity_of(dynamics, t, state, gradient)
+        return velocity_of(dynamics, t, state, dynamics.gradient(dynamics.params(state), signal, None))
     if hook == "diffusion":
         return _diffusion(dynamics, signal, state, t)
     noise = _noise(dynamics, signal, state, t)

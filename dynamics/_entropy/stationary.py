@@ -18,7 +18,6 @@ from equations.internal import (
     check_derivatives,
     check_one_batch_size,
     flag,
-    is_algorithm,
     learning_rate_of,
     nonnegative,
 )
@@ -169,7 +168,7 @@ def stationary(
         raise ValueError(
             "Argument `discrete` must be False for a dynamics without a learning rate, but True was given."
         )
-    if discrete and is_algorithm(type(equation)):
+    if discrete and equation.series().discrete:
         check_one_batch_size(equation, "discrete=True")
         equation = Increment.of(problem.equation)
     check_class(equation, "field")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from equations.internal import abstract_value, changes_form, check_derivatives, is_stratonovich, is_traced
+from equations.internal import abstract_value, check_derivatives, is_stratonovich, is_traced
 
 from .._paths.held import counted
 from .._paths.strang import Steps
@@ -77,9 +77,10 @@ class Pairing:
                 f"under a schedule, but {controller!r} was given."
             )
         milstein = isinstance(solver, dfx.ItoMilstein | dfx.StratonovichMilstein) and not additive
-        if problem.has_examples and (milstein or changes_form(dynamics)):
-            what = "the Milstein term" if milstein else "the Stratonovich form of the equation"
-            check_derivatives(problem.objective, problem.params, what)
+        if milstein and problem.has_examples:
+            check_derivatives(problem.objective, problem.params, "the Milstein term")
+        elif dynamics is not ito:
+            dynamics.check(problem.params, problem.objective)
         return cls(
             dynamics=dynamics,
             solver=solver,

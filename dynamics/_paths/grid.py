@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from equations import AbstractDynamics, AbstractStream
-from equations.internal import AbstractCircuit, learning_rate_of, seconds
+from equations.internal import acts_late, learning_rate_of, seconds
 
 _ROUNDING = 1e-6  # relative; 0.05/0.001 is no integer in floating point
 
@@ -82,7 +82,7 @@ def stream_grid(dynamics: AbstractDynamics, stream: AbstractStream, dt, substeps
         )
     dt = seconds("dt", dt)
     delay = 0.0
-    if isinstance(dynamics, AbstractCircuit):
+    if acts_late(type(dynamics)):
         dynamics.check_step(dt)
         delay = float(dynamics.delay)
     elif "delay" in dir(dynamics):  # elsewhere a number like all others

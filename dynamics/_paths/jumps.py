@@ -14,7 +14,6 @@ from equations.internal import (
     definer,
     fixed_gradient,
     inside,
-    is_algorithm,
     is_free,
     is_ours,
     of_time,
@@ -59,14 +58,14 @@ def warn_of_jumps(dynamics: AbstractDynamics, signal: Any, params: PyTree, steps
             if once(_reads_time, inner, params, of):
                 found = once(_first_jump, inner, params, min(steps, _LONGEST), of, float(dt))
                 if found is not None:
-                    _tell(kind, own, found, "twin" in dir(kind))
+                    _tell(kind, own, found, inner.series().discrete)
                     return
         inner = inside(inner)
 
 
-def _tell(kind, own, found, is_algorithm):
+def _tell(kind, own, found, discrete):
     instead = "put what is counted into `scheduled`, or give `held`"
-    if not is_algorithm:
+    if not discrete:
         instead = "run up to the jump and go on from there, or give `held`"
     warn(
         f"Argument `equation`: {kind.__name__}.{' or '.join(own)} jumps in time, first with training step {found}, and the "
@@ -78,8 +77,8 @@ def _rates(equation, params, signal):
     """A function `(time, state, gradient)`: the rates where nothing but time is left, and those two near the begin."""
     state = jax.tree.map(lambda leaf: leaf + jnp.asarray(_OFF, leaf.dtype), equation.init(params))
     ones = jax.tree.map(jnp.ones_like, params)
-    gradient = fixed_gradient(equation, ones) if is_algorithm(type(equation)) else ones
-    if signal is None and "velocity" in dir(type(equation)):
+    gradient = fixed_gradient(equation, ones)
+    if signal is None and equation.series().discrete:
         return functools.partial(velocity_of, equation), state, gradient
     splitting = split(equation)
     structure = splitting.noise(state, signal, 1)

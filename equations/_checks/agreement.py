@@ -11,7 +11,7 @@ from .._splitting import Splitting, split
 from .._tree import normals_of, zeros_of
 from .declared import moved_state
 from .facts import root, told_by
-from .lineage import definer, inside, is_ours
+from .lineage import definer, inside, is_ours, ours
 from .once import once, quick_jit, silent
 
 _PARTS = 32  # of a training step is a time in which only what is of leading order is left
@@ -79,7 +79,7 @@ class _Sides(NamedTuple):
 
 def _sides(dynamics, state) -> _Sides:
     kind, part = type(dynamics), type(split(dynamics))
-    algorithm = "velocity" in dir(kind)
+    algorithm = dynamics.series().discrete
     exact = not algorithm or dynamics.is_affine(state)
     diffusion = definer(kind, "diffusion")
     return _Sides(
@@ -202,7 +202,7 @@ def _change(kick, state, structure, time) -> Array:
 def _drawn(dynamics, signal, state, t, time, sides) -> _Found:
     """The same of a kick that is not linear in its normals, over a training step against that of our own splitting."""
     kind, splitting = type(dynamics), split(dynamics)
-    ours = next(base for base in kind.__mro__ if is_ours(base) and "splitting" in vars(base)).splitting(dynamics)
+    reference = ours(kind, "splitting")(dynamics)
     directions = jax.vmap(lambda key: normals_of(state, key))(jax.random.split(jax.random.key(6), 4))
 
     def along(tree):
@@ -222,7 +222,7 @@ def _drawn(dynamics, signal, state, t, time, sides) -> _Found:
         return jax.lax.map(one, jax.random.split(jax.random.key(7), _DRAWS))  # (draws, directions)
 
     def compared(mine, theirs):
-        known = not is_ours(definer(kind, "drift")) or "velocity" not in dir(kind)
+        known = not is_ours(definer(kind, "drift")) or not dynamics.series().discrete
         wanted = along(dynamics.drift(t, state, signal)) if known else theirs
         off, scale = mine - wanted, jnp.abs(mine).mean(0) + jnp.abs(wanted if known else theirs.mean(0))
         mean = _worst(jnp.abs(off.mean(0)), _ERRORS * off.std(0) / _DRAWS**0.5 + 2 * _OFF * scale)
@@ -232,7 +232,7 @@ def _drawn(dynamics, signal, state, t, time, sides) -> _Found:
         rounding = (1e3 * jnp.finfo(mine.dtype).eps * jnp.abs(mine).max(0)) ** 2
         return mean, _worst(jnp.abs(changed.mean(0)), allowed + rounding)
 
-    theirs = steps(ours)
+    theirs = steps(reference)
     mean, spread = compared(steps(splitting), theirs)
     if sides.silent:
         spread = 0.0

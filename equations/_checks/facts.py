@@ -16,6 +16,8 @@ class Facts:
     - `reads`: what of the equations inside is read, see `check_class`; None: what of itself is.
     - `instead`: what to override in place of `velocity`, from which its drift does not follow.
     - `own_method`: a method that is the user's to give, and what it is.
+    - `late`: whether part of it may act late, after its `delay`.
+    - `owner`: the class in which this stands.
     """
 
     argument: str
@@ -25,6 +27,11 @@ class Facts:
     reads: str | None = None
     instead: str = "`drift`"
     own_method: tuple[str, str] | None = None
+    late: bool = False
+    owner: type | None = dataclasses.field(default=None, init=False, compare=False)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        object.__setattr__(self, "owner", owner)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -53,18 +60,18 @@ def is_given_as(kind: type, argument: str) -> bool:
     return told is not None and told.argument == argument
 
 
-def is_algorithm(kind: type) -> bool:
-    """Whether a class is that of the equation of an algorithm, with a twin."""
+def acts_late(kind: type) -> bool:
+    """Whether a part of a dynamics may act late: that of an AbstractCircuit."""
     told = facts(kind)
-    return told is not None and told.algorithm
+    return told is not None and told.late
 
 
 def is_contract(kind: type) -> bool:
     """Whether a class says itself what others are to give."""
     told = facts(kind)
-    return told is not None and told.contract and "_facts" in vars(kind)
+    return told is not None and told.contract and told.owner is kind
 
 
 def root(kind: type) -> type:
     """The first class of a contract, that all others derive from."""
-    return next(base for base in reversed(kind.__mro__) if "_facts" in vars(base))
+    return next(base for base in reversed(kind.__mro__) if facts(base) is not None)

@@ -38,8 +38,13 @@ def as_of(kind: type, name: str, than: str):
     """The attribute `name` that the class which defines `than` knows, whatever a user's class has given since."""
     bases = kind.__mro__[kind.__mro__.index(definer(kind, than)) :]
     if is_ours(bases[0]):  # which may have it from a class of ours between
-        bases = [base for base in kind.__mro__ if is_ours(base)]
+        return ours(kind, name)
     return next(vars(base)[name] for base in bases if name in vars(base))
+
+
+def ours(kind: type, name: str):
+    """The attribute `name` of the first class of ours that has one."""
+    return next(vars(base)[name] for base in kind.__mro__ if is_ours(base) and name in vars(base))
 
 
 def overrides(kind: type, name: str) -> bool:

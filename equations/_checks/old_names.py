@@ -4,7 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .lineage import is_ours
+from .facts import acts_late
+from .lineage import inside, is_ours
 from .once import warn
 
 # Where each is now: a member of what `splitting()` or `scaling_limit()` returns.
@@ -37,7 +38,7 @@ def old_attribute(equation: Any, name: str, split: Callable, check_sampling: Cal
         return object.__getattribute__(equation, name)
     if name in _CHECKS or name == "check_step":
         return _old_check(equation, name, split, check_sampling)
-    missing = _MOVED.get(name) == "equation" and "equation" not in vars(equation)
+    missing = _MOVED.get(name) == "equation" and inside(equation) is None
     if name not in _PLACES or missing:
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
     warn(f"{kind.__name__}.{name} is now {kind.__name__}.{_PLACES[name]}.", DeprecationWarning)
@@ -62,7 +63,7 @@ def _old_check(equation: Any, name: str, split: Callable, check_sampling: Callab
 
 def overridden_old_name(kind: type) -> str | None:
     """What to say where a user's class overrides a method under its old name, which nobody calls any more."""
-    is_circuit = any(is_ours(base) and "delayed" in vars(base) for base in kind.__mro__)
+    is_circuit = acts_late(kind)
     for base in kind.__mro__:
         if is_ours(base):
             continue

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 from typing import Any
 
-from .facts import facts, is_algorithm, is_contract, is_given_as, root, told_by
-from .lineage import definer, is_ours, newer, overrides, users
+from .facts import facts, is_contract, is_given_as, root, told_by
+from .lineage import definer, inside, is_ours, newer, overrides, users
 from .old_names import overridden_old_name
 from .once import warn
 from .own_names import check_values, shadowing
@@ -41,11 +41,11 @@ def check_class(thing: Any, reads: str = "equation") -> None:
         raise TypeError(message)
     check_values(thing)
     told = facts(type(thing))
-    inside = reads if told is None or told.reads is None else told.reads
+    further = reads if told is None or told.reads is None else told.reads
     for field in dataclasses.fields(thing):
         inner = getattr(thing, field.name, None)
         if facts(type(inner)) is not None:
-            check_class(inner, inside)
+            check_class(inner, further)
 
 
 def has_field(equation: Any) -> bool:
@@ -61,7 +61,7 @@ def check_series(equation: Any) -> None:
     """Warns where a class of the user's gives another drift, diffusion or velocity to an algorithm of ours and leaves its
     twin: the series of the twin does not know of it."""
     kind = type(equation)
-    if not is_ours(kind) and is_algorithm(kind) and is_ours(definer(kind, "twin")):
+    if not is_ours(kind) and is_ours(definer(kind, "twin")):
         found = [name for name in ("velocity", "drift", "diffusion", "splitting") if newer(kind, name, "twin")]
         if found:
             named = " and ".join(f"{kind.__name__}.{name}" for name in found)
@@ -69,10 +69,9 @@ def check_series(equation: Any) -> None:
                 f"The modified equation is a series of the twin, and {named} {'has' if len(found) == 1 else 'have'} no "
                 f"part in it: it is that of {definer(kind, 'twin').__name__}. Give the class a `twin` of its own too."
             )
-    for field in dataclasses.fields(equation):
-        inner = getattr(equation, field.name, None)
-        if is_algorithm(type(inner)):
-            check_series(inner)
+    inner = inside(equation)
+    if inner is not None:
+        check_series(inner)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -103,7 +102,7 @@ def _wording(kind: type, name: str, instead: str, argument: str = "equation") ->
 def _ignored(kind: type, reads: str) -> tuple[str, str] | None:
     """A method whose override would not reach all that a run uses, and what to override in its place."""
     new = functools.partial(newer, kind)
-    if not is_algorithm(kind):
+    if not told_by(kind).algorithm:
         return ("series", "nothing") if users(kind, "series") else None
     for name, instead in _FINAL.items():
         if users(kind, name):
@@ -137,7 +136,7 @@ def _half_done(thing: Any, reads: str) -> str | None:
                 "Argument `equation` must have a first step, `start`, in its splitting, as has the class that "
                 f"`super().splitting()` gives, but {kind.__name__}.splitting gives a {steps.__name__} without one."
             )
-    if is_algorithm(kind) and users(kind, "scaling_limit"):
+    if told_by(kind).algorithm and users(kind, "scaling_limit"):
         told = not is_ours(definer(type(thing.scaling_limit()), "learning_rate_at"))
         if told and all(newer(kind, "scaling_limit", name) for name in _USE_THE_RATE if hasattr(kind, name)):
             return _wording(kind, "scaling_limit", "`velocity` and `twin` as well, or use `scheduled`,")

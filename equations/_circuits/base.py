@@ -7,6 +7,7 @@ import equinox as eqx
 from jaxtyping import PyTree
 
 from .._base import AbstractDynamics
+from .._checks.facts import refined
 from .._series import Series
 
 
@@ -18,6 +19,8 @@ class AbstractCircuit(AbstractDynamics):
 
     **Attributes:** `delay`, seconds, known before tracing; zero or more.
     """
+
+    _facts = refined(AbstractDynamics, contract=True, late=True)
 
     delay: eqx.AbstractVar[float]
 

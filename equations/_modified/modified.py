@@ -11,7 +11,6 @@ from .._base import AbstractDynamics, check_contract
 from .._checks.arguments import choice, flag, integer
 from .._checks.batch_sizes import check_one_batch_size
 from .._checks.derivatives import check_derivatives
-from .._checks.facts import is_algorithm
 from .._checks.lineage import overrides
 from .._checks.overrides import check_class, check_series
 from .._forwarder import AbstractForwarder
@@ -89,14 +88,13 @@ def modified(
     check_contract(equation)
     equation = as_ito(equation)
     series = equation.series()
-    has_twin = is_algorithm(type(equation))
     if series.remainder is not None:
         raise ValueError("Argument `equation` must be an equation that is not modified yet, but a Modified was given.")
-    check_class(equation, "twin" if has_twin else "equation")
+    check_class(equation, "twin" if series.discrete else "equation")
     route = choice("route", route, ("derivatives", "map"))
     fluctuations = flag("fluctuations")(fluctuations)
     memory = eliminated(memory, ("dynamic", "adiabatic"))
-    if not has_twin:
+    if not series.discrete:
         return _of_dynamics(equation, order, fluctuations, route, memory)
     algorithm: Any = equation
     if memory == "adiabatic" and algorithm.several_gradients:
@@ -113,7 +111,7 @@ def modified(
     check_one_batch_size(equation, "a series")
     if series.refusal is not None and order > 1:
         raise ValueError(f"Argument `equation` must {series.refusal} to have a series, but {equation!r} was given.")
-    if memory == "adiabatic" and series.kind == "an average":
+    if memory == "adiabatic" and series.average:
         raise ValueError(
             f"Argument `memory` must be 'dynamic' for {type(equation).__name__}, of whose average nothing else is left, "
             "but 'adiabatic' was given."
@@ -218,7 +216,9 @@ class Modified(AbstractTruncated, AbstractForwarder):
         return ModifiedLimit(self)
 
     def series(self):
-        return Series(self.order, self.fluctuations, self.increment, remainder=self.remainder_on, maker="modified")
+        return Series(
+            self.order, self.fluctuations, self.increment, remainder=self.remainder_on, maker="modified", discrete=True
+        )
 
     def remainder_on(self, params: PyTree) -> str:
         """The same for these parameters; not everything if a memory keeps a fixed part of itself."""

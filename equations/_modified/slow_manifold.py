@@ -83,7 +83,7 @@ class SlowManifold(AbstractForwarder):
         return AbstractEquation.diffusion(self, t, state, signal)
 
     def series(self):
-        return dataclasses.replace(super().series(), maker="modified", kind="a series")
+        return dataclasses.replace(super().series(), maker="modified", kind="a series", average=False)
 
     def splitting(self):
         return SlowSplitting(self, smooth=split(self.equation).smooth)

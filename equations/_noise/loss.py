@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .._checks.facts import is_algorithm
 from .._checks.lineage import inside
 from .._signals.base import is_random, parameter_dtype
 from .._signals.keys import fresh_keys
@@ -147,9 +146,9 @@ def with_loss_noise(equation: Any, signal: Any) -> Any:
     """
     if not is_random(signal):
         return equation
-    if not is_algorithm(type(equation)):
+    if not equation.series().discrete:
         inner = inside(equation)
-        if inner is None or not is_algorithm(type(inner)):
+        if inner is None or not inner.series().discrete:
             return equation
         return eqx.tree_at(lambda e: e.equation, equation, with_loss_noise(inner, signal))
     if equation.gradient_noise.of_loss:

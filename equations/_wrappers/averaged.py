@@ -105,7 +105,7 @@ class AbstractAveraged(AbstractAround):
         return AveragedLimit(self)
 
     def series(self):
-        return dataclasses.replace(super().series(), maker="averaged", kind="an average")
+        return dataclasses.replace(super().series(), maker="averaged", kind="an average", average=True)
 
 
 class AveragedSplitting(ForwardedSplitting):

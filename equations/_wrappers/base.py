@@ -33,7 +33,7 @@ def check_inside(equation: AbstractEquation, averages: bool = False) -> None:
     """Raises a ValueError for what belongs outside of all that a training step does: a series, and unless `averages` are
     fine, an average."""
     series = equation.series()
-    if series.maker is not None and not (averages and series.kind == "an average"):
+    if series.maker is not None and not (averages and series.average):
         raise ValueError(
             f"Argument `equation` must not be {series.kind}: put `{series.maker}` outside, which is then that of all that "
             f"a training step does, but a {type(equation).__name__} was given."

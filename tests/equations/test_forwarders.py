@@ -74,14 +74,16 @@ LEFT = {kind: {} for kind in all_of(AbstractForwarder)} | {
 AROUND = (ForwardedSplitting, ForwardedLimit, ModifiedDynamics, AbstractConverted)
 OF_FLOW_AND_KICK = {"euler": "made of flow and kick"}
 OF_ITS_FIELD = {"splitting": "that of its own drift and the diffusion"}
+NO_RULE = {"several_gradients": "of a rule's velocity, which it has not"}
 PARTS = {part: {} for kind in AROUND for part in all_of(kind)} | {
     ForwardedSplitting: OF_FLOW_AND_KICK,
     TruncatedSplitting: OF_FLOW_AND_KICK,
     _Redrifted: OF_FLOW_AND_KICK,
     CorrectedSplitting: OF_FLOW_AND_KICK,
-    AbstractConverted: OF_ITS_FIELD | {"drift": "which is another one", "interpretation": "of a subclass"},
-    Stratonovich: OF_ITS_FIELD,
-    Ito: OF_ITS_FIELD | {"interpretation": "the default, as its name says"},
+    ModifiedDynamics: NO_RULE,
+    AbstractConverted: OF_ITS_FIELD | NO_RULE | {"drift": "which is another one", "interpretation": "of a subclass"},
+    Stratonovich: OF_ITS_FIELD | NO_RULE,
+    Ito: OF_ITS_FIELD | NO_RULE | {"interpretation": "the default, as its name says"},
 }
 
 

@@ -97,7 +97,7 @@ class Corrected(AbstractForwarder):
         return self.with_force(super().drift(t, state, signal), t, state, signal)
 
     def series(self):
-        return dataclasses.replace(super().series(), maker="corrected", kind="a series")
+        return dataclasses.replace(super().series(), maker="corrected", kind="a series", average=False)
 
     def splitting(self):
         return CorrectedSplitting.of(self)

@@ -100,7 +100,7 @@ def _noise_size(dynamics: AbstractDynamics, signal: Any, state: PyTree) -> int:
         return 0 if operator is None else operator.in_structure()
 
     leaves = jax.tree.leaves(eqx.filter_eval_shape(structure)) or jax.tree.leaves(structure())
-    return sum(int(np.prod(leaf.shape)) for leaf in leaves if hasattr(leaf, "shape"))
+    return sum(int(np.prod(leaf.shape)) for leaf in leaves if not isinstance(leaf, int))
 
 
 def _provably_affine(dynamics, signal, state, t) -> bool:

@@ -192,7 +192,7 @@ def _check_rates(learning_rates) -> np.ndarray:
     wording = "Argument `learning_rates` must hold at least three positive finite numbers, decreasing, but "
     if not isinstance(learning_rates, list | tuple | np.ndarray | jax.Array):
         raise TypeError(f"{wording}{learning_rates!r} was given.")
-    values = list(np.asarray(learning_rates).tolist() if hasattr(learning_rates, "tolist") else learning_rates)
+    values = list(learning_rates if isinstance(learning_rates, list | tuple) else np.asarray(learning_rates).tolist())
     if not all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values):
         raise TypeError(f"{wording}{learning_rates!r} was given.")
     rates = np.array(values, float)
