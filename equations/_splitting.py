@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from ._checks.facts import Facts
 from ._checks.lineage import as_of, newer
-from ._gradients import no_gradient
+from ._gradients import is_noisy, no_gradient
 from ._tree import add_scaled, scaled_sum
 from ._velocity import velocity_of
 
@@ -115,7 +115,7 @@ class GradientSplitting(Splitting):
     def noise(self, state, signal, kicks_per_step):
         """One draw for each kick, for minibatches `(N,)`; two where a nonlinear rule is kicked more than once a step."""
         equation, batches = self.dynamics, self.dynamics.batches(signal)
-        if not equation.random:
+        if not is_noisy(equation):  # a diffusion of the user's has no part in this
             return None
         normals = equation.gradient_noise.kicked(batches, equation.params(state))
         return normals if kicks_per_step == 1 or equation.is_affine(state) else (normals, normals)
@@ -192,7 +192,7 @@ class GradientSplitting(Splitting):
         return True
 
     def kicks_have_a_mean(self, state):
-        return self.leapfrog or (self.dynamics.random and not self.dynamics.is_affine(state))
+        return self.leapfrog or (is_noisy(self.dynamics) and not self.dynamics.is_affine(state))
 
     def check_noise(self, signal):
         self.dynamics.gradient_noise.check_covariance()

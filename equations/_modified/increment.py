@@ -66,6 +66,10 @@ class AbstractIncrement(AbstractEquation):
     def held(self, low, high=None):
         return put(self, _step=low) if high is None else put(self, _window=(low, high))
 
+    def is_affine(self, state):
+        """That of the field itself: where its counts are held changes no shape of it, and it is asked once."""
+        return AbstractEquation.is_affine(put(self, _step=None, _window=None), state)
+
     def init(self, params):
         with jax.numpy_dtype_promotion("standard"):
             memory = self.twin().init(params)

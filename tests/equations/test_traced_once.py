@@ -32,6 +32,7 @@ CASES = [
     ("runs of a velocity", "brother", "by `train`, which has no use for it", "test_train_does_not_run_it"),
     ("runs of a velocity", "brother", "a mutant that asks the rule itself", "test_mutant_that_asks_the_rule"),
     ("facts decided once", "instance", "affinity in `compare`, and so in `solve`", "test_compare_decides_once"),
+    ("facts decided once", "brother", "under `modified`, of rule and twin", "test_modified_decides_of_both"),
     ("facts decided once", "brother", "another learning rate is no other rule", "test_another_number[rate]"),
     ("facts decided once", "brother", "another number of steps is no other rule", "test_another_number[steps]"),
 ]
@@ -156,6 +157,15 @@ def test_compare_decides_once(monkeypatch):
     first, warm = count(compare, *counted("affine-noisy"))
     assert 1 <= first <= 4 and warm == 0
     assert len(decided) == 1
+
+
+def test_modified_decides_of_both(monkeypatch):
+    """Wherever the counts of the twin are held."""
+    decided, is_affine = [], equations._velocity.is_affine
+    monkeypatch.setattr(equations._velocity, "is_affine", lambda *args: decided.append(args) or is_affine(*args))
+    equation, _ = counted("affine-noisy")
+    run(solve, modified(equation, order=2), loss)
+    assert len(decided) == 2
 
 
 def loss(w, x):

@@ -112,7 +112,7 @@ def orders(
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     time = float(positive("time")(time))
     transient = float(nonnegative("transient")(transient))
-    quiet = equation.batch_size is None and not equation.random
+    quiet = equation.batch_size is None and not problem.random
     if quiet and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
         raise ValueError(
             "Argument `solver` must be an explicit Runge-Kutta method of Diffrax or None for an equation without noise, "
@@ -180,7 +180,7 @@ def _fixed(equation: AbstractEquation, params: PyTree) -> tuple[str, ...]:
 def _run(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str, Outcome]:
     """The way that fits, and what it gives."""
     first = sides.family[0]
-    if first.batch_size is None and not first.random:
+    if first.batch_size is None and not sides.problem.random:
         return "deterministic", without_noise(sides, solver or dfx.Dopri8(), substeps)
     closed = closing(sides)
     if closed is not None:

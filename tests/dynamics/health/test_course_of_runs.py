@@ -18,6 +18,7 @@ from dynamics._health.health import Health
 from dynamics._paths.keys import path_keys
 from dynamics._paths.path import Path
 from dynamics._paths.quotient import Peak
+from dynamics._paths.record import Places
 from equations import SGD, AbstractDynamics, Momentum, Objective, scheduled
 
 CASES = [
@@ -146,15 +147,26 @@ def test_the_course_of_a_run(name, key):
 @pytest.mark.slow
 def test_a_second_run_is_the_same(key):
     """The state that is looked at is on the path itself, whatever its records and its Brownian motion."""
-    adjoint = dfx.RecursiveCheckpointAdjoint()
-    signal = SPREAD.bind(None)
-    settings = (SGD(jnp.asarray(0.5), 1), signal, None, {}, jnp.asarray(0.5), Strang(), adjoint, dfx.NoProgressMeter())
+    settings = dict(dynamics=SGD(jnp.asarray(0.5), 1), signal=SPREAD.bind(None), static=None, observe={})
+    settings |= dict(dt=jnp.asarray(0.5), solver=Strang(), adjoint=None, meter=dfx.NoProgressMeter(), keep_states=False)
+    settings |= dict(first=np.zeros((), np.int32), owes=np.zeros((), bool), substeps=2, steps=np.asarray(6, np.int32))
     one = path_keys(key, 1)[0]
-    whole = Path(*settings, 6, 6, 2, False)
-    before = jax.jit(lambda step: whole.before(jnp.ones(2), one, step))
-    terminal = jax.jit(lambda: Path(*settings, 4, 2, 2, True)(jnp.ones(2), one))()
-    reached = whole._complete(before(jnp.asarray(5)), 0, jnp.asarray(4))
-    np.testing.assert_allclose(reached, terminal[1], rtol=1e-12)
+
+    def of(steps, save_every):
+        path = Path(
+            **settings | {"steps": np.asarray(steps, np.int32)},
+            save_every=save_every,
+            places=Places(steps // save_every),
+        )
+        return path, path.begin(jnp.ones(2), one)
+
+    path, begin = of(6, 6)
+    before = jax.jit(lambda step: path.before(begin, one, step))(jnp.asarray(5))
+    reached = path._complete(before, True, jnp.asarray(4))  # with the half flow that is owing
+    path, begin = of(4, 2)
+    terminal = jax.jit(lambda: path(begin, one))()[1].recorded
+    np.testing.assert_allclose(reached, terminal, rtol=1e-12)
+    assert np.any(np.abs(before - terminal) > 1e-3)
 
 
 LONG = {

@@ -179,7 +179,8 @@ def lowest_second_moments(cls, b1, b2, substeps, batch_size=1):
     "b1, b2, substeps",
     [(0.9, 0.999, 1), (0.9, 0.999, 4), (0.8, 0.6, 4)],
 )
-@pytest.mark.filterwarnings("ignore:Argument `params`")  # a record that rides along has no gradient
+@pytest.mark.filterwarnings("ignore:Argument `params`")  # a record that rides along has no gradient,
+@pytest.mark.filterwarnings("ignore:The solver is unstable")  # and its kicks are no leapfrog's
 def test_second_moment_stays_positive(b1, b2, substeps):
     low, ok = lowest_second_moments(Adam, b1, b2, substeps)
     print(f"\nb2={b2}, substeps={substeps}: lowest second moment {low.min():.2e}")
@@ -187,7 +188,7 @@ def test_second_moment_stays_positive(b1, b2, substeps):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Argument `params`")
+@pytest.mark.filterwarnings("ignore:Argument `params`", "ignore:The solver is unstable")
 def test_without_the_bound_it_does_not():
     """Its square root is then no number, and the path fails."""
     low, ok = lowest_second_moments(Unbounded, 0.9, 0.999, substeps=2)

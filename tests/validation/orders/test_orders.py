@@ -444,3 +444,19 @@ def test_a_key_is_needed_exactly_in_sampling(neuron):
     exact(FIRST, rates=[0.1, 0.05, 0.025])
     with pytest.raises(ValueError, match="Argument `key` must be a key"):
         orders(FIRST, *neuron, time=1.0, learning_rates=[0.2, 0.1, 0.05])
+
+
+class OwnNoise(SGD):
+    """With a diffusion that is none for the full batch, and a splitting."""
+
+    def diffusion(self, t, state, signal):
+        return super().diffusion(t, state, signal)
+
+    def splitting(self):
+        return super().splitting()
+
+
+def test_a_diffusion_that_is_none_needs_no_key():
+    options = dict(time=1.0, learning_rates=RATES[:3], observe={"w": weights})
+    own, plain = (orders(kind(0.1), PROBLEM.objective, PROBLEM.start, **options) for kind in (OwnNoise, SGD))
+    assert own.method == plain.method == "deterministic" and own.slope["w"] == plain.slope["w"]
