@@ -33,6 +33,9 @@ class Clipped(AbstractAround):
     `optax.contrib.differentially_private_aggregate(norm, noise, ...)`. Of a random loss each gradient is clipped with its
     key, and of a rule that takes several gradients of a batch each of them; what is added is the same in all.
 
+    A batch's own gradient is clipped by its global norm by Optax: `from_optax` of a chain with `clip_by_global_norm`, whose
+    kicks have the mean and the covariance of what is clipped under the noise, which its `drift` alone has not.
+
     A gradient costs the norms of the gradients of all examples, in chunks of about 10^6 numbers, and a backward pass.
 
     Source: Abadi et al. 2016, CCS, arXiv:1607.00133; around `SignSGD` it is DP-signSGD. On a quadratic under noise that

@@ -298,15 +298,15 @@ SYMMETRIC = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.concatenate([
 LEVELS = np.array([4.0, 8.0, 16.0])
 
 
-def slope_of_floor(run, rule, rate):
+def slope_of_floor(run, rule, rate, steps):
     """d log(loss above its minimum, at rest) / d log(noise) and its standard error, by paths."""
     logs, errors = [], []
     for noise in LEVELS:
         report = run(
-            clipped(rule(rate), norm=1.0, noise=noise), SYMMETRIC, jnp.zeros(2), steps=3000, save_every=100, paths=128,
+            clipped(rule(rate), norm=1.0, noise=noise), SYMMETRIC, jnp.zeros(2), steps=steps, save_every=100, paths=128,
             key=jax.random.key(1), observe={"height": lambda w: 0.5 * jnp.sum(w**2)},
         )  # fmt: skip
-        heights = np.asarray(report.observables["height"])[:, 16:].mean(axis=1)
+        heights = np.asarray(report.observables["height"])[:, steps // 200 :].mean(axis=1)
         logs.append(np.log(heights.mean()))
         errors.append(heights.std() / heights.mean() / len(heights) ** 0.5)
     x = np.log(LEVELS) - np.log(LEVELS).mean()
@@ -318,12 +318,16 @@ def check_power(slope, error, power):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule, rate, power", [(SGD, 0.01, 2), (SignSGD, 0.02, 1)])
+@pytest.mark.parametrize("rule, rate, steps, power", [(SGD, 0.01, 3000, 2), (SignSGD, 0.005, 6000, 1)])
 @pytest.mark.parametrize("run", [solve, train])
-def test_floors(run, rule, rate, power):
+def test_floors(run, rule, rate, steps, power):
     """~ noise^2 for DP-SGD, eta d (noise norm/N)^2/(4 h) at a restoring rate h; ~ noise for DP-signSGD, since the mean of a
-    sign is g sqrt(2/pi)/sigma (derived). The other power is rejected."""
-    slope, error = slope_of_floor(run, rule, rate)
+    sign is g sqrt(2/pi)/sigma (derived). The other power is rejected.
+
+    Away from the minimum the mean of clipped gradients pulls less: of DP-signSGD at a rate of .02 the slope is 1.053 with
+    an error of .009, in equation and algorithm alike, at .005 it is 1.000 with .010 (1024 paths).
+    """
+    slope, error = slope_of_floor(run, rule, rate, steps)
     print(f"{rule.__name__}, {run.__name__}: {slope:.3f} +- {error:.3f}")
     check_power(slope, error, power)
     with pytest.raises(AssertionError):
