@@ -63,18 +63,28 @@ def run() -> list[Figure]:
     key = jax.random.key(0)
     for paths, repeats, limit in ((4096, 31, 0.6), (65536, 9, None)):
 
-        def library(paths=paths):
+        def library(solver=None, paths=paths):
             dynamics = Quadratic(jnp.asarray(RATE))
             start = jnp.asarray(START)
-            run = solve(dynamics, None, start, steps=STEPS, key=key, paths=paths, solver=dfx.Euler(), save_every=STEPS)
+            run = solve(dynamics, None, start, steps=STEPS, key=key, paths=paths, solver=solver, save_every=STEPS)
             return run.final
 
-        times = interleave({"by hand": lambda paths=paths: by_hand(key, paths), "solve": library}, repeats)
+        def fused(library=library):
+            return library(dfx.Euler())
+
+        runs = {"by hand": lambda paths=paths: by_hand(key, paths), "solve": fused, "default": library}
+        times = interleave(runs, repeats)
         note = f"{times.median('solve') * 1e3:.0f} ms"
         figures += [
             Figure(
                 f"b1: {paths} paths, solve / scan with a draw per step", times.ratio("solve", "by hand"), limit, note
             ),
-            Figure(f"b1: {paths} paths, mean and covariance, standard errors", worst(library()), 4.0),
+            Figure(f"b1: {paths} paths, mean and covariance, standard errors", worst(fused()), 4.0),
+            Figure(
+                f"b1: {paths} paths, the default solver / the fused Euler step",
+                times.ratio("default", "solve"),
+                1.6 if paths == 4096 else None,
+                f"{times.median('default') * 1e3:.0f} ms",
+            ),
         ]
     return figures

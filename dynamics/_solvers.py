@@ -9,9 +9,18 @@ import jax
 from jaxtyping import PyTree
 
 from equations import AbstractEquation
-from equations.internal import abstract_value, check_agreement, is_parameter, split, zeros_of
+from equations.internal import (
+    abstract_value,
+    check_agreement,
+    definer,
+    is_contract,
+    is_parameter,
+    split,
+    zeros_of,
+)
 
 from ._arguments.hooks import check_hooks
+from ._noise import is_additive
 from ._paths.brownian import block_rows
 from ._paths.held import read
 from ._paths.jumps import warn_of_jumps
@@ -52,6 +61,8 @@ class Method:
             solver = check_solver(solver, controller, problem.random)
         else:
             solver = check_stream_solver(solver, controller, noisy)
+        if noisy and Steps(solver).split:
+            solver = _kicked(problem, solver)
         check_adjoint(adjoint, controller, meter)
         if isinstance(solver, dfx.Euler) and substeps > 1:
             _check_euler(problem, substeps)
@@ -115,6 +126,15 @@ def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
         )
     if solver is None:
         return Strang() if random else dfx.Tsit5()
+    return solver
+
+
+def _kicked(problem: Problem, solver: Any) -> Strang:
+    """With one kick in a step where the noise does not depend on the state, so that no kick changes the next one."""
+    kick = definer(type(split(problem.equation)), "kick")
+    free = solver.kicks is None and is_contract(kick)  # then it is of the diffusion
+    if free and is_additive(problem.equation, problem.signal, problem.dynamic, problem.dt):
+        return dataclasses.replace(solver, kicks=1)
     return solver
 
 

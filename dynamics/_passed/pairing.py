@@ -11,12 +11,12 @@ from jaxtyping import Array
 
 from equations.internal import abstract_value, check_derivatives, is_stratonovich, is_traced
 
+from .._noise import commutes, is_additive, is_steady
 from .._paths.held import counted
 from .._paths.strang import Steps
 from .._problem import Problem
 from . import langevin
 from .brownian import levy_area_of
-from .noise import commutes, is_additive, is_steady
 
 _DEFAULTS = "Strang(), diffrax.Euler() or None"
 

@@ -49,7 +49,7 @@ class Strang(dfx.AbstractItoSolver):
     - `flow`: the Diffrax solver of the flow. The default is of third order: at eta*lambda = .25 a second-order flow leaves
         up to the whole model error of SGD in the covariance, a third-order one below a quarter (linear regression).
     - `kicks`: evaluations of the noise in a kick, 1 or 2; None leaves it to the dynamics, which knows whether a kick
-        changes what the noise depends on.
+        changes what the noise depends on: 1 where its diffusion is free of the state, as its jaxpr shows.
     """
 
     flow: dfx.AbstractSolver = eqx.field(default_factory=Ralston3)

@@ -1,0 +1,77 @@
+"""Noise that does not depend on the state is kicked once a step; all else as often as its splitting says."""
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+from dynamics import Strang, solve
+from equations import AbstractDynamics, Splitting
+
+
+class Bath(AbstractDynamics):
+    """dx = -x dt + amplitude(x) dW."""
+
+    def drift(self, t, state, signal):
+        return -state
+
+    def amplitude(self, state):
+        return jnp.full_like(state, 0.7)
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(self.amplitude(state))
+
+
+class Multiplicative(Bath):
+    def amplitude(self, state):
+        return 0.7 + 0.01 * state
+
+
+class Said(Bath):
+    """Additive by its word alone, which its jaxpr does not show."""
+
+    interpretation = "additive"
+
+    def amplitude(self, state):
+        return 0.7 + 0 * state
+
+
+class OwnKick(Bath):
+    def splitting(self):
+        return Kicked(self)
+
+
+class Kicked(Splitting):
+    def kick(self, t, state, signal, noise, dt):
+        return super().kick(t, state, signal, noise, dt)
+
+
+def run(dynamics, solver=None, paths=4):
+    return solve(dynamics, None, jnp.ones(1), steps=20, dt=0.25, key=jax.random.key(0), paths=paths, solver=solver)
+
+
+@pytest.mark.parametrize("kind, kicks", [(Bath, 1), (Said, 1), (Multiplicative, None), (OwnKick, None)])
+def test_how_often_noise_is_kicked(kind, kicks):
+    solver = dict(run(kind()).details)["solver"]
+    assert solver == repr(Strang(kicks=kicks))
+
+
+def test_what_is_given_stays():
+    assert dict(run(Bath(), Strang(kicks=2)).details)["solver"] == repr(Strang(kicks=2))
+
+
+def variance(dt, steps, by):
+    """Of the splitting with an exact flow: the kick between two halves, and a mutant with the kick before the flow."""
+    kept = np.exp(-2 * dt) ** np.arange(steps)
+    return 0.49 * dt * np.sum(kept) * np.exp(-dt * (1 if by == "halves" else 2))
+
+
+def test_the_variance_of_one_kick():
+    """Its closed form within 4 standard errors, as that of the equation but for dt^2/6; of first order it is rejected."""
+    final = np.asarray(run(Bath(), paths=40_000).final)[:, 0]
+    found, error = final.var(ddof=1), final.var() * (2 / len(final)) ** 0.5
+    exact = 0.245 * (1 - np.exp(-10.0))
+    assert abs(found - variance(0.25, 20, "halves")) < 4 * error < 0.01 * exact * 4
+    assert abs(variance(0.25, 20, "halves") / exact - 1 + 0.25**2 / 6) < 1e-3
+    assert abs(found - variance(0.25, 20, "before")) > 10 * error
