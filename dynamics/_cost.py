@@ -16,6 +16,7 @@ from ._paths.strang import Steps
 from ._problem import Problem
 
 _RATIO = 100  # training steps of the algorithm
+_MOST = 32  # evaluations in a step of any solver
 _MUCH = 1e12  # gradients of single examples, each times the parameters: about a minute of two cores
 
 
@@ -84,12 +85,14 @@ def _kick(equation: AbstractEquation, signal: Any, params: Any, kicks: int):
 def warn_of_cost(problem: Problem, solver: Any, substeps: int) -> None:
     """Warns where a training step of the equation takes the gradients of 100 of the algorithm or more, and the whole run
     those of so many examples that it lasts for a minute or longer, and names what is cheaper."""
-    cost = cost_of(problem, solver, substeps)
-    if cost is None or cost.ratio < _RATIO:
+    if not problem.has_examples:
         return
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(problem.dynamic))
-    paths = problem.paths if problem.apart(problem.random) else 1
-    if cost.solver * problem.steps * paths * size < _MUCH:
+    run = problem.steps * size * (problem.paths if problem.apart(problem.random) else 1)
+    if _MOST * substeps * problem.signal.size * problem.signal.samples * run < _MUCH:
+        return  # whatever the solver, without a look at what it does
+    cost = cost_of(problem, solver, substeps)
+    if cost is None or cost.ratio < _RATIO or cost.solver * run < _MUCH:
         return
     if isinstance(solver, dfx.Euler) or not problem.random:
         cheaper = "Fewer examples or larger batches are cheaper."
