@@ -7,6 +7,7 @@ from ._timing import HEADER
 
 NAMES = (
     "mlp",
+    "svag",
     "random_loss",
     "b1",
     "b2",

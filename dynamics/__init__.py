@@ -6,6 +6,7 @@ from ._entropy.stationary import Stationary as Stationary
 from ._entropy.stationary import stationary as stationary
 from ._paths.sampler import minibatches as minibatches
 from ._paths.strang import Strang as Strang
+from ._paths.svag import SVAG as SVAG
 from ._solve import solve as solve
 from ._stimuli import Stimuli as Stimuli
 from ._stimuli import stimuli as stimuli

@@ -13,7 +13,9 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import flag, positive, steps_to_mean, warn_sampling
 
+from ._cost import cost_of, warn_of_cost
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
+from ._minibatches import begin_source, told_of_source
 from ._passed.free import check_free, solve_free, thrown
 from ._passed.pairing import is_passed
 from ._passed.run import check_begins, check_not_auto, solve_passed
@@ -21,6 +23,7 @@ from ._paths.keys import path_keys
 from ._paths.path import Path, state_before
 from ._paths.progress import Ensemble, Fresh
 from ._paths.record import Places
+from ._paths.strang import Steps
 from ._paths.stream_path import StreamPath
 from ._problem import Problem
 from ._results import trajectory_of
@@ -95,6 +98,10 @@ def solve(
         or `equations.stratonovich`), Milstein's where the noise commutes, `ALIGN`, `ShOULD` and `QUICSORT` for underdamped
         Langevin equations. Those that see Lévy areas (`details` says which) take numbers of Diffrax's own, two or three
         times as many: another `substeps` is then another Brownian motion. Their steps are not checked as above.
+        `SVAG(l)` goes by 2l real minibatches a training step and never by all examples; l = 1 is the algorithm itself.
+        The `gradients` in `details` are what a training step takes. Where that is a hundred times the algorithm's or more,
+        and the run takes 10^12 gradients of an example and a parameter, about a minute of two cores, a warning names what
+        is cheaper.
     - `stepsize_controller`: times are in training steps. With noise, for such a solver that has an error estimate (None:
         `diffrax.ShARK()` for additive noise, `diffrax.SPaRK()` for the Stratonovich form): its steps meet the records, and
         the Brownian motion is Diffrax's tree, 50 to 95 times a hand-written loop where the drift is cheap, which
@@ -146,6 +153,8 @@ def solve(
         substeps=substeps,
     )
     key = problem.check_key(key, problem.random)
+    if stepsize_controller is None:
+        warn_of_cost(problem, method.solver, substeps)
     if event is not None or saveat is not None:
         check_begins(problem, "`event` or `saveat`")
         path: Any = path_of(problem, method, substeps)
@@ -158,6 +167,8 @@ def solve(
 def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
     """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
     to be enough (`auto`)."""
+    if Steps(method.solver).amplified:
+        begin_source(problem, "minibatch")
     apart = problem.apart(problem.random)
     paths = problem.paths if apart else 1
     path = path_of(problem, method, substeps, paths)
@@ -186,6 +197,8 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(method.controller)),
         *method.how,
+        *_costs(problem, method, substeps),
+        *told_of_source(problem, bool(Steps(method.solver).amplified)),
         *_sampled(problem),
         *found,
     )
@@ -196,6 +209,14 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
     results = saves, states, last, failed_at
     checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
+
+
+def _costs(problem: Problem, method: Method, substeps: int) -> tuple[tuple[str, str], ...]:
+    """What is said of the gradients that a training step takes, where steps are fixed."""
+    if method.controller is not None:
+        return ()
+    cost = cost_of(problem, method.solver, substeps // Steps(method.solver).per_step)
+    return () if cost is None else (cost.row,)
 
 
 def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
@@ -243,7 +264,7 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
         owes=np.zeros((), bool),
         places=places,
         save_every=problem.save_every,
-        substeps=substeps if grid is None else grid.stimulus,
+        substeps=substeps * Steps(method.solver).per_step if grid is None else grid.stimulus,
         keep_states=problem.keep_states,
     )
     if stream is None or grid is None:

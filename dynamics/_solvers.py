@@ -20,6 +20,7 @@ from equations.internal import (
 )
 
 from ._arguments.hooks import check_hooks
+from ._minibatches import check_svag
 from ._noise import is_additive
 from ._paths.brownian import block_rows
 from ._paths.held import read
@@ -57,7 +58,9 @@ class Method:
         **Raises:** TypeError or ValueError before any compilation, naming the argument. Warns of jumps that are not held.
         """
         equation, signal, dynamic, noisy = problem.equation, problem.signal, problem.dynamic, problem.noise is not None
-        if problem.stream is None:
+        if Steps(solver).amplified:
+            check_svag(problem, solver, controller)
+        elif problem.stream is None:
             solver = check_solver(solver, controller, problem.random)
         else:
             solver = check_stream_solver(solver, controller, noisy)
@@ -89,6 +92,8 @@ class Method:
 
 def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
     """The solver and the controller that a user gave, checked; the default where that is None."""
+    if Steps(solver).amplified and controller is None:  # which `check_svag` sees to
+        return solver
     if solver is not None and not isinstance(solver, dfx.AbstractSolver):
         raise TypeError(f"Argument `solver` must be a diffrax.AbstractSolver or None, but {solver!r} was given.")
     if controller is not None:
@@ -219,6 +224,8 @@ def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractS
     **Raises:** TypeError or ValueError for a solver that cannot be refined on it.
     """
     checked: Any = check_solver(solver, None, equation.random)
+    if Steps(checked).amplified:
+        return 1
     if not equation.random:
         return checked.order(None)
     affine = equation.is_affine(equation.init(eqx.filter(params, is_parameter)))

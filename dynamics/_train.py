@@ -14,6 +14,7 @@ from equations.internal import choice, is_noisy, state_from
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
 from ._health.failed import tell_start
+from ._minibatches import begin_source, told_of_source
 from ._paths.keys import path_keys
 from ._paths.progress import Progress
 from ._paths.record import first_failure, is_ok, keep, record
@@ -77,6 +78,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
             f"Argument `equation` must have an optax.GradientTransformation as its twin, but "
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
+    begin_source(problem, noise)
     check_twin(equation, problem.dynamic)
     check_state(problem)
     apart = problem.apart(random)
@@ -110,7 +112,14 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         tell_start(equation, problem.signal, problem.dynamic, progress.failed_at)
     results = saves, states, progress.recorded.params, progress.failed_at
     checkpoint = problem.checkpoint(progress, key=key, owes=jnp.zeros((), bool), how=(noise,), kind="discrete")
-    return trajectory_of(problem, results, apart, checkpoint, kind="discrete", details=(("noise", noise),))
+    return trajectory_of(
+        problem,
+        results,
+        apart,
+        checkpoint,
+        kind="discrete",
+        details=(("noise", noise), *told_of_source(problem, noise == "minibatch")),
+    )
 
 
 def check_state(problem: Problem) -> None:

@@ -72,6 +72,9 @@ from ._signals.objective import Objective as Objective
 from ._signals.oja import Oja as Oja
 from ._signals.regularized import Regularized as Regularized
 from ._signals.regularized import regularized as regularized
+from ._signals.sources import Feed as Feed
+from ._signals.sources import Population as Population
+from ._signals.sources import Stored as Stored
 from ._signals.spred import Factors as Factors
 from ._signals.spred import Spred as Spred
 from ._signals.syre import syre as syre

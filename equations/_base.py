@@ -24,6 +24,7 @@ from ._noise.loss import check_loss_noise
 from ._scaling import ScalingLimit
 from ._series import Series
 from ._signals.base import AbstractSignal, check_signal
+from ._signals.sources import check_source, size_of
 from ._splitting import GradientSplitting, Splitting, response, split
 from ._tree import scaled_sum, zeros_of
 from ._velocity import reads_affine, velocity_of
@@ -291,8 +292,9 @@ def check_sampling(equation: AbstractEquation, signal: Any) -> None:
     """Raises a TypeError or ValueError unless minibatches can be drawn from the signal's examples."""
     check_signal(signal, "objective")
     size, sampling = equation.batch_size, equation.sampling
-    if size is not None and sampling != "with_replacement" and size > signal.size:
+    check_source(signal.data, size, sampling)
+    if size is not None and sampling != "with_replacement" and size > size_of(signal):
         raise ValueError(
-            f"Argument `batch_size` must be at most the number of examples, {signal.size}, for sampling={sampling!r}, but "
-            f"{size} was given."
+            f"Argument `batch_size` must be at most the number of examples, {size_of(signal)}, for sampling={sampling!r}, "
+            f"but {size} was given."
         )

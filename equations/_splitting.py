@@ -30,6 +30,7 @@ class Splitting:
     - `dynamics`: whose splitting it is.
     - `leapfrog`: whether the gradient enters the velocities of the optimizer's memory only, so that the kick has all of it.
     - `smooth`: whether a training step has derivatives in the state, so that `modified` has a series.
+    - `along_new_memory`: whether a training step moves the parameters along the memory that it makes, as momentum's does.
     """
 
     _facts = Facts("splitting", contract=True)
@@ -37,6 +38,7 @@ class Splitting:
     dynamics: Any
     leapfrog: bool = False
     smooth: bool = True
+    along_new_memory: bool = True
 
     @property
     def kicks(self) -> int:
@@ -137,7 +139,6 @@ class GradientSplitting(Splitting):
                 return jax.tree.map(jnp.zeros_like, state)
             delta = equation.gradient_noise.delta(equation.batches(signal), params, noise)
             return scaled_sum((jnp.sqrt(rate * dt), response(equation, t, state, delta)))
-
         base = self.flow(t, state, signal)
 
         def velocity(normals):
@@ -169,8 +170,7 @@ class GradientSplitting(Splitting):
     def euler(self, t, state, signal, noise, dt):
         """One Euler-Maruyama step as one weighted gradient: mean and noise share the backward pass.
 
-        A rule that is not affine in the gradient has the right noise only over a whole training step. Where a user's
-        class gives another flow or kick, the step is made of these.
+        Rules that are not affine have the right noise over a whole training step only. A user's flow or kick is taken.
         """
         equation = self.dynamics
         if newer(type(self), "flow", "euler") or newer(type(self), "kick", "euler"):
@@ -222,6 +222,7 @@ class ForwardedSplitting(Splitting):
 
     leapfrog: Any = dataclasses.field(init=False, default=_of_inner("leapfrog"))
     smooth: Any = dataclasses.field(init=False, default=_of_inner("smooth"))
+    along_new_memory: Any = dataclasses.field(init=False, default=_of_inner("along_new_memory"))
     inner: Any = None
 
     @classmethod
@@ -292,9 +293,8 @@ def clip_square_noise(square: Array, even: Array, odd: Array, dt: Array) -> Arra
 
     Over a whole training step the kick of a second moment is a square. Over a part of one the noise may be larger than the
     mean, and while the moment is not yet the sum of many steps, larger than itself: it is cut to three quarters of the mean
-    increment and a fifth of the moment. A tighter cut takes away noise that the parameters' variance needs
-    (test_adam.py), a looser one lets the moment come near zero, and the parameters leap. Once some ten steps are in
-    it the cut no longer acts.
+    increment and a fifth of the moment. A tighter cut takes away noise that the parameters' variance needs (test_adam.py),
+    a looser one lets the moment come near zero, and the parameters leap. It no longer acts once some ten steps are in it.
     """
     bound = 0.75 * jnp.abs(even) + jnp.abs(square) / (5 * dt)
     return jnp.clip(odd, -bound, bound).astype(odd.dtype)

@@ -27,6 +27,7 @@ from ._checks.lineage import inside as inside
 from ._checks.lineage import is_ours as is_ours
 from ._checks.lineage import newer as newer
 from ._checks.lineage import overrides as overrides
+from ._checks.lineage import users as users
 from ._checks.once import is_traced as is_traced
 from ._checks.once import once as once
 from ._checks.once import quick_jit as quick_jit
@@ -75,7 +76,10 @@ from ._scaling import learning_rate_of as learning_rate_of
 from ._shapes import abstract_value as abstract_value
 from ._signals.base import check_signal as check_signal
 from ._signals.base import is_parameter as is_parameter
+from ._signals.base import parameter_dtype as parameter_dtype
 from ._signals.examples import checked_examples as checked_examples
+from ._signals.sources import size_of as size_of
+from ._signals.sources import source_of as source_of
 from ._splitting import ForwardedSplitting as ForwardedSplitting
 from ._splitting import Splitting as Splitting
 from ._splitting import split as split

@@ -18,7 +18,7 @@ FORBIDDEN = {
 SHELVES = {
     "_optimizers": {"base", "adaptive", "ahead", "sign"},
     "_feedback": {"base"},
-    "_signals": {"base", "beyond", "examples", "keys"},
+    "_signals": {"base", "beyond", "examples", "keys", "sources"},
     "_wrappers": {"base"},
 }
 LONGEST = 300

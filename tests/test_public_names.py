@@ -32,13 +32,13 @@ BEFORE = {
 ADDED = {
     "equations": """
         AMSGradState AbstractCircuit AbstractForwarder AbstractSeveralGradients AbstractWrapped AdaGradState
-        AdaptiveSplitting Averaged AveragedState Batches CircuitState Clipped ForwardedLimit ForwardedSplitting
+        AdaptiveSplitting Averaged AveragedState Batches CircuitState Clipped Feed ForwardedLimit ForwardedSplitting
         GradientSplitting LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation
-        PolyakAveraged RMSPropState ScalingLimit ScheduledBatches Series Splitting Symbolic TwinState UnderdampedState
-        Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
+        PolyakAveraged Population RMSPropState ScalingLimit ScheduledBatches Series Splitting Stored Symbolic TwinState
+        UnderdampedState Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
     """,
     "dynamics": """
-        Stimuli
+        SVAG Stimuli
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope Sweep SymmetryCheck

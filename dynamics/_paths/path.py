@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -19,6 +20,7 @@ from .quotient import no_peak
 from .record import first_failure, keep, with_start
 from .steps import take_steps
 from .strang import Merged, Steps
+from .svag import BatchTerm, Pairs
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
 
@@ -99,7 +101,9 @@ class Path(AbstractPath):
         """The structure of the normal numbers of a kick; None without noise."""
         return split(self.dynamics).noise(state, self.signal, self.kicks_per_step)
 
-    def _brownian(self, state, key) -> Brownian | None:
+    def _brownian(self, state, key) -> Brownian | Pairs | None:
+        if Steps(self.solver).amplified:
+            return Pairs.of(self.dynamics, self.signal, self.dynamics.params(state), key, self.substeps)
         structure = self.noise(state)
         return None if structure is None else Brownian(key, structure, self.kicks_per_step)
 
@@ -108,6 +112,11 @@ class Path(AbstractPath):
 
     def _start(self, state, key):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
+        if Steps(self.solver).amplified:
+            start = split(self.dynamics.held(jnp.zeros((), jnp.int32))).start
+            if eqx.filter_eval_shape(start, state, self.signal, None) is None:
+                return None  # and no batch is drawn
+            return start(state, self._brownian(state, key).start(self.signal), None)
         structure = split(self.dynamics).noise(state, self.signal, 1)
         noise = None if structure is None else Brownian(key, structure, 1).whole(jnp.zeros((), jnp.int32))
         return self.started(state, noise)
@@ -116,7 +125,7 @@ class Path(AbstractPath):
         """The same from the normal numbers of the first training step."""
         return split(self.dynamics.held(jnp.zeros((), jnp.int32))).start(state, self.signal, noise)
 
-    def step(self, step: Array, state: PyTree, increments: Increments | None) -> PyTree:
+    def step(self, step: Array, state: PyTree, increments: Increments | Pairs | None) -> PyTree:
         """Training step number `step`, counted from 0, by the steps of the solver alone, without Diffrax's loop around them
         and half flows that merge: for runs whose length is no constant. The solver's own loops must be of a kind that needs
         none around it, as `dfx.ForwardMode` makes them.
@@ -130,9 +139,11 @@ class Path(AbstractPath):
 
         return jax.lax.scan(substep, state, jnp.arange(self.substeps))[0]
 
-    def _terms(self, offset, increments: Increments | None) -> dfx.AbstractTerm:
+    def _terms(self, offset, increments: Increments | Pairs | None) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)
         splits = Steps(self.solver).split
+        if Steps(self.solver).amplified:
+            return BatchTerm(self.dynamics, self.signal, clock, increments)
         field = Field(self.dynamics, self.signal, clock, unsplit=not splits)
         if splits:
             kick = KickTerm(self.dynamics, self.signal, clock, increments, self._kicks)

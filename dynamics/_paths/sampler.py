@@ -5,10 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import LARGEST, check_sampling, integer
+from equations.internal import LARGEST, check_sampling, integer, size_of, source_of
 
 from .._arguments.checks import check_equation, check_key
 
@@ -21,17 +21,19 @@ class Sampler(eqx.Module):
     batch_size: int = eqx.field(static=True)
     sampling: str = eqx.field(static=True)
 
+    @classmethod
+    def of(cls, equation: AbstractEquation, signal: AbstractSignal, key: Array) -> "Sampler":
+        """That of a path of an equation with minibatches."""
+        return cls(key, size_of(signal), equation.batch_size, equation.sampling)
+
     def init(self) -> Array | None:
         """What is carried before the first step."""
         return jnp.zeros(self.size, int) if self.sampling == "shuffled" else None
 
     def indices(self, step: Array, carried: Any) -> tuple[Array, Array | None]:
         """The examples of a training step, shape `(batch_size,)`, and what is carried on."""
-        shape = (self.batch_size,)
-        if self.sampling == "with_replacement":
-            return jax.random.randint(jax.random.fold_in(self.key, step), shape, 0, self.size), None
-        if self.sampling == "without_replacement":
-            return jax.random.choice(jax.random.fold_in(self.key, step), self.size, shape, replace=False), None
+        if self.sampling != "shuffled":
+            return self.independent(jax.random.fold_in(self.key, step)), None
         per_epoch = self.size // self.batch_size
         epoch, place = step // per_epoch, step % per_epoch
         carried = jax.lax.cond(
@@ -39,7 +41,41 @@ class Sampler(eqx.Module):
             lambda: jax.random.permutation(jax.random.fold_in(self.key, epoch), self.size),
             lambda: carried,
         )
-        return jax.lax.dynamic_slice(carried, (place * self.batch_size,), shape), carried
+        return jax.lax.dynamic_slice(carried, (place * self.batch_size,), (self.batch_size,)), carried
+
+    def independent(self, key: Array) -> Array:
+        """The examples of a batch that is independent of all others, shape `(batch_size,)`, by a key of its own."""
+        shape = (self.batch_size,)
+        if self.sampling == "with_replacement":
+            return jax.random.randint(key, shape, 0, self.size)
+        return jax.random.choice(key, self.size, shape, replace=False)
+
+    def next(self, signal: AbstractSignal, step: Array, carried: Any) -> tuple[AbstractSignal, Array | None]:
+        """The signal on the batch of a training step, and what is carried on."""
+        source = source_of(signal.data)
+        if source is not None and not source.by_index:
+            return self.batch(signal, jax.random.fold_in(self.key, step)), None
+        indices, carried = self.indices(step, carried)
+        return signal.take(indices) if source is None else signal.with_data(source.take(indices)), carried
+
+    def batch(self, signal: AbstractSignal, *keys: Array) -> AbstractSignal:
+        """The signal on an independent batch by a key, or on those of several keys together."""
+        source, draw = source_of(signal.data), self.independent
+        if source is not None and not source.by_index:
+            draw = lambda key: source.draw(key, self.batch_size)  # noqa: E731
+        if len(keys) == 1:
+            drawn = draw(keys[0])
+        else:
+            drawn = jax.vmap(draw)(jnp.stack(keys))
+            drawn = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[2:])), drawn)
+        if source is None:
+            return signal.take(drawn)
+        return signal.with_data(source.take(drawn) if source.by_index else drawn)
+
+    def injected(self, equation: AbstractEquation, signal: AbstractSignal, params: PyTree) -> PyTree | None:
+        """The structure of the normal numbers that a batch takes beside its examples; None: none."""
+        model = equation.gradient_noise
+        return model.injected(signal.take(jnp.zeros(self.batch_size, int)), params) if model.injects else None
 
 
 def minibatches(
@@ -52,10 +88,13 @@ def minibatches(
     **Raises:** TypeError or ValueError, naming the argument.
     """
     check_equation(equation)
-    batch_size = integer("batch_size", equation.batch_size)
+    integer("batch_size", equation.batch_size)
     check_sampling(equation, objective)
     steps, path = integer("steps", steps, maximum=LARGEST), integer("path", path, minimum=0, maximum=LARGEST)
-    sampler = Sampler(jax.random.fold_in(check_key(key, True), path), objective.size, batch_size, equation.sampling)
+    source = source_of(objective.data)
+    if source is not None and not source.by_index:
+        raise ValueError(f"Argument `objective` must have examples with numbers, but {source!r} was given.")
+    sampler = Sampler.of(equation, objective, jax.random.fold_in(check_key(key, True), path))
 
     def body(carried, step):
         indices, carried = sampler.indices(step, carried)

@@ -15,6 +15,7 @@ from equations.internal import split
 
 from .held import differ, held, mean
 from .quotient import no_quotient, stage_quotient
+from .svag import amplified
 from .terms import add, from_step
 
 
@@ -179,6 +180,16 @@ class Steps:
         return type(self.solver) is Strang
 
     @property
+    def amplified(self) -> int | None:
+        """The substeps of a training step on minibatches, None for all other solvers."""
+        return amplified(self.solver)
+
+    @property
+    def per_step(self) -> int:
+        """Steps of the solver in a training step at `substeps=1`."""
+        return self.amplified or 1
+
+    @property
     def flow(self) -> dfx.AbstractSolver:
         """The solver of the flow."""
         return self.solver.flow if self.split else self.solver
@@ -199,4 +210,6 @@ class Steps:
         """The methods of a dynamics that are called."""
         if self.split:
             return ("start", "flow", "kick") if noisy else ("start", "flow")
+        if self.amplified:
+            return ("start", "velocity")
         return ("start", "euler" if isinstance(self.solver, dfx.Euler) else "drift")

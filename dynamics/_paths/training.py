@@ -33,10 +33,10 @@ class Training(eqx.Module):
             structure = model.structure(equation.batches(signal), params) if is_noisy(equation) else None
             return cls(equation, signal, None, None if structure is None else Brownian(key, structure, 1), noise)
         if equation.batch_size is not None:
-            sampler = Sampler(key, signal.size, equation.batch_size, equation.sampling)
-        if model.injects:
-            one = signal if sampler is None else signal.take(jnp.zeros(equation.batch_size, int))
-            structure = model.injected(one, params)
+            sampler = Sampler.of(equation, signal, key)
+            structure = sampler.injected(equation, signal, params)
+        elif model.injects:
+            structure = model.injected(signal, params)
         brownian = None if structure is None else Brownian(apart(key, 0), structure, 1)
         return cls(equation, signal, sampler, brownian, noise)
 
@@ -66,6 +66,5 @@ class Training(eqx.Module):
             return equation.gradient(params, self.signal, normals), carried
         batch = self.signal
         if self.sampler is not None:
-            indices, carried = self.sampler.indices(step, carried)
-            batch = batch.take(indices)
+            batch, carried = self.sampler.next(batch, step, carried)
         return real_gradient(equation, batch, params, normals), carried

@@ -92,6 +92,7 @@ _STEPS = {
     "kicks": ("1 or 2", lambda value: not isinstance(value, bool) and isinstance(value, int) and value in (1, 2)),
     "leapfrog": ("True or False", lambda value: isinstance(value, bool)),
     "smooth": ("True or False", lambda value: isinstance(value, bool)),
+    "along_new_memory": ("True or False", lambda value: isinstance(value, bool)),
 }
 _LIMIT = {
     "time": ("a number or None", _is_optional),

@@ -159,7 +159,7 @@ class AbstractIncrement(AbstractEquation):
         return jax.tree.map(lambda gain, part, whole: part if gain == 2 else whole, gains, linear, without)
 
     def splitting(self):
-        return IncrementSplitting(self)
+        return IncrementSplitting(self, along_new_memory=False)
 
 
 class IncrementSplitting(GradientSplitting):
@@ -239,7 +239,7 @@ class Increment(AbstractIncrement):
         return self.equation.twin()
 
     def splitting(self):
-        return IncrementSplitting(self, smooth=split(self.equation).smooth)
+        return IncrementSplitting(self, smooth=split(self.equation).smooth, along_new_memory=False)
 
     def scaling_limit(self):
         return ForwardedLimit(self)

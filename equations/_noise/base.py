@@ -224,12 +224,17 @@ class AbstractOfBatches(AbstractGradientNoise):
             return batches.factor
         return noise_factor(batches.signal.size, self._size, batches.sampling)
 
+    def shares(self, count: int, dtype: Any) -> Array:
+        """The weights of the examples of a real batch in its gradient, shape `(count,)`: those of the first `_size`."""
+        if self._size is None:
+            return jnp.full(count, 1 / count, dtype)
+        return jnp.where(jnp.arange(count, dtype=self._size.dtype) < self._size, 1 / self._size, 0.0).astype(dtype)
+
     def real(self, batch, params, normals):
         """That of the first `_size` examples."""
         if self._size is None:
             return batch.gradient(params)
-        weights = jnp.where(jnp.arange(batch.size, dtype=self._size.dtype) < self._size, 1 / self._size, 0.0)
-        return batch.gradient(params, weights.astype(parameter_dtype(params)))
+        return batch.gradient(params, self.shares(batch.size, parameter_dtype(params)))
 
 
 class Minibatch(AbstractOfBatches):

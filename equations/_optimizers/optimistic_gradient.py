@@ -85,7 +85,7 @@ class OptimisticGradient(AbstractEquation):
         return optax.GradientTransformation(init, update)
 
     def splitting(self):
-        return OptimisticSplitting(self)
+        return OptimisticSplitting(self, along_new_memory=False)
 
     def scaling_limit(self):
         return ScalingLimit(self, threshold=2 / (self.alpha + 2 * self.beta))

@@ -14,6 +14,7 @@ from .._checks.facts import Facts
 from .._checks.overrides import check_class
 from .._shapes import abstract_value
 from .beyond import beyond_one_example
+from .sources import held
 
 
 def is_parameter(leaf) -> bool:
@@ -63,7 +64,7 @@ class AbstractSignal(eqx.Module):
     @property
     def examples(self) -> PyTree:
         """What `surrogate` takes one of, leaves `(N, ...)`: the data, in a random loss each with what keys are made of."""
-        return self.data
+        return held(self.data)
 
     @property
     def random(self) -> bool:
@@ -149,7 +150,7 @@ class AbstractSignal(eqx.Module):
 
     def take(self, indices: Int[Array, " B"]) -> "AbstractSignal":
         """This signal on the examples `indices` alone, shape `(B,)`."""
-        return self.with_data(jax.tree.map(lambda leaf: leaf[indices], self.data))
+        return self.with_data(jax.tree.map(lambda leaf: leaf[indices], held(self.data)))
 
     def with_data(self, data: PyTree) -> "AbstractSignal":
         """This signal on other examples of the same structure."""

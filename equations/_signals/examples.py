@@ -8,10 +8,14 @@ from jaxtyping import PyTree
 
 from .._checks.arguments import leaf_name
 from .._checks.once import is_traced
+from .sources import Sampled, held, sampled, source_of
 
 
 def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
     """The data as arrays with a common leading axis, checked; `argument` is what the user calls it."""
+    data = sampled(data)
+    if source_of(data) is not None:
+        return Sampled(checked_examples(held(data), argument), source_of(data))
     leaves = jax.tree_util.tree_leaves_with_path(data)
     if not leaves:
         raise ValueError(f"Argument `{argument}` must hold at least one array, but {data!r} was given.")

@@ -15,6 +15,7 @@ from .._noise.squares import within_examples
 from .base import AbstractSignal, check_scalar, surrogate_value
 from .examples import checked_examples
 from .keys import Keyed, fixed_keys, is_key, parts_of
+from .sources import held
 
 _DRAWS = 16
 
@@ -37,7 +38,8 @@ class Objective(AbstractSignal):
     **Arguments:**
 
     - `loss`: `loss(params, example) -> scalar` for *one* example; `loss(params, example, key)` where `random`.
-    - `data`: a PyTree of arrays whose leading axis, of length N, counts the examples.
+    - `data`: a PyTree of arrays whose leading axis, of length N, counts the examples; or a `Population`, a `Stored` or a
+        `Feed`, whose examples are not held.
     - `random`: whether the loss draws numbers, as by dropout or augmentation. The algorithm gives every example of every
         batch a fresh key. Its equation has the mean over keys as its drift, and their noise beside that of batches,
 
@@ -80,8 +82,8 @@ class Objective(AbstractSignal):
     @property
     def examples(self):
         if not self.random:
-            return self.data
-        return Keyed(self.data, jnp.arange(self.size) if self._keys is None else self._keys)
+            return held(self.data)
+        return Keyed(held(self.data), jnp.arange(self.size) if self._keys is None else self._keys)
 
     @property
     def samples(self):
@@ -115,7 +117,7 @@ class Objective(AbstractSignal):
         return jax.tree.map(lambda v: jnp.sqrt(v / (self.size * self.samples)), within_examples(self, params))
 
     def take(self, indices):
-        data = jax.tree.map(lambda leaf: leaf[indices], self.data)
+        data = jax.tree.map(lambda leaf: leaf[indices], held(self.data))
         return put(self, data=data, _keys=self.examples.key[indices]) if self.random else self.with_data(data)
 
     def with_data(self, data):

@@ -77,7 +77,7 @@ def test_the_table_names_them_all():
     rows = [line for line in text.splitlines() if line.startswith(("| the field", "| how solvers", "| its scaling"))]
     named = {name for row in rows for name in re.findall(r"`(\w+)(?:\(\))?`", row)}
     wanted = {name for group in OVERRIDDEN.values() for name in group} | set(INSTEAD)
-    wanted |= members(GradientSplitting) | {"leapfrog", "smooth"} | members(ScalingLimit)
+    wanted |= members(GradientSplitting) | {"leapfrog", "smooth", "along_new_memory"} | members(ScalingLimit)
     assert named - {"Splitting", "ScalingLimit"} == wanted
 
 

@@ -21,6 +21,7 @@ from dynamics.internal import (
     solve_problem,
     title,
     train_problem,
+    warn_of_cost,
     weak_order,
 )
 from equations import AbstractEquation, AbstractSignal
@@ -128,7 +129,8 @@ def compare(
     """Holds an equation against its discrete twin: model, solver and Monte Carlo error apart.
 
     Three ensembles are run: the equation, the equation at half the solver's step on the same Brownian paths (their paired
-    difference gives the solver error), and, from an independent key, the discrete algorithm.
+    difference gives the solver error), and, from an independent key, the discrete algorithm. `SVAG(l)` is refined by twice
+    the l, on batches of which half are the same.
 
     **Arguments:** as for `solve` and `train`, except
 
@@ -158,6 +160,7 @@ def compare(
     order = weak_order(problem.equation, problem.dynamic, solver)
     method = Method.of(problem, solver)
     warn_sampling(problem.equation, problem.objective, problem.params)
+    warn_of_cost(problem, method.solver, substeps)
     key, own = _keys(problem, key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")

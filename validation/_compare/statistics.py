@@ -28,6 +28,7 @@ class Moment(NamedTuple):
     - `model_error`: difference - solver_error, what the equation itself says wrongly of the algorithm.
     - `freedom`: the degrees of freedom of the model error's standard error (Welch 1947), by which Student's t says how much
         a number of standard errors means; infinite where there is no error.
+    - `extrapolated`: equation - solver_error, the statistic of the equation solved exactly.
     """
 
     equation: Estimate
@@ -36,10 +37,11 @@ class Moment(NamedTuple):
     solver_error: Estimate
     model_error: Estimate
     freedom: Float[np.ndarray, "saves ..."]
+    extrapolated: Estimate | None = None
 
     def estimates(self) -> dict[str, Estimate]:
-        """Its estimates by name."""
-        return {name: part for name, part in self._asdict().items() if name != "freedom"}
+        """Its estimates by name, but what follows from others."""
+        return {name: part for name, part in self._asdict().items() if name not in ("freedom", "extrapolated")}
 
 
 def mean_of(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
@@ -97,6 +99,7 @@ def moments(
             solver_error=ours(excess),
             model_error=difference(solved, discrete),
             freedom=welch((solved.error, len(coarse) - 1), (discrete.error, len(other) - 1)),
+            extrapolated=solved,
         )
 
     sides = equation, refined, discrete

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory
-from dynamics.internal import Problem, check_concrete, check_hooks, check_key, check_solver, check_state, ended
+from dynamics.internal import Problem, Steps, check_concrete, check_hooks, check_key, check_solver, check_state, ended
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
     check_derivatives,
@@ -112,6 +112,11 @@ def orders(
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     time = float(positive("time")(time))
     transient = float(nonnegative("transient")(transient))
+    if Steps(solver).amplified:
+        raise ValueError(
+            f"Argument `solver` must be a solver on Brownian paths, such as Strang(), but {solver!r} was given, whose own "
+            "order is that of an error in 1/l."
+        )
     quiet = equation.batch_size is None and not problem.random
     if quiet and isinstance(check_solver(solver, None, False), dfx.AbstractERK) is False:
         raise ValueError(

@@ -1,0 +1,94 @@
+"""Which problems SVAG solves, and why not others."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from equations import AbstractEquation
+from equations.internal import abstract_value, inside, is_algorithm, source_of, split, users
+
+from ._paths.svag import SVAG
+from ._problem import Problem
+
+_DEFAULT = "Strang(), diffrax.Euler() or None"
+# What a step on a batch does not see.
+_UNSEEN = ("drift", "diffusion", "splitting", "gradient")
+
+
+def check_svag(problem: Problem, solver: SVAG, controller: Any) -> None:
+    """Raises a ValueError, naming the argument and the reason, unless SVAG converges to the equation of a problem."""
+    equation = problem.equation
+    if controller is not None:
+        raise ValueError(f"Argument `stepsize_controller` must be None for {solver!r}, but {controller!r} was given.")
+    if not problem.has_examples:
+        raise ValueError(
+            f"Argument `objective` must be a mean over examples, such as equations.Objective, for {solver!r}, which draws "
+            f"minibatches of them, but {problem.objective!r} was given."
+        )
+    reason = obstacle(problem)
+    if reason is not None:
+        raise ValueError(
+            f"Argument `solver` must be {_DEFAULT} for {type(equation).__name__}, {reason}, but {solver!r} was given."
+        )
+
+
+def obstacle(problem: Problem) -> str | None:
+    """Why SVAG does not converge to the equation of a problem; None where it does."""
+    equation, params = problem.equation, problem.dynamic
+    if not is_algorithm(type(equation)):
+        return "which is not the equation of an algorithm that draws minibatches"
+    part, own = equation, None
+    while part is not None:
+        own = own or next((f"{type(part).__name__}.{name}" for name in _UNSEEN if users(type(part), name)), None)
+        part = inside(part)
+    if own is not None:
+        return f"whose {own} is not seen by steps along the velocity"
+    if equation.series().order > 1 or equation.series().maker == "modified":
+        return "whose drift is more than the velocity"
+    if abstract_value(_is_affine, equation, params) is None:
+        return "whose velocity is not affine in the gradient, so that weighted batches would have another mean"
+    if equation.batch_size is None:
+        return "whose steps are on the full batch"
+    if equation.sampling == "shuffled":
+        return "whose batches are shuffled epochs and not independent"
+    if not equation.gradient_noise.of_batches:
+        return f"whose noise, {equation.gradient_noise!r}, is not that of real batches"
+    if equation.gradient_noise.injects and abstract_value(_start, equation, problem.signal, params) is not None:
+        return "whose first step is the algorithm's, and which adds noise to its gradient"
+    return None
+
+
+def _is_affine(equation: AbstractEquation, params: PyTree):
+    return jnp.zeros(()) if equation.is_affine(equation.init(params)) else None
+
+
+def _start(equation, signal, params):
+    return split(equation.held(jnp.zeros((), jnp.int32))).start(equation.init(params), signal, None)
+
+
+def begin_source(problem: Problem, noise: str) -> None:
+    """Before a run on minibatches whose examples may not be held.
+
+    **Raises:** ValueError for a step on all of these.
+    """
+    source = source_of(problem.objective.data) if problem.has_examples else None
+    if source is None:
+        return
+    if noise == "minibatch" and problem.equation.batch_size is None:
+        raise ValueError(
+            f"Argument `batch_size` must be given for an algorithm on examples of {source!r}, of which no step sees all, "
+            "but None was given."
+        )
+    if problem.start is None:
+        source.restart()
+
+
+def told_of_source(problem: Problem, batches: bool) -> tuple[tuple[str, str], ...]:
+    """What of examples that are not held a run has gone by, for the details."""
+    source = source_of(problem.objective.data) if problem.has_examples else None
+    if source is None:
+        return ()
+    return (
+        ("data", f"batches of {source!r}" if batches else f"mean and noise of {source.draws} examples of {source!r}"),
+    )
