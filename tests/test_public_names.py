@@ -38,7 +38,7 @@ ADDED = {
         Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
     """,
     "dynamics": """
-        Stimuli
+        Stimuli sweep
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope Sweep SymmetryCheck
