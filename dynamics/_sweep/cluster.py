@@ -87,7 +87,10 @@ def _processes(count: int) -> Any:
         }
         for number in range(count)
     }
-    scheduler = {"cls": distributed.Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    scheduler = {
+        "cls": distributed.Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": ":0"},
+    }
     return distributed.SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.ERROR)
 
 

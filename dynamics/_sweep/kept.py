@@ -44,7 +44,7 @@ class Kept:
     def load(self) -> tuple[dict[str, np.ndarray], list[Any], int] | None:
         """What `save` kept of this shard; None where there is nothing, or nothing whole."""
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             checksum = arrays.pop("checksum").tobytes().decode()
             about = json.loads(arrays["about"].tobytes())

@@ -69,9 +69,10 @@ class Segments:
             with unchecked():
                 new, state = self._segment(shared, rows, state, done)
             found, done = _joined(found, jax.device_get(new)), done + self._every
-            if kept is not None and done < steps:
-                kept.save(found, jax.tree.leaves(state), done)
-            tell(done / steps)
+            if done < steps:
+                if kept is not None:
+                    kept.save(found, jax.tree.leaves(state), done)
+                tell(done / steps)
         return found or {}
 
     def _segment(self, shared, rows, state, done: int) -> tuple[dict[str, Any], PyTree]:

@@ -91,15 +91,17 @@ def sweep(
             name = plan.digest(axes_, run.__name__, most, every)
             results = stack.enter_context(contextlib.closing(Store.of(store, axes_, plan, layout, name)))
             done, kept = results.done(), results.kept
+            for number in done:
+                Kept.drop(kept, number)
         wanted = [number for number in range(len(plan.shards)) if number not in done]
         counted = Progress(len(plan.shards), len(done), stack.enter_context(shown(show)))
         where = (count, client) if count or client is not None else None
         work = called, plan, every, kept
         for number, found in _found(where, work, plan, wanted, counted.share, kept):
             results.put(number, found)
-            counted.share(number, 1.0)
             if kept is not None:
                 Kept.drop(kept, number)
+            counted.share(number, 1.0)
     return results.dataset()
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sweeps import AXES, OBJECTIVE, X, Y, experiment, loss
 
 from dynamics import solve, sweep, train
 from dynamics._sweep.axes import Axes
@@ -13,33 +14,6 @@ from dynamics._sweep.plan import Plan
 from dynamics._sweep.setting import Experiment
 from dynamics._sweep.stack import Stack
 from equations import SGD, Adam, Objective
-
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((8, 2))
-Y = X @ np.array([1.0, -0.5]) + 0.3 * RNG.standard_normal(8)
-SHIFT = 0.0
-
-
-def loss(w, example):
-    return (jnp.dot(example[0], w) - example[1] + SHIFT) ** 2 / 2
-
-
-OBJECTIVE = Objective(loss, (X, Y))
-OBSERVE = {"loss": OBJECTIVE.value, "w": lambda w: w}
-AXES = {"learning_rate": [0.1, 0.2], "batch_size": [1, 2], "seed": range(3)}
-
-
-def experiment(learning_rate, batch_size, seed, **more):
-    return dict(
-        equation=SGD(learning_rate, batch_size),
-        objective=OBJECTIVE,
-        params=jnp.zeros(2),
-        steps=8,
-        key=jax.random.key(seed),
-        observe=OBSERVE,
-        save_every=4,
-        **more,
-    )
 
 
 def planned(experiment, axes, run=train, most=8):
@@ -68,8 +42,9 @@ def test_every_setting_is_a_run_of_its_own():
 
 @pytest.mark.parametrize("solver", [dfx.Euler(), pytest.param(None, marks=pytest.mark.slow)])
 def test_solve(solver):
-    runs = sweep(lambda seed: experiment(0.1, 2, seed, solver=solver, paths=2), {"seed": [3, 4, 5]})
-    alone = solve(**experiment(0.1, 2, 4, solver=solver, paths=2))
+    more = {"solver": solver, "paths": 2}
+    runs = sweep(lambda seed: experiment(0.1, 2, seed) | more, {"seed": [3, 4, 5]})
+    alone = solve(**experiment(0.1, 2, 4) | more)
     np.testing.assert_allclose(runs["w"].sel(seed=4), alone.observables["w"], rtol=1e-13)
     assert runs.sizes["path"] == 2 and runs.attrs["kind"] == "equation"
 
@@ -213,12 +188,11 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "value", "kind", "words"), WRONG)
 def test_wrong_arguments(name, value, kind, words):
-    more = value if name == "given" else {}
-
-    def plain(learning_rate, batch_size, seed):
-        return experiment(learning_rate, batch_size, seed) | more
-
-    arguments = {"experiment": plain, "axes": AXES, "run": train} | ({} if more else {name: value})
+    arguments = {"experiment": experiment, "axes": AXES, "run": train} | {name: value}
+    if given := arguments.pop("given", None):
+        arguments["experiment"] = lambda learning_rate, batch_size, seed: (
+            experiment(learning_rate, batch_size, seed) | given
+        )
     with pytest.raises(kind, match=words):
         sweep(**arguments)
 
