@@ -17,6 +17,7 @@ NAMES = (
     "long",
     "checks",
     "recompile",
+    "sweep",
     "imports",
 )
 

@@ -56,6 +56,7 @@ class Store:
         lock = _locked(path)
         try:
             _check_same(path, manifest, experiment)
+            _tidy(path)
             return cls(path, lock, axes, plan, manifest["arrays"])
         except BaseException:
             lock.release()
@@ -148,7 +149,7 @@ def full_disk(error: BaseException, path: Path) -> BaseException:
 
 def versions() -> dict[str, Any]:
     """What results may depend on beside the experiment."""
-    names = ("jax", "jaxlib", "equinox", "diffrax", "optax", "lineax", "numpy")
+    names = ("jax", "jaxlib", "equinox", "diffrax", "optax", "lineax")
     return {
         "format": FORMAT,
         "traindyn": version(),
@@ -218,6 +219,12 @@ def _locked(path: Path) -> Any:
             "it, or give another path."
         ) from None
     return lock
+
+
+def _tidy(path: Path) -> None:
+    """Removes files that a process was writing when it was killed."""
+    for file in (*path.rglob("*.partial"), *(path / _BESIDE).rglob("*.part")):
+        file.unlink()
 
 
 def _check_same(path: Path, manifest: dict[str, Any], experiment: str) -> None:

@@ -11,6 +11,7 @@ from .._solve import solve
 from .._train import train
 from .axes import Axes, check_experiment
 from .cluster import check_workers, computed
+from .front import check_front
 from .kept import Kept
 from .layout import Layout
 from .memory import Memory
@@ -39,8 +40,8 @@ def sweep(
 
     Settings of one structure, which differ in numbers alone, are computed by one compiled function, `shard_size` of them at
     once. A learning rate, parameters, data and a key are numbers; a batch size, a number of steps and the class of an
-    equation are structure. What all settings share is handed over once. Nothing is looked at that a warning could be about:
-    divergence is recorded as data.
+    equation are structure. What all settings share is handed over once. The arguments of one setting of each structure
+    are checked as those of a run are; what a run does is not looked at: divergence is recorded as data.
 
     **Arguments:**
 
@@ -121,11 +122,12 @@ def _found(
 
 
 def layout_of(axes: Axes, plan: Plan, firsts: list[Setting], run: Callable) -> Layout:
-    """How the results lie, with all checks of the arguments of runs that need no value."""
+    """How the results lie, with the checks of the arguments of one run of each structure."""
     examples, every = [], []
     for structure, first in zip(plan.structures, firsts, strict=True):
         stack = Stack(first, structure.varies, run)
         with at_setting(axes.words(structure.members[0])):
+            check_front(run, first.arguments())
             examples.append(stack.example())
         every.append(stack.arguments.get("save_every", 1))
     return Layout.of(axes, examples, every)
