@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ("equations", "dynamics", "validation")
 HEAVY = {"xarray", "matplotlib", "sklearn", "jinja2", "tyro", "rich"}  # for those who leave JAX
 HEAVY |= {"cloudpickle", "dask", "distributed", "filelock", "yaml", "zarr"}
-LATE = {"_sweep.worker"}  # which nothing imports at its top
+LATE = {"_sweep.process", "_sweep.worker"}  # which nothing imports at its top
 FORBIDDEN = {
     "equations": {"diffrax", "dynamics", "validation"},
     "dynamics": {"validation"},

@@ -47,8 +47,9 @@ def cores() -> int:
 def cluster(workers: int, client: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
     """A client of Dask, and how JAX is to be configured in its workers."""
     distributed = needed("distributed")
-    config = {name: getattr(jax.config, name) for name in _CONFIG}
-    folder = jax.config.jax_compilation_cache_dir
+    current: Any = jax.config
+    config = {name: getattr(current, name) for name in _CONFIG}
+    folder = current.jax_compilation_cache_dir
     with contextlib.ExitStack() as stack:
         if workers:
             folder = folder or stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
@@ -67,11 +68,10 @@ def cluster(workers: int, client: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 
 def _processes(count: int) -> Any:
-    """A cluster of so many processes, each with one thread and a nanny that starts it again.
+    """A cluster of so many processes, each with one thread and a nanny that starts it again."""
+    distributed = needed("distributed")
+    from .process import Process  # which imports Dask
 
-    They are started as commands: processes that `multiprocessing` spawns would run the user's script once more.
-    """
-    distributed, deploy = needed("distributed", "distributed.deploy.subprocess")
     options = {
         "host": "127.0.0.1",
         "nthreads": 1,
@@ -82,7 +82,7 @@ def _processes(count: int) -> Any:
     }
     spec = {
         number: {
-            "cls": deploy.SubprocessWorker,
+            "cls": Process,
             "options": {"worker_class": "distributed.Nanny", "worker_kwargs": options | {"name": str(number)}},
         }
         for number in range(count)

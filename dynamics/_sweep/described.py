@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ class Digests:
 
 def numbers(array: Any) -> np.ndarray:
     """An array as NumPy's; of typed keys their integers."""
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     return np.ascontiguousarray(np.asarray(array))
 

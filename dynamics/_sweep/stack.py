@@ -43,9 +43,9 @@ class Stack:
 
     def call(self, shared: Sequence[Any], row: Sequence[Any], without: Sequence[str] = (), **more: Any) -> Trajectory:
         """The run of one setting, without some of its arguments and with others."""
-        shared, row = iter(shared), iter(row)
+        own_row, of_all = iter(row), iter(shared)
         numbers = [
-            own if constant else next(row) if differs else next(shared)
+            own if constant else next(own_row) if differs else next(of_all)
             for own, constant, differs in zip(self._one.numbers, self._constant, self._varies, strict=True)
         ]
         arguments = {n: value for n, value in self._one.arguments(numbers).items() if n not in without} | more

@@ -149,6 +149,7 @@ def full_disk(error: BaseException, path: Path) -> BaseException:
 
 def versions() -> dict[str, Any]:
     """What results may depend on beside the experiment."""
+    config: Any = jax.config
     names = ("jax", "jaxlib", "equinox", "diffrax", "optax", "lineax")
     return {
         "format": FORMAT,
@@ -157,7 +158,7 @@ def versions() -> dict[str, Any]:
         "python": ".".join(map(str, sys.version_info[:2])),
         "platform": jax.default_backend(),
         "precision": str(jnp.result_type(float)),
-        "partitionable keys": bool(jax.config.jax_threefry_partitionable),
+        "partitionable keys": bool(config.jax_threefry_partitionable),
     }
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import subprocess
 import warnings
 
 import numpy as np
@@ -25,6 +26,7 @@ CASES = [
     ("full disk", "brother", "a checksum cannot be written", "test_full_disk[record]"),
     ("full disk", "brother", "the store cannot be made", "test_full_disk[new]"),
     ("full disk", "brother", "the state of a shard cannot be kept", "test_full_disk[state]"),
+    ("full disk", "brother", "a real one", "test_a_disk_that_is_full"),
     ("corrupted", "instance", "a bit of a chunk is flipped", "test_corrupted[flipped]"),
     ("corrupted", "brother", "a chunk holds other numbers, well encoded", "test_corrupted[rewritten]"),
     ("corrupted", "brother", "a chunk is gone", "test_corrupted[gone]"),
@@ -152,6 +154,25 @@ def test_full_disk(path, whole, monkeypatch, what):
     assert files(path.parent) == before
     if not options:
         same(swept(path), whole)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full(tmp_path, whole):
+    """A file system of its own, which becomes full in a shard, and larger."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(tmp_path)], capture_output=True)
+    if done.returncode:
+        pytest.skip("No file system can be mounted here.")
+    try:
+        path = tmp_path / "runs.zarr"
+        with pytest.raises(OSError, match="is full"):
+            swept(path, shard_size=1)
+        stored, found = len(list((path / ".sweep/shards").iterdir())), xr.open_zarr(path).load()
+        assert 0 < stored < 6 and int((found["failed_at"] > -2).sum()) == stored
+        assert all(int(found[name].notnull().any(("path", "step")).sum()) == stored for name in ("loss",))
+        subprocess.run(["mount", "-o", "remount,size=4m", str(tmp_path)], check=True)
+        xr.testing.assert_allclose(swept(path, shard_size=1).load(), whole, rtol=1e-12)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 def files(folder):
