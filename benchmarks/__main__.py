@@ -18,6 +18,7 @@ NAMES = (
     "long",
     "checks",
     "recompile",
+    "sweep",
     "imports",
 )
 

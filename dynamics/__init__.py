@@ -10,5 +10,6 @@ from ._paths.svag import SVAG as SVAG
 from ._solve import solve as solve
 from ._stimuli import Stimuli as Stimuli
 from ._stimuli import stimuli as stimuli
+from ._sweep.sweep import sweep as sweep
 from ._train import train as train
 from ._trajectory import Trajectory as Trajectory

@@ -33,6 +33,8 @@ from ._solvers import Method as Method
 from ._solvers import check_solver as check_solver
 from ._solvers import weak_order as weak_order
 from ._start import ended as ended
+from ._sweep.axes import check_known as check_known
+from ._sweep.extra import needed as needed
 from ._train import check_state as check_state
 from ._train import draws as draws
 from ._train import train_problem as train_problem

@@ -20,6 +20,7 @@ from equations.internal import (
     leaf_name,
     learning_rate_of,
     positive,
+    silent,
     typed_key,
 )
 
@@ -98,7 +99,7 @@ def guard_traced(params: PyTree) -> PyTree:
     """The finiteness check for parameters that are traced."""
 
     def guard(leaf):
-        if is_traced(leaf) and is_parameter(leaf):
+        if is_traced(leaf) and is_parameter(leaf) and not silent():
             return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), "Argument `params` must be finite.")
         return leaf
 

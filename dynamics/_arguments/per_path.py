@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from equations.internal import is_parameter
+from equations.internal import is_parameter, is_traced
 
 
 def first_of_all(params: PyTree) -> tuple[PyTree, PyTree]:
@@ -22,9 +22,14 @@ def first_of_all(params: PyTree) -> tuple[PyTree, PyTree]:
             "Argument `params` must hold arrays with one leading axis `paths` where `per_path` is True, but they begin "
             f"with {sorted(sizes)}."
         )
-    if not all(eqx.is_array(leaf) is False or jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(every)):
+    if not all(_is_finite(leaf) for leaf in jax.tree.leaves(every)):
         raise ValueError("Argument `params` must be finite, but holds NaN or infinity for some path.")
     return jax.tree.map(lambda leaf: leaf[0] if is_parameter(leaf) else leaf, every), every
+
+
+def _is_finite(leaf: Any) -> bool:
+    """Whether a leaf is known to be finite, is not known, or is no array."""
+    return not eqx.is_array(leaf) or is_traced(leaf) or bool(jnp.all(jnp.isfinite(leaf)))
 
 
 def of_all(every: PyTree, dynamic: PyTree, stays: PyTree) -> PyTree:

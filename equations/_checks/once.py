@@ -95,7 +95,7 @@ def quick_jit(level: int) -> Callable[[Callable], Callable]:
 
 @contextlib.contextmanager
 def unchecked():
-    """Without the checks of `once`, to measure what they cost."""
+    """Without the checks of `once` and those of traced numbers: to measure what they cost, or where all is checked."""
     global _unchecked
     _unchecked, before = True, _unchecked
     try:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._checks.arguments import leaf_name
-from .._checks.once import is_traced
+from .._checks.once import is_traced, silent
 from .sources import Sampled, held, sampled, source_of
 
 
@@ -40,7 +40,7 @@ def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
             kind = "is a masked array" if isinstance(leaf, np.ma.MaskedArray) else f"has dtype {leaf.dtype}"
             raise TypeError(f"Argument `{argument}` must hold plain arrays of numbers, but {name} {kind}.")
         if is_traced(leaf):
-            if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            if not jnp.issubdtype(leaf.dtype, jnp.inexact) or silent():
                 return leaf
             return eqx.error_if(leaf, ~jnp.all(jnp.isfinite(leaf)), wording)
         if not (np.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.inexact)):

@@ -1,7 +1,6 @@
 """The command `traindyn`."""
 
 import dataclasses
-import difflib
 import sys
 import time
 from pathlib import Path
@@ -9,14 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from .algorithm import LEARNING_RATES, composed
+from .algorithm import lookup as _lookup
 from .circuit import CircuitOptions, run_circuit
 from .irreversibility import Irreversible, run_irreversibility
-
-# On the digits; 0.001 for every other.
-_LEARNING_RATES = dict.fromkeys(("sgd", "sam", "extragradient", "optimisticgradient"), 0.1) | {
-    "momentum": 0.01,
-    "adagrad": 0.01,
-}
+from .sweep import SweepOptions, run_sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,23 +53,6 @@ class Compare:
     """Folder of the report, made if need be; files of an earlier run are replaced."""
 
 
-def _lookup(name: str) -> type:
-    from .catalogue import algorithms, exported, signals
-
-    known, plain = algorithms(), name.lower().replace("_", "").replace("-", "")
-    if plain in known:
-        return known[plain]
-    if plain in exported() or plain in signals():
-        raise ValueError(
-            f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given, which goes around one "
-            "or is descended by one: decay and schedules are the options --weight-decay and --schedule, all else is for "
-            "Python."
-        )
-    near = difflib.get_close_matches(plain, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
-
-
 def _paths(equation, options: Compare) -> int:
     """As asked for, or as many as the drift of the equation allows in a minute or two."""
     from equations.internal import split
@@ -83,18 +62,7 @@ def _paths(equation, options: Compare) -> int:
 
 def _composed(equation, options: Compare):
     """The equation with the weight decay and the schedule that were asked for."""
-    import optax
-
-    from equations import decayed, scheduled
-    from equations.internal import integer
-
-    if options.weight_decay != 0:
-        equation = decayed(equation, options.weight_decay)
-    if options.schedule == "constant":
-        return equation
-    steps = integer("steps", options.steps)
-    warmup = steps // 10 if options.schedule == "warmup" else 0
-    return scheduled(equation, optax.warmup_cosine_decay_schedule(0.0 if warmup else 1.0, 1.0, warmup, steps))
+    return composed(equation, options.weight_decay, options.schedule, options.steps)
 
 
 def run_list() -> None:
@@ -124,7 +92,7 @@ def run_compare(options: Compare) -> None:
     equations_ = {
         name: _composed(
             kind(
-                _LEARNING_RATES.get(name, 1e-3) if options.learning_rate is None else options.learning_rate,
+                LEARNING_RATES.get(name, 1e-3) if options.learning_rate is None else options.learning_rate,
                 options.batch_size,
                 options.sampling,
             ),
@@ -215,6 +183,11 @@ def main() -> None:
     def _(options: tyro.conf.OmitArgPrefixes[CircuitOptions]) -> None:
         """Let plastic circuits learn in continuous time; vary delay and time scales."""
         guarded(run_circuit, options)
+
+    @command.command(name="sweep")
+    def _(options: tyro.conf.OmitArgPrefixes[SweepOptions]) -> None:
+        """Run one experiment at many settings, given in a file, by several processes into one store."""
+        guarded(run_sweep, options)
 
     @command.command(name="list")
     def _() -> None:

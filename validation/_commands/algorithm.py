@@ -1,0 +1,46 @@
+"""An algorithm by its name, as the commands compose it."""
+
+import difflib
+
+# On the digits; 0.001 for every other.
+LEARNING_RATES = dict.fromkeys(("sgd", "sam", "extragradient", "optimisticgradient"), 0.1) | {
+    "momentum": 0.01,
+    "adagrad": 0.01,
+}
+
+
+def lookup(name: str) -> type:
+    """The class of this name.
+
+    **Raises:** ValueError with the nearest one that is known.
+    """
+    from .catalogue import algorithms, exported, signals
+
+    known, plain = algorithms(), name.lower().replace("_", "").replace("-", "")
+    if plain in known:
+        return known[plain]
+    if plain in exported() or plain in signals():
+        raise ValueError(
+            f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given, which goes around one "
+            "or is descended by one: decay and schedules are the options --weight-decay and --schedule, all else is for "
+            "Python."
+        )
+    near = difflib.get_close_matches(plain, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
+
+
+def composed(equation, weight_decay: float, schedule: str, steps: int):
+    """The equation with the weight decay and the schedule that were asked for."""
+    import optax
+
+    from equations import decayed, scheduled
+    from equations.internal import integer
+
+    if weight_decay != 0:
+        equation = decayed(equation, weight_decay)
+    if schedule == "constant":
+        return equation
+    steps = integer("steps", steps)
+    warmup = steps // 10 if schedule == "warmup" else 0
+    return scheduled(equation, optax.warmup_cosine_decay_schedule(0.0 if warmup else 1.0, 1.0, warmup, steps))
