@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from equations import AbstractEquation
-from equations.internal import abstract_value, is_algorithm, split, warn
+from equations.internal import abstract_value, split, warn
 
 from ._minibatches import obstacle
 from ._paths.strang import Steps
@@ -46,7 +46,7 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
     Every evaluation on all data is a gradient of each of its examples, also where a rule asks for several in both.
     """
     equation = problem.equation
-    if not (problem.has_examples and is_algorithm(type(equation))):
+    if not (problem.has_examples and equation.series().discrete):
         return None
     signal, steps = problem.signal, Steps(solver)
     own = equation.batch_size or signal.size

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from equations import AbstractEquation
-from equations.internal import abstract_value, inside, is_algorithm, source_of, split, users
+from equations.internal import abstract_value, inside, source_of, split, users
 
 from ._paths.svag import SVAG
 from ._problem import Problem
@@ -36,7 +36,7 @@ def check_svag(problem: Problem, solver: SVAG, controller: Any) -> None:
 def obstacle(problem: Problem) -> str | None:
     """Why SVAG does not converge to the equation of a problem; None where it does."""
     equation, params = problem.equation, problem.dynamic
-    if not is_algorithm(type(equation)):
+    if not equation.series().discrete:
         return "which is not the equation of an algorithm that draws minibatches"
     part, own = equation, None
     while part is not None:

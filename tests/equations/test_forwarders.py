@@ -65,9 +65,7 @@ def all_of(kind):
 
 
 LEFT = {kind: {} for kind in all_of(AbstractForwarder)} | {
-    Increment: dict.fromkeys(
-        ("batches", "diffusion", "drift", "gradient", "is_affine", "random", "sees"), FROM_VELOCITY
-    )
+    Increment: dict.fromkeys(("batches", "diffusion", "drift", "gradient", "random", "sees"), FROM_VELOCITY)
     | {"interpretation": "of a diffusion that is not that of the equation inside"}
     | {"series": "the twin's increment itself is of the first order"},
 }
