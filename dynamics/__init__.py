@@ -7,6 +7,8 @@ from ._entropy.stationary import stationary as stationary
 from ._paths.sampler import minibatches as minibatches
 from ._paths.strang import Strang as Strang
 from ._paths.svag import SVAG as SVAG
+from ._reduced import Histogram as Histogram
+from ._reduced import Reduced as Reduced
 from ._solve import solve as solve
 from ._stimuli import Stimuli as Stimuli
 from ._stimuli import stimuli as stimuli

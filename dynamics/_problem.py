@@ -64,6 +64,7 @@ class Problem:
     - `objective`, `params`: as given, numbers as arrays; `dynamic` and `static` are what of the parameters is trained and
         the rest.
     - `steps`, `paths`, `save_every`, `observe`, `keep_states`: of a run (`scheduled`).
+    - `ahead`: of the ensemble of which these paths are a block, those before it.
     - `given`: the equation before what is done to it here, in the Stratonovich form if that is what was given.
     - `dt`: the time of a training step or of a stimulus, an array; `rates`: the learning rates of all steps, None where
         one serves them all; `grid`: the solver's in time under a stream.
@@ -85,6 +86,7 @@ class Problem:
     start: Start | None = None
     stays: PyTree = None
     spread: PyTree = None
+    ahead: int = 0
     given: Any = None
 
     @classmethod
@@ -220,6 +222,16 @@ class Problem:
         return 0 if self.start is None else self.start.step
 
     @functools.cached_property
+    def record(self) -> PyTree[jax.ShapeDtypeStruct]:
+        """The structure of what is observed of one path at one record."""
+        return abstract_value(first_record, self.observe, self.dynamic, self.static, self.equation)
+
+    @property
+    def before(self) -> np.ndarray:
+        """`ahead` as an array, which compiles nothing anew."""
+        return np.asarray(self.ahead, np.int32)
+
+    @functools.cached_property
     def traced(self) -> bool:
         """Whether anything of a run is traced, which may then be differentiated."""
         return under_trace(self.equation, self.objective, self.params, self.static, self.observe, self.dt)
@@ -227,7 +239,7 @@ class Problem:
     def span(self, paths: int) -> tuple[np.ndarray, np.ndarray, Places]:
         """The first training step and the number of steps as arrays, which compile nothing anew, and room for the records
         of so many paths."""
-        record = abstract_value(first_record, self.observe, self.dynamic, self.static, self.equation)
+        record = self.record
         if self.keep_states:  # parameters and a memory of some sizes more
             record = record, *[self.dynamic] * 3
         places = Places.of(self.steps // self.save_every, record, paths, self.traced)

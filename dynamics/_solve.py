@@ -1,6 +1,7 @@
 """`solve`: an ensemble of an equation's paths under one jit."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import diffrax as dfx
@@ -13,6 +14,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import flag, positive, steps_to_mean, warn_sampling
 
+from ._blocks import Kept, check_kept, reduced
 from ._cost import cost_of, warn_of_cost
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
 from ._minibatches import begin_source, told_of_source
@@ -55,7 +57,8 @@ def solve(
     event: dfx.Event | None = None,
     saveat: dfx.SaveAt | None = None,
     throw: bool = False,
-) -> Trajectory:
+    reduce: tuple | None = None,
+) -> Any:  # of two classes, which nobody wants to tell apart at every use
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
     What is counted is training steps, of a length in time that is the learning rate. A dynamics without one lives in time:
@@ -124,7 +127,10 @@ def solve(
         of every `save_every` steps, by the interpolation of the solver.
     - `throw`: whether a path that fails raises an error, as in Diffrax; by default it is flagged. An event is no failure.
 
-    **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path.
+    - `reduce`: what is kept over paths, of which none is: a tuple of `"mean"`, `"variance"`, `"skewness"`, `"kurtosis"` and
+        a `dynamics.Histogram(edges)`. Paths are run in blocks of one size, and no sum depends on what computes them.
+
+    **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
@@ -136,13 +142,14 @@ def solve(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states
     )
     throw = flag("throw")(throw)
+    kept = check_kept(reduce, problem, event=event, saveat=saveat, substeps="auto" if auto else None)
     check_free(problem, event, saveat, stepsize_controller, substeps, auto)
     if is_passed(problem, solver, stepsize_controller):
         check_not_auto(auto)
         check_begins(problem, "a solver of Diffrax's own for an equation with noise")
         key = problem.check_key(key, True)
-        passed = solve_passed(problem, solver, stepsize_controller, adjoint, progress_meter, key, substeps)
-        return thrown(passed) if throw else passed
+        passed = stepsize_controller, adjoint, progress_meter, key, substeps
+        return _whole(lambda problem: solve_passed(problem, solver, *passed), problem, kept, throw)
     warn_sampling(problem.equation, problem.objective, problem.params)
     method = Method.of(
         problem,
@@ -158,10 +165,14 @@ def solve(
     if event is not None or saveat is not None:
         check_begins(problem, "`event` or `saveat`")
         path: Any = path_of(problem, method, substeps)
-        result = solve_free(problem, method, path, event, saveat)
-    else:
-        result = solve_problem(problem, method, key, substeps, auto)
-    return thrown(result) if throw else result
+        return _whole(lambda problem: solve_free(problem, method, path, event, saveat), problem, None, throw)
+    return _whole(lambda problem: solve_problem(problem, method, key, substeps, auto), problem, kept, throw)
+
+
+def _whole(run: Callable[[Problem], Trajectory], problem: Problem, kept: Kept | None, throw: bool):
+    """The result of `run`, or what is kept of it."""
+    one = (lambda problem: thrown(run(problem))) if throw else run
+    return one(problem) if kept is None else reduced(one, problem, kept, problem.random)
 
 
 def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
@@ -180,11 +191,11 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
 
     def run(path):
         path, start = begin(path)
-        return _ensemble(path, start, key, method.stepping, paths)
+        return _ensemble(path, start, key, method.stepping, paths, problem.before)
 
     def before(path, index, step):
         path, start = begin(path)
-        return state_before(path, start, key, paths, jnp.asarray(index), jnp.asarray(step))
+        return state_before(path, start, key, paths, problem.before, jnp.asarray(index), jnp.asarray(step))
 
     noisy = problem.noise is not None
     result, substeps, found = checked_run(
@@ -273,11 +284,11 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
 
 
 @eqx.filter_jit
-def _ensemble(path, begin, key, controller, paths):
+def _ensemble(path, begin, key, controller, paths, ahead):
     def run(key, progress):
         return path(progress, key) if controller is None else path.adaptive(progress, controller)
 
-    saves, progress, owes = begin.each(run, path.begin, path_keys(key, paths))
+    saves, progress, owes = begin.each(run, path.begin, path_keys(key, paths, ahead))
     index = looked_at(progress.failed_at, progress.peak)
     one = jax.tree.map(lambda leaf: leaf[index], progress.recorded)
     return saves, jax.vmap(path.dynamics.params)(progress.recorded), progress, owes[0], one

@@ -13,6 +13,7 @@ from equations.internal import choice, is_noisy, state_from
 
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
+from ._blocks import check_kept, reduced
 from ._health.failed import tell_start
 from ._minibatches import begin_source, told_of_source
 from ._paths.keys import path_keys
@@ -39,7 +40,8 @@ def train(
     start: Trajectory | None = None,
     frozen: Any = None,
     per_path: bool = False,
-) -> Trajectory:
+    reduce: tuple | None = None,
+) -> Any:  # as `solve`
     """Runs the discrete algorithm that an equation models, its Optax twin.
 
     **Arguments:** as for `solve`, and
@@ -56,14 +58,19 @@ def train(
         arguments see the state of the equation that belongs to them.
     - `start`: a `Trajectory` of `train`.
 
-    **Returns:** a `Trajectory`. Memory and time per step grow with the batch, not with the data.
+    **Returns:** a `Trajectory`, or with `reduce` a `Reduced`. Memory and time per step grow with the batch, not the data.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
     problem = Problem.of(equation, objective, params, algorithm=True, start=start, frozen=frozen, per_path=per_path)
     problem = problem.scheduled(steps, paths, save_every, observe, keep_states=keep_states)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
-    return train_problem(problem, problem.check_key(key, draws(problem.equation, noise)), noise)
+    kept = check_kept(reduce, problem)
+    random = draws(problem.equation, noise)
+    key = problem.check_key(key, random)
+    if kept is None:
+        return train_problem(problem, key, noise)
+    return reduced(lambda problem: train_problem(problem, key, noise), problem, kept, random)
 
 
 def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
@@ -106,6 +113,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         save_every=problem.save_every,
         noise=noise,
         paths=paths,
+        ahead=problem.before,
         keep_states=problem.keep_states,
     )
     if problem.start is None:
@@ -146,14 +154,14 @@ def draws(equation: AbstractEquation, noise: str) -> bool:
 
 
 @eqx.filter_jit
-def _ensemble(equation, signal, begin, *, key, paths, **options):
+def _ensemble(equation, signal, begin, *, key, paths, ahead, **options):
     def run(key, progress):
         return _path(equation, signal, progress, key, **options)
 
     def fresh(params, key):
         return _begin(equation, signal, params, key, options["noise"])
 
-    return begin.each(run, fresh, path_keys(key, paths))
+    return begin.each(run, fresh, path_keys(key, paths, ahead))
 
 
 def _begin(equation, signal, params, key, noise) -> Progress:

@@ -38,7 +38,7 @@ ADDED = {
         UnderdampedState Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
     """,
     "dynamics": """
-        SVAG Stimuli sweep
+        Histogram Reduced SVAG Stimuli sweep
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope Sweep SymmetryCheck

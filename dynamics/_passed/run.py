@@ -56,7 +56,7 @@ def solve_passed(
         levy_area=pairing.levy_area,
         counts=pairing.counts,
     )
-    (saves, states), last, failed_at = _ensemble(path, problem.guarded, key, controller, problem.paths)
+    (saves, states), last, failed_at = _ensemble(path, problem.guarded, key, controller, problem.paths, problem.before)
     result = trajectory_of(
         problem, (saves, states, last, failed_at), True, None, kind="equation", details=_details(pairing, substeps)
     )
@@ -80,11 +80,11 @@ def check_not_auto(auto: bool) -> None:
 
 
 @eqx.filter_jit
-def _ensemble(path, params, key, controller, paths):
+def _ensemble(path, params, key, controller, paths, ahead):
     def run(key):
         return path(params, key) if controller is None else path.adaptive(params, key, controller)
 
-    saves, states, failed_at, _ = each_path(run, path_keys(key, paths))
+    saves, states, failed_at, _ = each_path(run, path_keys(key, paths, ahead))
     return saves, jax.vmap(path.dynamics.params)(states), failed_at
 
 

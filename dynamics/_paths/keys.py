@@ -14,9 +14,9 @@ from jaxtyping import Array, PyTree
 from equations.internal import LARGEST
 
 
-def path_keys(key: Array, paths: int) -> Array:
-    """A key for each path; a path's key does not depend on how many there are."""
-    return jax.vmap(lambda path: jax.random.fold_in(key, path))(jnp.arange(paths))
+def path_keys(key: Array, paths: int, ahead: Array | int = 0) -> Array:
+    """A key for each path after those `ahead` of them; it does not depend on how many there are."""
+    return jax.vmap(lambda path: jax.random.fold_in(key, path))(ahead + jnp.arange(paths, dtype=jnp.int32))
 
 
 def each_path(run: Callable[[Array], PyTree], keys: Array) -> PyTree:
