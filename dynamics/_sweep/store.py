@@ -225,7 +225,7 @@ def _locked(path: Path) -> Any:
 def _tidy(path: Path) -> None:
     """Removes files that a process was writing when it was killed."""
     for file in (*path.rglob("*.partial"), *(path / _BESIDE).rglob("*.part")):
-        file.unlink()
+        file.unlink(missing_ok=True)
 
 
 def _check_same(path: Path, manifest: dict[str, Any], experiment: str) -> None:
