@@ -76,15 +76,13 @@ def _found(
     where: tuple[int, Any] | None, work: tuple, plan: Plan, wanted: list[int], tell: Callable, kept: Path | None
 ) -> Generator[tuple[int, dict[str, np.ndarray]], None, None]:
     """The results of shards as they come, computed in this process or by workers."""
-    try:
+    with full_disk(kept.parent.parent) if kept is not None else contextlib.nullcontext():  # which keeps states too
         if where is not None and wanted:
             yield from computed(*where, work, plan, wanted, tell)
         else:
             shards = Shards(*work)
             for number in wanted:
                 yield number, shards(number, lambda share, number=number: tell(number, share))
-    except OSError as error:
-        raise full_disk(error, kept.parent.parent if kept is not None else Path()) from error
 
 
 def layout_of(axes: Axes, plan: Plan, firsts: list[Setting], run: Callable) -> Layout:
