@@ -50,7 +50,7 @@ class Clock:
     """When how many shards were done; at a number of them something happens."""
 
     def __init__(self, at: float = np.inf, act=lambda: None):
-        self.begin, self.seen = time.perf_counter(), []
+        self.begin, self.seen = 0.0, []
         self._at, self._act = at, act
 
     def __call__(self, done, total, left):
@@ -80,6 +80,7 @@ def kill_one() -> None:
 
 def _swept(path: Path, jobs: int, steps: int, workers: int, clock: Clock) -> xr.Dataset:
     axes = {"learning_rate": [0.01, 0.02], "seed": range(jobs // 2), "steps": [steps]}
+    clock.begin = time.perf_counter()
     sweep(experiment, axes, run=train, store=path, workers=workers, shard_size=4, progress=clock)
     return xr.open_zarr(path).load()
 

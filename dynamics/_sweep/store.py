@@ -1,5 +1,6 @@
 """The results of a sweep in one Zarr store, shard by shard."""
 
+import contextlib
 import errno
 import json
 import os
@@ -7,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,15 @@ class Store:
         **Raises:** OSError, of a full disk with what to do.
         """
         try:
-            for name in self.names:
-                for place, value in zip(self._places(number), found[name], strict=True):
-                    self._group[name][place] = value
-            about = {"checksum": _checksum(found[name] for name in self.names), "settings": self._members(number)}
-            write_whole(self._record(number), lambda path: path.write_text(json.dumps(about)))
-        except BaseException as error:
+            with full_disk(self.path):
+                for name in self.names:
+                    for place, value in zip(self._places(number), found[name], strict=True):
+                        self._group[name][place] = value
+                about = {"checksum": _checksum(found[name] for name in self.names), "settings": self._members(number)}
+                write_whole(self._record(number), lambda path: path.write_text(json.dumps(about)))
+        except BaseException:
             self._remove(number)
-            raise full_disk(error, self.path) from error
+            raise
 
     def done(self) -> list[int]:
         """The shards that are stored, and are what was stored; others are removed."""
@@ -136,15 +138,19 @@ def check_path(given: Any) -> Path:
     return path
 
 
-def full_disk(error: BaseException, path: Path) -> BaseException:
-    """The error, or what to do where the disk is full."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    return OSError(
-        error.errno,
-        f"The disk of the store {str(path)!r} is full. What is stored is whole: free some space and call `sweep` again, "
-        "which goes on from there",
-    )
+@contextlib.contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """The error of a full disk says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"The disk of the store {str(path)!r} is full. What is stored is whole: free some space and call `sweep` "
+            "again, which goes on from there",
+        ) from error
 
 
 def versions() -> dict[str, Any]:
@@ -164,8 +170,10 @@ def versions() -> dict[str, Any]:
 
 def _create(path: Path, layout: Layout, experiment: str) -> None:
     """Makes a store in which nothing is computed; whole or not at all."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(full_disk(path))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         made = temporary / path.name
         _write(made, layout)
         (made / _BESIDE / "shards").mkdir(parents=True)
@@ -176,10 +184,6 @@ def _create(path: Path, layout: Layout, experiment: str) -> None:
         except OSError:
             if not path.exists():  # which another driver made in the meantime
                 raise
-    except BaseException as error:
-        raise full_disk(error, path) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(path: Path, layout: Layout) -> None:
@@ -225,7 +229,7 @@ def _locked(path: Path) -> Any:
 def _tidy(path: Path) -> None:
     """Removes files that a process was writing when it was killed."""
     for file in (*path.rglob("*.partial"), *(path / _BESIDE).rglob("*.part")):
-        file.unlink()
+        file.unlink(missing_ok=True)
 
 
 def _check_same(path: Path, manifest: dict[str, Any], experiment: str) -> None:

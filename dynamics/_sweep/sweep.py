@@ -1,27 +1,9 @@
 """`sweep`: one experiment at many settings."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from .._solve import solve
-from .._train import train
-from .axes import Axes, check_experiment
-from .cluster import check_workers, computed
-from .front import check_front
-from .kept import Kept
-from .layout import Layout
-from .memory import Memory
-from .plan import Plan, check_shard_size
-from .progress import Progress, check_progress, shown
-from .segments import check_segments
-from .setting import Experiment, Setting, at_setting
-from .shard import Shards
-from .stack import Stack
-from .store import Store, check_path, full_disk
 
 
 def sweep(
@@ -73,61 +55,16 @@ def sweep(
     **Raises:** TypeError or ValueError before anything is run, naming the argument and, where it is one's, the setting;
     ImportError where what is needed of `pip install traindyn[sweep]` is missing; OSError for a full disk.
     """
-    axes_ = Axes.of(axes)
-    check_experiment(experiment, axes_)
-    if run not in (solve, train):
-        raise ValueError(f"Argument `run` must be dynamics.solve or dynamics.train, but {run!r} was given.")
-    most, show = check_shard_size(shard_size), check_progress(progress)
-    count = check_workers(workers, client, store is not None)
-    if store is not None:
-        check_path(store)
-    called = Experiment(experiment, axes_, run)
-    plan, firsts = Plan.of(called.at, len(axes_), most)
-    every = check_segments(checkpoint_every, firsts, store is not None)
-    with contextlib.ExitStack() as stack:
-        layout = lambda: layout_of(axes_, plan, firsts, run)  # noqa: E731
-        if store is None:
-            results, done, kept = Memory(layout(), plan), [], None
-        else:
-            name = plan.digest(axes_, run.__name__, most, every)
-            results = stack.enter_context(contextlib.closing(Store.of(store, axes_, plan, layout, name)))
-            done, kept = results.done(), results.kept
-            for number in done:
-                Kept.drop(kept, number)
-        wanted = [number for number in range(len(plan.shards)) if number not in done]
-        counted = Progress(len(plan.shards), len(done), stack.enter_context(shown(show)))
-        where = (count, client) if count or client is not None else None
-        work = called, plan, every, kept
-        for number, found in _found(where, work, plan, wanted, counted.share, kept):
-            results.put(number, found)
-            if kept is not None:
-                Kept.drop(kept, number)
-            counted.share(number, 1.0)
-    return results.dataset()
+    from .driver import driven  # which most who import this package have no use for
 
-
-def _found(
-    where: tuple[int, Any] | None, work: tuple, plan: Plan, wanted: list[int], tell: Callable, kept: Path | None
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The results of shards as they come, computed in this process or by workers."""
-    try:
-        if where is not None and wanted:
-            yield from computed(*where, work, plan, wanted, tell)
-        else:
-            shards = Shards(*work)
-            for number in wanted:
-                yield number, shards(number, lambda share, number=number: tell(number, share))
-    except OSError as error:
-        raise full_disk(error, kept.parent.parent if kept is not None else Path()) from error
-
-
-def layout_of(axes: Axes, plan: Plan, firsts: list[Setting], run: Callable) -> Layout:
-    """How the results lie, with the checks of the arguments of one run of each structure."""
-    examples, every = [], []
-    for structure, first in zip(plan.structures, firsts, strict=True):
-        stack = Stack(first, structure.varies, run)
-        with at_setting(axes.words(structure.members[0])):
-            check_front(run, first.arguments())
-            examples.append(stack.example())
-        every.append(stack.arguments.get("save_every", 1))
-    return Layout.of(axes, examples, every)
+    return driven(
+        experiment,
+        axes,
+        run=run,
+        store=store,
+        workers=workers,
+        client=client,
+        shard_size=shard_size,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )

@@ -24,6 +24,7 @@ CASES = [
     ("killed", "brother", "a worker of a cluster of the user's", "test_a_cluster_of_the_users"),
     ("killed", "brother", "the driver, SIGKILL, and started again", "test_a_killed_driver[SIGKILL]"),
     ("killed", "brother", "the driver, SIGINT, and started again", "test_a_killed_driver[SIGINT]"),
+    ("killed", "brother", "interrupted in a session that goes on", "test_nothing_is_left"),
     ("none", "brother", "each on a core of its own", "test_workers_are_pinned"),
     ("none", "brother", "one worker, two workers, a script without a guard", "test_any_number_of_workers"),
 ]
@@ -175,6 +176,19 @@ def test_a_killed_driver(tmp_path, name):
     assert f"done {stored}\n" in out and f"done {stored - 1}\n" not in out
     whole, runs = (xr.open_zarr(tmp_path / name).load() for name in ("whole.zarr", "runs.zarr"))
     xr.testing.assert_identical(runs, whole)
+
+
+def test_nothing_is_left(tmp_path):
+    """Of an interrupted sweep, in a session that goes on and holds the error."""
+
+    def stop(done, total, left):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as held:
+        sweep(experiment, AXES, run=train, store=tmp_path / "runs.zarr", workers=1, shard_size=2, progress=stop)
+    assert held.value and not [c for c in psutil.Process().children() if "dask" in " ".join(c.cmdline())]
+    assert sweep(experiment, AXES, run=train, store=tmp_path / "runs.zarr", workers=1, shard_size=2)["ok"].all()
 
 
 def test_a_cluster_of_the_users(tmp_path):
