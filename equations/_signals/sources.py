@@ -34,6 +34,14 @@ def _struct(array: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape[1:], jax.dtypes.canonicalize_dtype(array.dtype))
 
 
+def is_elsewhere(leaf: Any) -> bool:
+    """Whether a value is like an array, of one axis at least."""
+    try:
+        return len(leaf.shape) > 0 and leaf.dtype is not None
+    except (AttributeError, TypeError):
+        return False
+
+
 class AbstractSource(abc.ABC):
     """Where the examples of batches come from, given to a signal in place of its data.
 
