@@ -14,8 +14,9 @@ from .sources import Sampled, held, is_elsewhere, sampled, source_of
 def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
     """The data as arrays with a common leading axis, checked; `argument` is what the user calls it."""
     data = sampled(data)
-    if source_of(data) is not None:
-        return Sampled(checked_examples(held(data), argument), source_of(data))
+    source = source_of(data)
+    if source is not None:
+        return Sampled(checked_examples(held(data), argument), source)
     leaves = jax.tree_util.tree_leaves_with_path(data)
     if not leaves:
         raise ValueError(f"Argument `{argument}` must hold at least one array, but {data!r} was given.")

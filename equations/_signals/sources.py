@@ -51,8 +51,8 @@ class AbstractSource(abc.ABC):
     """
 
     draws: int
-    size: int | None = None
-    batch_size: int | None = None
+    size: Any = None
+    batch_size: Any = None
     by_index: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -62,6 +62,10 @@ class AbstractSource(abc.ABC):
     @abc.abstractmethod
     def draw(self, key: Array, size: int) -> PyTree:
         """A batch by its key, leaves `(size, ...)`."""
+
+    def take(self, index: Array) -> PyTree:
+        """The examples of these numbers, shape `(B,)`, where they are counted."""
+        raise NotImplementedError
 
     def restart(self) -> None:  # noqa: B027  # most have nothing to begin anew
         """Before a run from its first step."""
@@ -133,8 +137,7 @@ class Stored(AbstractSource):
         index = np.sort(np.random.default_rng(0).choice(self.size, self.draws, replace=False))
         return jax.tree.unflatten(self._treedef, self._read(index))
 
-    def take(self, index: Array) -> PyTree:
-        """The examples of these numbers, shape `(B,)`."""
+    def take(self, index):
         shapes = [jax.ShapeDtypeStruct((*index.shape, *struct.shape), struct.dtype) for struct in self._structs]
         found = jax.pure_callback(self._read, tuple(shapes), index, vmap_method="broadcast_all")
         return jax.tree.unflatten(self._treedef, found)
