@@ -60,7 +60,12 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
         evaluations = 1
     else:
         evaluations = _stages(solver)
-    return Cost(substeps * evaluations * signal.size * (signal.samples if signal.sampled else 1), own)
+    return Cost(substeps * evaluations * _all(signal), own)
+
+
+def _all(signal: Any) -> int:
+    """Gradients of single examples in one of all data, where a random loss is averaged over keys."""
+    return signal.size * (signal.samples if signal.sampled else 1)
 
 
 def _stages(solver: Any) -> int:
@@ -97,7 +102,7 @@ def warn_of_cost(problem: Problem, solver: Any, substeps: int) -> None:
     if isinstance(solver, dfx.Euler) or not problem.random:
         cheaper = "Fewer examples or larger batches are cheaper."
     else:
-        euler = Cost(cost_of(problem, dfx.Euler(), 1).solver, cost.algorithm).ratio
+        euler = _all(problem.signal) / cost.algorithm
         cheaper = f"`solver=diffrax.Euler()` takes {euler:.3g}, with the moments of a discrete step."
     if obstacle(problem) is None:
         cheaper = "`solver=dynamics.SVAG(4)` takes 8, whatever the number of examples (its errors are in 1/4)."

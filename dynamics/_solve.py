@@ -203,6 +203,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
     )
     (saves, states), last, progress, owes, _ = result
     failed_at = progress.failed_at
+    unseen = ("health", "not looked at, which would take all examples")
     details = (
         ("solver", repr(method.solver)),
         ("substeps", str(substeps)),
@@ -211,7 +212,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         *_costs(problem, method, substeps),
         *told_of_source(problem, bool(Steps(method.solver).amplified)),
         *_sampled(problem),
-        *found,
+        *((unseen,) if Steps(method.solver).amplified else found),
     )
     units = {}
     if problem.stream is not None and problem.grid is not None:

@@ -51,7 +51,7 @@ class Method:
 
     @classmethod
     def of(
-        cls, problem: Problem, solver=None, controller=None, adjoint=None, meter=None, substeps: int = 1
+        cls, problem: Problem, solver: Any = None, controller=None, adjoint=None, meter=None, substeps: int = 1
     ) -> "Method":
         """The method for a problem with a schedule, from what the user gave.
 

@@ -58,7 +58,8 @@ def train(
         arguments see the state of the equation that belongs to them.
     - `start`: a `Trajectory` of `train`.
 
-    **Returns:** a `Trajectory`, or with `reduce` a `Reduced`. Memory and time per step grow with the batch, not the data.
+    **Returns:** a `Trajectory`, or with `reduce` a `Reduced`. Memory and time per step grow with the batch, not with the
+    data, which need not be in memory: see `equations.Population`, `Stored` and `Feed`.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """

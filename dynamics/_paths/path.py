@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from equations.internal import quick_jit, split
 
 from .base import AbstractPath
-from .brownian import Brownian, Increments, segments
+from .brownian import Brownian, segments
 from .held import counted, held, scales_all
 from .keys import path_keys
 from .progress import Progress
@@ -101,9 +101,10 @@ class Path(AbstractPath):
         """The structure of the normal numbers of a kick; None without noise."""
         return split(self.dynamics).noise(state, self.signal, self.kicks_per_step)
 
-    def _brownian(self, state, key) -> Brownian | Pairs | None:
+    def _brownian(self, state, key) -> Any:
         if Steps(self.solver).amplified:
-            return Pairs.of(self.dynamics, self.signal, self.dynamics.params(state), key, self.substeps)
+            equation: Any = self.dynamics
+            return Pairs.of(equation, self.signal, self.dynamics.params(state), key, self.substeps)
         structure = self.noise(state)
         return None if structure is None else Brownian(key, structure, self.kicks_per_step)
 
@@ -125,7 +126,7 @@ class Path(AbstractPath):
         """The same from the normal numbers of the first training step."""
         return split(self.dynamics.held(jnp.zeros((), jnp.int32))).start(state, self.signal, noise)
 
-    def step(self, step: Array, state: PyTree, increments: Increments | Pairs | None) -> PyTree:
+    def step(self, step: Array, state: PyTree, increments: Any) -> PyTree:
         """Training step number `step`, counted from 0, by the steps of the solver alone, without Diffrax's loop around them
         and half flows that merge: for runs whose length is no constant. The solver's own loops must be of a kind that needs
         none around it, as `dfx.ForwardMode` makes them.
@@ -139,7 +140,7 @@ class Path(AbstractPath):
 
         return jax.lax.scan(substep, state, jnp.arange(self.substeps))[0]
 
-    def _terms(self, offset, increments: Increments | Pairs | None) -> dfx.AbstractTerm:
+    def _terms(self, offset, increments: Any) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)
         splits = Steps(self.solver).split
         if Steps(self.solver).amplified:

@@ -24,7 +24,8 @@ class Sampler(eqx.Module):
     @classmethod
     def of(cls, equation: AbstractEquation, signal: AbstractSignal, key: Array) -> "Sampler":
         """That of a path of an equation with minibatches."""
-        return cls(key, size_of(signal), equation.batch_size, equation.sampling)
+        size: Any = equation.batch_size
+        return cls(key, size_of(signal), size, equation.sampling)
 
     def init(self) -> Array | None:
         """What is carried before the first step."""

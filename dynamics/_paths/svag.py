@@ -115,7 +115,8 @@ class Pairs(eqx.Module):
         first, second = weights(self.l)
         if not equation.gradient_noise.injects:  # in one backward pass
             both = self.sampler.batch(signal, *(self._drawn(step, number, which)[0] for which in (0, 1)))
-            shares = equation.gradient_noise.shares(self.sampler.batch_size, parameter_dtype(params))
+            noise: Any = equation.gradient_noise
+            shares = noise.shares(self.sampler.batch_size, parameter_dtype(params))
             return equation.sees(both).gradient(params, jnp.concatenate([first * shares, second * shares]))
         return add_scaled(jax.tree.map(lambda g: first * g, one(0)), (second, one(1)))
 
@@ -143,11 +144,11 @@ class BatchTerm(IncrementTerm):
     def vf_prod(self, t, y, args, control):
         substep = jnp.rint(control).astype(self.clock.offset.dtype)
         pairs: Any = self.increments
-        params = self.dynamics.params(y)
+        equation: Any = self.dynamics
         gradient = pairs.gradient(
-            self.dynamics, self.signal, params, self.clock.step(substep), self.clock.place(substep)
+            equation, self.signal, equation.params(y), self.clock.step(substep), self.clock.place(substep)
         )
-        increment = in_turn(self.dynamics, self.clock.time(t), y, gradient, self.clock.dt)
+        increment = in_turn(equation, self.clock.time(t), y, gradient, self.clock.dt)
         return jax.tree.map(lambda dy, leaf: dy.astype(leaf.dtype), increment, y)
 
 

@@ -8,14 +8,15 @@ from jaxtyping import PyTree
 
 from .._checks.arguments import leaf_name
 from .._checks.once import is_traced, silent
-from .sources import Sampled, held, sampled, source_of
+from .sources import Sampled, held, is_elsewhere, sampled, source_of
 
 
 def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
     """The data as arrays with a common leading axis, checked; `argument` is what the user calls it."""
     data = sampled(data)
-    if source_of(data) is not None:
-        return Sampled(checked_examples(held(data), argument), source_of(data))
+    source = source_of(data)
+    if source is not None:
+        return Sampled(checked_examples(held(data), argument), source)
     leaves = jax.tree_util.tree_leaves_with_path(data)
     if not leaves:
         raise ValueError(f"Argument `{argument}` must hold at least one array, but {data!r} was given.")
@@ -23,8 +24,10 @@ def checked_examples(data: PyTree, argument: str = "data") -> PyTree:
     for path, leaf in leaves:
         name = leaf_name(argument, path)
         if not (eqx.is_array_like(leaf) and np.ndim(leaf) >= 1):
+            elsewhere = " (equations.Stored takes arrays that are not in memory)" if is_elsewhere(leaf) else ""
             raise TypeError(
-                f"Argument `{argument}` must hold arrays whose leading axis counts the examples, but {name} is {leaf!r}."
+                f"Argument `{argument}` must hold arrays whose leading axis counts the examples, but {name} is {leaf!r}"
+                f"{elsewhere}."
             )
         sizes[name] = np.shape(leaf)[0]
     if len(set(sizes.values())) > 1:

@@ -34,6 +34,14 @@ def _struct(array: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape[1:], jax.dtypes.canonicalize_dtype(array.dtype))
 
 
+def is_elsewhere(leaf: Any) -> bool:
+    """Whether a value is like an array, of one axis at least."""
+    try:
+        return len(leaf.shape) > 0 and leaf.dtype is not None
+    except (AttributeError, TypeError):
+        return False
+
+
 class AbstractSource(abc.ABC):
     """Where the examples of batches come from, given to a signal in place of its data.
 
@@ -43,8 +51,8 @@ class AbstractSource(abc.ABC):
     """
 
     draws: int
-    size: int | None = None
-    batch_size: int | None = None
+    size: Any = None
+    batch_size: Any = None
     by_index: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -54,6 +62,10 @@ class AbstractSource(abc.ABC):
     @abc.abstractmethod
     def draw(self, key: Array, size: int) -> PyTree:
         """A batch by its key, leaves `(size, ...)`."""
+
+    def take(self, index: Array) -> PyTree:
+        """The examples of these numbers, shape `(B,)`, where they are counted."""
+        raise NotImplementedError
 
     def restart(self) -> None:  # noqa: B027  # most have nothing to begin anew
         """Before a run from its first step."""
@@ -125,8 +137,7 @@ class Stored(AbstractSource):
         index = np.sort(np.random.default_rng(0).choice(self.size, self.draws, replace=False))
         return jax.tree.unflatten(self._treedef, self._read(index))
 
-    def take(self, index: Array) -> PyTree:
-        """The examples of these numbers, shape `(B,)`."""
+    def take(self, index):
         shapes = [jax.ShapeDtypeStruct((*index.shape, *struct.shape), struct.dtype) for struct in self._structs]
         found = jax.pure_callback(self._read, tuple(shapes), index, vmap_method="broadcast_all")
         return jax.tree.unflatten(self._treedef, found)

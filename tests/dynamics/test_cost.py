@@ -13,6 +13,7 @@ from dynamics._cost import cost_of, warn_of_cost
 from dynamics.internal import Method, Problem
 from equations import SAM, SGD, Adam, Langevin, Momentum, NAdam, Objective, SignSGD, modified
 from validation import compare
+from validation._commands.progress import cost_in_words
 
 OBJECTIVE = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.linspace(-1, 1, 40)[:, None])
 START = jnp.zeros(1)
@@ -53,6 +54,11 @@ def test_a_result_says_what_it_costs(key):
     )
     own = solve(modified(SGD(0.1)), OBJECTIVE, START, steps=2, solver=dfx.Euler())
     assert "gradients" in dict(own.details)
+
+
+def test_the_progress_of_the_command_says_it():
+    assert cost_in_words(SGD(0.1, 4), OBJECTIVE, START, 10, "auto") == ", 50 times the gradients"
+    assert cost_in_words(SGD(0.1, 4), OBJECTIVE, START, 10, 2) == ", 100 times the gradients"
 
 
 def told(equation, solver=None, **how):

@@ -164,6 +164,7 @@ def two(key):
 
 
 REFUSED = {
+    "not held": (lambda: Objective(loss, (X, Chunked(Y))), TypeError, r"equations\.Stored takes arrays"),
     "no function": (lambda: Population(3), TypeError, "`sampler` must be callable"),
     "no arrays": (lambda: Stored(["a"]), TypeError, "`data` must hold arrays with a shape"),
     "other sizes": (lambda: Stored((X, Y[:3])), ValueError, "same number of examples"),

@@ -116,7 +116,7 @@ def run_compare(options: Compare) -> None:
     from .._compare.compare import compare
     from .compare_report import write_report
     from .digits import digits_problem
-    from .progress import progress
+    from .progress import cost_in_words, progress
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
@@ -124,10 +124,11 @@ def run_compare(options: Compare) -> None:
     comparisons = {}
     with progress(3 * len(equations_)) as show:
         for place, (name, equation) in enumerate(equations_.items()):
+            cost = cost_in_words(equation, objective, network, options.steps, options.substeps)
 
-            def stage(what, name=name, place=place):
+            def stage(what, name=name, place=place, cost=cost):
                 done = 3 * place + ("discrete", "equation", "refinement").index(what)
-                show(description=f"{name}: {what}", completed=done)
+                show(description=f"{name}: {what}{cost if what == 'equation' else ''}", completed=done)
 
             comparisons[name] = compare(
                 equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1),

@@ -1,7 +1,11 @@
 """The progress that the commands show while they run."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from dynamics.internal import Method, Problem, check_substeps, cost_of
 
 
 @contextlib.contextmanager
@@ -17,3 +21,12 @@ def progress(total: int, description: str = "") -> Iterator[Callable[..., None]]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda **change: bar.update(task, **change)
+
+
+def cost_in_words(equation: Any, objective: Any, params: Any, steps: int, substeps: int | str) -> str:
+    """What a training step of an equation takes of the gradients of its algorithm, to stand behind the name of a stage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself gives them
+        problem = Problem.of(equation, objective, params, reads="equation").scheduled(steps, 1, 1, {})
+        cost = cost_of(problem, Method.of(problem).solver, check_substeps(substeps)[0])
+    return "" if cost is None else f", {cost.ratio:.3g} times the gradients"
