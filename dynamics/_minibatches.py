@@ -101,6 +101,6 @@ def warn_of_sample(problem: Problem, solver: Any) -> None:
         return
     warn(
         f"Mean and noise of the equation are those of {source.draws} examples of {source!r}, from which the algorithm "
-        "draws: what is between the two counts as model error. `solver=dynamics.SVAG(4)` draws as the algorithm does, and more "
-        "`draws` are nearer."
+        "draws: what is between the two counts as model error. `solver=dynamics.SVAG(4)` draws as the algorithm does, and "
+        "more `draws` are nearer."
     )
