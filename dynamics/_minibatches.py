@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from equations import AbstractEquation
-from equations.internal import abstract_value, inside, source_of, split, users
+from equations.internal import abstract_value, inside, source_of, split, users, warn
 
-from ._paths.svag import SVAG
+from ._paths.svag import SVAG, amplified
 from ._problem import Problem
 
 _DEFAULT = "Strang(), diffrax.Euler() or None"
@@ -91,4 +91,16 @@ def told_of_source(problem: Problem, batches: bool) -> tuple[tuple[str, str], ..
         return ()
     return (
         ("data", f"batches of {source!r}" if batches else f"mean and noise of {source.draws} examples of {source!r}"),
+    )
+
+
+def warn_of_sample(problem: Problem, solver: Any) -> None:
+    """Warns where an equation goes by a sample of the examples that its algorithm draws from, and both are compared."""
+    source = source_of(problem.objective.data) if problem.has_examples else None
+    if source is None or amplified(solver):
+        return
+    warn(
+        f"Mean and noise of the equation are those of {source.draws} examples of {source!r}, from which the algorithm "
+        "draws: what is between the two counts as model error. `solver=dynamics.SVAG(4)` draws as the algorithm does, and "
+        "more `draws` are nearer."
     )

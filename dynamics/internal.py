@@ -17,6 +17,7 @@ from ._described import version as version
 from ._files import write_whole as write_whole
 from ._health.auto import check_substeps as check_substeps
 from ._health.failed import rescued as rescued
+from ._minibatches import warn_of_sample as warn_of_sample
 from ._paths.brownian import Brownian as Brownian
 from ._paths.brownian import Increments as Increments
 from ._paths.keys import apart as apart

@@ -19,6 +19,12 @@ _SMALL = 0.02  # a sampling error of ln p, in its own unit
 def check_route(route: str | None, trajectory: Trajectory) -> str | None:
     """A ValueError unless the route is for such a trajectory; a warning where its steps have no Gaussian density."""
     if trajectory.kind != "discrete":
+        if dict(trajectory.details).get("solver", "").startswith("SVAG("):
+            warn(
+                "Argument `trajectory`: the steps of SVAG are on real minibatches and have no density, so that no step can "
+                "be taken back and the entropy is that of Gaussian steps of the same mean and covariance. The default "
+                "solver makes such steps."
+            )
         return route
     if route == "path":
         raise ValueError(

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose
 
 from dynamics import SVAG, minibatches, solve, train
 from equations import SGD, Feed, LabelNoise, Momentum, Objective, Population, Stored
+from validation import compare
 
 START = jnp.array([1.0, -1.0])
 OBSERVE = {"w": lambda w: w}
@@ -73,6 +74,14 @@ def test_elsewhere_a_population_is_a_sample(key):
     )
     assert np.array_equal(mine.observables["w"], other.observables["w"])
     assert dict(mine.details)["data"] == "mean and noise of 50 examples of Population(draws=50)"
+
+
+def test_a_comparison_of_a_sample_with_all_is_warned_of(key):
+    objective = Objective(loss, Population(gaussian, draws=50))
+    how = dict(steps=2, key=key, paths=3, observe=OBSERVE)
+    with pytest.warns(UserWarning, match="those of 50 examples of Population"):
+        compare(SGD(0.2, 2), objective, START, **how)
+    compare(SGD(0.2, 2), objective, START, solver=SVAG(1), **how)
 
 
 class Chunked:

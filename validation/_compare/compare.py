@@ -22,6 +22,7 @@ from dynamics.internal import (
     title,
     train_problem,
     warn_of_cost,
+    warn_of_sample,
     weak_order,
 )
 from equations import AbstractEquation, AbstractSignal
@@ -161,6 +162,7 @@ def compare(
     method = Method.of(problem, solver)
     warn_sampling(problem.equation, problem.objective, problem.params)
     warn_of_cost(problem, method.solver, substeps)
+    warn_of_sample(problem, method.solver)
     key, own = _keys(problem, key, random)
     if progress is not None and not callable(progress):
         raise TypeError(f"Argument `progress` must be callable or None, but {progress!r} was given.")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics import SVAG, solve, stimuli
+from dynamics import SVAG, entropy_production, solve, stimuli
 from equations import SGD, Adam, Circuit, Diagonal, Langevin, Objective, SignSGD, modified
 from validation import compare, orders
 
@@ -45,6 +45,13 @@ def test_what_does_not_tend_to_the_equation_is_refused(name, key):
     if not more:
         with pytest.raises(ValueError, match=message):
             compare(equation, objective, START, steps=2, key=key, observe=OBSERVE, solver=SVAG(2))
+
+
+def test_the_entropy_of_its_steps_is_warned_of(key):
+    equation = SGD(0.1, 4)
+    run = solve(equation, OBJECTIVE, START, steps=8, key=key, paths=8, solver=SVAG(2), keep_states=True)
+    with pytest.warns(UserWarning, match="the steps of SVAG are on real minibatches and have no density"):
+        entropy_production(equation, OBJECTIVE, run)
 
 
 def test_a_signal_without_examples_is_refused(key):
