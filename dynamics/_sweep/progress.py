@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,13 +18,14 @@ class Progress:
     def __init__(self, total: int, stored: int, show: Callable[[float, int, float | None], Any]):
         self._total, self._stored, self._show = total, stored, show
         self._shares: dict[int, float] = {}
-        self._begin = time.monotonic()
+        self._begin, self._lock = time.monotonic(), threading.Lock()
         self.tell()
 
     def share(self, number: int, share: float) -> None:
-        """Of shard `number` this share is computed; 1: it is stored."""
-        self._shares[number] = share
-        self.tell()
+        """Of shard `number` this share is computed; 1: it is stored. From any thread, in any order."""
+        with self._lock:
+            self._shares[number] = max(share, self._shares.get(number, 0.0))
+            self.tell()
 
     def tell(self) -> None:
         """Shows it."""

@@ -27,6 +27,8 @@ def test_the_time_left(monkeypatch):
     now[0] = 160.0
     counted.share(3, 1.0)
     counted.share(4, 0.5)
+    counted.share(3, 0.7)  # as it comes late from a worker
+    assert seen.pop() == seen[-1] == (3.5, 10, 60 * 6.5 / 1.5)
     assert seen == [(2, 10, None), (2.5, 10, 30 * 7.5 / 0.5), (3, 10, 60 * 7), (3.5, 10, 60 * 6.5 / 1.5)]
 
 
