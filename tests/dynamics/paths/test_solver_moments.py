@@ -41,7 +41,7 @@ def table(monkeypatch):
     """
     table = TABLE
 
-    def path_keys(key, paths):
+    def path_keys(key, paths, ahead):
         numbers = jnp.arange(paths, dtype=jnp.uint32)
         return jax.random.wrap_key_data(jnp.stack([jnp.zeros_like(numbers), numbers], axis=1))
 
