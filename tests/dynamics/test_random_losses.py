@@ -71,6 +71,7 @@ def ensemble(run, equation, **options):
     return run(equation, EXACT, W, steps=STEPS, key=KEY, paths=PATHS, save_every=STEPS, **options).final
 
 
+@pytest.mark.slow
 def test_a_full_batch_has_the_moments_of_its_recursion():
     """The algorithm, and the Euler step of the equation, whose moments are those of the algorithm."""
     assert max(off(ensemble(train, SGD(ETA)))) < 4

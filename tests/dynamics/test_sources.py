@@ -76,6 +76,7 @@ def test_elsewhere_a_population_is_a_sample(key):
     assert dict(mine.details)["data"] == "mean and noise of 50 examples of Population(draws=50)"
 
 
+@pytest.mark.slow
 def test_a_comparison_of_a_sample_with_all_is_warned_of(key):
     objective = Objective(loss, Population(gaussian, draws=50))
     how = dict(steps=2, key=key, paths=3, observe=OBSERVE)
@@ -119,6 +120,7 @@ def test_rows_of_a_file_are_those_in_memory(side, sampling, mapped, key):
     assert 0 < mapped[1].rows <= 10 + 4 * 3 * 2 * (1 if side == "train" else 6)
 
 
+@pytest.mark.slow
 def test_shuffled_epochs_and_labels_of_a_file(mapped, key):
     equation = SGD(0.1, 8, "shuffled", noise_model=LabelNoise(0.1))
     how = dict(steps=6, key=key, paths=2, observe=OBSERVE)
