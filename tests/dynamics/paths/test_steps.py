@@ -31,7 +31,7 @@ RUN = dict(steps=6, save_every=3, key=jax.random.key(0), paths=2)
     ("equation", "solver", "adjoint"),
     [
         (SGD(0.05, 2), None, dfx.DirectAdjoint()),
-        (Adam(0.05, 2), Strang(), dfx.RecursiveCheckpointAdjoint()),
+        pytest.param(Adam(0.05, 2), Strang(), dfx.RecursiveCheckpointAdjoint(), marks=pytest.mark.slow),
         (SGD(0.05), dfx.Tsit5(), dfx.RecursiveCheckpointAdjoint()),
         (scheduled(SGD(0.05, 2), lambda step: 1 / (1 + 0.1 * step)), dfx.Euler(), dfx.DirectAdjoint()),
     ],

@@ -9,6 +9,7 @@ import lineax as lx
 import numpy as np
 import optax
 import pytest
+from marks import some
 
 from dynamics import Strang, solve
 from dynamics.internal import dynamic_numbers
@@ -214,7 +215,7 @@ AGREE = {
 }
 
 
-@pytest.mark.parametrize("name", AGREE)
+@pytest.mark.parametrize("name", some(AGREE, ["SGD", "Adam", "sign", "an own rule"]))
 def test_what_agrees(name):
     agreed(AGREE[name])
     agreed(dataclasses.replace(AGREE[name], batch_size=None))

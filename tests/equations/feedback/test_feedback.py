@@ -71,7 +71,7 @@ def far(a, b):
     [
         {},
         {"use_bias": False, "use_final_bias": False, "final_activation": jax.nn.sigmoid, "depth": 3, "scan": True},
-        {"activation": eqx.nn.PReLU(0.2), "depth": 1},
+        pytest.param({"activation": eqx.nn.PReLU(0.2), "depth": 1}, marks=pytest.mark.slow),
     ],
 )
 def test_with_the_transposed_weights_it_is_the_gradient(options):

@@ -409,7 +409,7 @@ SIGNALS = {
 }
 
 
-@pytest.mark.parametrize("batch_size", [None, BATCH])
+@pytest.mark.parametrize("batch_size", some([None, BATCH], [BATCH]))
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_any_optimizer_signal_and_noise(signal, batch_size):
     """Traced, not compiled: every equation under every model runs on every signal, in both directions."""

@@ -221,6 +221,7 @@ def test_every_example_of_a_batch_has_a_key_of_its_own(setting):
     assert off(squares(one_key), covariance(setting)) > 6
 
 
+@pytest.mark.slow
 def test_gaussian_gradients():
     signal = objective(draws=200)
     run = train(SGD(1.0, 2), signal, W, steps=1, key=jax.random.key(2), paths=PATHS, noise="gaussian")

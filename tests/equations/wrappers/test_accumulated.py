@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import some
 from oracles import LinearRegression
 
 from dynamics import minibatches, train
@@ -27,7 +28,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", some(RULES, ["adam", "scheduled"]))
 def test_updates_are_those_of_optax(name, every=3, updates=6):
     """On the same examples, as so many small batches, `optax.MultiSteps` comes to the same weights with every update."""
     rule, optimizer = RULES[name]
