@@ -316,9 +316,11 @@ def test_solve_a_nonlinear_drift():
     [
         dict(state=x, drift=x - x**3, diffusion=s),
         dict(state=x, drift=-k * x, diffusion=s * sp.sqrt(1 + x**2)),
-        dict(state=x, drift=-sp.tanh(x) - x, diffusion=sp.Matrix([[1, x]])),
+        pytest.param(dict(state=x, drift=-sp.tanh(x) - x, diffusion=sp.Matrix([[1, x]])), marks=pytest.mark.slow),
         dict(state=x, loss=L(x), diffusion=s),
-        dict(state=(x, y), drift=(-2 * x + 3 * y + 1, -x - y), diffusion=[[1, 0], [s, 2]]),
+        pytest.param(
+            dict(state=(x, y), drift=(-2 * x + 3 * y + 1, -x - y), diffusion=[[1, 0], [s, 2]]), marks=pytest.mark.slow
+        ),
         dict(state=(x, y), loss=QUARTIC, diffusion=s * sp.eye(2)),
         dict(state=(x, y), drift=(-x - sp.exp(x) * y, -sp.exp(x) - y**3), diffusion=sp.eye(2)),
         dict(state=(x, y, z), drift=(-x + y, -x - y + z, -2 * z), diffusion=sp.eye(3)),

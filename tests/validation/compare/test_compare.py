@@ -159,6 +159,7 @@ def test_all_paths_diverged_is_said(recwarn):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow  # test_solver_moments rejects it, exactly
 def test_left_point_noise_is_seen_in_the_solver_error(result):
     left = compare(SGD(ETA, BATCH), PROBLEM.objective, PROBLEM.start, steps=STEPS, key=jax.random.key(3), paths=PATHS,
                    observe={"w": weights}, save_every=EVERY, solver=LeftPoint())  # fmt: skip
