@@ -568,7 +568,7 @@ def test_shuffled_epochs_by_all_six_orders():
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda rate: modified(SGD(rate, 2), order=2, fluctuations=True), marks=pytest.mark.slow),
+        lambda rate: modified(SGD(rate, 2), order=2, fluctuations=True),
         pytest.param(lambda rate: modified(Adam(rate), order=2), marks=pytest.mark.slow),
         pytest.param(lambda rate: modified(Momentum(rate), order=2, memory="adiabatic"), marks=pytest.mark.slow),
         lambda rate: modified(from_optax(optax.lion, rate), order=2, route="map"),
