@@ -43,14 +43,19 @@ def by_hand(key, paths):
     return jax.vmap(path)(path_keys(key, paths))
 
 
-def worst(samples) -> float:
-    """The largest deviation of mean and covariance from the closed form, in standard errors."""
+def closed_form(steps: int):
+    """Mean and covariance after so many Euler steps."""
     one, a = np.eye(2), A.astype(float)
     step = one - RATE * a
-    mean = np.linalg.matrix_power(step, STEPS) @ START
     covariance = np.zeros((2, 2))
-    for _ in range(STEPS):
+    for _ in range(steps):
         covariance = step @ covariance @ step + RATE**2 * NOISE**2 * a @ a
+    return np.linalg.matrix_power(step, steps) @ START, covariance
+
+
+def worst(samples) -> float:
+    """The largest deviation of mean and covariance from the closed form, in standard errors."""
+    mean, covariance = closed_form(STEPS)
     centered = np.asarray(samples, float) - mean
     products = centered[:, :, None] * centered[:, None, :] - covariance
     return max(

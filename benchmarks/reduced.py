@@ -10,7 +10,7 @@ import numpy as np
 from dynamics import solve
 
 from ._timing import Figure
-from .b1 import NOISE, RATE, START, A, Quadratic
+from .b1 import RATE, START, Quadratic, closed_form
 
 STEPS, FEW, MANY = 200, 2**16, 2**20
 
@@ -25,11 +25,7 @@ def moments(paths: int):
 
 def off(found) -> float:
     """The largest deviation from the closed form, in standard errors."""
-    one, a = np.eye(2), A.astype(float)
-    step = one - RATE * a
-    mean, covariance = np.linalg.matrix_power(step, STEPS) @ START, np.zeros((2, 2))
-    for _ in range(STEPS):
-        covariance = step @ covariance @ step + RATE**2 * NOISE**2 * a @ a
+    mean, covariance = closed_form(STEPS)
     variance = np.diag(covariance)
     errors = [
         (found.mean["x"][-1] - mean) / found.standard_error["x"][-1],

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from equations import AbstractGradientNoise
@@ -66,3 +67,16 @@ def hyperparameters(equation: eqx.Module) -> dict[str, float | int | str]:
             # A float32 learning rate of 0.05 is written as 0.05, not as the nearest double.
             fields[name] = float(str(np.asarray(value))) if math.isfinite(value) else float(value)
     return fields
+
+
+def provenance(result: Any) -> dict[str, Any]:
+    """What a result of a run is of, for the attributes of a data set, which know no booleans in NetCDF."""
+    numbers = {name: str(v) if isinstance(v, bool) else v for name, v in hyperparameters(result.equation).items()}
+    return {
+        "kind": result.kind,
+        "equation": title(result.equation),
+        **numbers,
+        **dict(result.details),
+        "traindyn": version(),
+        "jax": jax.__version__,
+    }

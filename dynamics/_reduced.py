@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from ._described import hyperparameters, title, version
+from ._described import provenance
 
 MOMENTS = ("mean", "variance", "skewness", "kurtosis")
 Table = dict[str, Float[np.ndarray, "saves ..."]]
@@ -133,16 +132,7 @@ class Reduced(eqx.Module):
             for name, values in (getattr(self, moment) or {}).items():
                 inner = ["bin"] if moment == "histogram" else [f"{name}_axis_{axis}" for axis in range(values.ndim - 1)]
                 variables[f"{name}_{moment}"] = (("step", *inner), values)
-        attrs = {
-            "kind": self.kind,
-            "equation": title(self.equation),
-            **{name: str(v) if isinstance(v, bool) else v for name, v in hyperparameters(self.equation).items()},
-            **dict(self.details),
-            "paths": self.paths,
-            "block": self.block,
-            "traindyn": version(),
-            "jax": jax.__version__,
-        }
+        attrs = {**provenance(self), "paths": self.paths, "block": self.block}
         steps, times = np.asarray(self.steps), np.asarray(self.times)
         coords = {
             "step": ("step", steps, {"units": self.units[0]}),

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from equations import TwinState
 from equations.internal import is_traced
 
-from ._described import hyperparameters, title, version
+from ._described import provenance
 from ._saved import load, save
 
 
@@ -129,15 +129,7 @@ class Trajectory(eqx.Module):
                 "step": ("step", steps.reshape(-1, steps.shape[-1])[0], {"units": self.units[0]}),  # the same in all
                 "time": ((*ahead[: times.ndim - 1], "step"), times, {"units": self.units[1]}),
             },
-            attrs={
-                "kind": self.kind,
-                "equation": title(self.equation),
-                # NetCDF knows no booleans.
-                **{name: str(v) if isinstance(v, bool) else v for name, v in hyperparameters(self.equation).items()},
-                **dict(self.details),
-                "traindyn": version(),
-                "jax": jax.__version__,
-            },
+            attrs=provenance(self),
         )
 
 
