@@ -5,7 +5,6 @@ that they do not depend on what computes the blocks.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._paths.layout import Layout
 from ._problem import Problem
 from ._reduced import Kept, Reduced, over_count
 from ._trajectory import Trajectory
-
-_LARGEST, _NUMBERS = 4096, 2**24  # paths of a block, and numbers that it may hold
 
 
 def check_kept(given: Any, problem: Problem, **others: Any) -> Kept | None:
@@ -49,25 +47,22 @@ def check_kept(given: Any, problem: Problem, **others: Any) -> Kept | None:
 
 def reduced(run: Callable[[Problem], Trajectory], problem: Problem, kept: Kept, random: bool) -> Reduced:
     """The ensemble of a problem, block by block, each by `run`; the paths of what is not random are all the same."""
-    paths, block = problem.paths, block_of(problem) if random else 1
+    paths, layout = problem.paths if random else 1, problem.layout if random else Layout()
+    block = layout.block or min(problem.most_paths, 1 << (paths - 1).bit_length())
     tally, first = None, None
-    for ahead in range(0, paths if random else 1, block):
-        part = run(dataclasses.replace(problem, paths=block, ahead=ahead))
-        here = min(block, paths - ahead) if random else 1
-        sums = jax.device_get(_sums(part.observables, part.failed_at, part.steps, np.asarray(here), kept))
-        tally = Tally.of(sums) if tally is None else tally.with_block(Tally.of(sums))
+    for ahead in range(0, paths, block * layout.width):
+        part = run(dataclasses.replace(problem, paths=block * layout.width, ahead=ahead))
         first = part if first is None else first
+        results = part.observables, part.failed_at
+        if layout.width > 1:
+            results = jax.device_get(results)
+        for begin in range(0, min(block * layout.width, paths - ahead), block):
+            here = np.asarray(min(block, paths - ahead - begin))
+            one = jax.tree.map(lambda leaf, begin=begin: leaf[begin : begin + block], results)
+            sums = jax.device_get(_sums(*one, part.steps, here, kept))
+            tally = Tally.of(sums) if tally is None else tally.with_block(Tally.of(sums))
     assert first is not None and tally is not None
-    return tally.of_all(first, kept, paths, block, 1 if random else paths)
-
-
-def block_of(problem: Problem) -> int:
-    """A power of two that depends on the sizes of a run, and on the number of paths where these are few."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(problem.dynamic, eqx.is_array)))
-    record = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(problem.record))
-    records = record * (problem.steps // problem.save_every + 1)
-    most = max(1, min(_LARGEST, _NUMBERS // max(1, 8 * size + records)))
-    return min(1 << (most.bit_length() - 1), 1 << (problem.paths - 1).bit_length())
+    return tally.of_all(first, kept, problem.paths, block, 1 if random else problem.paths)
 
 
 @eqx.filter_jit

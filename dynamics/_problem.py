@@ -45,6 +45,7 @@ from ._arguments.per_path import paths_of
 from ._checkpoint import Checkpoint
 from ._paths.grid import Grid, check_time, stream_grid
 from ._paths.keys import path_keys
+from ._paths.layout import Layout, most_paths, size_of
 from ._paths.progress import Ensemble, Fresh, Progress
 from ._paths.record import Places, first_record
 from ._paths.stream_path import first_stimulus
@@ -64,7 +65,7 @@ class Problem:
     - `objective`, `params`: as given, numbers as arrays; `dynamic` and `static` are what of the parameters is trained and
         the rest.
     - `steps`, `paths`, `save_every`, `observe`, `keep_states`: of a run (`scheduled`).
-    - `ahead`: of the ensemble of which these paths are a block, those before it.
+    - `ahead`: of the ensemble of which these paths are a block, those before it; `layout`: of its paths.
     - `given`: the equation before what is done to it here, in the Stratonovich form if that is what was given.
     - `dt`: the time of a training step or of a stimulus, an array; `rates`: the learning rates of all steps, None where
         one serves them all; `grid`: the solver's in time under a stream.
@@ -87,6 +88,7 @@ class Problem:
     stays: PyTree = None
     spread: PyTree = None
     ahead: int = 0
+    layout: Layout = Layout()
     given: Any = None
 
     @classmethod
@@ -165,6 +167,7 @@ class Problem:
         dt: float | None = None,
         substeps: int = 1,
         keep_states: bool = False,
+        layout: Layout | None = None,
     ) -> "Problem":
         """The same with the schedule of a run, checked; warns of leaves that it moves and no gradient does.
 
@@ -181,7 +184,7 @@ class Problem:
         length = dt if self.stream is None else self.stream.duration
         steps = check_time(self.equation, steps, time, length)
         steps, paths, save_every = check_schedule(steps, paths, save_every)
-        return dataclasses.replace(
+        problem = dataclasses.replace(
             self,
             steps=steps,
             paths=paths,
@@ -192,6 +195,8 @@ class Problem:
             rates=learning_rates(self.equation, self.first + steps),
             grid=grid,
         )
+        layout = (layout or Layout()).blocks(paths, lambda: problem.most_paths)
+        return dataclasses.replace(problem, layout=layout)
 
     @property
     def whole(self) -> PyTree:
@@ -225,6 +230,12 @@ class Problem:
     def record(self) -> PyTree[jax.ShapeDtypeStruct]:
         """The structure of what is observed of one path at one record."""
         return abstract_value(first_record, self.observe, self.dynamic, self.static, self.equation)
+
+    @property
+    def most_paths(self) -> int:
+        """How many paths are computed at once where their number is chosen, by what each holds."""
+        saves = self.steps // self.save_every + 1
+        return most_paths(8 * size_of(eqx.filter(self.dynamic, eqx.is_array)) + saves * size_of(self.record))
 
     @property
     def before(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from ._blocks import check_kept, reduced
 from ._health.failed import tell_start
 from ._minibatches import begin_source, told_of_source
 from ._paths.keys import path_keys
+from ._paths.layout import Layout
 from ._paths.progress import Progress
 from ._paths.record import first_failure, is_ok, keep, record
 from ._paths.training import Training
@@ -41,6 +42,8 @@ def train(
     frozen: Any = None,
     per_path: bool = False,
     reduce: tuple | None = None,
+    devices: Any = None,
+    block: int | None = None,
 ) -> Any:  # as `solve`
     """Runs the discrete algorithm that an equation models, its Optax twin.
 
@@ -63,8 +66,11 @@ def train(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
+    layout = Layout.of(devices, block)
+    placed = layout.placed((equation, objective, params, start, observe))
+    equation, objective, params, start, observe = placed
     problem = Problem.of(equation, objective, params, algorithm=True, start=start, frozen=frozen, per_path=per_path)
-    problem = problem.scheduled(steps, paths, save_every, observe, keep_states=keep_states)
+    problem = problem.scheduled(steps, paths, save_every, observe, keep_states=keep_states, layout=layout)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     kept = check_kept(reduce, problem)
     random = draws(problem.equation, noise)
@@ -90,7 +96,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
     check_twin(equation, problem.dynamic)
     check_state(problem)
     apart = problem.apart(random)
-    paths = problem.paths if apart else 1
+    paths, layout = (problem.paths, problem.layout) if apart else (1, Layout())
 
     def fresh(params, key):
         return _begin(equation, problem.signal, params, key, noise)
@@ -115,6 +121,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         noise=noise,
         paths=paths,
         ahead=problem.before,
+        layout=layout,
         keep_states=problem.keep_states,
     )
     if problem.start is None:
@@ -127,7 +134,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         apart,
         checkpoint,
         kind="discrete",
-        details=(("noise", noise), *told_of_source(problem, noise == "minibatch")),
+        details=(("noise", noise), *layout.rows, *told_of_source(problem, noise == "minibatch")),
     )
 
 
@@ -155,14 +162,14 @@ def draws(equation: AbstractEquation, noise: str) -> bool:
 
 
 @eqx.filter_jit
-def _ensemble(equation, signal, begin, *, key, paths, ahead, **options):
+def _ensemble(equation, signal, begin, *, key, paths, ahead, layout, **options):
     def run(key, progress):
         return _path(equation, signal, progress, key, **options)
 
     def fresh(params, key):
         return _begin(equation, signal, params, key, options["noise"])
 
-    return begin.each(run, fresh, path_keys(key, paths, ahead))
+    return begin.each(run, fresh, path_keys(key, paths, ahead), layout)
 
 
 def _begin(equation, signal, params, key, noise) -> Progress:

@@ -17,6 +17,8 @@ from ._described import version as version
 from ._files import write_whole as write_whole
 from ._health.auto import check_substeps as check_substeps
 from ._health.failed import rescued as rescued
+from ._integrate import path_of as path_of
+from ._integrate import solve_problem as solve_problem
 from ._minibatches import warn_of_sample as warn_of_sample
 from ._paths.brownian import Brownian as Brownian
 from ._paths.brownian import Increments as Increments
@@ -29,8 +31,6 @@ from ._paths.record import record as record
 from ._paths.strang import Steps as Steps
 from ._paths.training import Training as Training
 from ._problem import Problem as Problem
-from ._solve import path_of as path_of
-from ._solve import solve_problem as solve_problem
 from ._solvers import Method as Method
 from ._solvers import check_solver as check_solver
 from ._solvers import weak_order as weak_order

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from equations.internal import is_stratonovich
 
 from .._arguments.hooks import check_hooks
-from .._paths.keys import each_path, path_keys
+from .._paths.keys import path_keys
 from .._problem import Problem
 from .._results import trajectory_of
 from .._solvers import check_adjoint, default_adjoint, differentiable
@@ -56,9 +56,16 @@ def solve_passed(
         levy_area=pairing.levy_area,
         counts=pairing.counts,
     )
-    (saves, states), last, failed_at = _ensemble(path, problem.guarded, key, controller, problem.paths, problem.before)
+    (saves, states), last, failed_at = _ensemble(
+        path, problem.guarded, key, controller, problem.paths, problem.before, problem.layout
+    )
     result = trajectory_of(
-        problem, (saves, states, last, failed_at), True, None, kind="equation", details=_details(pairing, substeps)
+        problem,
+        (saves, states, last, failed_at),
+        True,
+        None,
+        kind="equation",
+        details=(*_details(pairing, substeps), *problem.layout.rows),
     )
     return dataclasses.replace(result, equation=problem.given) if is_stratonovich(problem.given) else result
 
@@ -80,11 +87,11 @@ def check_not_auto(auto: bool) -> None:
 
 
 @eqx.filter_jit
-def _ensemble(path, params, key, controller, paths, ahead):
+def _ensemble(path, params, key, controller, paths, ahead, layout):
     def run(key):
         return path(params, key) if controller is None else path.adaptive(params, key, controller)
 
-    saves, states, failed_at, _ = each_path(run, path_keys(key, paths, ahead))
+    saves, states, failed_at, _ = layout.each_path(run, path_keys(key, paths, ahead))
     return saves, jax.vmap(path.dynamics.params)(states), failed_at
 
 

@@ -5,11 +5,9 @@ Gaussian gradients or the minibatches of an algorithm: of these a path has one, 
 to be driven by the same normal numbers or are given different keys.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from equations.internal import LARGEST
 
@@ -17,12 +15,6 @@ from equations.internal import LARGEST
 def path_keys(key: Array, paths: int, ahead: Array | int = 0) -> Array:
     """A key for each path after those `ahead` of them; it does not depend on how many there are."""
     return jax.vmap(lambda path: jax.random.fold_in(key, path))(ahead + jnp.arange(paths, dtype=jnp.int32))
-
-
-def each_path(run: Callable[[Array], PyTree], keys: Array) -> PyTree:
-    """`run(key)` on every path's key, leaves `(paths, ...)`; one path has no axis inside, which would cost kernels of its
-    own."""
-    return jax.tree.map(lambda leaf: leaf[None], run(keys[0])) if len(keys) == 1 else jax.vmap(run)(keys)
 
 
 def apart(key: Array, number: Array | int) -> Array:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from equations.internal import is_traced
 
-from .keys import each_path
+from .layout import Layout
 from .quotient import Peak, no_peak
 
 
@@ -78,9 +78,9 @@ class Fresh(eqx.Module):
     given: PyTree
     resumed: ClassVar[bool] = False
 
-    def each(self, run: Callable[[Array, Progress], PyTree], begin: Callable, keys: Array) -> PyTree:
+    def each(self, run: Callable[[Array, Progress], PyTree], begin: Callable, keys: Array, layout: Layout) -> PyTree:
         """`run(key, progress)` of every path, leaves `(paths, ...)`, from `begin(params, key)`."""
-        return each_path(lambda key: run(key, begin(self.given, key)), keys)
+        return layout.each_path(lambda key: run(key, begin(self.given, key)), keys)
 
     def of_path(self, index: Array | int, begin: Callable, keys: Array) -> Progress:
         """That of one path."""
@@ -128,16 +128,16 @@ class Ensemble(eqx.Module):
         found = [leaf[0] if same else leaf for leaf, same in zip(leaves, shared, strict=True)]
         return cls(jax.tree.unflatten(treedef, found), tuple(None if same else 0 for same in shared))
 
-    def each(self, run: Callable[[Array, Progress], PyTree], begin: Callable, keys: Array) -> PyTree:
+    def each(self, run: Callable[[Array, Progress], PyTree], begin: Callable, keys: Array, layout: Layout) -> PyTree:
         """As of `Fresh`."""
         if len(keys) == 1:
-            return each_path(lambda key: run(key, self.of_path(0)), keys)
+            return layout.each_path(lambda key: run(key, self.of_path(0)), keys)
         leaves, treedef = jax.tree.flatten(self.progress)
 
         def one(key, *leaves):
             return run(key, jax.tree.unflatten(treedef, leaves))
 
-        return jax.vmap(one, in_axes=(0, *self.axes))(keys, *leaves)
+        return layout.vmap(one, (0, *self.axes), keys, *leaves)
 
     def of_path(self, index: Array | int, begin: Any = None, keys: Any = None) -> Progress:
         """That of one path."""

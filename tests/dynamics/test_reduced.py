@@ -72,24 +72,22 @@ def check(reduced, run):
 
 @pytest.mark.filterwarnings("ignore:The solver is unstable", "ignore:The noise")
 @pytest.mark.parametrize("name", some(RUNS, ["solve", "some fail"]))
-def test_moments_are_those_of_the_paths(name, monkeypatch, key):
+def test_moments_are_those_of_the_paths(name, key):
     """In blocks of eight, of which the last one is padded."""
-    monkeypatch.setattr(blocks, "_LARGEST", 8)
     run = RUNS[name](key=key, paths=21)
-    reduced = RUNS[name](key=key, paths=21, reduce=ALL)
+    reduced = RUNS[name](key=key, paths=21, reduce=ALL, block=8)
     assert reduced.block == 8 and bool(reduced.ok) == bool(np.all(run.ok)) == (name != "some fail")
     check(reduced, run)
 
 
 @pytest.mark.filterwarnings("ignore:The solver is unstable", "ignore:The noise")
 def test_mutant_that_counts_what_failed(monkeypatch, key):
-    monkeypatch.setattr(blocks, "_LARGEST", 8)
     sums = blocks._sums
     monkeypatch.setattr(
         blocks, "_sums", lambda observables, failed_at, *more: sums(observables, 0 * failed_at - 1, *more)
     )
     with pytest.raises(AssertionError):
-        check(RUNS["some fail"](key=key, paths=21, reduce=ALL), RUNS["some fail"](key=key, paths=21))
+        check(RUNS["some fail"](key=key, paths=21, reduce=ALL, block=8), RUNS["some fail"](key=key, paths=21))
 
 
 def test_histograms_and_quantiles(key):

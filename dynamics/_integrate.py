@@ -1,0 +1,148 @@
+"""The equation's side of a problem that is checked: an ensemble of its paths under one jit, looked at when it has run."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from equations.internal import positive, steps_to_mean
+
+from ._cost import cost_of
+from ._health.auto import check_auto, checked_run, looked_at
+from ._minibatches import begin_source, told_of_source
+from ._paths.keys import path_keys
+from ._paths.layout import Layout
+from ._paths.path import Path, state_before
+from ._paths.progress import Ensemble, Fresh
+from ._paths.record import Places
+from ._paths.strang import Steps
+from ._paths.stream_path import StreamPath
+from ._problem import Problem
+from ._results import trajectory_of
+from ._solvers import Method
+from ._trajectory import Trajectory
+
+
+def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
+    """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
+    to be enough (`auto`)."""
+    if Steps(method.solver).amplified:
+        begin_source(problem, "minibatch")
+    apart = problem.apart(problem.random)
+    paths, layout = (problem.paths, problem.layout) if apart else (1, Layout())
+    path = path_of(problem, method, substeps, paths)
+    if auto:
+        check_auto(path, method.solver, method.stepping, problem.dynamic)
+
+    def begin(path):
+        return begin_of(problem, method, path, key)
+
+    def run(path):
+        path, start = begin(path)
+        return _ensemble(path, start, key, method.stepping, paths, problem.before, layout)
+
+    def before(path, index, step):
+        path, start = begin(path)
+        return state_before(path, start, key, paths, problem.before, jnp.asarray(index), jnp.asarray(step))
+
+    noisy = problem.noise is not None
+    result, substeps, found = checked_run(
+        path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
+    )
+    (saves, states), last, progress, owes, _ = result
+    failed_at = progress.failed_at
+    unseen = ("health", "not looked at, which would take all examples")
+    details = (
+        ("solver", repr(method.solver)),
+        ("substeps", str(substeps)),
+        ("stepsize_controller", repr(method.controller)),
+        *method.how,
+        *_costs(problem, method, substeps),
+        *layout.rows,
+        *told_of_source(problem, bool(Steps(method.solver).amplified)),
+        *_sampled(problem),
+        *((unseen,) if Steps(method.solver).amplified else found),
+    )
+    units = {}
+    if problem.stream is not None and problem.grid is not None:
+        details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
+        units["units"] = ("stimuli", "s")
+    results = saves, states, last, failed_at
+    checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
+    return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
+
+
+def _costs(problem: Problem, method: Method, substeps: int) -> tuple[tuple[str, str], ...]:
+    """What is said of the gradients that a training step takes, where steps are fixed."""
+    if method.controller is not None:
+        return ()
+    cost = cost_of(problem, method.solver, substeps // Steps(method.solver).per_step)
+    return () if cost is None else (cost.row,)
+
+
+def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
+    """What is said of a drift that is a mean over keys."""
+    steps = steps_to_mean(problem.equation, problem.objective, problem.params)
+    return () if steps is None else (("draws", str(problem.objective.samples)), ("steps_to_draws", f"{steps:.4g}"))
+
+
+def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
+    """By what steps a run goes, between which half a flow may be owing."""
+    return repr(method.solver), str(substeps)
+
+
+def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Array) -> tuple[Any, Fresh | Ensemble]:
+    """A path and where it begins."""
+    if problem.start is None:
+        return path, problem.begin(path.begin, key)
+    progress, owes = problem.start.progress_as(
+        "equation",
+        _steps_of(method, path.substeps),
+        lambda: path.begin(problem.dynamic, key),
+        path.dynamics,
+        problem.dynamic,
+    )
+    return dataclasses.replace(path, owes=owes), progress
+
+
+def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> Path | StreamPath:
+    """All that a path of a problem needs but its start and its key, with room for the records of so many paths."""
+    stream, grid = problem.stream, problem.grid
+    first, steps, places = problem.span(paths)
+    if method.controller is not None:
+        places = Places(problem.steps // problem.save_every)
+    common = dict(
+        dynamics=problem.equation,
+        signal=problem.signal,
+        static=problem.static,
+        observe=problem.observe,
+        dt=problem.dt if grid is None else positive("dt")(grid.dt),
+        solver=method.stepped,
+        adjoint=method.adjoint,
+        meter=method.meter,
+        first=first,
+        steps=steps,
+        owes=np.zeros((), bool),
+        places=places,
+        save_every=problem.save_every,
+        substeps=substeps * Steps(method.solver).per_step if grid is None else grid.stimulus,
+        keep_states=problem.keep_states,
+    )
+    if stream is None or grid is None:
+        return Path(**common)
+    return StreamPath(**common, stream=stream, delay=grid.delay)
+
+
+@eqx.filter_jit
+def _ensemble(path, begin, key, controller, paths, ahead, layout):
+    def run(key, progress):
+        return path(progress, key) if controller is None else path.adaptive(progress, controller)
+
+    saves, progress, owes = begin.each(run, path.begin, path_keys(key, paths, ahead), layout)
+    index = looked_at(progress.failed_at, progress.peak)
+    one = jax.tree.map(lambda leaf: leaf[index], progress.recorded)
+    return saves, jax.vmap(path.dynamics.params)(progress.recorded), progress, owes[0], one
