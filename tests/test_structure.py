@@ -1,6 +1,7 @@
 """Of what would make the code hard to change, how much there is: counted over the syntax trees."""
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -11,10 +12,11 @@ MOST_IN_A_ROW, MOST_OF_A_FUNCTION = 5, 8  # arguments without a name, of what ma
 OPTIONS = {"SGD"}  # what a user writes as `optimizer` of a circuit
 
 
+@functools.cache
 def sources():
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield path, ast.parse(path.read_text())
+    """Every module with its syntax tree."""
+    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [(path, ast.parse(path.read_text())) for path in paths]
 
 
 def project_classes():

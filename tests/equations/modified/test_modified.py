@@ -578,9 +578,9 @@ def test_shuffled_epochs_by_all_six_orders():
 def test_modified_equations_run_on_everything(make, key):
     """Equinox modules, float32, noise; a new learning rate does not recompile."""
     network = mlp(jax.random.key(1), (3, 2), jnp.float32)  # a layer: the series is long to compile
-    images = jnp.asarray(RNG.normal(size=(10, 3)), jnp.float32)
-    labels = jnp.asarray(RNG.integers(0, 2, size=10))
-    traces = []
+    rng, traces = np.random.default_rng(0), []  # of its own: what is found suspicious, and looked at, hangs on the data
+    images = jnp.asarray(rng.normal(size=(10, 3)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 2, size=10))
 
     def cross_entropy(network, example):
         traces.append(1)
@@ -594,9 +594,9 @@ def test_modified_equations_run_on_everything(make, key):
             equation, objective, network, steps=3, key=key if equation.random else None, paths=2, observe=OUTPUT
         )
 
-    first = run(0.01)
+    first = run(0.02)  # the larger one: what is looked at in steps that may be too long is compiled here
     before = len(traces)
-    second = run(0.02)
+    second = run(0.01)
     assert len(traces) - before <= 2  # an abstract evaluation, no compilation
     assert np.all(first.ok) and not np.array_equal(first.observables["out"], second.observables["out"])
     assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(first.final, eqx.is_array))} == {jnp.dtype("float32")}
