@@ -15,8 +15,9 @@ from equations import AbstractDynamics
 from equations.internal import flag, positive, steps_to_mean, warn_sampling
 
 from ._blocks import Kept, check_kept, reduced
-from ._cost import cost_of, warn_of_cost
+from ._cost import costs, warn_of_cost
 from ._health.auto import check_auto, check_substeps, checked_run, looked_at
+from ._increments import check_increments, refuse_passed, told
 from ._minibatches import begin_source, told_of_source
 from ._passed.free import check_free, solve_free, thrown
 from ._passed.pairing import is_passed
@@ -58,6 +59,7 @@ def solve(
     saveat: dfx.SaveAt | None = None,
     throw: bool = False,
     reduce: tuple | None = None,
+    increments: str | None = None,
 ) -> Any:  # of two classes, which nobody wants to tell apart at every use
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
@@ -129,6 +131,11 @@ def solve(
 
     - `reduce`: what is kept over paths, of which none is: a tuple of `"mean"`, `"variance"`, `"skewness"`, `"kurtosis"` and
         a `dynamics.Histogram(edges)`. Paths are run in blocks of one size, and no sum depends on what computes them.
+    - `increments`: what the noise is drawn from; `"gaussian"`, normal numbers. Where means and variances alone are wanted
+        two or three values serve as well, and one random word holds those of many steps: `"two-point"` keeps a weak order
+        of one, as of `diffrax.Euler()`, `"three-point"` one of two. None takes the one that keeps the order where `reduce`
+        keeps means and variances only, as `details` says, and normal numbers in all other runs. Runs of other `substeps`
+        then have noise of their own.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 
@@ -142,10 +149,12 @@ def solve(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states
     )
     throw = flag("throw")(throw)
+    increments = check_increments(increments)
     kept = check_kept(reduce, problem, event=event, saveat=saveat, substeps="auto" if auto else None)
     check_free(problem, event, saveat, stepsize_controller, substeps, auto)
     if is_passed(problem, solver, stepsize_controller):
         check_not_auto(auto)
+        refuse_passed(increments, solver)
         check_begins(problem, "a solver of Diffrax's own for an equation with noise")
         key = problem.check_key(key, True)
         passed = stepsize_controller, adjoint, progress_meter, key, substeps
@@ -158,6 +167,8 @@ def solve(
         adjoint=adjoint,
         meter=progress_meter,
         substeps=substeps,
+        increments=increments,
+        moments=kept is not None and kept.order <= 2 and kept.histogram is None,
     )
     key = problem.check_key(key, problem.random)
     if stepsize_controller is None:
@@ -208,8 +219,9 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         ("solver", repr(method.solver)),
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(method.controller)),
+        *told(method.law, method.solver),
         *method.how,
-        *_costs(problem, method, substeps),
+        *costs(problem, method, substeps),
         *told_of_source(problem, bool(Steps(method.solver).amplified)),
         *_sampled(problem),
         *((unseen,) if Steps(method.solver).amplified else found),
@@ -223,14 +235,6 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
 
 
-def _costs(problem: Problem, method: Method, substeps: int) -> tuple[tuple[str, str], ...]:
-    """What is said of the gradients that a training step takes, where steps are fixed."""
-    if method.controller is not None:
-        return ()
-    cost = cost_of(problem, method.solver, substeps // Steps(method.solver).per_step)
-    return () if cost is None else (cost.row,)
-
-
 def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
     """What is said of a drift that is a mean over keys."""
     steps = steps_to_mean(problem.equation, problem.objective, problem.params)
@@ -239,7 +243,7 @@ def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
 
 def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
     """By what steps a run goes, between which half a flow may be owing."""
-    return repr(method.solver), str(substeps)
+    return repr(method.solver), str(substeps), *([] if method.law == "gaussian" else [method.law])
 
 
 def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Array) -> tuple[Any, Fresh | Ensemble]:
@@ -280,7 +284,7 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
         keep_states=problem.keep_states,
     )
     if stream is None or grid is None:
-        return Path(**common)
+        return Path(**common, law=method.law)
     return StreamPath(**common, stream=stream, delay=grid.delay)
 
 
