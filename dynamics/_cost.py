@@ -53,6 +53,8 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
     if steps.amplified:
         number = steps.amplified * substeps
         return Cost(own if number == 1 else 2 * number * own, own)
+    if steps.fused:
+        return Cost(substeps * 3 * _all(signal), own)
     kick = abstract_value(_kick, equation, signal, problem.dynamic, substeps * steps.kicks(equation)).shape[0]
     if steps.split:
         evaluations = (0 if steps.leap(equation) else _stages(steps.flow)) + kick * steps.kicks(equation)
@@ -61,6 +63,14 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
     else:
         evaluations = _stages(solver)
     return Cost(substeps * evaluations * _all(signal), own)
+
+
+def costs(problem: Problem, method: Any, substeps: int) -> tuple[tuple[str, str], ...]:
+    """What is said of the gradients that a training step takes by a `Method`, where its steps are fixed."""
+    if method.controller is not None:
+        return ()
+    cost = cost_of(problem, method.solver, substeps // Steps(method.solver).per_step)
+    return () if cost is None else (cost.row,)
 
 
 def _all(signal: Any) -> int:

@@ -11,8 +11,9 @@ from jaxtyping import Array
 
 from equations.internal import positive, steps_to_mean
 
-from ._cost import cost_of
+from ._cost import costs
 from ._health.auto import check_auto, checked_run, looked_at
+from ._increments import told
 from ._minibatches import begin_source, told_of_source
 from ._paths.keys import path_keys
 from ._paths.layout import Layout
@@ -60,8 +61,9 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         ("solver", repr(method.solver)),
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(method.controller)),
+        *told(method.law, method.solver),
         *method.how,
-        *_costs(problem, method, substeps),
+        *costs(problem, method, substeps),
         *layout.rows,
         *told_of_source(problem, bool(Steps(method.solver).amplified)),
         *_sampled(problem),
@@ -76,14 +78,6 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
 
 
-def _costs(problem: Problem, method: Method, substeps: int) -> tuple[tuple[str, str], ...]:
-    """What is said of the gradients that a training step takes, where steps are fixed."""
-    if method.controller is not None:
-        return ()
-    cost = cost_of(problem, method.solver, substeps // Steps(method.solver).per_step)
-    return () if cost is None else (cost.row,)
-
-
 def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
     """What is said of a drift that is a mean over keys."""
     steps = steps_to_mean(problem.equation, problem.objective, problem.params)
@@ -92,7 +86,7 @@ def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
 
 def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
     """By what steps a run goes, between which half a flow may be owing."""
-    return repr(method.solver), str(substeps)
+    return repr(method.solver), str(substeps), *([] if method.law == "gaussian" else [method.law])
 
 
 def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Array) -> tuple[Any, Fresh | Ensemble]:
@@ -133,7 +127,7 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
         keep_states=problem.keep_states,
     )
     if stream is None or grid is None:
-        return Path(**common)
+        return Path(**common, law=method.law)
     return StreamPath(**common, stream=stream, delay=grid.delay)
 
 

@@ -12,6 +12,7 @@ from equations.internal import flag, warn_sampling
 from ._blocks import Kept, check_kept, reduced
 from ._cost import warn_of_cost
 from ._health.auto import check_substeps
+from ._increments import check_increments, refuse_passed
 from ._integrate import path_of, solve_problem
 from ._passed.free import check_free, solve_free, thrown
 from ._passed.pairing import is_passed
@@ -49,6 +50,7 @@ def solve(
     reduce: tuple | None = None,
     devices: Any = None,
     block: int | None = None,
+    increments: str | None = None,
 ) -> Any:  # of two classes, which nobody wants to tell apart at every use
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
@@ -126,6 +128,11 @@ def solve(
         says.
     - `reduce`: what is kept over paths, of which none is: a tuple of `"mean"`, `"variance"`, `"skewness"`, `"kurtosis"` and
         a `dynamics.Histogram(edges)`. Paths are run block by block, and no sum depends on what computes them.
+    - `increments`: what the noise is drawn from; `"gaussian"`, normal numbers. Where means and variances alone are wanted
+        two or three values serve as well, and one random word holds those of many steps: `"two-point"` keeps a weak order
+        of one, as of `diffrax.Euler()`, `"three-point"` one of two. None takes the one that keeps the order where `reduce`
+        keeps means and variances only, as `details` says, and normal numbers in all other runs. Runs of other `substeps`
+        then have noise of their own.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 
@@ -149,10 +156,12 @@ def solve(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states, layout=layout
     )
     throw = flag("throw")(throw)
+    increments = check_increments(increments)
     kept = check_kept(reduce, problem, event=event, saveat=saveat, substeps="auto" if auto else None)
     check_free(problem, event, saveat, stepsize_controller, substeps, auto)
     if is_passed(problem, solver, stepsize_controller):
         check_not_auto(auto)
+        refuse_passed(increments, solver)
         check_begins(problem, "a solver of Diffrax's own for an equation with noise")
         key = problem.check_key(key, True)
         passed = stepsize_controller, adjoint, progress_meter, key, substeps
@@ -165,6 +174,8 @@ def solve(
         adjoint=adjoint,
         meter=progress_meter,
         substeps=substeps,
+        increments=increments,
+        moments=kept is not None and kept.order <= 2 and kept.histogram is None,
     )
     key = problem.check_key(key, problem.random)
     if stepsize_controller is None:

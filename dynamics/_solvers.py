@@ -12,16 +12,15 @@ from equations import AbstractEquation
 from equations.internal import (
     abstract_value,
     check_agreement,
-    definer,
-    is_contract,
     is_parameter,
     split,
     zeros_of,
 )
 
 from ._arguments.hooks import check_hooks
+from ._choice import chosen
+from ._increments import law_of
 from ._minibatches import check_svag
-from ._noise import is_additive
 from ._paths.brownian import block_rows
 from ._paths.held import read
 from ._paths.jumps import warn_of_jumps
@@ -38,6 +37,7 @@ class Method:
     - `solver`, `controller`: as given, or what stands in for None.
     - `stepped`, `stepping`: the same as a path takes them, which read what the dynamics counts as they should; `how` says
         this in words.
+    - `law`: of the numbers that noise is drawn from.
     - `adjoint`, `meter`: of Diffrax; `adjoint` is None for a run at fixed steps that nothing can differentiate.
     """
 
@@ -48,12 +48,23 @@ class Method:
     how: tuple[tuple[str, str], ...]
     adjoint: dfx.AbstractAdjoint | None
     meter: dfx.AbstractProgressMeter
+    law: str = "gaussian"
 
     @classmethod
     def of(
-        cls, problem: Problem, solver: Any = None, controller=None, adjoint=None, meter=None, substeps: int = 1
+        cls,
+        problem: Problem,
+        solver: Any = None,
+        controller=None,
+        adjoint=None,
+        meter=None,
+        substeps: int = 1,
+        increments: str | None = None,
+        moments: bool = False,
     ) -> "Method":
         """The method for a problem with a schedule, from what the user gave.
+
+        **Arguments:** `moments`, whether means and variances over paths are all that is kept of it.
 
         **Raises:** TypeError or ValueError before any compilation, naming the argument. Warns of jumps that are not held.
         """
@@ -61,11 +72,10 @@ class Method:
         if Steps(solver).amplified:
             check_svag(problem, solver, controller)
         elif problem.stream is None:
-            solver = check_solver(solver, controller, problem.random)
+            given, solver = solver, check_solver(solver, controller, problem.random)
+            solver = chosen(problem, given, solver) if noisy else solver
         else:
             solver = check_stream_solver(solver, controller, noisy)
-        if noisy and Steps(solver).split:
-            solver = _kicked(problem, solver)
         check_adjoint(adjoint, controller, meter)
         if isinstance(solver, dfx.Euler) and substeps > 1:
             _check_euler(problem, substeps)
@@ -87,6 +97,7 @@ class Method:
             how=how,
             adjoint=adjoint,
             meter=meter or dfx.NoProgressMeter(),
+            law=law_of(problem, solver, increments, moments),
         )
 
 
@@ -112,11 +123,11 @@ def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
                 "Argument `stepsize_controller` must be None for an equation with noise under Strang() or diffrax.Euler(), "
                 f"but {controller!r} was given."
             )
-        if isinstance(solver, dfx.Euler) or Steps(solver).split:
+        if isinstance(solver, dfx.Euler) or Steps(solver).apart:
             raise ValueError(
                 f"Argument `solver` must have an error estimate for `stepsize_controller`, but {solver!r} was given."
             )
-    splits = Steps(solver).split
+    splits = Steps(solver).apart
     if random and not (splits or isinstance(solver, None | dfx.Euler)):
         raise ValueError(
             "Argument `solver` must be Strang(), diffrax.Euler() or None for an equation with noise, but "
@@ -134,15 +145,6 @@ def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
     return solver
 
 
-def _kicked(problem: Problem, solver: Any) -> Strang:
-    """With one kick in a step where the noise does not depend on the state, so that no kick changes the next one."""
-    kick = definer(type(split(problem.equation)), "kick")
-    free = solver.kicks is None and is_contract(kick)  # then it is of the diffusion
-    if free and is_additive(problem.equation, problem.signal, problem.dynamic, problem.dt):
-        return dataclasses.replace(solver, kicks=1)
-    return solver
-
-
 def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
     """The solver under a stream of stimuli, which makes constant steps."""
     if controller is not None:
@@ -150,7 +152,7 @@ def check_stream_solver(solver, controller, noisy: bool) -> dfx.AbstractSolver:
             f"Argument `stepsize_controller` must be None under a stream of stimuli, but {controller!r} was given."
         )
     solver = check_solver(dfx.Euler() if solver is None else solver, None, False)
-    if Steps(solver).split or (noisy and not isinstance(solver, dfx.Euler)):
+    if Steps(solver).apart or (noisy and not isinstance(solver, dfx.Euler)):
         raise ValueError(
             f"Argument `solver` must be diffrax.Euler() under a stream of stimuli with noise, but {solver!r} was given."
         )
@@ -236,6 +238,8 @@ def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractS
                 f"in the gradient, so that Euler's step cannot be refined, but {checked!r} was given."
             )
         return 1
+    if Steps(checked).fused:
+        return checked.order(None)
     if Steps(checked).kicks(equation) < split(equation).kicks or not (affine or split(equation).leapfrog):
         return 1
     return checked.order(None)

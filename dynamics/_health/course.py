@@ -32,7 +32,7 @@ def in_the_course(found: Health, path, solver, quotient: float, step: int, befor
     count = jnp.asarray(step - 1, jnp.int32)
     one = _there(path, count, before(path, step))
     params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
-    table = jacobians(one, Steps(solver).split, leaping, is_misleading(path, Fresh(params)))[0]
+    table = jacobians(one, Steps(solver).apart, leaping, is_misleading(path, Fresh(params)))[0]
     stiffness, substeps = stiffest(table, float(one.dt), growth, int(path.steps) * path.substeps, leaping)
     return Health(
         (*found.stiffness, stiffness),

@@ -148,7 +148,7 @@ def health(path, solver, noisy: bool, begin: Any, state: PyTree, quotient: float
     nothing to compute. A leapfrog step has no such stages, nor has Euler's: both ends are then looked at as they would be
     at the largest learning rate too.
     """
-    strang, dt = Steps(solver).split, float(path.dt) / path.substeps
+    strang, dt = Steps(solver).apart, float(path.dt) / path.substeps
     pair = functools.cache(lambda: pair_of(path, begin, state))
     leaping = Steps(solver).leap(path.dynamics)
     growth = growth_of(path, solver)

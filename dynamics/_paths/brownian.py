@@ -10,6 +10,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 # Small noise is drawn for several steps at once, which costs a third of drawing it step by step. A block holds at most so
@@ -40,12 +41,16 @@ def segments(rows: int, save_every: int, substeps: int) -> tuple[int, int]:
 
 
 class Brownian(eqx.Module):
-    """The increments of one path's Brownian motion, as standard normals, `per_step` of them in a training step."""
+    """The increments of one path's Brownian motion, as standard normals, `per_step` of them in a training step.
+
+    `shares`: the factors with which those of a substep add up to its own; None: all are equal.
+    """
 
     key: Array
     structure: PyTree[jax.ShapeDtypeStruct] = eqx.field(static=True)
     per_step: int = eqx.field(static=True)
     longest: int = eqx.field(static=True, default=_ROWS)
+    shares: tuple[float, ...] | None = eqx.field(static=True, default=None)
 
     @property
     def rows(self) -> int:
@@ -75,6 +80,8 @@ class Brownian(eqx.Module):
         whole = self._draw(index, 0, ())
         if self.per_step == 1:
             return jax.tree.map(lambda leaf: leaf[:, None], whole)
+        if self.shares is not None:
+            return self._shared(index, whole)
         # Independent normals whose mean over a step is replaced by that of the step: a Brownian bridge.
         fine = self._draw(index, 1, (self.per_step,))
 
@@ -82,6 +89,24 @@ class Brownian(eqx.Module):
             return fine - jnp.mean(fine, axis=1, keepdims=True) + whole[:, None] / self.per_step**0.5
 
         return jax.tree.map(refine, whole, fine)
+
+    def _shared(self, index: Array, whole: PyTree) -> PyTree:
+        """The same where the normals have unequal shares in the increment of the step, which stays what it is."""
+        count = self.per_step // len(self.shares or ())
+        unit = np.tile(np.asarray(self.shares), count) / count**0.5
+        if self.per_step == 2:  # one draw more: what is perpendicular to that of the step
+            frame = np.stack([unit, [-unit[1], unit[0]]], axis=1)
+            return jax.tree.map(
+                lambda *pair: jnp.einsum("kj,jr...->rk...", jnp.asarray(frame, pair[0].dtype), jnp.stack(pair)),
+                whole,
+                self._draw(index, 1, ()),
+            )
+
+        def refine(whole, fine):
+            units = jnp.asarray(unit, whole.dtype).reshape(-1, *[1] * (whole.ndim - 1))
+            return fine + units * (whole - jnp.sum(units * fine, axis=1))[:, None]
+
+        return jax.tree.map(refine, whole, self._draw(index, 1, (self.per_step,)))
 
     def _draw(self, index: Array, stream: int, extra: tuple[int, ...]) -> PyTree:
         """The normals of a block: leaves `(rows, *extra, *shape)`; streams are independent."""

@@ -1,6 +1,7 @@
 """One path of a dynamics, from record to record."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import diffrax as dfx
@@ -13,6 +14,8 @@ from equations.internal import quick_jit, split
 
 from .base import AbstractPath
 from .brownian import Brownian, segments
+from .coins import Coins
+from .fused import Behind, FusedTerm
 from .held import counted, held, scales_all
 from .keys import path_keys
 from .progress import Progress
@@ -27,6 +30,8 @@ from .watched import Watched
 
 class Path(AbstractPath):
     """A path that Diffrax integrates in segments, each with a clock of its own."""
+
+    law: str = eqx.field(static=True, default="gaussian")
 
     def begin(self, params: PyTree, key: Array) -> Progress:
         state = self.dynamics.init(params)
@@ -85,8 +90,8 @@ class Path(AbstractPath):
         return jax.lax.while_loop(lambda carry: carry[0] < step - 1, advance, carry)[1]
 
     @property
-    def _merged(self) -> bool:
-        return Steps(self.solver).merge
+    def _owing(self) -> float:
+        return Steps(self.solver).owing
 
     @property
     def _kicks(self) -> int:
@@ -106,7 +111,11 @@ class Path(AbstractPath):
             equation: Any = self.dynamics
             return Pairs.of(equation, self.signal, self.dynamics.params(state), key, self.substeps)
         structure = self.noise(state)
-        return None if structure is None else Brownian(key, structure, self.kicks_per_step)
+        if structure is None:
+            return None
+        if self.law != "gaussian":
+            return Coins(key, structure, self.kicks_per_step, self.law)
+        return Brownian(key, structure, self.kicks_per_step, shares=Steps(self.solver).shares)
 
     def _counts(self, state) -> bool:
         return counted(self.dynamics, self.signal, self.dynamics.params(state))
@@ -142,11 +151,13 @@ class Path(AbstractPath):
 
     def _terms(self, offset, increments: Any) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)
-        splits = Steps(self.solver).split
-        if Steps(self.solver).amplified:
+        steps = Steps(self.solver)
+        if steps.amplified:
             return BatchTerm(self.dynamics, self.signal, clock, increments)
-        field = Field(self.dynamics, self.signal, clock, unsplit=not splits)
-        if splits:
+        field = Field(self.dynamics, self.signal, clock, unsplit=not steps.apart)
+        if steps.fused:
+            return dfx.MultiTerm(dfx.ODETerm(field), FusedTerm(self.dynamics, self.signal, clock, increments))
+        if steps.split:
             kick = KickTerm(self.dynamics, self.signal, clock, increments, self._kicks)
             return dfx.MultiTerm(dfx.ODETerm(field), kick)
         if isinstance(self.solver, dfx.Euler):
@@ -155,9 +166,9 @@ class Path(AbstractPath):
 
     def _complete(self, state, owes, end):
         """The state at the end of training step `end`: where half flows are merged, half a flow is owing."""
-        if not self._merged:
+        if not self._owing:
             return state
-        start, stop = (jnp.full((), self.substeps - owing, _clock_type(state)) for owing in (0.5, 0.0))
+        start, stop = (jnp.full((), self.substeps - owing, _clock_type(state)) for owing in (self._owing, 0.0))
         terms = self._terms(end - 1, None)
         terms = held(terms, start) if self._counts(state) else terms
         solver: Any = self.solver
@@ -169,6 +180,8 @@ class Path(AbstractPath):
 
         What is carried is the state, the step of failure, the peak, whether half a flow is owing, and the block of noise.
         """
+        if Steps(self.solver).fused:
+            carried = self._behind(carried, offset, end)
         longest, count = segments(1 if brownian is None else brownian.rows, self.save_every, self.substeps)
 
         def segment(carry, _):
@@ -179,23 +192,34 @@ class Path(AbstractPath):
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
             state, found, new = self._segment(state, offset, stop - offset, longest, owes, increments)
-            owes = owes | (stop > offset) if self._merged else owes
+            owes = owes | (stop > offset) if self._owing else owes
             carried = state, jnp.where(failed_at < 0, found, failed_at), peak.or_later(*new), owes, block
             return (stop, carried), None
 
         carry, _ = jax.lax.scan(segment, (offset, carried), None, length=count)
         return carry[1]
 
+    def _behind(self, carried, offset, end):
+        """What is carried, with the variable of `Fused` steps in place of a state of which nothing is owing."""
+        state, failed_at, peak, owes, block = carried
+        solver: Any = self.solver
+        back = functools.partial(solver.back, self._terms(offset, None), jnp.zeros((), _clock_type(state)))
+        state = jax.lax.cond(owes | (end <= offset), lambda y: y, lambda y: back(y, None), state)
+        return state, failed_at, peak, owes, block
+
     def _segment(self, state, offset, length, longest: int, owes, increments):
         """`length` training steps in a row, of which the first is entered with half a flow owing or not."""
         count, clock_type = length * self.substeps, _clock_type(state)
         solver: Any = self.solver
         counts = self._counts(state)
-        if self._merged:
+        merged = Steps(solver).merge
+        if Steps(solver).fused:
+            solver = Behind(solver)
+        if merged:
             solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales_all(self.dynamics, state))
         state, inner = take_steps(
             self._terms(offset, increments),
-            Watched(solver, self._ok, offset, self.substeps, merged=self._merged, counts=counts and not self._merged),
+            Watched(solver, self._ok, offset, self.substeps, merged=merged, counts=counts and not merged),
             state,
             count=count.astype(clock_type),
             most=longest * self.substeps,

@@ -50,3 +50,17 @@ def stage_quotient(solver: dfx.AbstractSolver, stages: dict) -> Array:
     pairs = [squares(k) for k in jax.tree.leaves(stages["k"])]
     change, between = (sum(part.astype(zero.dtype) for part in parts) for parts in zip(*pairs, strict=True))
     return jnp.sqrt(jnp.where(between > 0, change / jnp.where(between > 0, between, 1), 0))
+
+
+def secant(places: tuple[PyTree, PyTree], increments: tuple[PyTree, PyTree]) -> Array:
+    """dt |lambda| along the difference of two places, from the increments of the flow there."""
+    squares = [
+        sum(jnp.sum(jnp.square(b - a)).astype(no_quotient(one).dtype) for a, b in _leaves(one, two))
+        for one, two in (increments, places)
+    ]
+    change, between = squares
+    return jnp.sqrt(jnp.where(between > 0, change / jnp.where(between > 0, between, 1), 0))
+
+
+def _leaves(one: PyTree, two: PyTree) -> zip:
+    return zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)

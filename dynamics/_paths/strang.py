@@ -7,34 +7,17 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from equations import AbstractDynamics
 from equations.internal import split
 
+from .fused import B1, B3, BEHIND, R1, R3, is_fused, seen_of
 from .held import differ, held, mean
 from .quotient import no_quotient, stage_quotient
+from .ralston import Ralston3, flow_stages
 from .svag import amplified
 from .terms import add, from_step
-
-
-class Ralston3(dfx.AbstractERK):
-    """Ralston's third-order Runge-Kutta method in three stages.
-
-    Diffrax's Bosh3 is the same method with a fourth stage that serves the next step; after a kick there is no such use.
-    """
-
-    tableau: ClassVar[dfx.ButcherTableau] = dfx.ButcherTableau(
-        a_lower=(np.array([1 / 2]), np.array([0.0, 3 / 4])),
-        b_sol=np.array([2 / 9, 1 / 3, 4 / 9]),
-        b_error=np.array([2 / 9, 1 / 3 - 1, 4 / 9]),
-        c=np.array([1 / 2, 3 / 4]),
-    )
-    interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation.from_k
-
-    def order(self, terms):
-        return 3
 
 
 class Strang(dfx.AbstractItoSolver):
@@ -83,10 +66,7 @@ class Strang(dfx.AbstractItoSolver):
 
     def flow_stages(self, terms, t0, t1, y0, args):
         """One step of the flow alone, and what the solver of the flow knows of its stages."""
-        flow = terms.terms[0]
-        state = self.flow.init(flow, t0, t1, y0, args)
-        y1, _, stages, _, _ = self.flow.step(flow, t0, t1, y0, args, state, made_jump=False)
-        return y1, stages
+        return flow_stages(self.flow, terms.terms[0], t0, t1, y0, args)
 
     def kick_step(self, terms, t, step_start, y0, args):
         """The kick of the step that starts at `step_start`, at time t."""
@@ -180,6 +160,26 @@ class Steps:
         return type(self.solver) is Strang
 
     @property
+    def fused(self) -> bool:
+        """Whether the steps are three increments of flow and noise together."""
+        return is_fused(self.solver)
+
+    @property
+    def apart(self) -> bool:
+        """Whether flow and noise are told apart."""
+        return self.split or self.fused
+
+    @property
+    def owing(self) -> float:
+        """Of a step, by how much flow a run is behind the state between records."""
+        return 0.5 if self.merge else BEHIND if self.fused else 0.0
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        """The factors with which the normals of a step add up to its noise; None: equal ones."""
+        return (B1 * R1, B3 * R3) if self.fused else None
+
+    @property
     def amplified(self) -> int | None:
         """The substeps of a training step on minibatches, None for all other solvers."""
         return amplified(self.solver)
@@ -192,10 +192,12 @@ class Steps:
     @property
     def flow(self) -> dfx.AbstractSolver:
         """The solver of the flow."""
-        return self.solver.flow if self.split else self.solver
+        return self.solver.flow if self.apart else self.solver
 
     def kicks(self, dynamics: AbstractDynamics) -> int:
-        """Kicks in a step."""
+        """Kicks in a step, or draws of normals."""
+        if self.fused:
+            return 2
         return (self.solver.kicks or split(dynamics).kicks) if self.split else 1
 
     def leap(self, dynamics: AbstractDynamics) -> bool:
@@ -204,6 +206,9 @@ class Steps:
 
     def quotient(self, inner: Any, dense: dict) -> Array:
         """The quotient of the stages of a step, from the state of the solver after it and its dense output."""
+        seen = seen_of(self.solver, inner)
+        if seen is not None:
+            return seen
         return inner if isinstance(self.solver, Merged) else stage_quotient(self.solver, dense)
 
     def hooks(self, noisy: bool) -> tuple[str, ...]:
@@ -212,4 +217,6 @@ class Steps:
             return ("start", "flow", "kick") if noisy else ("start", "flow")
         if self.amplified:
             return ("start", "velocity")
+        if self.fused:
+            return ("start", "flow", "kick", "euler")
         return ("start", "euler" if isinstance(self.solver, dfx.Euler) else "drift")

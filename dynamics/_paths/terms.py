@@ -55,7 +55,8 @@ def _now(signal, tau, args):
     return signal if args is None else args(tau)
 
 
-def _cast(increment, state):
+def as_state(increment: PyTree, state: PyTree) -> PyTree:
+    """An increment in the state's dtypes."""
     return jax.tree.map(lambda dy, y: dy.astype(y.dtype), increment, state)
 
 
@@ -70,7 +71,7 @@ class Field(eqx.Module):
     def __call__(self, tau, state, args):
         field = self.dynamics.drift if self.unsplit else split(self.dynamics).flow
         velocity = field(self.clock.time(tau), state, _now(self.signal, tau, args))
-        return _cast(jax.tree.map(lambda v: self.clock.dt * v, velocity), state)
+        return as_state(jax.tree.map(lambda v: self.clock.dt * v, velocity), state)
 
 
 class IncrementTerm(dfx.AbstractTerm):
@@ -106,7 +107,7 @@ class EulerTerm(IncrementTerm):
     def vf_prod(self, t, y, args, control):
         (noise,) = self.noise(control, 1)
         signal = _now(self.signal, t, args)
-        return _cast(split(self.dynamics).euler(self.clock.time(t), y, signal, noise, self.clock.dt), y)
+        return as_state(split(self.dynamics).euler(self.clock.time(t), y, signal, noise, self.clock.dt), y)
 
 
 class KickTerm(IncrementTerm):
@@ -124,10 +125,10 @@ class KickTerm(IncrementTerm):
         noise = self.noise(control, self.kicks)
         first = split(self.dynamics).kick(time, y, self.signal, noise[0], dt)
         if self.kicks == 1:
-            return _cast(first, y)
+            return as_state(first, y)
         moved = add(y, jax.tree.map(lambda k: 2**0.5 * k, first))
         second = split(self.dynamics).kick(time, moved, self.signal, noise[1], dt)
-        return _cast(jax.tree.map(jnp.add, first, second), y)
+        return as_state(jax.tree.map(jnp.add, first, second), y)
 
 
 def with_dynamics(terms: PyTree, change: Callable) -> PyTree:

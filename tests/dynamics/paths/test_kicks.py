@@ -1,5 +1,6 @@
 """Noise that does not depend on the state is kicked once a step; all else as often as its splitting says."""
 
+import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -53,8 +54,10 @@ def run(dynamics, solver=None, paths=4):
 
 @pytest.mark.parametrize("kind, kicks", [(Bath, 1), (Said, 1), (Multiplicative, None), (OwnKick, None)])
 def test_how_often_noise_is_kicked(kind, kicks):
+    """And as often with a flow of one's own; that of the default has two stages where the noise is additive."""
     solver = dict(run(kind()).details)["solver"]
-    assert solver == repr(Strang(kicks=kicks))
+    assert solver == repr(Strang(dfx.Heun(), kicks=1) if kicks else Strang())
+    assert dict(run(kind(), Strang()).details)["solver"] == repr(Strang(kicks=kicks))
 
 
 def test_what_is_given_stays():
