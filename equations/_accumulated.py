@@ -1,10 +1,10 @@
 """Gradients that are accumulated over several batches before a step."""
 
-import dataclasses
 from typing import Any
 
 from ._base import AbstractEquation, check_contract
 from ._checks.arguments import LARGEST, integer
+from ._wrappers.scheduled import gathered
 
 
 def accumulated(equation: AbstractEquation, every: int) -> AbstractEquation:
@@ -12,7 +12,8 @@ def accumulated(equation: AbstractEquation, every: int) -> AbstractEquation:
 
     With replacement these are one batch of `every * batch_size` examples, so that it is exactly the same equation with that
     batch size, and the same algorithm. One of its training steps is one update, and stands for `every` steps of Optax's
-    wrapper; so do schedules, as inside of that. What a noise model injects, it injects once in an update.
+    wrapper; so do schedules, as inside of that, and a schedule of the batch size is one of `every` times as many examples.
+    What a noise model injects, it injects once in an update.
 
     **Arguments:**
 
@@ -35,5 +36,4 @@ def accumulated(equation: AbstractEquation, every: int) -> AbstractEquation:
             "Argument `equation` must draw its batches with replacement, of which several are a larger one, but "
             f"sampling={equation.sampling!r} was given."
         )
-    size = integer("every", every, maximum=LARGEST // equation.batch_size) * equation.batch_size
-    return dataclasses.replace(equation, batch_size=size)
+    return gathered(equation, integer("every", every, maximum=LARGEST // equation.batch_size))

@@ -18,7 +18,10 @@ class SummedNoise(AbstractInjected):
     on: AbstractGradientNoise = on_top()
 
     def of_size(self, size):
-        return AbstractGradientNoise.of_size(self, size)
+        raise ValueError(
+            "Argument `noise` of equations.clipped must be None where the batch size is scheduled, since what is added to "
+            "the sum over a batch is divided by the size of all that is drawn."
+        )
 
     def own_structure(self, batches, params):
         return like_parameters(params)

@@ -10,39 +10,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from .._base import AbstractEquation
+from .._base import AbstractEquation, check_contract
 from .._checks.arguments import positive
 from .._checks.batch_sizes import sizes_of
-from .._checks.lineage import newer
-from .._counts import clip_count, put
+from .._checks.lineage import inside, newer
+from .._checks.schedules import schedule_of, stretched
+from .._counts import around, clip_count, put
 from .._scaling import ForwardedLimit
 from .._splitting import ForwardedSplitting, split
 from .base import AbstractAround, AbstractWrapped, WrappedLimit, WrappedSplitting, check_inside
-
-
-def _schedule(value):
-    wording = "Argument `schedule` must be an Optax schedule, a function from the training step to a factor, but "
-    if not callable(value):
-        raise TypeError(f"{wording}{value!r} was given.")
-    try:
-        with jax.numpy_dtype_promotion("standard"):
-            factor = jax.eval_shape(
-                lambda step: jnp.asarray(value(step)), jax.ShapeDtypeStruct((), jnp.result_type(float))
-            )
-    except Exception as error:
-        raise ValueError(f"{wording}it fails at a real step: {type(error).__name__}: {error}") from error
-    if factor.shape != () or not jnp.issubdtype(factor.dtype, jnp.floating):
-        raise ValueError(f"{wording}it returns {factor.dtype} of shape {factor.shape}.")
-    return value
-
-
-def _stretched(schedule: Callable, step: Any, stretch: Array) -> Array:
-    """What a schedule gives at a training step times `stretch`; at a whole one, unstretched, at the very count."""
-    with jax.numpy_dtype_promotion("standard"):
-        value = jnp.asarray(schedule(step * stretch))
-        if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
-            return value
-        return jnp.where(stretch == 1, jnp.asarray(schedule(step)), value)
 
 
 class Scheduled(AbstractWrapped):
@@ -64,14 +40,14 @@ class Scheduled(AbstractWrapped):
     step, which `rescaled` changes.
     """
 
-    schedule: Callable = eqx.field(kw_only=True, static=True, converter=_schedule)
+    schedule: Callable = eqx.field(kw_only=True, static=True, converter=schedule_of)
     stretch: Array = eqx.field(default=1.0, kw_only=True, converter=positive("stretch"), metadata={"internal": True})
     _factor: Array | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is held
     _window: tuple[Array, Array] | None = eqx.field(default=None, kw_only=True, repr=False)  # where it is read between
 
     def factor(self, step: Any) -> Array:
         """s at a training step, a real number; at a whole one, Optax's count, what the schedule gives there."""
-        return _stretched(self.schedule, step, self.stretch)
+        return stretched(self.schedule, step, self.stretch)
 
     def factor_at(self, t: Array) -> Array:
         """s as it is read at time t."""
@@ -145,17 +121,18 @@ class ScheduledBatches(AbstractAround):
 
     def __check_init__(self):
         check_inside(self.equation, averages=True)
+        _check_unscheduled(self.equation)
         largest = int(sizes_of(self.schedule).max())
-        if self.batch_size is not None and self.batch_size < largest:
+        if self.batch_size not in (None, largest):
             raise ValueError(
-                f"Argument `batch_size` must be at least the largest of the schedule, {largest}, but {self.batch_size} was "
-                "given."
+                f"Argument `batch_size` must be the largest of the schedule, {largest}, but {self.batch_size} was given: "
+                "another schedule makes another batch, or equations.accumulated one that is so many times as large."
             )
 
     def size(self, step: Any) -> Array:
         """B at a training step, a real number; NaN where it is none, or more than the largest that is drawn."""
         with jax.numpy_dtype_promotion("standard"):
-            size = jnp.round(_stretched(self.schedule, step, self.stretch).astype(jnp.result_type(float)))
+            size = jnp.round(stretched(self.schedule, step, self.stretch).astype(jnp.result_type(float)))
             return jnp.where((size >= 1) & (size <= self.batch_size), size, jnp.nan)
 
     def inside(self, t: Array | None = None) -> AbstractEquation:
@@ -246,6 +223,41 @@ class ScheduledBatchesLimit(ForwardedLimit):
         )
 
 
+def _check_unscheduled(equation: Any) -> None:
+    """Raises a ValueError where the batch size of an equation is scheduled, anywhere inside of it."""
+    while equation is not None:
+        if isinstance(equation, ScheduledBatches):
+            raise ValueError(
+                "Argument `equation` must not have a scheduled batch size already, of which a step has one, but "
+                f"{equation!r} was given: put both into one schedule."
+            )
+        equation = inside(equation)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Times:
+    """So many times a schedule, equal for equal ones."""
+
+    schedule: Callable
+    times: int
+
+    def __call__(self, step):
+        return self.times * jnp.asarray(self.schedule(step))
+
+
+def gathered(equation: AbstractEquation, every: int) -> AbstractEquation:
+    """An equation with batches that are `every` times as large, in every step where they are scheduled."""
+
+    def inward(e):
+        if isinstance(e, ScheduledBatches):
+            return dataclasses.replace(e, schedule=_Times(e.schedule, every), batch_size=every * e.batch_size)
+        inner = inside(e)
+        return e if inner is None else around(e, "equation", inward(inner))
+
+    found = inward(equation)
+    return found if found is not equation else dataclasses.replace(equation, batch_size=every * equation.batch_size)
+
+
 def scheduled(
     equation: AbstractEquation, schedule: Callable | None = None, *, batch_size: Callable | None = None
 ) -> AbstractAround:
@@ -253,7 +265,7 @@ def scheduled(
 
     **Arguments:**
 
-    - `equation`: any equation.
+    - `equation`: any equation; with `batch_size` one whose batches are not scheduled already.
     - `schedule`: any Optax schedule, such as `optax.cosine_decay_schedule(1.0, 1000)`: the factor of the learning rate as a
         function of the training step, counted from 0, which the equation asks at real numbers too. A schedule defined
         afresh on every call recompiles on every call.
@@ -273,6 +285,8 @@ def scheduled(
         raise TypeError("Argument `schedule` or `batch_size` must be given, but both are None.")
     if batch_size is None:
         return Scheduled.around(equation, schedule=schedule)
+    check_contract(equation, twin=True)
+    _check_unscheduled(equation)
     largest = int(sizes_of(batch_size).max())
     sized = ScheduledBatches.around(equation, schedule=batch_size, batch_size=largest)
     return sized if schedule is None else Scheduled.around(sized, schedule=schedule)

@@ -1,5 +1,7 @@
 """Batch sizes that are scheduled: the noise of each step is that of its batch, in equation and algorithm."""
 
+import dataclasses
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -18,8 +20,10 @@ from equations import (
     Momentum,
     Objective,
     ScheduledBatches,
+    accumulated,
     averaged,
     clipped,
+    decayed,
     modified,
     scheduled,
 )
@@ -124,6 +128,40 @@ def test_what_is_injected_stays():
             np.testing.assert_allclose(found, NOISE / size + share, rtol=1e-12)
 
 
+def doubled(rule):
+    return accumulated(rule, 2)
+
+
+GATHERED = {
+    "schedule": lambda rule: doubled(scheduled(rule, batch_size=growing)),
+    "both": lambda rule: doubled(scheduled(rule, halved, batch_size=growing)),
+    "around the rate": lambda rule: doubled(scheduled(scheduled(rule, halved), batch_size=growing)),
+    "average": lambda rule: doubled(averaged(scheduled(rule, batch_size=growing))),
+    "clipped": lambda rule: doubled(clipped(scheduled(rule, batch_size=growing), norm=1e3)),
+    "decayed": lambda rule: doubled(decayed(scheduled(rule, batch_size=growing), 0.1)),
+    "average outside": lambda rule: averaged(doubled(scheduled(rule, batch_size=growing))),
+}
+
+
+@pytest.mark.parametrize("kind", GATHERED)
+def test_accumulated_batches_are_so_many_times_as_large(kind):
+    """In every step, wherever the schedule is inside; twice is four times."""
+    for rule, times in ((GATHERED[kind](SGD(ETA)), 2), (doubled(GATHERED[kind](SGD(ETA))), 4)):
+        assert rule.batch_size == 4 * times
+        for step, size in ((3, 1), (12, 4)):
+            held = rule.held(step)
+            found = held.gradient_noise.variance(held.batches(BOWL), jnp.zeros(2))
+            np.testing.assert_allclose(found, NOISE / (size * times), rtol=1e-12)
+
+
+@pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
+def test_the_variance_of_accumulated_batches(run):
+    """Mutant: what is drawn alone is larger, and not what is weighed."""
+    rule = doubled(scheduled(SGD(ETA), batch_size=growing))
+    assert distance(run, rule, FACTORS["with_replacement"] / 2) < 4
+    assert distance(run, rule, FACTORS["with_replacement"]) > 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [train, solve])
 @pytest.mark.parametrize("rule", [SGD(ETA), Adam(ETA), Momentum(ETA)])
@@ -159,9 +197,20 @@ REFUSED = {
     "subsets": (
         lambda: at(scheduled(SGD(ETA, 4, "without_replacement"), batch_size=lambda k: 5 + 0 * k)), "`batch_size` must be",
     ),
+    "twice": (lambda: scheduled(RULE, batch_size=lambda k: 2 + 0 * k), "must not have a scheduled batch size already"),
+    "twice alike": (lambda: scheduled(RULE, batch_size=growing), "must not have a scheduled batch size already"),
+    "twice inside": (
+        lambda: scheduled(decayed(scheduled(RULE, halved), 0.1), halved, batch_size=growing),
+        "must not have a scheduled batch size already",
+    ),
+    "twice by hand": (
+        lambda: ScheduledBatches(equation=averaged(RULE), schedule=growing), "must not have a scheduled batch size already",
+    ),
+    "larger": (lambda: dataclasses.replace(averaged(RULE), batch_size=8), "must be the largest of the schedule, 4, but 8"),
     "labels": (lambda: at(scheduled(SGD(ETA, noise_model=LabelNoise(0.1)), batch_size=growing)), "`noise_model` must be"),
     "summed": (
-        lambda: at(scheduled(clipped(SGD(ETA, 2), norm=1.0, noise=0.3), batch_size=growing)), "`noise_model` must be",
+        lambda: at(scheduled(clipped(SGD(ETA, 2), norm=1.0, noise=0.3), batch_size=growing)),
+        "Argument `noise` of equations.clipped must be None where the batch size is scheduled",
     ),
     "keys": (
         lambda: solve(RULE, NOISY, jnp.ones(2), steps=1, key=jax.random.key(0)), "`batch_size` must be one number",
