@@ -232,13 +232,14 @@ def test_a_look_at_one_kick_is_caught(monkeypatch, key):
         kick = split(dynamics).kick(t, state, signal, normals, dt)
         return jnp.linalg.norm(kick) / jnp.linalg.norm(state), state[None]
 
-    class Shifted(Saddle):
-        def diffusion(self, t, y, signal):
-            return lx.DiagonalLinearOperator(jnp.sqrt(self.noise_rate) * (y - 100))
+    def told():
+        class Shifted(Saddle):  # another class in every call, of which nothing is compiled
+            def diffusion(self, t, y, signal):
+                return lx.DiagonalLinearOperator(jnp.sqrt(self.noise_rate) * (y - 100))
 
-    arguments = dict(steps=2, save_every=2, dt=0.1, key=key)
-    shifted = Shifted(jnp.asarray(0.0), jnp.asarray(8.0)), None, jnp.asarray([101.0])
-    assert len(found(*shifted, **arguments)[1]) == 1
-    jax.clear_caches()
+        shifted = Shifted(jnp.asarray(0.0), jnp.asarray(8.0)), None, jnp.asarray([101.0])
+        return found(*shifted, steps=2, save_every=2, dt=0.1, key=key)[1]
+
+    assert len(told()) == 1
     monkeypatch.setattr(_health, "changes", beside_the_state)
-    assert not found(*shifted, **arguments)[1]
+    assert not told()
