@@ -11,6 +11,8 @@ from jaxtyping import Array, PyTree
 _FEW = 16
 # Paths are filled up to a multiple, so that none is in the remainder of a vectorized loop, which rounds differently.
 _WIDTH = 16
+# So many take all steps of a loop before the next ones do: what a step needs of them fits into the cache.
+_LANES = 4096
 
 
 def are_few(*trees: PyTree) -> bool:
@@ -44,27 +46,31 @@ def loop_in_lanes(step: Callable, given: PyTree, start: Array, stop: Array, begi
             axes = jax.tree.map(lambda one: 0 if one else None, mapped)
             end = jax.vmap(lambda *given: loop.fun(*given), axes)(arrays, start, stop, begin)
             return end, jax.tree.map(lambda leaf: True, end)
-        axes = jax.tree.map(lambda one: -1 if one else None, of_paths)
-        full = _WIDTH * -(-size // _WIDTH)
+        lanes = min(_WIDTH * -(-size // _WIDTH), _LANES)
+        count = -(-size // lanes)
 
-        def to_last(leaf, one):
+        def split(leaf, one):
+            """Leaves `(count, ..., lanes)`."""
             if not one:
-                return leaf
-            leaf = jnp.moveaxis(leaf, 0, -1)
-            more = [leaf[..., -1:]] * (full - size)
-            return jnp.concatenate([leaf, *more], axis=-1) if more else leaf
+                return jnp.broadcast_to(leaf[..., None], (count, *leaf.shape, lanes))
+            more = [leaf[-1:]] * (count * lanes - size)
+            leaf = jnp.concatenate([leaf, *more]) if more else leaf
+            return jnp.moveaxis(leaf.reshape(count, lanes, *leaf.shape[1:]), 1, -1)
 
-        def spread(leaf, one):
-            return to_last(leaf, one) if one else jnp.broadcast_to(leaf[..., None], (*leaf.shape, full))
+        own, shared = eqx.partition(arrays, of_paths)
 
-        last = jax.tree.map(to_last, arrays, of_paths)
+        def part(given):
+            own, begin = given
 
-        def all_steps(t, state):
-            one = lambda arrays, state: step(eqx.combine(arrays, static), t, state)  # noqa: E731
-            return jax.vmap(one, (axes, -1), -1)(last, state)
+            def all_steps(t, state):
+                whole = lambda own: eqx.combine(own, shared, static)  # noqa: E731
+                return jax.vmap(lambda own, state: step(whole(own), t, state), -1, -1)(own, state)
 
-        end = run(all_steps, start, stop, jax.tree.map(spread, begin, begins))
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0)[:size], end), jax.tree.map(lambda leaf: True, end)
+            return run(all_steps, start, stop, begin)
+
+        end = jax.lax.map(part, (jax.tree.map(lambda leaf: split(leaf, True), own), jax.tree.map(split, begin, begins)))
+        end = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 1).reshape(-1, *leaf.shape[1:-1])[:size], end)
+        return end, jax.tree.map(lambda leaf: True, end)
 
     return loop(arrays, start, stop, begin)
 
