@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .brownian import block_rows
+from .lanes import row
 
 # Bits of a word for one number. A third of 2^16 is no integer: the values make up for it, so that the variance is one and
 # the fourth moment is 3 (1 - 3e-5).
@@ -86,8 +87,8 @@ class Tosses(eqx.Module):
     def __call__(self, step: Array) -> PyTree:
         """Leaves `(per_step, *shape)` for a training step."""
         per, here = self.coins.per_word, step - self.first
-        return jax.tree.map(
-            lambda words, leaf: self.coins.number(words[here // per], here % per, leaf.dtype),
-            self.words,
-            self.coins.structure,
-        )
+
+        def number(words, leaf):
+            return self.coins.number(row(words, here // per), here % per, leaf.dtype)
+
+        return jax.tree.map(number, self.words, self.coins.structure)

@@ -18,6 +18,7 @@ from .coins import Coins
 from .fused import Behind, FusedTerm
 from .held import counted, held, scales_all
 from .keys import path_keys
+from .lanes import are_few
 from .progress import Progress
 from .quotient import no_peak
 from .record import first_failure, keep, with_start
@@ -224,6 +225,7 @@ class Path(AbstractPath):
             count=count.astype(clock_type),
             most=longest * self.substeps,
             adjoint=self.adjoint,
+            lanes=increments is not None and not Steps(self.solver).amplified and are_few(state, self.noise(state)),
         )
         return state, *inner[1:]
 

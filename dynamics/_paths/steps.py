@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from .lanes import loop_in_lanes
+
 
 def take_steps(
     terms: PyTree,
@@ -19,6 +21,7 @@ def take_steps(
     first: Array | None = None,
     inner: PyTree = None,
     args: PyTree = None,
+    lanes: bool = False,
 ) -> tuple[PyTree, Any]:
     """The state after `count` steps from `begin` on a clock that counts them, and the solver's own.
 
@@ -32,12 +35,22 @@ def take_steps(
     - `first`: what the clock begins with; None: zero.
     - `inner`: the solver's state, where it goes on; None: it begins.
     - `args`: of the terms.
+    - `lanes`: whether many paths, in a plain loop, are the last axis of their arrays.
     """
     start = jnp.zeros_like(count) if first is None else first
     stop = start + count
     if isinstance(adjoint, None | dfx.ForwardMode):
         if inner is None:
             inner = solver.init(terms, start, stop, begin, args)
+
+        if lanes and adjoint is None:
+
+            def one(given, t, carry):
+                terms, solver, args = given
+                y, _, _, inner, _ = solver.step(terms, t, t + 1, carry[0], args, carry[1], made_jump=False)
+                return y, inner
+
+            return loop_in_lanes(one, (terms, solver, args), start, stop, (begin, inner))
 
         def step(carry):
             t, y, inner = carry

@@ -14,6 +14,7 @@ from equations import AbstractDynamics
 from equations.internal import split
 
 from .brownian import Increments
+from .lanes import row
 
 
 def add(state: PyTree, increment: PyTree) -> PyTree:
@@ -98,7 +99,7 @@ class IncrementTerm(dfx.AbstractTerm):
         substep = jnp.rint(control).astype(self.clock.offset.dtype)
         rows = self.increments(self.clock.step(substep))
         place = self.clock.place(substep) * kicks
-        return [jax.tree.map(lambda leaf, j=j: leaf[place + j], rows) for j in range(kicks)]
+        return [jax.tree.map(lambda leaf, j=j: row(leaf, place + j), rows) for j in range(kicks)]
 
 
 class EulerTerm(IncrementTerm):
