@@ -116,8 +116,8 @@ def solve(
     - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
     - `start`: a `Trajectory` to go on from, in memory or loaded, in place of `params`: the memory, the half flow that a
         step may owe, the records and the noise go on, and so does the counting of steps, which schedules read; `steps` are
-        the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out,
-        and the equation may have other numbers. From a trajectory of `train` the equation goes on with the memory that the
+        the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out
+        (a `key` is given where nothing was drawn yet), and the equation may have other numbers, but not another memory. From a trajectory of `train` the equation goes on with the memory that the
         algorithm had, where that is known to be its own.
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.
         No drift, noise, decay or twin sees it; the loss and observables do.
@@ -219,7 +219,8 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
-    checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
+    how = dict(owes=owes, how=_steps_of(method, substeps), kind="equation")
+    checkpoint = problem.checkpoint(progress, problem.random, key=key, **how)
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
 
 
