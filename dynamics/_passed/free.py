@@ -68,7 +68,8 @@ def _times(problem: Problem, saveat: dfx.SaveAt) -> Array:
     times = jnp.concatenate([part.astype(end.dtype) for part in parts])
     if not is_traced(times):
         ts = np.asarray(times)
-        if np.any(np.diff(ts) < 0) or ts[0] < 0 or ts[-1] > float(end) * (1 + 1e-6):
+        rising = ts.size and np.all(np.isfinite(ts)) and np.all(np.diff(ts) >= 0)
+        if not rising or ts[0] < 0 or ts[-1] > float(end) * (1 + 1e-6):
             raise ValueError(
                 f"Argument `saveat` must have times that rise from 0 or later to at most {float(end):g}, the time of all "
                 f"steps, but {saveat!r} was given."
