@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -87,6 +88,7 @@ def load(path: str | os.PathLike, like: PyTree) -> dict[str, Any]:
 
 def _parts(trajectory: Any, checkpoint: Checkpoint | None) -> dict[str, Any]:
     parts = {"final": eqx.filter(trajectory.final, is_parameter), "states": trajectory.states}
+    parts["stopped"] = trajectory.result, trajectory.stopped_at
     if checkpoint is None:
         return parts
     progress = checkpoint.progress
@@ -182,7 +184,16 @@ def _fields(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) ->
         states=kept or None,
         checkpoint=_checkpoint(said, leaves),
         units=tuple(said["units"]),
+        **_stopped(*leaves["stopped"]),
     )
+
+
+def _stopped(result: Array | None = None, stopped_at: Array | None = None) -> dict[str, Any]:
+    """How a run with an event or times of output ended, and when; nothing is said of others."""
+    if result is None:
+        return {}
+    of_diffrax = jax.tree.structure(dfx.RESULTS.successful)
+    return dict(result=jax.tree.unflatten(of_diffrax, [result]), stopped_at=stopped_at)
 
 
 def _described(names: Any, leaves: list, ahead: int) -> list[str]:

@@ -185,7 +185,22 @@ def watched(event: Any, ok: Any, clock: Clock) -> dfx.Event:
         return dfx.Event(diverged)
 
     def timed(condition):
-        return lambda t, y, args, **kwargs: condition(clock.time(t), y, args, **kwargs)
+        def told(t, y, args, **kwargs):
+            try:
+                found = jnp.asarray(condition(clock.time(t), y, args, **kwargs))
+            except Exception as error:
+                raise ValueError(
+                    "Argument `event` must have conditions that take the time, the state, `args` and **kwargs, as Diffrax "
+                    f"gives them, but one fails: {type(error).__name__}: {error}"
+                ) from error
+            if found.shape != ():
+                raise ValueError(
+                    f"Argument `event` must have conditions that give one number or bool, but one gives {found.dtype} of "
+                    f"shape {found.shape}."
+                )
+            return found
+
+        return told
 
     conditions = jax.tree.map(timed, event.cond_fn, is_leaf=callable)
     return dfx.Event((conditions, diverged), event.root_finder, (event.direction, None))
