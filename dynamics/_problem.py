@@ -22,7 +22,7 @@ from equations.internal import (
     on_parameters,
     under_trace,
     warn_frozen,
-    warn_mean,
+    check_mean,
     with_loss_noise,
 )
 
@@ -173,7 +173,7 @@ class Problem:
         """
         if self.has_examples:
             warn_frozen(self.equation, self.objective, self.params)
-            warn_mean(self.objective, self.params)
+            check_mean(self.objective, self.params)
         if self.start is not None:
             paths = self.start.paths_for(paths)
         if self.spread is not None:
