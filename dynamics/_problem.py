@@ -17,12 +17,12 @@ from equations.internal import (
     as_ito,
     check_algorithm,
     check_epochs,
+    check_mean,
     check_model,
     flag,
     on_parameters,
     under_trace,
     warn_frozen,
-    check_mean,
     with_loss_noise,
 )
 

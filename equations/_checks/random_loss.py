@@ -1,5 +1,6 @@
 """What is told of a random loss: a mean that is not its own, and one that is known by too few keys."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -49,7 +50,7 @@ def _wrong_mean(signal: AbstractSignal, params: PyTree) -> tuple[bool, str | Non
     numbers = sum(leaf.size for leaf in jax.tree.leaves(active))
     count = int(np.clip(_NUMBERS // (few.size * numbers), *_KEYS)) // _CHUNK * _CHUNK
     for away in _AWAY:
-        drawn, means = (np.asarray(x, float) for x in _values(few, _at_random(active, away), static, count))
+        drawn, means = (np.asarray(x, float) for x in _values(few, active, static, count, np.asarray(away, np.float32)))
         for values, mean, what in zip(
             drawn, means, ("the loss is", "its derivative along a direction is"), strict=True
         ):
@@ -75,26 +76,24 @@ def _is_off(values: np.ndarray, mean: float) -> bool:
     return bool(np.max(away**2) <= _ONE * squares and error > 0 and off > _SURE * error + rounding)
 
 
-def _at_random(active: PyTree, away: float) -> PyTree:
+def _at_random(active: PyTree, away: Array) -> PyTree:
     """Parameters around these, so many times as far as they are large, each leaf by its own size; a fixed draw."""
-    if not away:
-        return active
-    sizes = [
-        float(jnp.sqrt(jnp.mean(jnp.square(leaf.astype(float))))) if leaf.size else 0.0
-        for leaf in jax.tree.leaves(active)
-    ]
-    largest = max(sizes, default=0.0) or 1.0
+    leaves, treedef = jax.tree.flatten(active)
+    sizes = [jnp.sqrt(jnp.sum(jnp.square(leaf)) / max(1, leaf.size)).astype(jnp.float32) for leaf in leaves]
+    largest = functools.reduce(jnp.maximum, sizes)
+    largest = jnp.where(largest > 0, largest, 1.0)
     drawn = jax.tree.leaves(normals_of(active, jax.random.key(1)))
     moved = [
-        (leaf + away * (size or largest) * normal).astype(leaf.dtype)
-        for leaf, size, normal in zip(jax.tree.leaves(active), sizes, drawn, strict=True)
+        leaf + (away * jnp.where(size > 0, size, largest)).astype(leaf.dtype) * normal
+        for leaf, size, normal in zip(leaves, sizes, drawn, strict=True)
     ]
-    return jax.tree.unflatten(jax.tree.structure(active), moved)
+    return jax.tree.unflatten(treedef, moved)
 
 
 @quick_jit(level=0)
-def _values(signal, active, static, count):
-    """Sums over the examples with weights, `(2, keys)` and `(2,)`: of the value and of a derivative."""
+def _values(signal, active, static, count, away):
+    """Sums over the examples with weights, `(2, keys)` and `(2,)`: of the value and of a derivative, so far away."""
+    active = _at_random(active, away)
     direction = normals_of(active, jax.random.key(0))
     weights = 1 + jnp.arange(signal.size) / signal.size
 
