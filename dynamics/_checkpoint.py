@@ -17,6 +17,8 @@ class Checkpoint(eqx.Module):
     - `owes`: whether half a flow is owing.
     - `how`: by which solver, or under which noise.
     - `kind`, `paths`: of the trajectory.
+    - `rule`: of what the state is the memory (`rule_of`).
+    - `drew`: whether anything was drawn by the key; else it stands for none.
     - `frozen`: which leaves of the parameters stay; None: none does.
     """
 
@@ -28,4 +30,6 @@ class Checkpoint(eqx.Module):
     how: tuple[str, ...] = eqx.field(static=True)
     kind: str = eqx.field(static=True)
     paths: int = eqx.field(static=True)
+    rule: str = eqx.field(static=True)
+    drew: bool = eqx.field(static=True)
     frozen: tuple[bool, ...] | None = eqx.field(static=True, default=None)

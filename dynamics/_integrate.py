@@ -74,7 +74,8 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
-    checkpoint = problem.checkpoint(progress, key=key, owes=owes, how=_steps_of(method, substeps), kind="equation")
+    how = dict(owes=owes, how=_steps_of(method, substeps), kind="equation")
+    checkpoint = problem.checkpoint(progress, problem.random, key=key, **how)
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
 
 

@@ -17,12 +17,12 @@ from equations.internal import (
     as_ito,
     check_algorithm,
     check_epochs,
+    check_mean,
     check_model,
     flag,
     on_parameters,
     under_trace,
     warn_frozen,
-    warn_mean,
     with_loss_noise,
 )
 
@@ -43,6 +43,7 @@ from ._arguments.model import Model
 from ._arguments.observables import Observables, check_observe
 from ._arguments.per_path import paths_of
 from ._checkpoint import Checkpoint
+from ._kept import rule_of
 from ._paths.grid import Grid, check_time, stream_grid
 from ._paths.keys import path_keys
 from ._paths.layout import Layout, most_paths, size_of
@@ -175,7 +176,7 @@ class Problem:
         """
         if self.has_examples:
             warn_frozen(self.equation, self.objective, self.params)
-            warn_mean(self.objective, self.params)
+            check_mean(self.objective, self.params)
         if self.start is not None:
             paths = self.start.paths_for(paths)
         if self.spread is not None:
@@ -209,7 +210,7 @@ class Problem:
 
     def check_key(self, key: Any, needed: bool) -> Array:
         """The key of a run: as given, where anything is random, or that of the run which goes on."""
-        return check_key(key, needed) if self.start is None else self.start.key_for(key)
+        return check_key(key, needed) if self.start is None else self.start.key_for(key, needed)
 
     def apart(self, random: bool) -> bool:
         """Whether paths differ: where anything of a run is random, or each begins elsewhere."""
@@ -289,8 +290,10 @@ class Problem:
         """What is trained, refused at run time where traced numbers are not finite."""
         return guard_traced(self.dynamic)
 
-    def checkpoint(self, progress: Progress, **how) -> Checkpoint:
-        """Where a run of this problem ended; its time is set by its trajectory."""
+    def checkpoint(self, progress: Progress, random: bool, **how) -> Checkpoint:
+        """Where a run of this problem ended, in which things were drawn or not; its time is set by its trajectory."""
+        drew = random or (self.start is not None and self.start.checkpoint.drew)
+        how |= dict(rule=rule_of(self.equation), drew=drew)
         step = jnp.asarray(self.first + self.steps, jnp.int32)
         stays = which_stay(self.stays, self.whole)
         return Checkpoint(step=step, time=step, progress=progress, paths=self.paths, frozen=stays, **how)

@@ -6,21 +6,23 @@ import os
 import pathlib
 from typing import Any
 
+import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations.internal import is_parameter, leaf_name
+from equations.internal import is_parameter
 
 from ._checkpoint import Checkpoint
 from ._described import Recorded, hyperparameters, title
 from ._files import write_whole
-from ._paths.progress import Stored
+from ._paths.progress import Leaves, Stored, names_of
 from ._paths.quotient import Peak
 
-_FORMAT = "traindyn.Trajectory 1"
+_STATIC = ("how", "kind", "paths", "rule", "drew", "frozen")  # of a checkpoint, beside its arrays
+_FORMAT = "traindyn.Trajectory 2"
 
 
 def save(trajectory: Any, path: str | os.PathLike) -> None:
@@ -39,9 +41,9 @@ def save(trajectory: Any, path: str | os.PathLike) -> None:
         "units": trajectory.units,
         "equation": title(trajectory.equation),
         "hyperparameters": sorted(hyperparameters(trajectory.equation).items()),
-        "checkpoint": None if checkpoint is None else [checkpoint.how, checkpoint.paths, checkpoint.frozen],
+        "checkpoint": None if checkpoint is None else {name: vars(checkpoint)[name] for name in _STATIC},
         "dtypes": {name: [_dtype(leaf) for leaf in jax.tree.leaves(tree)] for name, tree in parts.items()},
-        "names": {name: _names(tree) for name, tree in parts.items()},
+        "names": {name: names_of(tree) for name, tree in parts.items()},
     }
     groups = {name: _as_dataset(xr, name, _leaves(tree)) for name, tree in parts.items()}
     record.attrs["about"] = json.dumps(about, sort_keys=True)
@@ -86,6 +88,7 @@ def load(path: str | os.PathLike, like: PyTree) -> dict[str, Any]:
 
 def _parts(trajectory: Any, checkpoint: Checkpoint | None) -> dict[str, Any]:
     parts = {"final": eqx.filter(trajectory.final, is_parameter), "states": trajectory.states}
+    parts["stopped"] = trajectory.result, trajectory.stopped_at
     if checkpoint is None:
         return parts
     progress = checkpoint.progress
@@ -110,10 +113,6 @@ def _dtype(leaf: Any) -> str:
     return f"key {jax.random.key_impl(leaf)}" if _is_key(leaf) else str(leaf.dtype)
 
 
-def _names(tree: PyTree) -> list[str]:
-    return [leaf_name("", path).strip("`.") for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-
-
 def _as_dataset(xr, name: str, leaves: list[np.ndarray]):
     """Every leaf a variable; what NetCDF has no type for as the integers of its bits."""
 
@@ -130,9 +129,21 @@ def _from_dataset(dataset, dtypes: list[str], name: str) -> list[Array]:
         kind, _, implementation = dtype.partition(" ")
         if kind == "key":
             return jax.random.wrap_key_data(jnp.asarray(values), impl=implementation)
-        return jnp.asarray(values.view(jnp.dtype(dtype)))
+        return _array(values.view(jnp.dtype(dtype)))
 
     return [leaf(*pair) for pair in enumerate(dtypes)]
+
+
+def _array(values: Any) -> Array:
+    """On the device, to the last bit; a ValueError where JAX would round it."""
+    values = np.asarray(values)
+    found = jax.dtypes.canonicalize_dtype(values.dtype)
+    if found != values.dtype:
+        raise ValueError(
+            f"Argument `path` must hold numbers as JAX has them here, but it holds {values.dtype}, which would become "
+            f"{found}: jax.config.update('jax_enable_x64', True), as in the process that saved it."
+        )
+    return jnp.asarray(values)
 
 
 def _checksum(datasets: dict[str, Any], about: str) -> str:
@@ -148,46 +159,58 @@ def _checksum(datasets: dict[str, Any], about: str) -> str:
 def _fields(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) -> dict[str, Any]:
     varying, static = eqx.partition(like, is_parameter)
     own, treedef = jax.tree.flatten(varying)
-    shapes = [(np.shape(leaf), str(leaf.dtype)) for leaf in own]
-    found = [(leaf.shape[1:], str(leaf.dtype)) for leaf in leaves["final"]]
+    shapes = _described(names_of(varying), own, 0)
+    found = _described(said["names"]["final"], leaves["final"], 1)
     if shapes != found:
         raise ValueError(
-            f"Argument `like` must be parameters like those of the run, with arrays of {found}, but it has {shapes}."
+            f"Argument `like` must be parameters like those of the run, with arrays {', '.join(found)} in this order, but "
+            f"it has {', '.join(shapes)}."
         )
     kept = dict(zip(said["names"]["states"], leaves["states"], strict=True))
     return dict(
-        steps=jnp.asarray(record["step"].values),
-        times=jnp.asarray(record["time"].values),
+        steps=_array(record["step"].values),
+        times=_array(record["time"].values),
         observables={
-            str(name): jnp.asarray(values.values)
+            str(name): _array(values.values)
             for name, values in record.data_vars.items()
             if name not in ("ok", "failed_at")
         },
         final=eqx.combine(jax.tree.unflatten(treedef, leaves["final"]), static),
-        ok=jnp.asarray(record["ok"].values),
-        failed_at=jnp.asarray(record["failed_at"].values),
+        ok=_array(record["ok"].values),
+        failed_at=_array(record["failed_at"].values),
         equation=Recorded(said["equation"], tuple((name, value) for name, value in said["hyperparameters"])),
         kind=said["kind"],
         details=tuple((name, value) for name, value in said["details"]),
         states=kept or None,
         checkpoint=_checkpoint(said, leaves),
         units=tuple(said["units"]),
+        **_stopped(*leaves["stopped"]),
     )
+
+
+def _stopped(result: Array | None = None, stopped_at: Array | None = None) -> dict[str, Any]:
+    """How a run with an event or times of output ended, and when; nothing is said of others."""
+    if result is None:
+        return {}
+    of_diffrax = jax.tree.structure(dfx.RESULTS.successful)
+    return dict(result=jax.tree.unflatten(of_diffrax, [result]), stopped_at=stopped_at)
+
+
+def _described(names: Any, leaves: list, ahead: int) -> list[str]:
+    return [f"{n or 'params'}: {leaf.dtype}{list(leaf.shape[ahead:])}" for n, leaf in zip(names, leaves, strict=True)]
 
 
 def _checkpoint(said: dict, leaves: dict[str, list[Array]]) -> Checkpoint | None:
     if said["checkpoint"] is None:
         return None
-    how, paths, frozen = said["checkpoint"]
+    static = {name: _hashable(value) for name, value in said["checkpoint"].items()}
     failed_at, quotient, peaked, owes, step, time = leaves["rest"]
-    return Checkpoint(
-        key=leaves["key"][0],
-        step=step,
-        time=time,
-        progress=Stored(tuple(leaves["running"]), tuple(leaves["recorded"]), failed_at, Peak(quotient, peaked)),
-        owes=owes,
-        how=tuple(how),
-        kind=said["kind"],
-        paths=paths,
-        frozen=None if frozen is None else tuple(frozen),
-    )
+    by_name = [dict(zip(said["names"][name], leaves[name], strict=True)) for name in ("running", "recorded")]
+    running, recorded = map(Leaves, by_name)
+    progress = Stored(running, recorded, failed_at, Peak(quotient, peaked))
+    return Checkpoint(key=leaves["key"][0], step=step, time=time, progress=progress, owes=owes, **static)
+
+
+def _hashable(value: Any) -> Any:
+    """What JSON has for a tuple as one again."""
+    return tuple(value) if isinstance(value, list) else value

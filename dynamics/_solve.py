@@ -109,9 +109,10 @@ def solve(
     - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
     - `start`: a `Trajectory` to go on from, in memory or loaded, in place of `params`: the memory, the half flow that a
         step may owe, the records and the noise go on, and so does the counting of steps, which schedules read; `steps` are
-        the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out,
-        and the equation may have other numbers. From a trajectory of `train` the equation goes on with the memory that the
-        algorithm had, where that is known to be its own.
+        the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out
+        (where nothing was drawn yet, noise needs a `key`), and the equation may have other numbers, but no other memory.
+        From a trajectory of `train` the equation goes on with the memory that the algorithm had, where that is known to be
+        its own.
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.
         No drift, noise, decay or twin sees it; the loss and observables do.
     - `per_path`: True: every path begins with parameters of its own, leaves of `params` `(paths, ...)`.

@@ -13,7 +13,9 @@ from jaxtyping import Array, PyTree
 from equations import TwinState
 from equations.internal import form, is_parameter, is_traced, state_from, typed_key
 
+from ._arguments.checks import check_key
 from ._checkpoint import Checkpoint
+from ._kept import difference
 from ._paths.progress import Ensemble, Progress
 from ._trajectory import check_trajectory
 
@@ -62,13 +64,15 @@ class Start:
         one = jax.tree.map(lambda leaf: leaf[0] if is_parameter(leaf) else leaf, trajectory.final)
         return cls(one, int(checkpoint.step), checkpoint.time, checkpoint)
 
-    def key_for(self, key: Any) -> Array:
-        """The key of the run, which another must not be.
+    def key_for(self, key: Any, needed: bool) -> Array:
+        """The key of the run, which another must not be; that which is given where nothing was drawn by it.
 
         **Raises:** TypeError or ValueError, naming `key`.
         """
         own = self.checkpoint.key
-        if key is not None and np.any(jax.random.key_data(typed_key("key", key)) != jax.random.key_data(own)):
+        if not self.checkpoint.drew:
+            return check_key(key, needed)
+        if key is not None and not _same_keys(typed_key("key", key), own):
             raise ValueError(
                 "Argument `key` must be left out, or that of the run that `start` ended, since its noise goes on, but "
                 f"{key!r} was given."
@@ -103,12 +107,9 @@ class Start:
             found, owes = self._crossed(kind, equation, params), jnp.zeros((), bool)
         else:
             found = found.like(expected)
-        if found is None or form(found, 1) != form(expected):
-            raise ValueError(
-                "Argument `start` must have ended with the state that the run goes on with, of leaves of "
-                f"{_shapes(expected, 0)}, but it has {_shapes(self.checkpoint.progress, 1)}: the equation, the parameters "
-                "or the signal are of another structure."
-            )
+        wrong = difference(found, self.checkpoint.rule, expected, equation, params)
+        if wrong is not None:
+            raise ValueError(f"Argument `start` must have ended with the state that the run goes on with, but {wrong}.")
         if kind == "equation" and self.checkpoint.how != how:  # half a flow of one solver is not that of another
             whole = _restarted(found, expected)
             if whole is not None:
@@ -122,9 +123,9 @@ class Start:
             with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
                 twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
             old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
-            if old is not None and form(old.recorded, 1) == form(twin):
+            if form(old.recorded, 1) == form(twin):
                 state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
-        if state is None or old is None:
+        if state is None:
             own = {"equation": "an equation", "discrete": "an algorithm"}
             raise ValueError(
                 f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose "
@@ -156,5 +157,8 @@ def _restarted(progress: Progress, expected: Progress) -> Progress | None:
     return dataclasses.replace(progress, running=progress.recorded)
 
 
-def _shapes(tree: PyTree, ahead: int) -> list[tuple[int, ...]]:
-    return [jnp.shape(leaf)[ahead:] for leaf in jax.tree.leaves(tree)]
+def _same_keys(one: Array, other: Array) -> bool:
+    """Whether they draw the same numbers."""
+    if jax.random.key_impl(one) != jax.random.key_impl(other):
+        return False
+    return bool(np.array_equal(jax.random.key_data(one), jax.random.key_data(other)))

@@ -127,7 +127,8 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
     if problem.start is None:
         tell_start(equation, problem.signal, problem.dynamic, progress.failed_at)
     results = saves, states, progress.recorded.params, progress.failed_at
-    checkpoint = problem.checkpoint(progress, key=key, owes=jnp.zeros((), bool), how=(noise,), kind="discrete")
+    how = dict(owes=jnp.zeros((), bool), how=(noise,), kind="discrete")
+    checkpoint = problem.checkpoint(progress, random, key=key, **how)
     return trajectory_of(
         problem,
         results,

@@ -90,7 +90,8 @@ class Trajectory(eqx.Module):
     def load(path: str | os.PathLike, *, like: PyTree) -> "Trajectory":
         """What `save` wrote.
 
-        **Arguments:** `like`: parameters of the same structure, from which what is no array is taken too.
+        **Arguments:** `like`: parameters with arrays of the same names (keys and attributes, in the same order), shapes and
+            types, from which what is no array is taken too.
 
         **Returns:** the trajectory. Its `equation` is a name with numbers, and `states`, if there are any, are a dict from
         names to arrays; a run that goes on from it (`start`) is given the equation anew.

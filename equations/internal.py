@@ -36,8 +36,8 @@ from ._checks.once import unchecked as unchecked
 from ._checks.once import warn as warn
 from ._checks.overrides import check_class as check_class
 from ._checks.overrides import has_field as has_field
+from ._checks.random_loss import check_mean as check_mean
 from ._checks.random_loss import steps_to_mean as steps_to_mean
-from ._checks.random_loss import warn_mean as warn_mean
 from ._checks.random_loss import warn_sampling as warn_sampling
 from ._checks.traced import under_trace as under_trace
 from ._circuits.base import AbstractCircuit as AbstractCircuit

@@ -67,10 +67,16 @@ class Fresh(AbstractInTime):
         return steps > _BLOCK
 
 
-def levy_area_of(solver: dfx.AbstractSolver) -> Any:
-    """What a solver needs to know of a Brownian path, as the class of Diffrax that holds it."""
+def innermost(solver: Any) -> Any:
+    """The solver that makes the steps, inside of those around it such as `diffrax.HalfSolver`."""
     while isinstance(solver, dfx.AbstractWrappedSolver):
         solver = solver.solver
+    return solver
+
+
+def levy_area_of(solver: dfx.AbstractSolver) -> Any:
+    """What a solver needs to know of a Brownian path, as the class of Diffrax that holds it."""
+    solver = innermost(solver)
     if isinstance(solver, dfx.AbstractSRK | dfx.AbstractFosterLangevinSRK):
         for known, needed in (
             (dfx.SpaceTimeTimeLevyArea, dfx.AbstractSpaceTimeTimeLevyArea),

@@ -68,7 +68,8 @@ def _times(problem: Problem, saveat: dfx.SaveAt) -> Array:
     times = jnp.concatenate([part.astype(end.dtype) for part in parts])
     if not is_traced(times):
         ts = np.asarray(times)
-        if np.any(np.diff(ts) < 0) or ts[0] < 0 or ts[-1] > float(end) * (1 + 1e-6):
+        rising = ts.size and np.all(np.isfinite(ts)) and np.all(np.diff(ts) >= 0)
+        if not rising or ts[0] < 0 or ts[-1] > float(end) * (1 + 1e-6):
             raise ValueError(
                 f"Argument `saveat` must have times that rise from 0 or later to at most {float(end):g}, the time of all "
                 f"steps, but {saveat!r} was given."
@@ -184,7 +185,22 @@ def watched(event: Any, ok: Any, clock: Clock) -> dfx.Event:
         return dfx.Event(diverged)
 
     def timed(condition):
-        return lambda t, y, args, **kwargs: condition(clock.time(t), y, args, **kwargs)
+        def told(t, y, args, **kwargs):
+            try:
+                found = jnp.asarray(condition(clock.time(t), y, args, **kwargs))
+            except Exception as error:
+                raise ValueError(
+                    "Argument `event` must have conditions that take the time, the state, `args` and **kwargs, as Diffrax "
+                    f"gives them, but one fails: {type(error).__name__}: {error}"
+                ) from error
+            if found.shape != ():
+                raise ValueError(
+                    f"Argument `event` must have conditions that give one number or bool, but one gives {found.dtype} of "
+                    f"shape {found.shape}."
+                )
+            return found
+
+        return told
 
     conditions = jax.tree.map(timed, event.cond_fn, is_leaf=callable)
     return dfx.Event((conditions, diverged), event.root_finder, (event.direction, None))

@@ -16,7 +16,7 @@ from .._paths.held import counted
 from .._paths.strang import Steps
 from .._problem import Problem
 from . import langevin
-from .brownian import levy_area_of
+from .brownian import innermost, levy_area_of
 
 _DEFAULTS = "Strang(), diffrax.Euler() or None"
 
@@ -57,8 +57,8 @@ class Pairing:
         given = problem.given if is_stratonovich(problem.given) else None
         if solver is None:
             solver = _default(additive, given, controller)
-        is_langevin = isinstance(solver, dfx.AbstractFosterLangevinSRK)
-        dynamics = ito if given is None or isinstance(solver, dfx.AbstractItoSolver) else given
+        is_langevin = isinstance(innermost(solver), dfx.AbstractFosterLangevinSRK)
+        dynamics = ito if given is None or isinstance(innermost(solver), dfx.AbstractItoSolver) else given
         counts = counted(ito, signal, params)
         if is_langevin:
             _check_langevin(problem, solver, counts)
@@ -76,7 +76,7 @@ class Pairing:
                 "Argument `stepsize_controller` must be None for an equation with noise that counts its training steps, as "
                 f"under a schedule, but {controller!r} was given."
             )
-        milstein = isinstance(solver, dfx.ItoMilstein | dfx.StratonovichMilstein) and not additive
+        milstein = isinstance(innermost(solver), dfx.ItoMilstein | dfx.StratonovichMilstein) and not additive
         if milstein and problem.has_examples:
             check_derivatives(problem.objective, problem.params, "the Milstein term")
         elif dynamics is not ito:
@@ -129,26 +129,27 @@ def _default(additive: bool, given: Any, controller: Any) -> dfx.AbstractSolver:
 def _check(problem: Problem, solver: Any, additive: bool, given: Any) -> None:
     """Raises unless the solver converges to this equation."""
     name = type(problem.equation if given is None else given).__name__
-    if not isinstance(solver, dfx.AbstractItoSolver | dfx.AbstractStratonovichSolver):
+    steps = innermost(solver)
+    if not isinstance(steps, dfx.AbstractItoSolver | dfx.AbstractStratonovichSolver):
         raise _refusal(
             solver, f"Diffrax marks it as converging neither to the Itô nor to the Stratonovich solution of {name}"
         )
     if additive:
         return
-    if isinstance(solver, dfx.AbstractSRK) and solver.tableau.is_additive_noise():
+    if isinstance(steps, dfx.AbstractSRK) and steps.tableau.is_additive_noise():
         raise _refusal(
             solver,
             f"it is one for additive noise, and that of {name} depends on the state, where Itô and Stratonovich differ, as "
             "far as its jaxpr tells (`interpretation = 'additive'` in its class says otherwise)",
         )
-    if isinstance(solver, dfx.AbstractStratonovichSolver) and given is None:
+    if isinstance(steps, dfx.AbstractStratonovichSolver) and given is None:
         raise _refusal(
             solver,
             f"it converges to the Stratonovich solution, and {name} is read in the Itô sense: give "
             "`equations.stratonovich(equation)`, the same equation in the other form, or say by `interpretation = "
             "'stratonovich'` in its class that drift and diffusion are in it",
         )
-    if isinstance(solver, dfx.ItoMilstein | dfx.StratonovichMilstein):
+    if isinstance(steps, dfx.ItoMilstein | dfx.StratonovichMilstein):
         dynamics = problem.equation
         if commutes(dynamics, problem.signal, problem.dynamic, problem.dt) is False:
             raise _refusal(
@@ -176,7 +177,7 @@ def _refusal(solver: Any, reason: str) -> ValueError:
 
 def _check_controller(solver: Any, controller: Any, problem: Problem) -> None:
     """Raises unless the steps of a controller suit a solver and meet the records."""
-    if isinstance(controller, dfx.ConstantStepSize) or isinstance(solver, dfx.Euler):
+    if isinstance(controller, dfx.ConstantStepSize) or isinstance(innermost(solver), dfx.Euler):
         raise ValueError(
             f"Argument `stepsize_controller` must be None for an equation with noise under {solver!r}, which may converge "
             f"to something else where steps depend on the noise, but {controller!r} was given."

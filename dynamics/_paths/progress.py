@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from equations.internal import is_traced
+from equations.internal import is_traced, leaf_name
 
 from .layout import Layout
 from .quotient import Peak, no_peak
@@ -37,7 +37,7 @@ class Progress(eqx.Module):
         """That of a path at its start, from these parameters."""
         return cls(running, recorded, jnp.full((), -1, jnp.int32), no_peak(params))
 
-    def like(self, progress: "Progress") -> "Progress | None":
+    def like(self, progress: "Progress") -> "Progress":
         """In the structure of another one: its own."""
         return self
 
@@ -47,23 +47,37 @@ class Progress(eqx.Module):
         return self.recorded
 
 
-class Stored(eqx.Module):
-    """A `Progress` from a file, whose states are leaves without a structure: the run that goes on knows it."""
+class Leaves(eqx.Module):
+    """Leaves by name, of a tree whose structure is not known."""
 
-    running: tuple[Array, ...]
-    recorded: tuple[Array, ...]
+    by_name: dict[str, Array]
+
+
+def names_of(tree: PyTree) -> tuple[str, ...]:
+    """Of the leaves of a tree, as one reads them in code; the same ones for the same keys and attributes in one order."""
+    if isinstance(tree, Leaves):
+        return tuple(tree.by_name)
+    return tuple(leaf_name("", path).strip("`.") for path, _ in jax.tree_util.tree_leaves_with_path(tree))
+
+
+class Stored(eqx.Module):
+    """A `Progress` from a file, whose states are leaves by name, without a structure: the run that goes on knows it."""
+
+    running: Leaves
+    recorded: Leaves
     failed_at: Array
     peak: Peak
 
-    def like(self, progress: Progress) -> Progress | None:
-        """In the structure of another one; None where it has another number of leaves."""
-        parts = []
-        for own, structure in ((self.running, progress.running), (self.recorded, progress.recorded)):
-            treedef = jax.tree.structure(structure)
-            if treedef.num_leaves != len(own):
-                return None
-            parts.append(jax.tree.unflatten(treedef, own))
-        running, recorded = parts
+    def like(self, progress: Progress) -> Progress:
+        """In the structure of another one, with its own leaves by name; where it has other ones, as these are."""
+
+        def part(own, structure):
+            treedef, names = jax.tree.structure(structure), names_of(structure)
+            if sorted(names) != sorted(own.by_name):
+                return own
+            return jax.tree.unflatten(treedef, [own.by_name[name] for name in names])
+
+        running, recorded = part(self.running, progress.running), part(self.recorded, progress.recorded)
         return Progress(running, recorded, self.failed_at, self.peak)
 
     @property

@@ -47,7 +47,9 @@ class Objective(AbstractSignal):
 
         f = 1/B with replacement, (N - B)/((N - 1) B) without, 0 in the full batch and in shuffled epochs; B = N for the
         full batch, which is random too (`LossNoise`, which `solve` and the like give to an equation by themselves).
-    - `mean`: `mean(params, example)`, the random loss averaged over its keys: drift and C are then exact.
+    - `mean`: `mean(params, example)`, the random loss averaged over its keys: drift and C are then exact. Another function
+        is warned of where up to 1024 keys of 8 examples tell it from the loss by 7 standard errors, in value or along a
+        direction, at the parameters or at two points drawn around them; what is smaller, or shows elsewhere, is not seen.
     - `draws`: without `mean`, over how many keys of an example the mean is taken, always the same, at least 2; by default
         16. A gradient costs as many, and `gradient_error` tells its standard error. What this adds to C, on average
         1/draws of the keys' noise, is subtracted again.

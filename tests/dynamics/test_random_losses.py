@@ -197,6 +197,35 @@ def test_a_mean_that_is_not_its_own(name):
         train(SGD(ETA), signal, 3 * W, steps=1, key=KEY)
 
 
+@pytest.mark.parametrize("keep", [0.5, 0.8])
+@pytest.mark.parametrize("start", [(0.0, 0.0), (0.3, -0.2)])
+def test_a_mean_that_is_its_own_at_the_start_alone(keep, start):
+    """The ridge is nothing at zero, and little where the rest of the loss is large: it is seen away from there."""
+
+    def dropped(w, example, key):
+        kept = jax.random.bernoulli(key, keep, example[0].shape)
+        return 0.5 * (5 + example[1] - jnp.dot(w, jnp.where(kept, example[0] / keep, 0.0))) ** 2
+
+    def plain(w, example):
+        return 0.5 * (5 + example[1] - jnp.dot(w, example[0])) ** 2
+
+    def right(w, example):
+        return plain(w, example) + 0.5 * (1 - keep) / keep * jnp.sum(w**2 * example[0] ** 2)
+
+    with pytest.warns(UserWarning, match="Argument `mean` must be .* at parameters drawn around these"):
+        train(SGD(1e-3), Objective(dropped, (X, Y), random=True, mean=plain), jnp.asarray(start), steps=1, key=KEY)
+    train(SGD(1e-3), Objective(dropped, (X, Y), random=True, mean=right), jnp.asarray(start), steps=1, key=KEY)
+
+
+@pytest.mark.parametrize("number", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("run", [train, solve])
+def test_a_mean_that_is_no_number(run, number):
+    """A loss that is none either is told of as any other."""
+    signal = Objective(loss, (X, Y), random=True, mean=lambda w, example: number * jnp.sum(w**2))
+    with pytest.raises(ValueError, match="Argument `mean` must be the loss averaged over its keys, but over 1024 keys"):
+        run(SGD(ETA), signal, W, steps=1, key=KEY)
+
+
 def rare(w, example, key):
     """A thousandth of the keys has it all."""
     return jnp.where(jax.random.bernoulli(key, 1e-3), 1e3, 0.0) * ridge(w, example)

@@ -21,6 +21,7 @@ CASES = [
     ("adaptive steps with noise", "brother", "Langevin's, and half solvers", "test_others"),
     ("adaptive steps with noise", "brother", "steps given beforehand", "test_given_steps"),
     ("adaptive steps with noise", "brother", "a path that fails", "test_a_path_that_fails"),
+    ("adaptive steps with noise", "instance", "half solvers of wrong ones", "test_half_solvers_of_wrong_ones"),
     ("adaptive steps with noise", "brother", "wrong pairings", "test_refused"),
     ("adaptive steps with noise", "brother", "mutant: records between steps", "test_mutant"),
 ]
@@ -114,6 +115,28 @@ def test_mutant():
 class Multiplicative(OrnsteinUhlenbeck):
     def diffusion(self, t, state, signal):
         return lx.DiagonalLinearOperator(0.3 * state)
+
+
+class Mixed(OrnsteinUhlenbeck):
+    """Whose noise does not commute."""
+
+    def diffusion(self, t, state, signal):
+        return lx.MatrixLinearOperator(jnp.array([[0.3, 0.1], [0.2, 0.4]]) * state)
+
+
+@pytest.mark.parametrize("control", [None, controller()], ids=["constant", "adaptive"])
+@pytest.mark.parametrize(("solver", "reason"), [
+    (dfx.SRA1(), "is one for additive noise"),
+    (dfx.ShARK(), "is one for additive noise"),
+    (dfx.Heun(), "converges to the Stratonovich solution"),
+    (dfx.ItoMilstein(), "needs noise that commutes"),
+    (dfx.Tsit5(), "converging neither to the Itô"),
+], ids=repr)  # fmt: skip
+def test_half_solvers_of_wrong_ones(solver, reason, control):
+    """By what is inside, whatever the metaclass of Diffrax's says of them."""
+    for solver in (dfx.HalfSolver(solver), dfx.HalfSolver(dfx.HalfSolver(solver))):
+        with pytest.raises(ValueError, match=f"Argument `solver` must be .*HalfSolver.*{reason}"):
+            run(solver, control, Mixed())
 
 
 def test_refused():

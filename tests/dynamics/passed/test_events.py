@@ -12,7 +12,7 @@ import optimistix as optx
 import pytest
 from marks import some
 
-from dynamics import solve
+from dynamics import Trajectory, solve
 from equations import SGD, AbstractDynamics, Adam, Objective, scheduled
 
 CASES = [
@@ -27,6 +27,8 @@ CASES = [
     ("events and times", "brother", "a first step of the algorithm's own, and a schedule", "test_rules"),
     ("events and times", "brother", "a path that fails, with and without an error", "test_failure"),
     ("events and times", "brother", "noise and arguments that are none", "test_refused"),
+    ("events and times", "instance", "what is saved of the end", "test_what_is_said_of_the_end_is_saved"),
+    ("events and times", "brother", "conditions that fail", "test_conditions_that_are_none"),
     ("events and times", "brother", "mutant: times taken for steps", "test_times"),
 ]
 
@@ -47,6 +49,41 @@ class Decay(AbstractDynamics):
 
 def is_ground(t, y, args, **kwargs):
     return y[0]
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_what_is_said_of_the_end_is_saved(events, tmp_path):
+    """Of paths that met their event and of others; a run without either says nothing of it."""
+    low = dfx.Event(lambda t, y, args, **kwargs: y[0] < 0.8)
+    options = dict(event=low) if events else dict(saveat=dfx.SaveAt(ts=[0.1, 0.3]), keep_states=True)
+    run = solve(Decay(), None, jnp.ones(1), steps=4, dt=0.1, paths=2, observe={"y": lambda y: y[0]}, **options)
+    run.save(tmp_path / "run.nc")
+    again = Trajectory.load(tmp_path / "run.nc", like=jnp.ones(1))
+    expected = dfx.RESULTS.event_occurred if events else dfx.RESULTS.successful
+    assert np.all(again.result == expected) and np.array_equal(again.stopped_at, run.stopped_at)
+    np.testing.assert_array_equal(again.times, run.times)
+    again.save(tmp_path / "again.nc")
+    assert np.all(Trajectory.load(tmp_path / "again.nc", like=jnp.ones(1)).result == run.result)
+    plain = solve(Decay(), None, jnp.ones(1), steps=1, dt=0.1)
+    plain.save(tmp_path / "plain.nc")
+    again = Trajectory.load(tmp_path / "plain.nc", like=jnp.ones(1))
+    assert again.result is None and again.stopped_at is None
+
+
+CONDITIONS = {
+    "fails": (lambda t, y, args, **kwargs: {}["zz"], "but one fails: KeyError: 'zz'"),
+    "arguments": (lambda t, y: y[0] > 0, "but one fails: TypeError: .*unexpected keyword"),
+    "shape": (lambda t, y, args, **kwargs: y > 0, r"give one number or bool, but one gives bool of shape \(1,\)"),
+    "number": (3, "but one fails: TypeError: 'int' object is not callable"),
+    "one of two": ((is_ground, lambda t, y, args, **kwargs: y.zz), "but one fails: AttributeError"),
+}
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_conditions_that_are_none(kind):
+    condition, words = CONDITIONS[kind]
+    with pytest.raises(ValueError, match=f"Argument `event` must have conditions that .*{words}"):
+        solve(Decay(), None, jnp.ones(1), steps=4, dt=0.1, event=dfx.Event(condition))
 
 
 CONTROL = dfx.PIDController(rtol=1e-8, atol=1e-8)
@@ -133,7 +170,8 @@ def test_refused():
     refused("`throw` must be True or False", TypeError, throw=1)
     for saveat in (dfx.SaveAt(steps=True), dfx.SaveAt(ts=[0.1], dense=True), dfx.SaveAt(t1=True, fn=is_ground)):
         refused("`saveat` must be diffrax.SaveAt(ts=...)", saveat=saveat)
-    for times in ([0.2, 0.1], [-0.1], [0.5]):
+    nan = float("nan")
+    for times in ([0.2, 0.1], [-0.1], [0.5], [nan, 0.1], [0.1, nan], [nan], [0.1, float("inf")]):
         refused("`saveat` must have times that rise from 0", saveat=dfx.SaveAt(ts=times))
     refused("`substeps` must be an integer", event=event, substeps="auto")
     refused("`steps` must be at most 50000", event=event, steps=50001)
