@@ -22,10 +22,11 @@ _MUCH = 1e12  # gradients of single examples, each times the parameters: about a
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Gradients of single examples in a training step, of the solver and of the algorithm."""
+    """Gradients of single examples in so many training steps, of the solver and of the algorithm."""
 
     solver: int
-    algorithm: int
+    algorithm: float
+    steps: float = 1
 
     @property
     def ratio(self) -> float:
@@ -35,7 +36,8 @@ class Cost:
     @property
     def row(self) -> tuple[str, str]:
         """For the details of a trajectory."""
-        examples = f"those of {self.solver:,} examples a training step, the algorithm's of {self.algorithm:,}"
+        span = "a training step" if self.steps == 1 else f"in {self.steps:.4g} training steps"
+        examples = f"those of {self.solver:,} examples {span}, the algorithm's of {self.algorithm:,.6g}"
         return "gradients", f"{self.ratio:.3g} times the algorithm's: {examples}"
 
 
@@ -49,12 +51,12 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
     if not (problem.has_examples and equation.series().discrete):
         return None
     signal, steps = problem.signal, Steps(solver)
-    own = equation.batch_size or signal.size
+    own = (equation.batch_size or signal.size) * problem.stride
     if steps.amplified:
         number = steps.amplified * substeps
         return Cost(own if number == 1 else 2 * number * own, own)
     if steps.fused:
-        return Cost(substeps * 3 * _all(signal), own)
+        return Cost(substeps * 3 * _all(signal), own, problem.stride)
     kick = abstract_value(_kick, equation, signal, problem.dynamic, substeps * steps.kicks(equation)).shape[0]
     if steps.split:
         evaluations = (0 if steps.leap(equation) else _stages(steps.flow)) + kick * steps.kicks(equation)
@@ -62,7 +64,7 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
         evaluations = 1
     else:
         evaluations = _stages(solver)
-    return Cost(substeps * evaluations * _all(signal), own)
+    return Cost(substeps * evaluations * _all(signal), own, problem.stride)
 
 
 def costs(problem: Problem, method: Any, substeps: int) -> tuple[tuple[str, str], ...]:

@@ -67,6 +67,7 @@ class Problem:
         the rest.
     - `steps`, `paths`, `save_every`, `observe`, `keep_states`: of a run (`scheduled`).
     - `ahead`: of the ensemble of which these paths are a block, those before it; `layout`: of its paths.
+    - `stride`: training steps in one of these, from whose counts it is left out.
     - `given`: the equation before what is done to it here, in the Stratonovich form if that is what was given.
     - `dt`: the time of a training step or of a stimulus, an array; `rates`: the learning rates of all steps, None where
         one serves them all; `grid`: the solver's in time under a stream.
@@ -90,6 +91,7 @@ class Problem:
     spread: PyTree = None
     ahead: int = 0
     layout: Layout = Layout()
+    stride: float = 1
     given: Any = None
 
     @classmethod

@@ -4,6 +4,8 @@ import dataclasses
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from ._arguments.frozen import on_all_paths
 from ._arguments.handed_out import hand_out
@@ -30,6 +32,11 @@ def trajectory_of(problem: Problem, results: tuple, apart: bool, checkpoint: Che
     begin = None if problem.start is None else problem.start.time
     end = problem.first + problem.steps
     steps, times = recorded(problem.rates, problem.first, end, problem.save_every, problem.dt, begin)
+    if problem.stride != 1:
+        steps = jnp.asarray(np.rint(problem.stride * np.asarray(steps)).astype(steps.dtype))
+        ends = jnp.ceil(problem.stride * failed_at.astype(float)).astype(failed_at.dtype)
+        failed_at = jnp.where(failed_at < 0, failed_at, ends)
+        checkpoint = None  # which counts training steps
     return Trajectory(
         steps=steps,
         times=times,

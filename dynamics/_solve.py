@@ -14,6 +14,7 @@ from ._cost import warn_of_cost
 from ._health.auto import check_substeps
 from ._increments import check_increments, refuse_passed
 from ._integrate import path_of, solve_problem
+from ._large_steps import LargeSteps, check_solver_error
 from ._passed.free import check_free, solve_free, thrown
 from ._passed.pairing import is_passed
 from ._passed.run import check_begins, check_not_auto, solve_passed
@@ -51,6 +52,7 @@ def solve(
     devices: Any = None,
     block: int | None = None,
     increments: str | None = None,
+    solver_error: float | None = None,
 ) -> Any:  # of two classes, which nobody wants to tell apart at every use
     """Integrates the stochastic or ordinary differential equation of a training algorithm with Diffrax.
 
@@ -135,6 +137,11 @@ def solve(
         keeps means and variances only, as `details` says, and normal numbers in all other runs. Runs of other `substeps`
         then have noise of their own.
 
+    - `solver_error`: the relative error that the solver may have in the means over paths of what is observed; steps of many
+        training steps are then taken, as long as it allows, up to `save_every` or 4096. How long is found by pilot runs of
+        up to 64 paths, and stands in `details`. For an equation that counts no training steps; without noise a
+        `stepsize_controller` does the same.
+
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
@@ -159,6 +166,9 @@ def solve(
     throw = flag("throw")(throw)
     increments = check_increments(increments)
     kept = check_kept(reduce, problem, event=event, saveat=saveat, substeps="auto" if auto else None)
+    auto_or_more = "auto" if auto else None if substeps == 1 else substeps
+    given = dict(substeps=auto_or_more, event=event, saveat=saveat, stepsize_controller=stepsize_controller)
+    large = check_solver_error(solver_error, problem, keep_states=keep_states or None, **given)
     check_free(problem, event, saveat, stepsize_controller, substeps, auto)
     if is_passed(problem, solver, stepsize_controller):
         check_not_auto(auto)
@@ -168,17 +178,24 @@ def solve(
         passed = stepsize_controller, adjoint, progress_meter, key, substeps
         return _whole(lambda problem: solve_passed(problem, solver, *passed), problem, kept, throw)
     warn_sampling(problem.equation, problem.objective, problem.params)
-    method = Method.of(
-        problem,
-        solver=solver,
-        controller=stepsize_controller,
-        adjoint=adjoint,
-        meter=progress_meter,
-        substeps=substeps,
-        increments=increments,
-        moments=kept is not None and kept.order <= 2 and kept.histogram is None,
-    )
+    moments = kept is not None and kept.order <= 2 and kept.histogram is None
+
+    def method_of(problem, substeps, pilot=False):
+        return Method.of(
+            problem,
+            solver=solver,
+            controller=stepsize_controller,
+            adjoint=adjoint,
+            meter=None if pilot else progress_meter,
+            substeps=substeps,
+            increments=None if pilot else increments,
+            moments=moments and not pilot,
+        )
+
+    method = method_of(problem, substeps)
     key = problem.check_key(key, problem.random)
+    if large is not None:
+        return _whole(LargeSteps(problem, method_of, key, large), problem, kept, throw)
     if stepsize_controller is None:
         warn_of_cost(problem, method.solver, substeps)
     if event is not None or saveat is not None:

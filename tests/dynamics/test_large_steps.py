@@ -1,0 +1,118 @@
+"""Steps of many training steps: as long as the error in means allows that was asked for, and no longer."""
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optax
+import pytest
+
+import dynamics._large_steps as large_steps
+from dynamics import solve
+from equations import SGD, AbstractDynamics, Adam, Objective, scheduled
+
+DATA = np.asarray([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+OBJECTIVE = Objective(lambda w, x: 0.5 * jnp.dot(x, w) ** 2, DATA)
+COMMON = dict(steps=640, save_every=160, observe={"loss": OBJECTIVE.value})
+
+
+class Bath(AbstractDynamics):
+    """dx = -x dt + dW/2."""
+
+    def drift(self, t, state, signal):
+        return -state
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(jnp.full_like(state, 0.5))
+
+
+def flow(**more):
+    return solve(SGD(0.005), OBJECTIVE, jnp.ones(2), **COMMON, **more)
+
+
+def bath(**more):
+    given = dict(steps=640, save_every=320, dt=0.005, observe={"square": lambda x: x[0] ** 2}) | more
+    return solve(Bath(), None, jnp.ones(1), **given)
+
+
+def mean_square(t):
+    """Of the bath."""
+    return np.exp(-2 * t) + 0.125 * (1 - np.exp(-2 * t))
+
+
+def length(run):
+    """Of the steps, in training steps."""
+    return float(dict(run.details)["length_of_steps"].split()[0])
+
+
+def error_of(run, name, exact):
+    """The relative error of means over paths, and its standard error."""
+    values = np.asarray(run.observables[name])
+    off = np.abs(values.mean(0) - exact)
+    return np.max(off) / np.max(exact), np.max(values.std(0)) / len(values) ** 0.5 / np.max(exact)
+
+
+def test_a_flow_takes_fewer_gradients():
+    """Than training steps, to 1e-6 of the loss."""
+    run = flow(solver_error=1e-6)
+    hessian = DATA.T @ DATA / 3
+    rates, vectors = np.linalg.eigh(hessian)
+    start = vectors.T @ np.ones(2)
+    exact = [np.sum(0.5 * rates * (np.exp(-rates * t) * start) ** 2) for t in np.asarray(run.times)]
+    assert error_of(run, "loss", np.asarray(exact))[0] < 1e-6
+    np.testing.assert_array_equal(run.steps, [0, 160, 320, 480, 640])
+    np.testing.assert_allclose(run.times, 0.005 * np.asarray(run.steps), rtol=1e-15)
+    assert length(run) == 40 and run.checkpoint is None
+    assert "0.15 times the algorithm's: those of 18 examples in 40 training steps" in dict(run.details)["gradients"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [None, dfx.Euler()])
+def test_means_have_the_error_that_was_asked_for(solver, key, monkeypatch):
+    """And the longer steps of a mutant that takes a thirtieth of the error for all of it have not."""
+    run = bath(solver_error=0.02, key=key, paths=40_000, solver=solver)
+    exact = mean_square(np.asarray(run.times))
+    error, standard = error_of(run, "square", exact)
+    assert standard < 0.01 and error < 0.02 + 4 * standard and length(run) > 2
+    difference = large_steps._difference
+    monkeypatch.setattr(large_steps, "_difference", lambda *runs: difference(*runs) / 30)
+    mutant = bath(solver_error=0.02, key=key, paths=40_000, solver=solver)
+    error, standard = error_of(mutant, "square", exact)
+    assert length(mutant) > length(run) and error > 0.02 + 4 * standard
+
+
+def test_means_of_few_paths_and_of_what_is_kept(key):
+    """The pilots see their own sampling error as an error, and reductions see the same steps."""
+    run = bath(solver_error=0.05, key=key, paths=128)
+    kept = bath(solver_error=0.05, key=key, paths=128, reduce=("mean",), increments="gaussian")
+    np.testing.assert_allclose(kept.mean["square"], np.mean(run.observables["square"], 0), rtol=1e-12)
+    np.testing.assert_array_equal(kept.steps, run.steps)
+    assert length(kept) == length(run) > 1
+
+
+def test_an_error_that_no_step_has(key, monkeypatch):
+    monkeypatch.setattr(large_steps, "_SHORTEST", 40)
+    with pytest.raises(ValueError, match="Argument `solver_error` must be an error that steps of"):
+        bath(solver_error=1e-9, key=key, paths=4)
+
+
+@pytest.mark.parametrize(
+    "equation, more, message",
+    [
+        (Adam(0.01, 2), {}, "for Adam, whose first step is the algorithm's"),
+        (scheduled(SGD(0.01, 2), optax.cosine_decay_schedule(1.0, 640)), {}, "which counts training steps"),
+        (SGD(0.01, 2), {"observe": None}, "without `observe`"),
+        (SGD(0.01, 2), {"solver_error": -1.0}, "must be a positive finite number"),
+        (SGD(0.01, 2), {"substeps": 2}, "Argument `substeps` must be left out with `solver_error`"),
+        (SGD(0.01, 2), {"keep_states": True}, "Argument `keep_states` must be left out with `solver_error`"),
+    ],
+)
+def test_refusals(equation, more, message, key):
+    with pytest.raises(ValueError, match=message):
+        solve(equation, OBJECTIVE, jnp.ones(2), key=key, **COMMON | {"solver_error": 0.1} | more)
+
+
+def test_no_trace(key):
+    with pytest.raises(TypeError, match="Argument `solver_error` must be None under jit"):
+        jax.jit(lambda w: solve(SGD(0.01), OBJECTIVE, w, solver_error=0.1, **COMMON).final)(jnp.ones(2))
