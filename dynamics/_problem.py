@@ -179,10 +179,8 @@ class Problem:
         if self.has_examples:
             warn_frozen(self.equation, self.objective, self.params)
             check_mean(self.objective, self.params)
-        if self.start is not None:
-            paths = self.start.paths_for(paths)
-        if self.spread is not None:
-            paths = paths_of(self.spread, paths)
+        paths = paths if self.start is None else self.start.paths_for(paths)
+        paths = paths if self.spread is None else paths_of(self.spread, paths)
         grid = None if self.stream is None else stream_grid(self.equation, self.stream, dt, substeps)
         length = dt if self.stream is None else self.stream.duration
         steps = check_time(self.equation, steps, time, length)
@@ -237,8 +235,8 @@ class Problem:
     @property
     def most_paths(self) -> int:
         """How many paths are computed at once where their number is chosen, by what each holds."""
-        saves = self.steps // self.save_every + 1
-        return most_paths(8 * size_of(eqx.filter(self.dynamic, eqx.is_array)) + saves * size_of(self.record))
+        records = size_of(self.record) * (self.steps // self.save_every + 1)
+        return most_paths(8 * size_of(eqx.filter(self.dynamic, eqx.is_array)) + records)
 
     @property
     def before(self) -> np.ndarray:
