@@ -7,6 +7,7 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 
+from equations import GradientSplitting
 from equations.internal import definer, is_contract, split
 
 from ._noise import is_additive
@@ -64,8 +65,7 @@ def obstacle(problem: Problem) -> str | None:
     """Why an equation cannot go by `Fused` steps; None if it can."""
     equation, signal, params = problem.equation, problem.signal, problem.dynamic
     splitting, state = split(equation), equation.init(params)
-    ours = all(is_contract(definer(type(splitting), hook)) for hook in ("flow", "kick", "noise", "euler", "start"))
-    if not (ours and splitting.noise_is_of_a_gradient) or splitting.leapfrog:
+    if type(splitting) is not GradientSplitting or splitting.leapfrog:
         return "whose steps are split in a way of their own"
     if jax.tree.structure(state) != jax.tree.structure(params):
         return "which has a memory"

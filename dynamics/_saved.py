@@ -206,7 +206,7 @@ def _checkpoint(said: dict, leaves: dict[str, list[Array]]) -> Checkpoint | None
     static = {name: _hashable(value) for name, value in said["checkpoint"].items()}
     failed_at, quotient, peaked, owes, step, time = leaves["rest"]
     by_name = [dict(zip(said["names"][name], leaves[name], strict=True)) for name in ("running", "recorded")]
-    running, recorded = map(Leaves, by_name)
+    running, recorded = (Leaves(one) for one in by_name)
     progress = Stored(running, recorded, failed_at, Peak(quotient, peaked))
     return Checkpoint(key=leaves["key"][0], step=step, time=time, progress=progress, owes=owes, **static)
 
