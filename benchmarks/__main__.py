@@ -11,6 +11,7 @@ NAMES = (
     "random_loss",
     "b1",
     "b2",
+    "b3",
     "reduced",
     "parameters",
     "modified",

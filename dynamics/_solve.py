@@ -86,8 +86,9 @@ def solve(
         at most 128, and `details` says with how many; not under a trace, where nothing is looked at.
     - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
         solver, which divides the duration of a stimulus (`substeps` is then 1).
-    - `solver`: a Diffrax solver. Default: `Strang()`, of second order for mean and covariance, and `diffrax.Tsit5()` where
-        nothing is random. `diffrax.Euler()` is the Euler-Maruyama step, for an affine rule one weighted gradient; at
+    - `solver`: a Diffrax solver. Default: `Fused()`, `Strang(Heun(), kicks=1)` or `Strang()`, which resolve the equation at
+        the least cost, of second order for mean and covariance, and `diffrax.Tsit5()` where nothing is random.
+        `diffrax.Euler()` is the Euler-Maruyama step, for an affine rule one weighted gradient; at
         `substeps=1` it has the moments of a discrete step, for SGD exactly, and does not resolve the equation. For a
         noise-free equation any explicit Runge-Kutta method, and with a step-size controller any adaptive solver. Under a
         stream of stimuli `diffrax.Euler()` is the default; the stimulus is held over a step in every stage of a solver.

@@ -39,9 +39,14 @@ class Coins(eqx.Module):
         return _WORD // BITS[self.law]
 
     @property
+    def words(self) -> int:
+        """Words of a block for one number."""
+        return block_rows(self.structure)
+
+    @property
     def rows(self) -> int:
-        """Training steps in a block: one word of two-point numbers, or several of three-point ones where noise is small."""
-        return self.per_word * (1 if self.law == "two-point" else block_rows(self.structure))
+        """Training steps in one call of Diffrax: one word of two-point numbers, or all of a block."""
+        return self.per_word * (1 if self.law == "two-point" else self.words)
 
     def first_block(self) -> tuple[Array, PyTree]:
         """The first block with its index."""
@@ -49,19 +54,21 @@ class Coins(eqx.Module):
         return index, self.block(index)
 
     def read(self, step: Array, block: tuple) -> tuple["Tosses", tuple, Array]:
-        """The numbers from a training step on, the block they come from, and the step where it ends."""
-        index = step // self.rows
+        """The numbers from a training step on, the block they come from, and the step where they end."""
+        index = step // (self.per_word * self.words)
         words = jax.lax.cond(index == block[0], lambda: block[1], lambda: self.block(index))
-        return Tosses(self, words, index * self.rows), (index, words), (index + 1) * self.rows
+        first, here = step // self.rows * self.rows, words
+        if self.rows == self.per_word:
+            here = jax.tree.map(lambda leaf: leaf[(step // self.rows % self.words)[None]], words)
+        return Tosses(self, here, first), (index, words), first + self.rows
 
     def block(self, index: Array) -> PyTree:
-        """The words of the training steps `index * rows, ...`: leaves `(words, per_step, *shape)` of 32 bits."""
+        """All words of a block: leaves `(words, per_step, *shape)` of 32 bits."""
         key = jax.random.fold_in(self.key, index)
         leaves, treedef = jax.tree.flatten(self.structure)
-        count = self.rows // self.per_word
         keys = [key if place == 0 else jax.random.fold_in(key, 1 + place) for place in range(len(leaves))]
         words = [
-            jax.random.bits(key, (count, self.per_step, *leaf.shape), jnp.uint32)
+            jax.random.bits(key, (self.words, self.per_step, *leaf.shape), jnp.uint32)
             for key, leaf in zip(keys, leaves, strict=True)
         ]
         return jax.tree.unflatten(treedef, words)

@@ -91,7 +91,9 @@ def test_moments_of_the_numbers():
     """Up to the third of two values, up to the fifth of three; numbers of other places, kicks and steps are others."""
     for law, fourth in (("two-point", 1.0), ("three-point", 3.0)):
         coins = Coins(KEY, jax.ShapeDtypeStruct((64,), jnp.float64), 2, law)
-        blocks = jax.jit(jax.vmap(lambda index, coins=coins: _numbers(coins, index)))(jnp.arange(2**13 // coins.rows))
+        blocks = jax.jit(jax.vmap(lambda index, coins=coins: _numbers(coins, index)))(
+            jnp.arange(2**13 // coins.rows, dtype=jnp.int32)
+        )
         x = np.asarray(blocks).reshape(-1, 2 * 64)  # by steps
         assert len(np.unique(x)) == {"two-point": 2, "three-point": 3}[law]
         for power, value in ((1, 0), (2, 1), (3, 0), (4, fourth), (5, 0)):
@@ -101,8 +103,8 @@ def test_moments_of_the_numbers():
 
 
 def _numbers(coins, index):
-    read, _, _ = coins.read(index * coins.rows, (index, coins.block(index)))
-    return jax.vmap(read)(index * coins.rows + jnp.arange(coins.rows))
+    read, _, _ = coins.read(index * coins.rows, coins.first_block())
+    return jax.vmap(read)(index * coins.rows + jnp.arange(coins.rows, dtype=jnp.int32))
 
 
 @pytest.mark.parametrize("law", ["two-point", pytest.param("three-point", marks=pytest.mark.slow)])
