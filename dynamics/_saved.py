@@ -61,8 +61,8 @@ def _target(path: str | os.PathLike) -> pathlib.Path:
         raise ValueError(f"Argument `path` must be the name of a file, but {str(path)!r} is a directory.")
     if target.suffix.lower() == ".zarr":
         raise ValueError(
-            f"Argument `path` must be the name of a NetCDF file, such as 'run.nc', but {str(path)!r} was given, which would "
-            "be taken for a Zarr store."
+            f"Argument `path` must be the name of a NetCDF file, such as 'run.nc', but {str(path)!r} was given, which "
+            "would be taken for a Zarr store."
         )
     return target
 
