@@ -131,7 +131,7 @@ class Problem:
         check_equation(equation, reads, twin)
         if numbers_for is not None:
             check_concrete(numbers_for, equation=equation, objective=objective, params=params)
-        begin = None if start is None else Start.of(start, params)
+        begin = None if start is None else Start.of(start, params, per_path)
         model = Model.of(
             objective,
             params if begin is None else begin.params,
@@ -162,7 +162,7 @@ class Problem:
     def scheduled(
         self,
         steps: int | None,
-        paths: int,
+        paths: int | None,
         save_every: int,
         observe: dict | None,
         *,
@@ -174,19 +174,22 @@ class Problem:
     ) -> "Problem":
         """The same with the schedule of a run, checked; warns of leaves that it moves and no gradient does.
 
-        `observe` as the user gave it, and `dt` where the equation has no learning rate.
+        `observe` as the user gave it, `dt` where the equation has no learning rate, and None for one path, or those which
+        go on.
         """
         if self.has_examples:
             warn_frozen(self.equation, self.objective, self.params)
             check_mean(self.objective, self.params)
-        paths = paths if self.start is None else self.start.paths_for(paths)
+        start = None if self.start is None else self.start.with_paths(paths)
+        paths = paths if start is None else start.checkpoint.paths
         paths = paths if self.spread is None else paths_of(self.spread, paths)
         grid = None if self.stream is None else stream_grid(self.equation, self.stream, dt, substeps)
         length = dt if self.stream is None else self.stream.duration
         steps = check_time(self.equation, steps, time, length)
-        steps, paths, save_every = check_schedule(steps, paths, save_every)
+        steps, paths, save_every = check_schedule(steps, 1 if paths is None else paths, save_every)
         problem = dataclasses.replace(
             self,
+            start=start,
             steps=steps,
             paths=paths,
             save_every=save_every,

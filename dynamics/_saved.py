@@ -29,7 +29,7 @@ def save(trajectory: Any, path: str | os.PathLike) -> None:
     """Writes a trajectory, with all that a run needs to go on from it, as `Trajectory.save` says."""
     import xarray as xr
 
-    checkpoint = trajectory.checkpoint
+    target, checkpoint = _target(path), trajectory.checkpoint
     if trajectory.ok.ndim != 1:
         raise ValueError("`Trajectory.save` takes the result of one run, not of several under vmap.")
     record = trajectory.to_xarray()
@@ -49,21 +49,38 @@ def save(trajectory: Any, path: str | os.PathLike) -> None:
     record.attrs["about"] = json.dumps(about, sort_keys=True)
     record.attrs["checksum"] = _checksum({"": record, **groups}, record.attrs["about"])
     tree = xr.DataTree.from_dict({"/": record} | {f"/{name}": dataset for name, dataset in groups.items()})
+    write_whole(target, lambda temporary: tree.to_netcdf(temporary, engine="h5netcdf"))
+
+
+def _target(path: str | os.PathLike) -> pathlib.Path:
+    """Where a file may be written; a ValueError where none can be."""
     target = pathlib.Path(path)
     if not target.parent.is_dir():
         raise ValueError(f"Argument `path` must lie in a directory that exists, but {str(path)!r} was given.")
-    write_whole(target, lambda temporary: tree.to_netcdf(temporary, engine="h5netcdf"))
+    if target.is_dir():
+        raise ValueError(f"Argument `path` must be the name of a file, but {str(path)!r} is a directory.")
+    if target.suffix.lower() == ".zarr":
+        raise ValueError(
+            f"Argument `path` must be the name of a NetCDF file, such as 'run.nc', but {str(path)!r} was given, which "
+            "would be taken for a Zarr store."
+        )
+    return target
 
 
 def load(path: str | os.PathLike, like: PyTree) -> dict[str, Any]:
     """The fields of the trajectory that `save` wrote, as `Trajectory.load` says."""
+    import h5py
     import xarray as xr
 
+    if like is None:
+        raise TypeError("Argument `like` must be parameters like those of the run, but None was given.")
     if not pathlib.Path(path).is_file():
         raise ValueError(
             f"Argument `path` must be a file that Trajectory.save wrote, but there is none at {str(path)!r}."
         )
     try:
+        with h5py.File(path, "r") as file:  # before h5netcdf, which tells of itself at exit where either fails
+            file.attrs.get("checksum")
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             found = {name: node.to_dataset(inherit=False).load() for name, node in tree.subtree_with_keys}
     except Exception as error:

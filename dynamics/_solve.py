@@ -32,7 +32,7 @@ def solve(
     steps: int | None = None,
     time: float | None = None,
     key: Array | None = None,
-    paths: int = 1,
+    paths: int | None = None,
     observe: dict | None = None,
     save_every: int = 1,
     substeps: int | str = 1,
@@ -70,7 +70,7 @@ def solve(
         multiple of the duration of a stimulus or of `dt`. Exactly one of the two is given.
     - `key`: a typed key; needed exactly where the equation is random. The same key gives the same Brownian motion for any
         `save_every`, and for any `substeps` the same increments over training steps, but where `solver` sees Lévy areas.
-    - `paths`: the number of realizations. The paths of a noise-free equation are all the same and solved once.
+    - `paths`: the number of realizations, by default 1. The paths of a noise-free equation are all the same, solved once.
     - `observe`: a dict of functions of the parameters, or of two positional arguments, parameters and state, recorded at
         step 0 and every `save_every` steps, each giving an array. A function defined afresh on every call recompiles on
         every call.
@@ -114,6 +114,7 @@ def solve(
         step may owe, the records and the noise go on, and so does the counting of steps, which schedules read; `steps` are
         the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out
         (where nothing was drawn yet, noise needs a `key`), and the equation may have other numbers, but no other memory.
+        With `paths` and another `key` so many begin at the end of a run of one, with noise that is new and independent.
         From a trajectory of `train` the equation goes on with the memory that the algorithm had, where that is known to be
         its own.
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import TwinState
-from equations.internal import form, is_parameter, is_traced, state_from, typed_key
+from equations.internal import LARGEST, flag, form, integer, is_parameter, is_traced, state_from, typed_key
 
 from ._arguments.checks import check_key
 from ._checkpoint import Checkpoint
@@ -25,13 +25,14 @@ class Start:
     """The end of a run, from which another goes on.
 
     **Attributes:** `params`, those of the first path, by which what is common to all paths is checked; `step` and `time`,
-    where the other run ended; `checkpoint`, all that it kept.
+    where the other run ended; `checkpoint`, all that it kept; `many`, whether many paths begin at the end of its one.
     """
 
     params: PyTree
     step: int
     time: Array
     checkpoint: Checkpoint
+    many: bool = False
 
     @property
     def apart(self) -> bool:
@@ -39,12 +40,17 @@ class Start:
         return self.checkpoint.progress.failed_at.shape[0] > 1
 
     @classmethod
-    def of(cls, trajectory: Any, params: Any) -> "Start":
+    def of(cls, trajectory: Any, params: Any, per_path: Any = False) -> "Start":
         """The end of a trajectory, checked.
 
-        **Raises:** TypeError or ValueError, naming `start` or `params`.
+        **Raises:** TypeError or ValueError, naming `start`, `params` or `per_path`.
         """
         trajectory = check_trajectory("start", trajectory)
+        if flag("per_path")(per_path):
+            raise ValueError(
+                "Argument `per_path` must be left out where `start` is given, each of whose paths goes on from its own "
+                "end, but True was given."
+            )
         if params is not None:
             raise ValueError(
                 f"Argument `params` must be left out where `start` is given, whose parameters go on, but {params!r} was "
@@ -65,13 +71,22 @@ class Start:
         return cls(one, int(checkpoint.step), checkpoint.time, checkpoint)
 
     def key_for(self, key: Any, needed: bool) -> Array:
-        """The key of the run, which another must not be; that which is given where nothing was drawn by it.
+        """The key of the run, which another must not be; where nothing was drawn by it, or many paths begin at the end of
+        one, the key that is given.
 
         **Raises:** TypeError or ValueError, naming `key`.
         """
         own = self.checkpoint.key
         if not self.checkpoint.drew:
             return check_key(key, needed)
+        if self.many:
+            key = check_key(key, needed)
+            if needed and _same_keys(key, own):
+                raise ValueError(
+                    "Argument `key` must be another than that of the run that `start` ended, where many paths begin at the "
+                    f"end of one, whose noise is new, but {key!r} was given."
+                )
+            return key
         if key is not None and not _same_keys(typed_key("key", key), own):
             raise ValueError(
                 "Argument `key` must be left out, or that of the run that `start` ended, since its noise goes on, but "
@@ -79,17 +94,20 @@ class Start:
             )
         return own
 
-    def paths_for(self, paths: int, default: int = 1) -> int:
-        """The number of paths, which must not be another; the default stands for it.
+    def with_paths(self, paths: int | None) -> "Start":
+        """With so many paths, those of the run where they are left out: all of them go on, or many begin at the end of one.
 
-        **Raises:** ValueError, naming `paths`.
+        **Raises:** TypeError or ValueError, naming `paths`.
         """
         own = self.checkpoint.paths
-        if isinstance(paths, int) and paths not in (default, own):
+        if paths is None or integer("paths", paths, maximum=LARGEST) == own:
+            return self
+        if own != 1:
             raise ValueError(
-                f"Argument `paths` must be left out, or be those of `start`, {own}, but {paths!r} was given."
+                f"Argument `paths` must be left out, or be those of `start`, {own}, but {paths!r} was given: many paths "
+                "begin at the end of a run of one."
             )
-        return own
+        return dataclasses.replace(self, checkpoint=dataclasses.replace(self.checkpoint, paths=paths), many=True)
 
     def progress_as(
         self, kind: str, how: tuple[str, ...], begin: Callable[[], Progress], equation: Any, params: PyTree

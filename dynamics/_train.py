@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal, TwinState
-from equations.internal import choice, is_noisy, state_from
+from equations.internal import choice, is_noisy, size_of, state_from
 
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
@@ -33,7 +33,7 @@ def train(
     *,
     steps: int,
     key: Array | None = None,
-    paths: int = 1,
+    paths: int | None = None,
     observe: dict | None = None,
     save_every: int = 1,
     noise: str = "minibatch",
@@ -93,6 +93,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
     begin_source(problem, noise)
+    check_epoch(problem)
     check_twin(equation, problem.dynamic)
     check_state(problem)
     apart = problem.apart(random)
@@ -137,6 +138,19 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         kind="discrete",
         details=(("noise", noise), *layout.rows, *told_of_source(problem, noise == "minibatch")),
     )
+
+
+def check_epoch(problem: Problem) -> None:
+    """Raises a ValueError where many paths would share what is left of the epoch of one."""
+    equation, start = problem.equation, problem.start
+    if start is None or not start.many or equation.batch_size is None or equation.sampling != "shuffled":
+        return
+    per_epoch = size_of(problem.objective) // equation.batch_size
+    if start.step % per_epoch:
+        raise ValueError(
+            f"Argument `paths` must be left out where `start` ended within an epoch, of {per_epoch} steps, whose order all "
+            f"paths would share, but {problem.paths} was given."
+        )
 
 
 def check_state(problem: Problem) -> None:

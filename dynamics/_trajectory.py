@@ -82,21 +82,22 @@ class Trajectory(eqx.Module):
         It can be opened by xarray, as what `to_xarray` gives; parameters and states are groups of their own.
 
         **Raises:** TypeError under jit, vmap or grad; ValueError for the result of a vmap, or where the directory of `path`
-        is not there.
+        is not there, or `path` is a directory or the name of a Zarr store.
         """
         save(self, path)
 
     @staticmethod
-    def load(path: str | os.PathLike, *, like: PyTree) -> "Trajectory":
+    def load(path: str | os.PathLike, *, like: PyTree = None) -> "Trajectory":
         """What `save` wrote.
 
         **Arguments:** `like`: parameters with arrays of the same names (keys and attributes, in the same order), shapes and
-            types, from which what is no array is taken too.
+            types, from which what is no array is taken too; not to be left out.
 
         **Returns:** the trajectory. Its `equation` is a name with numbers, and `states`, if there are any, are a dict from
         names to arrays; a run that goes on from it (`start`) is given the equation anew.
 
-        **Raises:** ValueError, naming `path` where the file is not whole or not of this kind, or `like`.
+        **Raises:** TypeError or ValueError, naming `path` where the file is not whole or not of this kind, or holds numbers
+        of a precision that JAX has not here, or `like`.
         """
         return Trajectory(**load(path, like))
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from equations.internal import is_parameter, is_traced
+from equations.internal import integer, is_parameter, is_traced
 
 
 def first_of_all(params: PyTree) -> tuple[PyTree, PyTree]:
@@ -45,12 +45,12 @@ def of_all(every: PyTree, dynamic: PyTree, stays: PyTree) -> PyTree:
 
 
 def paths_of(every: PyTree, paths: Any) -> int:
-    """The number of paths, for which 1, the default, stands.
+    """The number of paths, which may be left out.
 
-    **Raises:** ValueError, naming `paths`.
+    **Raises:** TypeError or ValueError, naming `paths`.
     """
     own = jax.tree.leaves(every)[0].shape[0]
-    if isinstance(paths, int) and paths not in (1, own):
+    if paths is not None and integer("paths", paths) != own:
         raise ValueError(
             f"Argument `paths` must be left out, or be the leading axis of `params`, {own}, but {paths!r} was given."
         )

@@ -1,5 +1,9 @@
 """Why an Optax transformation is no algorithm that an equation can be made of: one reason, the true one."""
 
+import functools
+import inspect
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -49,6 +53,11 @@ def _reason(equation, params, error: Exception) -> tuple[str, bool]:
         memory = abstract_value(_memory, equation, params)
     except Exception as failure:
         return _failure(failure)
+    if _holds(memory, optax.LookaheadState):
+        return (
+            "Argument `factory` must make a transformation of the parameters, but that of optax.lookahead is one of pairs "
+            "of them, fast and slow. equations.averaged keeps a slow average beside the parameters.", False,
+        )  # fmt: skip
     for path, leaf in jax.tree_util.tree_leaves_with_path(memory):
         name = jax.tree_util.keystr(path)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or (
@@ -83,11 +92,35 @@ def _reason(equation, params, error: Exception) -> tuple[str, bool]:
 def _instead(memory: PyTree) -> str:
     """What to do about a flag in a memory."""
     guards = {"apply_if_finite": optax.ApplyIfFiniteState, "zero_nans": optax.ZeroNansState}
-    nodes = jax.tree.leaves(memory, is_leaf=lambda node: isinstance(node, tuple(guards.values())))
     for name, state in guards.items():
-        if any(isinstance(node, state) for node in nodes):
+        if _holds(memory, state):
             return f"Leave optax.{name} out: paths that are no longer finite are marked in `ok`."
-    return "`train` runs the algorithm."
+    if _holds(memory, type(optax.scale_by_optimistic_gradient().init(jnp.zeros(())))):
+        return "Optimistic gradients: equations.OptimisticGradient is gradient descent by them."
+    return "Optax alone runs the algorithm."
+
+
+def _holds(memory: PyTree, state: type) -> bool:
+    """Whether a memory has a state of this class in it."""
+    nodes = jax.tree.leaves(memory, is_leaf=lambda node: isinstance(node, state))
+    return any(isinstance(node, state) for node in nodes)
+
+
+def instead_of(factory: Any) -> str:
+    """What to give in place of a factory that is none: an equation that is known, or a function."""
+    if _is_sam(factory):
+        return " SAM: use equations.SAM."
+    if isinstance(factory, optax.GradientTransformation):
+        return " It is a transformation already: give the function of `learning_rate` that makes it."
+    return ""
+
+
+def _is_sam(factory: Any) -> bool:
+    """Whether this is `optax.contrib.sam` or what it makes, of which the functions tell where they are from."""
+    made = factory.update if isinstance(factory, optax.GradientTransformation) else factory
+    made = made.func if isinstance(made, functools.partial) else made
+    sam = optax.contrib.sam
+    return inspect.isfunction(made) and (made.__module__, made.__qualname__.split(".")[0]) == (sam.__module__, "sam")
 
 
 def _failure(error: Exception) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from .._modified.increment import AbstractIncrement
 from .._noise.base import AbstractGradientNoise, Minibatch
 from .._scaling import ScalingLimit, ratio
 from .._signals.base import is_parameter
-from .checks import check_made, check_step
+from .checks import check_made, check_step, instead_of
 from .ignored import check_uses
 from .probe import check_nearness
 from .rate import rate_at, takes_any_parameters
@@ -47,8 +47,8 @@ class OptaxEquation(AbstractIncrement):
         return OptaxLimit(self, self.learning_rate ** min([1.0, *exponents]))
 
     def check(self, params, signal):
-        super().check(params, signal)
         check_step(self, eqx.filter(params, is_parameter))
+        super().check(params, signal)
 
 
 class OptaxLimit(ScalingLimit):
@@ -170,7 +170,9 @@ def from_optax(
     **Raises:** TypeError or ValueError, naming the argument.
     """
     if not callable(factory):
-        raise TypeError(f"Argument `factory` must be callable, such as optax.adamw, but {factory!r} was given.")
+        raise TypeError(
+            f"Argument `factory` must be callable, such as optax.adamw, but {factory!r} was given.{instead_of(factory)}"
+        )
     if scaling is not None and not isinstance(scaling, Mapping):
         raise TypeError(f"Argument `scaling` must be a dict from hyperparameters to rules, but {scaling!r} was given.")
     try:
@@ -199,7 +201,10 @@ def from_optax(
         twin = equation.twin()
     except Exception as error:
         names = ", ".join(["learning_rate", *sorted(values)])
-        raise ValueError(f"Argument `factory` must take {names}, but {type(error).__name__}: {error}") from error
+        instead = instead_of(factory)
+        raise ValueError(
+            f"Argument `factory` must take {names}, but {type(error).__name__}: {error}.{instead}"
+        ) from error
     check_made(twin)
     check_step(equation, {"w": jnp.ones((2, 2))}, invented=True)
     return equation

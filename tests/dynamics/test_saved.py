@@ -1,5 +1,6 @@
 """Trajectories at rest: what was saved goes on as if it had never been, or is refused."""
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -103,6 +104,31 @@ def test_xarray_opens_it(half, path):
     with xr.open_dataset(path, engine="h5netcdf") as found:
         np.testing.assert_array_equal(found["loss"], half.observables["loss"])
         assert found.attrs["learning_rate"] == 0.05
+
+
+@pytest.mark.parametrize("kept", [96, 200, 1000])
+def test_what_is_half_open_is_closed(path, kept):
+    """Nothing is told at the end of a process of a file that could not be read, as one of the right length is."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept] + bytes(len(whole) - kept))
+    seen = []
+    hook, sys.unraisablehook = sys.unraisablehook, seen.append
+    try:
+        with pytest.raises(ValueError, match="Argument `path` must be a whole file"):
+            Trajectory.load(path, like=W0)
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert not seen
+
+
+def test_names_of_files_that_are_none(half, tmp_path):
+    for name, words in ((tmp_path, "is a directory"), (tmp_path / "run.zarr", "be taken for a Zarr store")):
+        with pytest.raises(ValueError, match=f"Argument `path` must be the name of .*{words}"):
+            half.save(name)
+    half.save(tmp_path / "half.nc")
+    with pytest.raises(TypeError, match="Argument `like` must be parameters like those of the run, but None"):
+        Trajectory.load(tmp_path / "half.nc")
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])

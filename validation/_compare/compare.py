@@ -34,6 +34,7 @@ from .observables import observables
 from .statistics import Moment, moments
 from .table import table
 
+_PATHS = 64
 _MOST = 64  # substeps, of which the refinement takes twice as many
 
 
@@ -117,7 +118,7 @@ def compare(
     *,
     steps: int,
     key: Array | None = None,
-    paths: int = 64,
+    paths: int | None = None,
     observe: dict | None = None,
     save_every: int = 1,
     substeps: int | str = 1,
@@ -135,9 +136,10 @@ def compare(
 
     **Arguments:** as for `solve` and `train`, except
 
-    - `paths`: of each ensemble; at least 2 where something is random, for there is no error bar from one.
+    - `paths`: of each ensemble, by default 64; at least 2 where something is random, for there is no error bar from one.
     - `observe`: `None` records the objective's `value` as `"loss"`, if it has one.
-    - `start`: of a run of `train`, from the end of which both sides go on, the algorithm to the bit.
+    - `start`: of a run of `train`, from the end of which both sides go on, the algorithm to the bit. Where something is
+        random and that was a run of one path, `paths` of them begin at its end on both sides, with a `key` of their own.
     - `progress`: called with the name of each stage as it begins.
 
     **Returns:** a `Comparison`.
@@ -151,9 +153,7 @@ def compare(
     observe = observables(observe, objective, problem.whole, state=problem.state)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     random = draws(problem.equation, noise)
-    paths = integer("paths", paths, minimum=2 if random else 1)
-    if problem.start is not None:
-        paths = problem.start.paths_for(paths, default=64)
+    paths = _paths(problem, paths, random)
     substeps, auto = check_substeps(substeps, maximum=_MOST)
     if auto and isinstance(solver, dfx.Euler):
         raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
@@ -202,10 +202,19 @@ def compare(
     )
 
 
+def _paths(problem: Problem, paths: Any, random: bool) -> int | None:
+    """Of each ensemble; None for those that go on."""
+    going_on = problem.start is not None and not (random and problem.start.checkpoint.paths == 1)
+    if paths is None:
+        return None if going_on else _PATHS
+    return integer("paths", paths, minimum=2 if random else 1)
+
+
 def _keys(problem: Problem, key: Any, random: bool) -> tuple[Array, Array]:
     """Of the equation and of the algorithm, independent of each other; a run that goes on has its own key on its side."""
     key = problem.check_key(key, random)
-    if problem.start is not None and problem.start.checkpoint.kind == "discrete":
+    start = problem.start
+    if start is not None and start.checkpoint.kind == "discrete" and not start.many:
         return jax.random.fold_in(key, 0), key
     return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
 

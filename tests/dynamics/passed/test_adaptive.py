@@ -134,9 +134,9 @@ class Mixed(OrnsteinUhlenbeck):
 ], ids=repr)  # fmt: skip
 def test_half_solvers_of_wrong_ones(solver, reason, control):
     """By what is inside, whatever the metaclass of Diffrax's says of them."""
-    for wrong in (dfx.HalfSolver(solver), dfx.HalfSolver(dfx.HalfSolver(solver))):
+    for half in (dfx.HalfSolver(solver), dfx.HalfSolver(dfx.HalfSolver(solver))):
         with pytest.raises(ValueError, match=f"Argument `solver` must be .*HalfSolver.*{reason}"):
-            run(wrong, control, Mixed())
+            run(half, control, Mixed())
 
 
 def test_refused():

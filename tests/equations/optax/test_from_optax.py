@@ -95,6 +95,7 @@ CASES = [
     ("one reason", "brother", "zero_nans", "test_one_reason[nans]"),
     ("one reason", "brother", "optimistic_adam_v2, which has a flag and no guard", "test_one_reason[optimistic]"),
     ("one reason", "brother", "a Python branch on the learning rate", "test_one_reason[branch]"),
+    ("one reason", "instance", "SAM, optimistic gradients, lookahead", "test_what_to_take_instead"),
     ("one reason", "brother", "opaque SAM", "test_one_reason[opaque]"),
     (
         "errors that grow",
@@ -423,6 +424,28 @@ def test_one_reason(name):
     assert ("equations.SAM" in str(caught.value)) == (name == "opaque")
     guards = {"flags": "apply_if_finite", "nans": "zero_nans"}  # of which each is told to who has it
     assert [g for g in guards.values() if g in str(caught.value)] == [g for n, g in guards.items() if n == name]
+
+
+INSTEAD = {
+    "sam": (lambda: from_optax(contrib.sam, 0.05, 2), ValueError, "take learning_rate, .* use equations.SAM"),
+    "a part of sam": (lambda: from_optax(SAM, 0.05, 2), ValueError, "take learning_rate, .* use equations.SAM"),
+    "a sam": (lambda: from_optax(contrib.sam(optax.sgd(0.1), optax.sgd(0.1)), 0.05, 2), TypeError, "use equations.SAM"),
+    "a transformation": (lambda: from_optax(optax.sgd(0.1), 0.05, 2), TypeError, "give the function of `learning_rate`"),
+    "optimistic": (lambda: from_optax(optax.optimistic_gradient_descent, 0.05, 2), ValueError, "OptimisticGradient is"),
+    "optimistic_adam": (lambda: from_optax(optax.optimistic_adam_v2, 0.05, 2), ValueError, "OptimisticGradient is"),
+    "lookahead": (
+        lambda: from_optax(lambda learning_rate: optax.lookahead(optax.sgd(learning_rate), 5, 0.5), 0.05, 2), ValueError,
+        "optax.lookahead is one of pairs",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_what_to_take_instead(name):
+    call, error, words = INSTEAD[name]
+    with pytest.raises(error, match=f"Argument `factory` must .*{words}") as caught:
+        call()
+    assert "`train` runs" not in str(caught.value)
 
 
 @pytest.mark.slow
