@@ -1,8 +1,9 @@
-"""Runs the benchmarks named on the command line, or all, and prints one table."""
+"""Runs the benchmarks named on the command line, or all, and prints one table; `--save` adds it to the history."""
 
 import importlib
 import sys
 
+from ._history import load, machine, place, recorded, said, save, worse
 from ._timing import HEADER
 
 NAMES = (
@@ -17,6 +18,7 @@ NAMES = (
     "modified",
     "circuit",
     "passed",
+    "torch_peer",
     "long",
     "checks",
     "recompile",
@@ -26,18 +28,27 @@ NAMES = (
 
 
 def main() -> int:
-    names = sys.argv[1:] or NAMES
+    arguments = sys.argv[1:]
+    saves = "--save" in arguments
+    names = [name for name in arguments if name != "--save"] or NAMES
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         print(f"Unknown benchmark {unknown[0]!r}: the benchmarks are {', '.join(NAMES)}.", file=sys.stderr)
         return 2
-    missed = False
+    here = machine()
+    runs = load(place(here))
+    print(said(here))
     print(HEADER)
+    figures = []
     for name in names:
         for figure in importlib.import_module(f".{name}", __package__).run():
             print(figure, flush=True)
-            missed |= figure.verdict == "missed"
-    return int(missed)
+            figures.append(figure)
+    for line in worse(figures, runs):
+        print(f"More than a tenth worse: {line}")
+    if saves:
+        save([*runs, recorded(figures, here)], place(here))
+    return int(any(figure.verdict == "missed" for figure in figures))
 
 
 if __name__ == "__main__":
