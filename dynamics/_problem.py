@@ -199,8 +199,7 @@ class Problem:
             rates=learning_rates(self.equation, self.first + steps),
             grid=grid,
         )
-        layout = (layout or Layout()).blocks(paths, lambda: problem.most_paths)
-        return dataclasses.replace(problem, layout=layout)
+        return dataclasses.replace(problem, layout=(layout or Layout()).blocks(paths, lambda: problem.most_paths))
 
     @property
     def whole(self) -> PyTree:
@@ -296,7 +295,6 @@ class Problem:
     def checkpoint(self, progress: Progress, random: bool, **how) -> Checkpoint:
         """Where a run of this problem ended, in which things were drawn or not; its time is set by its trajectory."""
         drew = random or (self.start is not None and self.start.checkpoint.drew)
-        how |= dict(rule=rule_of(self.equation), drew=drew)
         step = jnp.asarray(self.first + self.steps, jnp.int32)
-        stays = which_stay(self.stays, self.whole)
-        return Checkpoint(step=step, time=step, progress=progress, paths=self.paths, frozen=stays, **how)
+        how |= dict(rule=rule_of(self.equation), drew=drew, frozen=which_stay(self.stays, self.whole))
+        return Checkpoint(step=step, time=step, progress=progress, paths=self.paths, **how)
