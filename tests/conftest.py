@@ -20,10 +20,13 @@ def pytest_configure(config):
 
     Nearly all the time of the tests goes into tracing and compiling. Of the latter LLVM without optimization takes the
     least, XLA's older emitter of fused loops half of what its MLIR one does, and a module in one part a sixth less than in
-    many. What is slow runs, and does so three times as fast at level 1, for a quarter more until it starts.
+    many; a ninth goes into finding what is the same in all turns of a loop, which is no other number where it stays. What
+    is slow runs, and does so three times as fast at level 1, for a quarter more until it starts.
     """
-    level = 0 if config.option.markexpr == "not slow" else 1
-    flags = [f"--xla_backend_optimization_level={level}", "--xla_cpu_parallel_codegen_split_count=1"]
+    fast = config.option.markexpr == "not slow"
+    flags = [f"--xla_backend_optimization_level={0 if fast else 1}", "--xla_cpu_parallel_codegen_split_count=1"]
+    if fast:
+        flags.append("--xla_disable_hlo_passes=while-loop-invariant-code-motion")
     if jaxlib.version.__version_info__[:2] == (0, 10):  # a flag that a jaxlib does not know ends the process
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))

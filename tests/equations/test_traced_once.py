@@ -99,7 +99,7 @@ def test_runs_of_a_velocity(kind):
     ("door", "kind"),
     [
         (irreversibility, "affine-noisy"),
-        (irreversibility, "scheduled-noisy"),
+        pytest.param(irreversibility, "scheduled-noisy", marks=pytest.mark.slow),
         (orders, "affine-noisy"),
         (orders, "nonlinear-quiet"),
     ],

@@ -33,7 +33,12 @@ RUN = dict(steps=6, save_every=3, key=jax.random.key(0), paths=2)
         (SGD(0.05, 2), None, dfx.DirectAdjoint()),
         pytest.param(Adam(0.05, 2), Strang(), dfx.RecursiveCheckpointAdjoint(), marks=pytest.mark.slow),
         (SGD(0.05), dfx.Tsit5(), dfx.RecursiveCheckpointAdjoint()),
-        (scheduled(SGD(0.05, 2), lambda step: 1 / (1 + 0.1 * step)), dfx.Euler(), dfx.DirectAdjoint()),
+        pytest.param(
+            scheduled(SGD(0.05, 2), lambda step: 1 / (1 + 0.1 * step)),
+            dfx.Euler(),
+            dfx.DirectAdjoint(),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["merged", "start", "runge_kutta", "euler"],
 )

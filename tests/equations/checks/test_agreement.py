@@ -95,8 +95,11 @@ def scaled(name, factor):
     return {name: member}
 
 
-@pytest.mark.parametrize("base", [SGD, Momentum])
-@pytest.mark.parametrize("factor", [3.0, 0.5], ids=["3", "half"])
+@pytest.mark.parametrize(
+    ("factor", "base"),
+    [(3.0, SGD), (0.5, SGD), (3.0, Momentum), pytest.param(0.5, Momentum, marks=pytest.mark.slow)],
+    ids=["3-SGD", "half-SGD", "3-Momentum", "half-Momentum"],
+)
 def test_flows(base, factor):
     """With batches, and without noise."""
     for size in (1, None):
@@ -108,8 +111,18 @@ def with_mean(self, t, state, signal, noise, dt):
     return jax.tree.map(lambda leaf: leaf + dt.astype(leaf.dtype), kick)
 
 
-@pytest.mark.parametrize("base", [SGD, Adam, SignSGD])
-@pytest.mark.parametrize("kind", ["three", "mean"])
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        ("three", SGD),
+        ("three", Adam),
+        pytest.param("three", SignSGD, marks=pytest.mark.slow),
+        ("mean", SGD),
+        pytest.param("mean", Adam, marks=pytest.mark.slow),
+        ("mean", SignSGD),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
 def test_kicks(base, kind):
     """Of a rule that is affine in the gradient exactly, of others over draws, where a mean is left out as well."""
     rule = of(base, **scaled("kick", 3.0)) if kind == "three" else of(base, kick=with_mean)
