@@ -39,7 +39,7 @@ def law_of(problem: Problem, solver: Any, given: str | None, moments: bool) -> s
     **Raises:** ValueError where another law than the normal one would change moments too.
     """
     if given is None and problem.start is not None:
-        _, _, *before = problem.start.checkpoint.how
+        before = problem.start.checkpoint.how[2:]
         given = before[0] if before and problem.start.checkpoint.kind == "equation" else None
     if given in (None, "gaussian") and not moments:
         return "gaussian"
