@@ -56,7 +56,8 @@ def train(
         Gaussian noise of the covariance of its fixed keys in `"gaussian"`.
     - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`. Observables of two
         arguments see the state of the equation that belongs to them.
-    - `start`: a `Trajectory` of `train`.
+    - `start`: a `Trajectory` of `train`, or of `solve` where neither side remembers more than the parameters and the number
+        of the step, as for SGD, scheduled or not.
 
     **Returns:** a `Trajectory`, or with `reduce` a `Reduced`. Memory and time per step grow with the batch, not with the
     data, which need not be in memory: see `equations.Population`, `Stored` and `Feed`.
