@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from equations import TwinState
 from equations.internal import is_traced, state_from
 
-from ._described import Recorded, provenance
+from ._described import is_recorded, provenance
 from ._saved import load, save
 
 
@@ -65,11 +65,13 @@ class Trajectory(eqx.Module):
         """The whole state at the last step, leaves `(paths, ...)`, as of `states` at a record: of `solve` the equation's
         own, of `train` a `TwinState`; `equation_final_state` is of one structure on both sides.
 
-        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers.
+        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers, and of a run that cannot go
+        on, as with `event` or `saveat` or by a solver of Diffrax's own.
         """
         state = None if self.checkpoint is None else self.checkpoint.progress.state
         if state is None:
-            raise ValueError("`Trajectory.final_state` is known of a run, not of one that was loaded from a file.")
+            why = "that can go on" if self.checkpoint is None else "not of one that was loaded from a file"
+            raise ValueError(f"`Trajectory.final_state` is known of a run, {why}.")
         if self.kind == "discrete":
             state = TwinState.of(state.params, state.memory)
         paths = self.ok.shape[-1]
@@ -100,7 +102,7 @@ class Trajectory(eqx.Module):
 
     def _of_equation(self, name: str, state: PyTree, ahead: int) -> PyTree:
         """A state with so many axes ahead as one of the equation."""
-        if isinstance(self.equation, Recorded):
+        if is_recorded(self.equation):
             raise ValueError(f"`Trajectory.{name}` is known of a run, not of one that was loaded from a file.")
         if self.kind == "equation":
             return state
