@@ -65,8 +65,8 @@ class Trajectory(eqx.Module):
         """The whole state at the last step, leaves `(paths, ...)`, as of `states` at a record: of `solve` the equation's
         own, of `train` a `TwinState`; `equation_final_state` is of one structure on both sides.
 
-        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers, and of a run that cannot go
-        on, as with `event` or `saveat` or by a solver of Diffrax's own.
+        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers, and of a run that cannot
+        go on, as with `event` or `saveat` or by a solver of Diffrax's own.
         """
         state = None if self.checkpoint is None else self.checkpoint.progress.state
         if state is None:
