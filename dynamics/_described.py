@@ -20,6 +20,11 @@ class Recorded(eqx.Module):
     numbers: tuple[tuple[str, Any], ...] = eqx.field(static=True)
 
 
+def is_recorded(equation: Any) -> bool:
+    """Whether that is all that is known of an equation."""
+    return isinstance(equation, Recorded)
+
+
 def title(equation: eqx.Module) -> str:
     """The name of an equation, with those that it wraps: `Scheduled(Adam)`."""
     if isinstance(equation, Recorded):

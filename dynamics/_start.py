@@ -11,7 +11,17 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import TwinState
-from equations.internal import LARGEST, flag, form, integer, is_parameter, is_traced, state_from, typed_key
+from equations.internal import (
+    LARGEST,
+    flag,
+    form,
+    integer,
+    is_parameter,
+    is_traced,
+    schedule_counts,
+    state_from,
+    typed_key,
+)
 
 from ._arguments.checks import check_key
 from ._checkpoint import Checkpoint
@@ -122,7 +132,7 @@ class Start:
         expected = eqx.filter_eval_shape(begin)
         found, owes = self.checkpoint.progress, self.checkpoint.owes
         if self.checkpoint.kind != kind:
-            found, owes = self._crossed(kind, equation, params), jnp.zeros((), bool)
+            found, owes = self._crossed(kind, equation, params, expected), jnp.zeros((), bool)
         else:
             found = found.like(expected)
         wrong = difference(found, self.checkpoint.rule, expected, equation, params)
@@ -134,22 +144,36 @@ class Start:
                 found, owes = whole, jnp.zeros((), bool)
         return Ensemble.of(found), owes
 
-    def _crossed(self, kind: str, equation: Any, params: PyTree) -> Progress:
-        """The progress of an equation from that of its algorithm."""
-        state, old = None, self.checkpoint.progress
+    def _crossed(self, kind: str, equation: Any, params: PyTree, expected: Progress) -> Progress:
+        """The progress of an equation from that of its algorithm, or that of an algorithm without memory."""
+        old, memory = self.checkpoint.progress, None
+        with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
+            twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
         if kind == "equation":
-            with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
-                twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
-            old = old.like(Progress(old.running, twin, old.failed_at, old.peak))
+            old, state = old.like(dataclasses.replace(expected, recorded=twin)), None
             if form(old.recorded, 1) == form(twin):
                 state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
-        if state is None:
+            if state is not None:
+                return Progress(state, state, old.failed_at, old.peak)
+        else:
+            own = eqx.filter_eval_shape(equation.init, params)
+            old = old.like(dataclasses.replace(expected, recorded=own))
+            alone = form(old.recorded, 1) == form(own) and len(jax.tree.leaves(own)) == len(jax.tree.leaves(params))
+            memory = self._counted(twin.memory, old.failed_at.shape) if alone else None
+        if memory is None or jax.tree.leaves(expected.running[1:]):
             own = {"equation": "an equation", "discrete": "an algorithm"}
             raise ValueError(
                 f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose "
                 f"memory is not known to be that of {own[kind]}."
             )
-        return Progress(state, state, old.failed_at, old.peak)
+        state = TwinState(jax.vmap(equation.params)(old.recorded), memory)
+        return Progress((memory, *expected.running[1:]), state, old.failed_at, old.peak)
+
+    def _counted(self, memory: PyTree, paths: tuple[int, ...]) -> PyTree | None:
+        """A memory that holds no more than the number of the training step, leaves `(paths, ...)`; None for others."""
+        if not all(jax.tree.leaves(schedule_counts(memory))):
+            return None
+        return jax.tree.map(lambda leaf: jnp.full((*paths, *leaf.shape), self.step, leaf.dtype), memory)
 
 
 def ended(start: Any, params: PyTree) -> PyTree:

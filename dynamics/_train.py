@@ -58,8 +58,9 @@ def train(
         `"minibatch"` the batches are as they are. A random loss draws by a fresh key for every example and step, and adds
         Gaussian noise of the covariance of its fixed keys in `"gaussian"`.
     - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`. Observables of two
-        arguments see the state of the equation that belongs to them.
-    - `start`: a `Trajectory` of `train`.
+        arguments, and `Trajectory.equation_states`, see the state of the equation that belongs to them.
+    - `start`: a `Trajectory` of `train`, or of `solve` where neither side remembers more than the parameters and the number
+        of the step, as for SGD, scheduled or not.
 
     **Returns:** a `Trajectory`, or with `reduce` a `Reduced`. Memory and time per step grow with the batch, not with the
     data, which need not be in memory: see `equations.Population`, `Stored` and `Feed`.

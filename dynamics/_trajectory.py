@@ -1,5 +1,6 @@
 """What a run returns."""
 
+import functools
 import os
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from equations import TwinState
-from equations.internal import is_traced
+from equations.internal import is_traced, state_from
 
-from ._described import provenance
+from ._described import is_recorded, provenance
 from ._saved import load, save
 
 
@@ -36,7 +37,8 @@ class Trajectory(eqx.Module):
     - `units`: of `steps` and of `times`, in words.
     - `checkpoint`: from where another run goes on, which is given this trajectory as its `start`.
     - `states`: with `keep_states`, the states at the recorded steps, leaves `(paths, saves, ...)`: the equation's own from
-        `solve`, an `equations.TwinState` of parameters and memory from `train`; else None.
+        `solve`, an `equations.TwinState` of parameters and memory from `train`, a dict from names to arrays from a file;
+        else None. `equation_states` are of one structure on both sides.
     - `result`, `stopped_at`: of a run with `event` or `saveat`, `(paths,)`, Diffrax's result, and the time of the event,
         infinite where there was none; else None. After its event a path stays at the state that it had then.
     """
@@ -60,13 +62,16 @@ class Trajectory(eqx.Module):
 
     @property
     def final_state(self) -> PyTree:
-        """The whole state at the last step, leaves `(paths, ...)`, as of `states` at a record.
+        """The whole state at the last step, leaves `(paths, ...)`, as of `states` at a record: of `solve` the equation's
+        own, of `train` a `TwinState`; `equation_final_state` is of one structure on both sides.
 
-        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers.
+        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers, and of a run that cannot
+        go on, as with `event` or `saveat` or by a solver of Diffrax's own.
         """
         state = None if self.checkpoint is None else self.checkpoint.progress.state
         if state is None:
-            raise ValueError("`Trajectory.final_state` is known of a run, not of one that was loaded from a file.")
+            why = "that can go on" if self.checkpoint is None else "not of one that was loaded from a file"
+            raise ValueError(f"`Trajectory.final_state` is known of a run, {why}.")
         if self.kind == "discrete":
             state = TwinState.of(state.params, state.memory)
         paths = self.ok.shape[-1]
@@ -75,6 +80,42 @@ class Trajectory(eqx.Module):
             return jnp.broadcast_to(x, (paths, *x.shape[1:])) if x.shape[0] == 1 != paths else x
 
         return jax.tree.map(leaf, state)
+
+    @property
+    def equation_states(self) -> PyTree:
+        """`states` as those of the equation, from `solve` and from `train` alike, as observables of two arguments see them.
+
+        **Raises:** ValueError without `keep_states`, for a trajectory from a file, and of an algorithm from whose memory
+        the state of its equation is not known.
+        """
+        if self.states is None:
+            raise ValueError("`Trajectory.equation_states` is known of a run with `keep_states`, and of no other.")
+        return self._of_equation("equation_states", self.states, self.ok.ndim + 1)
+
+    @property
+    def equation_final_state(self) -> PyTree:
+        """`final_state` as that of the equation, as `equation_states` at a record.
+
+        **Raises:** ValueError as those do, but needs no `keep_states`.
+        """
+        return self._of_equation("equation_final_state", self.final_state, self.ok.ndim)
+
+    def _of_equation(self, name: str, state: PyTree, ahead: int) -> PyTree:
+        """A state with so many axes ahead as one of the equation."""
+        if is_recorded(self.equation):
+            raise ValueError(f"`Trajectory.{name}` is known of a run, not of one that was loaded from a file.")
+        if self.kind == "equation":
+            return state
+        convert = functools.partial(state_from, self.equation)
+        for _ in range(ahead):
+            convert = jax.vmap(convert)
+        found = convert(state)
+        if found is None:
+            raise ValueError(
+                f"`Trajectory.{name}` is known of algorithms whose memory is that of their equation, which "
+                f"{type(self.equation).__name__} does not say of itself (`resumed` of its splitting)."
+            )
+        return found
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes this to one NetCDF file, whole or not at all, with all that a run needs to go on from it (`start`).

@@ -44,6 +44,7 @@ from ._circuits.base import AbstractCircuit as AbstractCircuit
 from ._circuits.circuit import FEEDBACK as FEEDBACK
 from ._circuits.examples import check_pairs as check_pairs
 from ._counts import around as around
+from ._counts import schedule_counts as schedule_counts
 from ._feedback.base import cosine as cosine
 from ._feedback.base import layers as layers
 from ._forwarder import AbstractForwarder as AbstractForwarder

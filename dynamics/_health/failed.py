@@ -8,15 +8,22 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
-from equations.internal import leaf_name, quick_jit, silent, split, warn
+from equations.internal import inside, leaf_name, quick_jit, silent, split, warn
 
 
-def tell_start(dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_at: Array) -> None:
-    """Warns where paths fail in step 1 since the gradient, or else the rate of change, is not finite at the start."""
+def tell_start(
+    dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_at: Array, unsplit: bool = False
+) -> None:
+    """Warns where paths fail in step 1 since the gradient, or else the rate of change, is not finite at the start.
+
+    `unsplit`: of a run that goes by the drift itself, which may have more in it than the gradient.
+    """
     if silent((dynamics, signal, params, failed_at)) or not np.any(np.asarray(failed_at) == 1):
         return
     if isinstance(signal, AbstractSignal):
         what, rates, name = "the gradient of the loss", _gradient(signal, params), "params"
+        if unsplit and all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(rates)):
+            what, rates, name = f"the drift of {_form(dynamics)}", _whole_drift(dynamics, signal, params), "state"
     else:
         what, rates, name = f"the drift of {type(dynamics).__name__}", _drift(dynamics, signal, params), "state"
     bad = [
@@ -54,3 +61,16 @@ def _gradient(signal, params):
 def _drift(dynamics, signal, params):
     state = dynamics.init(params)
     return split(dynamics).flow(jnp.zeros((), jax.tree.leaves(params)[0].dtype), state, signal)
+
+
+@quick_jit(level=0)
+def _whole_drift(dynamics, signal, params):
+    state = dynamics.init(params)
+    return dynamics.drift(jnp.zeros((), jax.tree.leaves(params)[0].dtype), state, signal)
+
+
+def _form(dynamics: AbstractDynamics) -> str:
+    """A dynamics by its name, with what is inside of it."""
+    inner = inside(dynamics)
+    name = type(dynamics).__name__
+    return name if inner is None else f"{name}({_form(inner)})"

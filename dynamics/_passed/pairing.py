@@ -160,7 +160,7 @@ def _check(problem: Problem, solver: Any, additive: bool, given: Any) -> None:
 
 
 def _check_langevin(problem: Problem, solver: Any, counts: bool) -> None:
-    name = type(problem.equation).__name__
+    name = type(problem.given).__name__
     if counts:
         raise _refusal(solver, f"its friction and temperature are constants, and {name} counts its training steps")
     found = langevin.obstacle(problem.equation, problem.signal, problem.dynamic, problem.dt)

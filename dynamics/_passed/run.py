@@ -11,6 +11,7 @@ from jaxtyping import Array
 from equations.internal import is_stratonovich
 
 from .._arguments.hooks import check_hooks
+from .._health.failed import tell_start
 from .._paths.keys import path_keys
 from .._problem import Problem
 from .._results import trajectory_of
@@ -59,6 +60,7 @@ def solve_passed(
     (saves, states), last, failed_at = _ensemble(
         path, problem.guarded, key, controller, problem.paths, problem.before, problem.layout
     )
+    tell_start(pairing.dynamics, problem.signal, problem.dynamic, failed_at, unsplit=True)
     result = trajectory_of(
         problem,
         (saves, states, last, failed_at),

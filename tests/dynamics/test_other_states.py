@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import some
 
 from dynamics import Trajectory, solve, train
 from equations import (
@@ -18,6 +19,7 @@ from equations import (
     UnderdampedLangevin,
     averaged,
     decayed,
+    scheduled,
 )
 
 CASES = [
@@ -35,6 +37,9 @@ CASES = [
     ("kind of memory", "brother", "to the equation", "test_another_memory_of_an_equation"),
     ("kind of memory", "brother", "a class of one's own by the same names", "test_an_adam_is_no_other_adam"),
     ("kind of memory", "brother", "what may differ", "test_what_may_differ"),
+    ("crossing", "instance", "SGD", "test_from_an_equation_to_an_algorithm_without_memory[sgd]"),
+    ("crossing", "brother", "a schedule", "test_from_an_equation_to_an_algorithm_without_memory[scheduled]"),
+    ("crossing", "brother", "what remembers more", "test_from_an_equation_to_an_algorithm_with_memory"),
     ("noise", "instance", "an algorithm without batches", "test_noise_that_begins[train]"),
     ("noise", "brother", "an equation without noise", "test_noise_that_begins[solve]"),
     ("noise", "brother", "noise that pauses", "test_noise_that_pauses"),
@@ -179,3 +184,37 @@ def test_an_adam_is_no_other_adam(tmp_path):
     for half in both(train(Adam(0.05, 2), OBJECTIVE, W0, steps=1, key=KEY), tmp_path):
         with pytest.raises(ValueError, match="that of Adam and not of Mine"):
             train(Mine(0.05, 2), OBJECTIVE, start=half, steps=1)
+
+
+CROSSING = {"sgd": SGD(0.05, 2), "sign": SignSGD(0.05, 2), "scheduled": scheduled(SGD(0.05, 2), lambda k: 1 / (1 + k))}
+
+
+@pytest.mark.parametrize("name", some(CROSSING, ["sgd", "scheduled"]))
+def test_from_an_equation_to_an_algorithm_without_memory(name, tmp_path):
+    """As from the parameters, but for the steps that schedules count; mutant: a count that begins anew."""
+    rule = CROSSING[name]
+    half = solve(rule, OBJECTIVE, W0, steps=2, key=KEY, paths=2)
+    ends = [train(rule, OBJECTIVE, start=start, steps=2) for start in both(half, tmp_path)]
+    np.testing.assert_array_equal(ends[0].final["p"], ends[1].final["p"])
+    np.testing.assert_array_equal(ends[0].steps, [2, 3, 4])
+    for path in range(2):
+        w = jax.tree.map(lambda leaf, path=path: leaf[path], half.final)
+        key = jax.random.fold_in(KEY, path)
+        for step in (2, 3):
+            batch = jax.random.randint(jax.random.fold_in(key, step), (2,), 0, 4)
+            gradient = OBJECTIVE.take(batch).gradient(w)
+            rate = 0.05 * float(np.float32(1) / np.float32(1 + step) if name == "scheduled" else 1.0)  # as JAX has it
+            move = jnp.sign if name == "sign" else lambda g: g
+            w = jax.tree.map(lambda p, g, rate=rate, move=move: p - rate * move(g), w, gradient)
+        np.testing.assert_allclose(ends[0].final["p"][path], w["p"], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rule", [Momentum(0.05, 2), averaged(SGD(0.05, 2)), SGD(0.05, 2, "shuffled")], ids=["m", "a", "s"]
+)
+def test_from_an_equation_to_an_algorithm_with_memory(rule):
+    half = solve(rule, OBJECTIVE, W0, steps=1, key=KEY)
+    with pytest.raises(
+        ValueError, match="Argument `start` must be of a run of the same kind, but it is of an equation"
+    ):
+        train(rule, OBJECTIVE, start=half, steps=2, key=KEY)

@@ -4,11 +4,13 @@ import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from marks import some
 from oracles import LinearRegression
 
-from dynamics import solve, train
-from equations import SGD, Adam, Momentum
+from dynamics import Trajectory, solve, train
+from equations import SGD, Adam, Momentum, averaged, from_optax, scheduled
 
 PROBLEM = LinearRegression(examples=12)
 KEY = jax.random.key(0)
@@ -35,6 +37,56 @@ def test_the_memory_of_the_twin():
     run = train(Momentum(0.05, 2), PROBLEM.objective, PROBLEM.start, steps=4, key=KEY, keep_states=True)
     (trace,) = jax.tree.leaves(run.states.memory)
     np.testing.assert_allclose(np.diff(run.states.params, axis=1), -0.05 * trace[:, 1:], rtol=1e-12)
+
+
+RULES = {
+    "sgd": SGD(0.05, 2),
+    "momentum": Momentum(0.05, 2),
+    "adam": averaged(Adam(0.05, 2)),
+    "optax": from_optax(optax.adam, 0.05, 2),
+    "scheduled": scheduled(SGD(0.05, 2), lambda k: 1 / (1 + k)),
+}
+
+
+@pytest.mark.parametrize("name", some(RULES, ["momentum", "sgd"]))
+def test_one_structure_on_both_sides(name):
+    """At the records and at the end; an observable sees the same."""
+    options = dict(steps=2, key=KEY, paths=2, keep_states=True, observe={"w": lambda w, state: sum_of(state)})
+    runs = [run(RULES[name], PROBLEM.objective, PROBLEM.start, **options) for run in (train, solve)]
+    for found in ([run.equation_states for run in runs], [run.equation_final_state for run in runs]):
+        shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in found]
+        assert shapes[0] == shapes[1]
+    for run in runs:
+        ends = jax.tree.map(lambda leaf: leaf[:, -1], run.equation_states)
+        assert jax.tree.all(jax.tree.map(np.array_equal, ends, run.equation_final_state))
+        seen = jax.vmap(jax.vmap(sum_of))(run.equation_states)
+        np.testing.assert_allclose(run.observables["w"], seen, rtol=1e-12)
+
+
+def sum_of(state):
+    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(state))
+
+
+class Apart(Momentum):
+    """Whose state is another one than its algorithm's."""
+
+    def init(self, params):
+        return params, params
+
+    def params(self, state):
+        return state[0]
+
+
+def test_where_it_is_not_known(tmp_path):
+    run = train(SGD(0.05, 2), PROBLEM.objective, PROBLEM.start, steps=1, key=KEY)
+    run.save(tmp_path / "run.nc")
+    loaded = Trajectory.load(tmp_path / "run.nc", like=PROBLEM.start)
+    with pytest.raises(ValueError, match="equation_states` is known of a run with `keep_states`"):
+        run.equation_states  # noqa: B018
+    with pytest.raises(ValueError, match="known of a run, not of one that was loaded"):
+        loaded.equation_final_state  # noqa: B018
+    with pytest.raises(ValueError, match="which Apart does not say of itself"):
+        train(Apart(0.05), PROBLEM.objective, PROBLEM.start, steps=1).equation_final_state  # noqa: B018
 
 
 @pytest.mark.slow

@@ -82,6 +82,11 @@ def exported() -> dict[str, type[AbstractEquation]]:
     return _from_rooms("twin", "_optimizers", "_wrappers")
 
 
+def forms() -> dict[str, Any]:
+    """Functions from an equation to the same one with other batches or in another form, by name."""
+    return {function.__name__: function for function in (equations.accumulated, equations.stratonovich)}
+
+
 def algorithms() -> dict[str, type[AbstractEquation]]:
     """Those that stand for themselves: they need no more than a learning rate."""
     return _from_rooms("twin", "_optimizers")

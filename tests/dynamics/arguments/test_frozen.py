@@ -10,6 +10,7 @@ from marks import some
 from moving import MOVING
 
 from dynamics import solve, train
+from dynamics._arguments.frozen import check_frozen
 from equations import SGD, Objective, from_optax
 
 NET = eqx.nn.MLP(2, 1, 3, 1, key=jax.random.key(1))
@@ -67,6 +68,31 @@ def test_a_tree_of_bools():
     assert np.all(found["a"] < 1) and np.all(found["b"]["c"] == 1) and np.all(found["b"]["d"] == 1)
 
 
+BRANCHES = {"a": jnp.ones(2), "b": {"c": jnp.ones(3), "d": jnp.ones(())}}
+MEANT = {
+    "numpy": {"a": np.bool_(False), "b": np.bool_(True)},
+    "arrays": {"a": np.array(False), "b": {"c": jnp.array(True), "d": True}},
+    "filter": lambda leaf: leaf.shape in ((3,), ()),
+    "filter of nodes": lambda leaf: not isinstance(leaf, dict) and leaf.shape in ((3,), ()),
+    "nodes": lambda w: w["b"],
+    "several": lambda w: (w["b"]["c"], w["b"]["d"]),
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_other_ways_to_say_it(name):
+    mask = check_frozen(MEANT[name], BRANCHES)
+    assert mask == {"a": False, "b": {"c": True, "d": True}} and all(type(x) is bool for x in jax.tree.leaves(mask))
+
+
+def test_a_filter_of_equinox():
+    """That of all arrays leaves nothing to move, and says so."""
+    with pytest.raises(ValueError, match="but it keeps all of them"):
+        check_frozen(eqx.is_array, NET)
+    with pytest.raises(ValueError, match="but it fails: TypeError: as a filter it must say True or False"):
+        check_frozen(lambda x: 1.0 if eqx.is_array(x) else False, NET)
+
+
 def test_goes_on():
     half = train(from_optax(optax.adam, 0.1, 2), OBJECTIVE, NET, steps=2, key=KEY, frozen=first)
     whole = train(from_optax(optax.adam, 0.1, 2), OBJECTIVE, NET, steps=4, key=KEY, frozen=first)
@@ -79,6 +105,7 @@ REFUSED = [
     (lambda net: net, "keeps all of them"),
     (lambda net: net.activation, "keeps none of them"),
     (3.0, "Argument `frozen` must be a function of the parameters, a tree of bools"),
+    (jnp.ones(2, bool), "Argument `frozen` must be a function of the parameters, a tree of bools"),
     ([True, False], "Argument `frozen` must be a tree of bools that branches as `params` do"),
 ]
 

@@ -252,9 +252,19 @@ class Lone(AbstractDynamics):
         return lx.DiagonalLinearOperator(jnp.ones(state.shape))
 
 
+class Formed(Lone):
+    """In the other form, whose class in the Itô sense nobody gave."""
+
+    interpretation = "stratonovich"
+
+    def diffusion(self, t, state, signal):
+        return lx.DiagonalLinearOperator(1 + state**2)
+
+
 def test_refused_algorithms():
     objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.array([[1.0], [-1.0]]))
     refused("a pair of positions and velocities", Lone())
+    refused("in structure, and Formed is none", Formed())
     refused("a pair of positions and velocities", Langevin(0.1), OBJECTIVE)
     refused(HEATS, UnderdampedLangevin(0.04, 2), objective)
     refused("at a temperature above zero", UnderdampedLangevin(0.04, temperature=0.0), OBJECTIVE)

@@ -13,7 +13,7 @@ from marks import some
 from oracles import LinearRegression, within
 
 from dynamics import solve, train
-from equations import SGD, AbstractDynamics, Adam, Diagonal, Objective, modified, scheduled, stratonovich
+from equations import SGD, AbstractDynamics, Adam, Diagonal, Objective, SignSGD, modified, scheduled, stratonovich
 from equations._interpretation import Stratonovich, as_ito, spurious_drift
 
 CASES = [
@@ -30,6 +30,7 @@ CASES = [
     ("noise in the Stratonovich form", "brother", "the correction of minibatches, exactly", "test_the_correction"),
     ("noise in the Stratonovich form", "brother", "in order, on shared paths", "test_strong_order"),
     ("noise in the Stratonovich form", "brother", "mutants without the correction", "test_mutants"),
+    ("noise in the Stratonovich form", "brother", "a correction that is NaN", "test_a_form_without_a_drift_says_so"),
     ("noise in the Stratonovich form", "brother", "what has no such form", "test_no_such_form"),
     ("noise that commutes", "instance", "diagonal noise takes ItoMilstein", "test_milstein"),
     ("noise that commutes", "brother", "one number for all coordinates", "test_what_commutes[one]"),
@@ -269,6 +270,14 @@ def test_what_does_not_commute():
     refused("it converges to the Stratonovich solution", run(weakly, dfx.Heun()))
     refused("it is one for additive noise", run(stratonovich(weakly), dfx.SRA1()))
     refused("neither to the Itô nor", run(Geometric(), dfx.Tsit5()))
+
+
+def test_a_form_without_a_drift_says_so():
+    """Where the noise of the sign has no derivative, its correction is NaN, and all paths fail in their first step."""
+    signs = Objective(lambda p, e: 0.5 * (p - e) ** 2, jnp.array([1.0, -1.0, 3.0, 0.5]))
+    with pytest.warns(UserWarning, match=r"The drift of Stratonovich\(SignSGD\) is NaN or infinite at the start"):
+        found = solve(stratonovich(SignSGD(0.05, 2)), signs, jnp.array(0.2), steps=2, key=KEY, solver=dfx.Heun())
+    assert not found.ok.any()
 
 
 STOPPED = Objective(lambda w, r: 0.5 * (1 + 3 * r) * (w - 0.9 * jax.lax.stop_gradient(w)) ** 2, jnp.array([1.0, -1.0]))

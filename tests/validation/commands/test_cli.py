@@ -94,6 +94,8 @@ def test_list_says_what_every_equation_says_of_itself(capsys):
     assert {"isotropic", "labelnoise", "minibatch", "studentt"} <= set(blocks)
     assert "Oja 1982, J. Math. Biol. 15" in blocks["oja"] and "1992, Neural Networks 5" in blocks["bcm"]
     assert "while of the parameters one cannot" in blocks["amsgrad"] and "cannot tell" in blocks["nadam"]
+    assert {"accumulated", "stratonovich"} <= set(blocks) and "optax.MultiSteps" in blocks["accumulated"]
+    assert "o dW" in blocks["stratonovich"]
     assert {"oja", "spred", "syre", "regularized"} <= set(blocks) and "C w - (w^T C w) w" in blocks["oja"]
     assert describe(exported()["sgd"]).sources == ("Li, Tai and E 2019, JMLR 20(40)", "Smith et al. 2021, ICLR")
 
