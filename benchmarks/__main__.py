@@ -19,6 +19,7 @@ NAMES = (
     "circuit",
     "passed",
     "torch_peer",
+    "large_steps",
     "long",
     "checks",
     "recompile",
