@@ -13,7 +13,9 @@ from jaxtyping import Array
 from equations.internal import positive, split, unchecked
 
 from ._integrate import solve_problem
+from ._passed.pairing import is_passed
 from ._paths.held import counted
+from ._paths.strang import Steps
 from ._problem import Problem
 from ._solvers import Method, weak_order
 from ._trajectory import Trajectory
@@ -22,7 +24,7 @@ _PILOTS = 64  # paths of a pilot run
 _LONGEST, _SHORTEST = 4096, 1 / 128  # steps in training steps
 
 
-def check_solver_error(given: Any, problem: Problem, **others: Any) -> float | None:
+def check_solver_error(given: Any, problem: Problem, solver: Any, **others: Any) -> float | None:
     """The error that is asked for, None for none; `others` say how steps go otherwise, None where left out.
 
     **Raises:** TypeError or ValueError, naming the argument.
@@ -32,6 +34,11 @@ def check_solver_error(given: Any, problem: Problem, **others: Any) -> float | N
     for name, value in {"start": problem.start, **others}.items():
         if value is not None:
             raise ValueError(f"Argument `{name}` must be left out with `solver_error`, but it was given.")
+    if is_passed(problem, solver, None) or Steps(solver).amplified:
+        raise ValueError(
+            "Argument `solver` must be Strang(), Fused(), diffrax.Euler() or None with `solver_error`, but "
+            f"{solver!r} was given."
+        )
     if problem.traced:
         raise TypeError("Argument `solver_error` must be None under jit, vmap or grad, but a traced run was given.")
     error = float(positive("solver_error")(given))

@@ -170,7 +170,7 @@ def solve(
     kept = check_kept(reduce, problem, event=event, saveat=saveat, substeps="auto" if auto else None)
     auto_or_more = "auto" if auto else None if substeps == 1 else substeps
     given = dict(substeps=auto_or_more, event=event, saveat=saveat, stepsize_controller=stepsize_controller)
-    large = check_solver_error(solver_error, problem, keep_states=keep_states or None, **given)
+    large = check_solver_error(solver_error, problem, solver, keep_states=keep_states or None, **given)
     check_free(problem, event, saveat, stepsize_controller, substeps, auto)
     if is_passed(problem, solver, stepsize_controller):
         check_not_auto(auto)

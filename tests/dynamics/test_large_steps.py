@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import dynamics._large_steps as large_steps
-from dynamics import solve
-from equations import SGD, AbstractDynamics, Adam, Objective, scheduled
+from dynamics import SVAG, solve
+from equations import SGD, AbstractDynamics, Adam, Langevin, Objective, scheduled
 
 DATA = np.asarray([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
 OBJECTIVE = Objective(lambda w, x: 0.5 * jnp.dot(x, w) ** 2, DATA)
@@ -105,6 +105,8 @@ def test_an_error_that_no_step_has(key, monkeypatch):
         (SGD(0.01, 2), {"observe": None}, "without `observe`"),
         (SGD(0.01, 2), {"solver_error": -1.0}, "must be a positive finite number"),
         (SGD(0.01, 2), {"substeps": 2}, "Argument `substeps` must be left out with `solver_error`"),
+        (SGD(0.01, 2), {"solver": SVAG(2)}, "Argument `solver` must be Strang.*SVAG"),
+        (Langevin(0.01, temperature=0.1), {"solver": dfx.SRA1()}, "Argument `solver` must be Strang.*SRA1"),
         (SGD(0.01, 2), {"keep_states": True}, "Argument `keep_states` must be left out with `solver_error`"),
     ],
 )
