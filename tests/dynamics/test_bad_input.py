@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import dynamics._solve
+import dynamics._integrate
 import dynamics._train
 from dynamics import Strang, minibatches, solve, train
 from equations import SGD, AbstractDynamics, Adam, Momentum, Objective, Oja
@@ -36,7 +36,7 @@ class Still(AbstractDynamics):
 def nothing_compiled(monkeypatch):
     """Whatever is jitted in `solve` and `train` must not be reached. (Type checks at run time are off, as for a user.)"""
     wrapper = type(eqx.filter_jit(lambda: None))
-    for module in (dynamics._solve, dynamics._train):
+    for module in (dynamics._integrate, dynamics._train):
         jitted = [name for name, value in vars(module).items() if isinstance(value, wrapper)]
         assert jitted
         for name in jitted:

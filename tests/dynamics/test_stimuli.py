@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import dynamics._solve
+import dynamics._integrate
 from dynamics import Strang, solve, stationary, stimuli
 from dynamics._paths.stream_path import _Arriving
 from equations import (
@@ -175,7 +175,7 @@ def test_a_path_that_diverges_is_flagged_alone():
 
 @pytest.fixture
 def nothing_compiled(monkeypatch):
-    monkeypatch.setattr(dynamics._solve, "_ensemble", None)
+    monkeypatch.setattr(dynamics._integrate, "_ensemble", None)
 
 
 GOOD = Circuit((2, 3, 1), "KP")

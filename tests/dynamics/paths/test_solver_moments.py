@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from oracles import LeftPoint, LinearRegression
 
-import dynamics._solve
+import dynamics._integrate
 from dynamics import Strang, solve
 from dynamics._paths.brownian import Brownian
 from equations import SGD
@@ -50,7 +50,7 @@ def table(monkeypatch):
         steps = index * self.rows + jnp.arange(self.rows, dtype=jnp.int32)
         return jax.vmap(lambda step: table["normals"](path, step, self.per_step))(steps)
 
-    monkeypatch.setattr(dynamics._solve, "path_keys", path_keys)
+    monkeypatch.setattr(dynamics._integrate, "path_keys", path_keys)
     monkeypatch.setattr(Brownian, "block", block)
     return table
 
