@@ -8,6 +8,7 @@ import pathlib
 import jax
 import jaxlib.version
 import pytest
+from edges_table import FOLDER, slow_brothers
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -32,9 +33,14 @@ def pytest_configure(config):
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The longest test first, for which no worker shall wait in the end."""
+    """The longest test first, for which no worker shall wait in the end; some brothers of faults are slow."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
+    slow = slow_brothers()
+    for item in items:
+        if f"{item.path.relative_to(FOLDER)}::{item.name}" in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish():

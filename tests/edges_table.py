@@ -35,6 +35,12 @@ def cases(tree: ast.Module) -> list[Case]:
     return []
 
 
+def slow_brothers() -> set[str]:
+    """Brothers that take longer than a quarter of a second where an instance of their kind is fast, by `slow_brothers.txt`:
+    they run with the slow tests."""
+    return set((FOLDER / "slow_brothers.txt").read_text().split("\n")) - {""}
+
+
 def functions(tree: ast.Module) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from edges_table import ROLES, cases, functions, modules
+from edges_table import ROLES, cases, functions, modules, slow_brothers
 
 
 def test_every_row_has_its_test_and_every_test_its_row():
@@ -18,3 +18,15 @@ def test_every_kind_has_two_brothers():
     instances = {row.kind for row in rows if row.role == "instance"}
     brothers = Counter(row.kind for row in rows if row.role == "brother")
     assert not {kind for kind in instances if brothers[kind] < 2}
+
+
+def test_slow_brothers_have_a_fast_instance():
+    """And no mutant is among them."""
+    tables = {name: cases(tree) for name, tree in modules().items()}
+    for test in slow_brothers():
+        name, _, asked = test.partition("::")
+        rows = [row for row in tables[name] if row.test in (asked, asked.split("[")[0])]
+        assert rows and "mutant" not in asked, test
+        fast = [row for row in tables[name] if f"{name}::{row.test}" not in slow_brothers()]
+        kinds = {row.kind for row in fast if row.role == "instance"}
+        assert all(row.role == "brother" and row.kind in kinds for row in rows), test

@@ -82,6 +82,7 @@ def test_means_have_the_error_that_was_asked_for(solver, key, monkeypatch):
     assert length(mutant) > length(run) and error > 0.02 + 4 * standard
 
 
+@pytest.mark.slow
 def test_means_of_few_paths_and_of_what_is_kept(key):
     """The pilots see their own sampling error as an error, and reductions see the same steps."""
     run = bath(solver_error=0.05, key=key, paths=128)

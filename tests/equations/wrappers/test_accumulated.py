@@ -28,7 +28,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("name", some(RULES, ["adam", "scheduled"]))
+@pytest.mark.parametrize("name", some(RULES, ["scheduled"]))
 def test_updates_are_those_of_optax(name, every=3, updates=6):
     """On the same examples, as so many small batches, `optax.MultiSteps` comes to the same weights with every update."""
     rule, optimizer = RULES[name]
