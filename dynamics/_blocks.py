@@ -59,7 +59,7 @@ def reduced(run: Callable[[Problem], Trajectory], problem: Problem, kept: Kept, 
         for begin in range(0, min(block * layout.width, paths - ahead), block):
             here = np.asarray(min(block, paths - ahead - begin))
             one = jax.tree.map(lambda leaf, begin=begin: leaf[begin : begin + block], results)
-            sums = jax.device_get(_sums(*one, part.steps, here, kept))
+            sums = jax.device_get(_sums(one[0], one[1], part.steps, here, kept))
             tally = Tally.of(sums) if tally is None else tally.with_block(Tally.of(sums))
     assert first is not None and tally is not None
     return tally.of_all(first, kept, problem.paths, block, 1 if random else problem.paths)

@@ -77,7 +77,8 @@ class LargeSteps:
         self.pilots = few.paths if problem.random else 1
         solver = method_of(_coarse(few, 1), 1, True).solver
         algorithm = problem.has_examples and problem.equation.series().discrete
-        self.order = weak_order(problem.equation, problem.params, solver) if algorithm else solver.order(None)
+        order: Any = weak_order(problem.equation, problem.params, solver) if algorithm else solver.order(None)
+        self.order: int = order
         self.number, self.error = self._found(few)
 
     def _found(self, problem: Problem) -> tuple[int, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from equations.internal import integer
+from equations.internal import integer, is_traced
 
 # An ensemble on devices goes in so many blocks if nothing is said, and so many devices have something to do.
 _BLOCKS = 16
@@ -111,16 +111,17 @@ class Layout:
         those committed to other devices are on all of it."""
         if self.mesh is None:
             return tree
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        mesh = self.mesh
+        everywhere = NamedSharding(mesh, PartitionSpec())
 
         def place(leaf):
-            if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer) or not leaf.committed:
+            if not isinstance(leaf, jax.Array) or is_traced(leaf) or not leaf.committed:
                 return leaf
             sharding = leaf.sharding
-            if isinstance(sharding, NamedSharding) and _alike(sharding.mesh, self.mesh):
-                return jax.device_put(leaf, NamedSharding(self.mesh, sharding.spec))
+            if isinstance(sharding, NamedSharding) and sharding.mesh != mesh and _alike(sharding.mesh, mesh):
+                return jax.device_put(leaf, NamedSharding(mesh, sharding.spec))
             if sharding.device_set == everywhere.device_set:
-                return leaf
+                return leaf  # itself, by which what was found of it is known
             return jax.device_put(leaf, everywhere)
 
         return jax.tree.map(place, tree)
@@ -152,12 +153,12 @@ def _devices(given: Any) -> list:
                 "given."
             )
         return have[:given]
-    kinds = isinstance(given, Sequence) and len(given) > 0 and all(isinstance(one, jax.Device) for one in given)
-    if not kinds:
+    found = list(given) if isinstance(given, Sequence) else []
+    if not found or not all(isinstance(one, jax.Device) for one in found):
         raise TypeError(
             "Argument `devices` must be a number of devices, a sequence of jax.Device or a jax.sharding.Mesh, but "
             f"{given!r} was given."
         )
-    if len(set(given)) < len(given):
+    if len(set(found)) < len(found):
         raise ValueError(f"Argument `devices` must name each device once, but {given!r} was given.")
-    return list(given)
+    return found

@@ -255,7 +255,8 @@ def gathered(equation: AbstractEquation, every: int) -> AbstractEquation:
         return e if inner is None else around(e, "equation", inward(inner))
 
     found = inward(equation)
-    return found if found is not equation else dataclasses.replace(equation, batch_size=every * equation.batch_size)
+    size: Any = equation.batch_size
+    return found if found is not equation else dataclasses.replace(equation, batch_size=every * size)
 
 
 def scheduled(
