@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -45,11 +46,15 @@ def ensemble() -> list[Figure]:
     ]
 
 
+def _double(leaf):
+    return leaf.astype(float) if eqx.is_inexact_array(leaf) else leaf
+
+
 def flow() -> list[Figure]:
     """The digits on the full batch, 1e5 steps at eta = 1e-4, the loss to 1e-6, in float64."""
     jax.config.update("jax_enable_x64", True)
     try:
-        objective, layers = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype == "float32" else leaf, digits())
+        objective, layers = jax.tree.map(_double, digits())
         options: Any = dict(steps=100_000, save_every=10_000, observe={"loss": objective.value})
         run, finer = (solve(SGD(1e-4), objective, layers, solver_error=error, **options) for error in (1e-6, 1e-9))
         gradients = 6 / length(run)
