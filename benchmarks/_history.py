@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from dynamics.internal import write_whole
+
 from ._timing import ROOT, Figure, Ratio
 
 FOLDER = ROOT / "benchmarks" / "history"
@@ -88,9 +90,7 @@ def load(path: Path) -> list[dict[str, Any]]:
 def save(runs: list[dict[str, Any]], path: Path) -> None:
     """Writes the file whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.part")
-    draft.write_text(json.dumps(runs, indent=1) + "\n")
-    os.replace(draft, path)
+    write_whole(path, lambda draft: draft.write_text(json.dumps(runs, indent=1) + "\n"))
 
 
 def worse(figures: Sequence[Figure], runs: list[dict[str, Any]]) -> list[str]:

@@ -32,7 +32,7 @@ class Quadratic(AbstractDynamics):
         return lx.MatrixLinearOperator(jnp.sqrt(self.learning_rate) * NOISE * A)
 
 
-def _same(x):
+def same(x):
     return x
 
 
@@ -84,7 +84,7 @@ def run() -> list[Figure]:
 
         def moments(solver=None, paths=paths):
             """Nothing else is kept, and noise of two or three values serves."""
-            dynamics, observe = Quadratic(jnp.asarray(RATE)), {"x": _same}
+            dynamics, observe = Quadratic(jnp.asarray(RATE)), {"x": same}
             options: Any = dict(steps=STEPS, save_every=STEPS, reduce=("mean", "variance"), observe=observe)
             return solve(dynamics, None, jnp.asarray(START), key=key, paths=paths, solver=solver, **options).mean["x"]
 

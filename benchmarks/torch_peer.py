@@ -19,9 +19,7 @@ from equations import SGD
 from . import b1, b2
 from ._problems import b3
 from ._timing import Figure, interleave
-
-# Of B3.
-RATE, BATCH, STEPS = 0.05, 8, 200
+from .b3 import BATCH, RATE, STEPS
 
 
 def quadratic(paths: int) -> Callable:
@@ -140,10 +138,6 @@ def network(paths: int) -> Callable:
     return run
 
 
-def _same(x):
-    return x
-
-
 def _row(name: str, times: Any, peer: str, limit: float | None) -> Figure:
     note = f"{times.median(name) * 1e3:.0f} ms, torchsde {times.median(peer) * 1e3:.0f}"
     return Figure(f"torchsde: {name} / torchsde Euler", times.ratio(name, peer), limit, note)
@@ -159,7 +153,7 @@ def of_quadratic(paths: int, limits: dict[str, float | None]) -> list[Figure]:
         return solve(b1.Quadratic(jnp.asarray(b1.RATE)), None, jnp.asarray(b1.START), **common).final
 
     def moments():
-        options: Any = dict(solver=dfx.Euler(), reduce=("mean", "variance"), observe={"x": _same})
+        options: Any = dict(solver=dfx.Euler(), reduce=("mean", "variance"), observe={"x": b1.same})
         return solve(b1.Quadratic(jnp.asarray(b1.RATE)), None, jnp.asarray(b1.START), **options, **common).mean["x"]
 
     peer = quadratic(paths)

@@ -71,11 +71,10 @@ class LargeSteps:
     length, whose noise adds up to theirs, times 2^p/(2^p - 1), with two standard errors of the difference added.
     """
 
-    def __init__(self, problem: Problem, method_of: Callable[[Problem, int, bool], Method], key: Array, error: float):
+    def __init__(self, problem: Problem, solver: Any, method_of: Callable[..., Method], key: Array, error: float):
         self.method_of, self.key, self.wanted = method_of, key, error
         few = problem if problem.spread is not None else dataclasses.replace(problem, paths=min(problem.paths, _PILOTS))
         self.pilots = few.paths if problem.random else 1
-        solver = method_of(_coarse(few, 1), 1, True).solver
         algorithm = problem.has_examples and problem.equation.series().discrete
         order: Any = weak_order(problem.equation, problem.params, solver) if algorithm else solver.order(None)
         self.order: int = order

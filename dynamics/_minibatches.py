@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from equations import AbstractEquation
-from equations.internal import abstract_value, inside, source_of, split, users, warn
+from equations.internal import abstract_value, source_of, split, users, warn, within
 
 from ._paths.svag import SVAG, amplified
 from ._problem import Problem
@@ -38,10 +38,8 @@ def obstacle(problem: Problem) -> str | None:
     equation, params = problem.equation, problem.dynamic
     if not equation.series().discrete:
         return "which is not the equation of an algorithm that draws minibatches"
-    part, own = equation, None
-    while part is not None:
-        own = own or next((f"{type(part).__name__}.{name}" for name in _UNSEEN if users(type(part), name)), None)
-        part = inside(part)
+    parts = within(equation)
+    own = next((f"{type(p).__name__}.{name}" for p in parts for name in _UNSEEN if users(type(p), name)), None)
     if own is not None:
         return f"whose {own} is not seen by steps along the velocity"
     if equation.series().order > 1 or equation.series().maker == "modified":

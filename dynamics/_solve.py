@@ -197,7 +197,7 @@ def solve(
     method = method_of(problem, substeps)
     key = problem.check_key(key, problem.random)
     if large is not None:
-        return _whole(LargeSteps(problem, method_of, key, large), problem, kept, throw)
+        return _whole(LargeSteps(problem, method.solver, method_of, key, large), problem, kept, throw)
     if stepsize_controller is None:
         warn_of_cost(problem, method.solver, substeps)
     if event is not None or saveat is not None:

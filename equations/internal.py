@@ -28,6 +28,7 @@ from ._checks.lineage import is_ours as is_ours
 from ._checks.lineage import newer as newer
 from ._checks.lineage import overrides as overrides
 from ._checks.lineage import users as users
+from ._checks.lineage import within as within
 from ._checks.once import is_traced as is_traced
 from ._checks.once import once as once
 from ._checks.once import quick_jit as quick_jit

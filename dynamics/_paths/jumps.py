@@ -13,7 +13,6 @@ from equations import AbstractDynamics
 from equations.internal import (
     definer,
     fixed_gradient,
-    inside,
     is_free,
     is_ours,
     of_time,
@@ -22,6 +21,7 @@ from equations.internal import (
     split,
     velocity_of,
     warn,
+    within,
 )
 
 from .held import NEAR, jumps
@@ -49,8 +49,7 @@ class _Reading(eqx.Module):
 
 def warn_of_jumps(dynamics: AbstractDynamics, signal: Any, params: PyTree, steps: int, dt: Any) -> None:
     """Warns where rates of the user's jump with the training step, of length dt, and nothing says so; made once."""
-    inner: Any = dynamics
-    while inner is not None:
+    for inner in within(dynamics):
         kind = type(inner)
         own = [name for name in _RATES if hasattr(kind, name) and not is_ours(definer(kind, name))]
         if own and is_ours(definer(kind, "held")) and not silent((inner, signal, params, dt)):
@@ -60,7 +59,6 @@ def warn_of_jumps(dynamics: AbstractDynamics, signal: Any, params: PyTree, steps
                 if found is not None:
                     _tell(kind, own, found, inner.series().discrete)
                     return
-        inner = inside(inner)
 
 
 def _tell(kind, own, found, discrete):

@@ -11,7 +11,7 @@ from .._splitting import Splitting, split
 from .._tree import normals_of, zeros_of
 from .declared import moved_state
 from .facts import root, told_by
-from .lineage import definer, inside, is_ours, ours
+from .lineage import definer, is_ours, ours, within
 from .once import once, quick_jit, silent
 
 _PARTS = 32  # of a training step is a time in which only what is of leading order is left
@@ -30,14 +30,12 @@ def check_agreement(dynamics: Any, signal: Any, params: PyTree, dt: Any) -> None
 
     **Arguments:** `params`, what is trained; `dt`, the time of a training step.
     """
-    inner = dynamics
-    while inner is not None:
+    for inner in within(dynamics):
         kind = type(inner)
         if told_by(kind).reads == "twin":
             return  # what is inside is the twin alone
         if not is_ours(definer(kind, "splitting")) and not silent((inner, signal, params, dt)):
             once(_refuse, inner, signal, params, dt)
-        inner = inside(inner)
 
 
 def _refuse(dynamics, signal, params, dt) -> None:

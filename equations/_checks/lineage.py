@@ -56,3 +56,10 @@ def inside(equation):
     """The equation that one of these packages' classes has inside, None where there is none."""
     owners = [base for base in type(equation).__mro__ if "equation" in vars(base).get("__annotations__", {})]
     return equation.equation if owners and is_ours(owners[0]) else None
+
+
+def within(equation):
+    """The equation and all that it has inside, from the outermost on."""
+    while equation is not None:
+        yield equation
+        equation = inside(equation)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._scaling import MEASURES
 from .facts import is_given_as
-from .lineage import inside, is_ours, users
+from .lineage import is_ours, users, within
 from .old_names import old_name_of_part
 from .own_names import shadowing
 
@@ -125,11 +125,10 @@ def _check_values(kind: type, method: str, part: Any, allowed: dict) -> None:
 
 def _check_names(kind: type, limit: Any) -> None:
     """Raises a ValueError for a name that is none of a number of the equation, or of one inside."""
-    found, equation = set(), limit.equation
-    while equation is not None:
+    found = set()
+    for equation in within(limit.equation):
         names = [field.name for field in dataclasses.fields(equation)]
         found |= {name for name in names if name != "learning_rate" and _is_number(getattr(equation, name))}
-        equation = inside(equation)
     for place in ("decays", "powers", "memory"):
         for name in getattr(limit, place):
             if name not in found:

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from .._base import AbstractEquation
 from .._checks.arguments import nonnegative, positive
 from .._checks.facts import refined
-from .._checks.lineage import inside
+from .._checks.lineage import within
 from .._noise.summed import SummedNoise
 from .._scaling import ForwardedLimit
 from .._signals.base import check_signal
@@ -52,14 +52,12 @@ class Clipped(AbstractAround):
 
     def __check_init__(self):
         check_inside(self.equation)
-        inner = self.equation
-        while inner is not None:
+        for inner in within(self.equation):
             if isinstance(inner, Clipped):
                 raise ValueError(
                     "Argument `equation` must not be clipped already, since a second clipping would take the place of the "
                     f"first, but a {type(self.equation).__name__} with a norm of {inner.norm} was given."
                 )
-            inner = inside(inner)
 
     @property
     def acting(self) -> AbstractEquation:

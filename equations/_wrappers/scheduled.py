@@ -13,7 +13,7 @@ from jaxtyping import Array
 from .._base import AbstractEquation, check_contract
 from .._checks.arguments import positive
 from .._checks.batch_sizes import sizes_of
-from .._checks.lineage import inside, newer
+from .._checks.lineage import inside, newer, within
 from .._checks.schedules import schedule_of, stretched
 from .._counts import around, clip_count, put
 from .._scaling import ForwardedLimit
@@ -225,13 +225,12 @@ class ScheduledBatchesLimit(ForwardedLimit):
 
 def _check_unscheduled(equation: Any) -> None:
     """Raises a ValueError where the batch size of an equation is scheduled, anywhere inside of it."""
-    while equation is not None:
-        if isinstance(equation, ScheduledBatches):
+    for part in within(equation):
+        if isinstance(part, ScheduledBatches):
             raise ValueError(
                 "Argument `equation` must not have a scheduled batch size already, of which a step has one, but "
-                f"{equation!r} was given: put both into one schedule."
+                f"{part!r} was given: put both into one schedule."
             )
-        equation = inside(equation)
 
 
 @dataclasses.dataclass(frozen=True)
