@@ -24,9 +24,9 @@ _MUCH = 1e12  # gradients of single examples, each times the parameters: about a
 class Cost:
     """Gradients of single examples in so many training steps, of the solver and of the algorithm."""
 
-    solver: int
-    algorithm: float
-    steps: float = 1
+    solver: int | float
+    algorithm: int | float
+    steps: int | float = 1
 
     @property
     def ratio(self) -> float:
@@ -37,7 +37,7 @@ class Cost:
     def row(self) -> tuple[str, str]:
         """For the details of a trajectory."""
         span = "a training step" if self.steps == 1 else f"in {self.steps:.4g} training steps"
-        examples = f"those of {self.solver:,} examples {span}, the algorithm's of {self.algorithm:,.6g}"
+        examples = f"those of {self.solver:,.0f} examples {span}, the algorithm's of {self.algorithm:,.6g}"
         return "gradients", f"{self.ratio:.3g} times the algorithm's: {examples}"
 
 

@@ -91,7 +91,7 @@ class Problem:
     spread: PyTree = None
     ahead: int = 0
     layout: Layout = Layout()
-    stride: float = 1
+    stride: int | float = 1
     given: Any = None
 
     @classmethod

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name != "test_readme.py")
     slow = slow_brothers()
     for item in items:
-        if f"{item.path.relative_to(FOLDER)}::{item.name}" in slow:
+        if item.path.is_relative_to(FOLDER) and f"{item.path.relative_to(FOLDER)}::{item.name}" in slow:
             item.add_marker(pytest.mark.slow)
 
 
