@@ -35,7 +35,7 @@ def solve(
     paths: int | None = None,
     observe: dict | None = None,
     save_every: int = 1,
-    substeps: int | str = 1,
+    substeps: int | str | None = None,
     dt: float | None = None,
     solver: dfx.AbstractSolver | None = None,
     stepsize_controller: dfx.AbstractStepSizeController | None = None,
@@ -75,7 +75,7 @@ def solve(
         step 0 and every `save_every` steps, each giving an array. A function defined afresh on every call recompiles on
         every call.
     - `save_every`: a divisor of `steps`.
-    - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start,
+    - `substeps`: steps of the solver per training step; None: 1, but 4 for a `RodFlow` and its kin. What grows because they are too long is warned of, at the start,
         at the end and where the stages of a step differ most (one path is looked at, one that failed if any did, else the
         stiffest), as is noise that is not small within a step, at both ends; both stand in `details`. Leapfrog steps and
         Euler's have no such stages: between the ends they are looked at where the learning rate is the largest. Noise is
@@ -161,15 +161,16 @@ def solve(
         frozen=frozen,
         per_path=per_path,
     )
-    substeps, auto = check_substeps(substeps)
+    asked, (substeps, auto) = substeps, check_substeps(substeps, problem.equation)
     problem = problem.scheduled(
         steps, paths, save_every, observe, time=time, dt=dt, substeps=substeps, keep_states=keep_states, layout=layout
     )
     throw = flag("throw")(throw)
     increments = check_increments(increments)
     kept = check_kept(reduce, problem, event=event, saveat=saveat, substeps="auto" if auto else None)
-    auto_or_more = "auto" if auto else None if substeps == 1 else substeps
-    given = dict(substeps=auto_or_more, event=event, saveat=saveat, stepsize_controller=stepsize_controller)
+    given = dict(
+        substeps=None if asked == 1 else asked, event=event, saveat=saveat, stepsize_controller=stepsize_controller
+    )
     large = check_solver_error(solver_error, problem, solver, keep_states=keep_states or None, **given)
     check_free(problem, event, saveat, stepsize_controller, substeps, auto)
     if is_passed(problem, solver, stepsize_controller):

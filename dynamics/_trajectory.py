@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from equations import TwinState
 from equations.internal import is_traced, state_from
 
+from ._arguments.alternation import OSCILLATION, averages_in
 from ._described import is_recorded, provenance
 from ._saved import load, save
 
@@ -59,6 +60,17 @@ class Trajectory(eqx.Module):
     )
     result: Any = None
     stopped_at: Float[Array, " paths"] | None = None
+
+    @property
+    def averages(self) -> dict[str, Array]:
+        """Of an equation in which the algorithm alternates, the observables on average over where it is in turn,
+        [f(c + s) + f(c - s)]/2; of all others, and of functions of the state and curvatures, there is none."""
+        return averages_in(self.observables)
+
+    @property
+    def extras(self) -> dict[str, Array]:
+        """What such a run records beside: `"oscillation"`, |s|^2."""
+        return {name: value for name, value in self.observables.items() if name == OSCILLATION}
 
     @property
     def final_state(self) -> PyTree:

@@ -11,6 +11,12 @@ from ._circuits.state import CircuitState as CircuitState
 from ._circuits.state import Weights as Weights
 from ._circuits.stream import AbstractStream as AbstractStream
 from ._circuits.stream import Stimulus as Stimulus
+from ._edge.rod_flow import RodFlow as RodFlow
+from ._edge.sharpness import Sharpness as Sharpness
+from ._edge.sharpness import hessian_eigenpairs as hessian_eigenpairs
+from ._edge.sharpness import sharpness as sharpness
+from ._edge.states import RodState as RodState
+from ._edge.threshold import stability_threshold as stability_threshold
 from ._feedback.base import WithFeedback as WithFeedback
 from ._feedback.base import random_feedback as random_feedback
 from ._feedback.direct_feedback_alignment import DirectFeedbackAlignment as DirectFeedbackAlignment

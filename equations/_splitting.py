@@ -1,6 +1,7 @@
 """How a solver splits a dynamics: into a flow, and a kick with the noise and whatever the flow leaves out."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,6 +32,9 @@ class Splitting:
     - `leapfrog`: whether the gradient enters the velocities of the optimizer's memory only, so that the kick has all of it.
     - `smooth`: whether a training step has derivatives in the state, so that `modified` has a series.
     - `along_new_memory`: whether a training step moves the parameters along the memory that it makes, as momentum's does.
+    - `substeps`: steps of a solver in a training step where `solve` is asked for no number of them.
+    - `alternating`: of an equation in which the algorithm alternates about its parameters, what gives the parameters that it
+        is at in turn from a state, with an axis of them in front; None for all others.
     """
 
     _facts = Facts("splitting", contract=True)
@@ -39,6 +43,8 @@ class Splitting:
     leapfrog: bool = False
     smooth: bool = True
     along_new_memory: bool = True
+    substeps: int = 1
+    alternating: Callable[[State], Any] | None = None
 
     @property
     def kicks(self) -> int:
@@ -223,6 +229,8 @@ class ForwardedSplitting(Splitting):
     leapfrog: Any = dataclasses.field(init=False, default=_of_inner("leapfrog"))
     smooth: Any = dataclasses.field(init=False, default=_of_inner("smooth"))
     along_new_memory: Any = dataclasses.field(init=False, default=_of_inner("along_new_memory"))
+    substeps: Any = dataclasses.field(init=False, default=_of_inner("substeps"))
+    alternating: Any = dataclasses.field(init=False, default=_of_inner("alternating"))
     inner: Any = None
 
     @classmethod

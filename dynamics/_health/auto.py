@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from equations.internal import integer, silent
+from equations.internal import integer, silent, split
 
 from .._paths.quotient import Peak
 from .course import in_the_course
@@ -20,8 +20,10 @@ from .pair import state_at_start
 from .stability import MOST
 
 
-def check_substeps(substeps: Any, maximum: int = MOST) -> tuple[int, bool]:
-    """A first number of substeps, and whether the run is to find its own."""
+def check_substeps(substeps: Any, equation: Any, maximum: int = MOST) -> tuple[int, bool]:
+    """A first number of substeps, for None that of the equation's splitting, and whether the run is to find its own."""
+    if substeps is None:
+        return split(equation).substeps, False
     if isinstance(substeps, str):
         if substeps != "auto":
             raise TypeError(f"Argument `substeps` must be a positive integer or 'auto', but {substeps!r} was given.")

@@ -93,6 +93,11 @@ _STEPS = {
     "leapfrog": ("True or False", lambda value: isinstance(value, bool)),
     "smooth": ("True or False", lambda value: isinstance(value, bool)),
     "along_new_memory": ("True or False", lambda value: isinstance(value, bool)),
+    "substeps": (
+        "a positive integer",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    ),
+    "alternating": ("a function of the state or None", lambda value: value is None or callable(value)),
 }
 _LIMIT = {
     "time": ("a number or None", _is_optional),

@@ -116,6 +116,13 @@ def modified(
             f"Argument `memory` must be 'dynamic' for {type(equation).__name__}, of whose average nothing else is left, "
             "but 'adiabatic' was given."
         )
+    if series.continued is not None:
+        if (route, memory) != ("derivatives", "dynamic"):
+            raise ValueError(
+                f"Arguments `route` and `memory` must be left as they are for a {type(equation).__name__}, but "
+                f"{route!r} and {memory!r} were given."
+            )
+        return series.continued(order, fluctuations)
     leading = Increment.of(algorithm)
     _check_noise(order, fluctuations, leading.random, memory)
     shuffled = equation.batch_size is not None and equation.sampling == "shuffled"

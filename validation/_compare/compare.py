@@ -121,7 +121,7 @@ def compare(
     paths: int | None = None,
     observe: dict | None = None,
     save_every: int = 1,
-    substeps: int | str = 1,
+    substeps: int | str | None = None,
     solver: dfx.AbstractSolver | None = None,
     noise: str = "minibatch",
     progress: Callable[[str], None] | None = None,
@@ -154,7 +154,7 @@ def compare(
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     random = draws(problem.equation, noise)
     paths = _paths(problem, paths, random)
-    substeps, auto = check_substeps(substeps, maximum=_MOST)
+    substeps, auto = check_substeps(substeps, problem.equation, maximum=_MOST)
     if auto and isinstance(solver, dfx.Euler):
         raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
     problem = problem.scheduled(steps, paths, save_every, observe)
@@ -190,7 +190,7 @@ def compare(
             order,
             (noisy, random),
         )
-        for name in observe
+        for name in flow.observables
     }
     return Comparison(
         equation=with_loss_noise(equation, objective),

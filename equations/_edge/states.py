@@ -1,0 +1,55 @@
+"""The states of equations in which an algorithm alternates about a center."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._modified.increment import TwinState
+from .._tree import add_scaled
+
+
+class RodState(eqx.Module):
+    """The algorithm is at `center + rod` and `center - rod` in turn, parameters and memory; both are `TwinState`s."""
+
+    center: TwinState
+    rod: TwinState
+
+
+class Window(NamedTuple):
+    """The memory of an algorithm with the parameters before its last step, and before the one before that."""
+
+    inner: Any
+    previous: PyTree
+    earlier: PyTree
+
+
+def rod_ends(state: RodState) -> PyTree:
+    """The parameters at both ends, with an axis of them in front."""
+    return ends(state.center.params, state.rod.params)
+
+
+def ends(center: PyTree, half: PyTree) -> PyTree:
+    """`center + half` and `center - half`, with an axis of them in front."""
+    return jax.tree.map(lambda c, s: jnp.stack([c + s, c - s]), center, half)
+
+
+def from_window(params: PyTree, memory: Window) -> tuple[PyTree, PyTree]:
+    """The center and the alternating part of a run at its last step, from the last three parameters.
+
+    The alternating part is that of the step before, (x_- - 2x + x_+)/4 up to its sign, and the center is what is left of the
+    parameters without it: exact where one moves along a line while the other keeps its size.
+    """
+    half = jax.tree.map(
+        lambda new, old, older: ((new - 2 * old + older) / 4).astype(new.dtype),
+        params, memory.previous, memory.earlier,
+    )  # fmt: skip
+    return add_scaled(params, (-1.0, half)), half
+
+
+def norm(tree: PyTree) -> Array:
+    """The Euclidean norm over all leaves, with a derivative of zero at zero."""
+    square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
