@@ -4,6 +4,10 @@ from ._entropy.production import EntropyProduction as EntropyProduction
 from ._entropy.production import entropy_production as entropy_production
 from ._entropy.stationary import Stationary as Stationary
 from ._entropy.stationary import stationary as stationary
+from ._exponents.lyapunov import Exponents as Exponents
+from ._exponents.lyapunov import lyapunov as lyapunov
+from ._exponents.mean_square import mean_square_radius as mean_square_radius
+from ._exponents.mean_square import mean_square_threshold as mean_square_threshold
 from ._paths.fused import Fused as Fused
 from ._paths.sampler import minibatches as minibatches
 from ._paths.strang import Strang as Strang

@@ -25,6 +25,7 @@ def chosen(problem: Problem, given: Any, solver: Any) -> Any:
     | noise free of the state | `Strang(Heun(), kicks=1)` | 2 and the kick | .04 |
     | affine in the gradient, without a memory | `Fused()` | 3 | .11 |
     | leapfrog: momentum, Adam | `Strang()` | 1 | |
+    | at the edge of stability: `RodFlow` | `Strang(Heun(), kicks=1)` | 4, in each of 4 substeps | |
     | all else: other memories, schedules, rules that are not affine, one's own kick | `Strang()` | 5 and more | .12 |
 
     The error is that in the covariance over the model's, for eta*lambda <= .25 and batches of 1, 4 and 16: the worst of
@@ -35,7 +36,7 @@ def chosen(problem: Problem, given: Any, solver: Any) -> Any:
     then that the steps are of second order for mean and covariance, at the fewest evaluations of its drift.
     """
     if given is None:
-        if _is_free(problem):
+        if _is_free(problem) or split(problem.equation).alternating is not None:  # whose noise is that of rounding
             return Strang(dfx.Heun(), kicks=1)
         return Fused() if obstacle(problem) is None else solver
     if Steps(solver).fused:

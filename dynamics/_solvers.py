@@ -72,7 +72,7 @@ class Method:
         if Steps(solver).amplified:
             check_svag(problem, solver, controller)
         elif problem.stream is None:
-            given, solver = solver, check_solver(solver, controller, problem.random)
+            given, solver = solver, check_solver(wanted(equation, solver, controller), controller, problem.random)
             solver = chosen(problem, given, solver) if noisy else solver
         else:
             solver = check_stream_solver(solver, controller, noisy)
@@ -99,6 +99,12 @@ class Method:
             meter=meter or dfx.NoProgressMeter(),
             law=law_of(problem, solver, increments, moments),
         )
+
+
+def wanted(equation: Any, solver: Any, controller: Any = None) -> Any:
+    """The solver that was asked for, by the user or where he asks for none by the equation; None: neither does."""
+    by_itself = solver is None and controller is None and split(equation).first_order
+    return dfx.Euler() if by_itself else solver
 
 
 def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
@@ -225,7 +231,7 @@ def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractS
 
     **Raises:** TypeError or ValueError for a solver that cannot be refined on it.
     """
-    checked: Any = check_solver(solver, None, equation.random)
+    checked: Any = check_solver(wanted(equation, solver), None, equation.random)
     if Steps(checked).amplified:
         return 1
     if not equation.random:

@@ -11,6 +11,11 @@ from ._circuits.state import CircuitState as CircuitState
 from ._circuits.state import Weights as Weights
 from ._circuits.stream import AbstractStream as AbstractStream
 from ._circuits.stream import Stimulus as Stimulus
+from ._edge.central_flow import CentralFlow as CentralFlow
+from ._edge.central_flow import CentralState as CentralState
+from ._edge.central_flow import StableFlow as StableFlow
+from ._edge.edge_flow import EdgeFlow as EdgeFlow
+from ._edge.edge_flow import EdgeState as EdgeState
 from ._edge.rod_flow import RodFlow as RodFlow
 from ._edge.sharpness import Sharpness as Sharpness
 from ._edge.sharpness import hessian_eigenpairs as hessian_eigenpairs

@@ -32,6 +32,7 @@ class Splitting:
     - `leapfrog`: whether the gradient enters the velocities of the optimizer's memory only, so that the kick has all of it.
     - `smooth`: whether a training step has derivatives in the state, so that `modified` has a series.
     - `along_new_memory`: whether a training step moves the parameters along the memory that it makes, as momentum's does.
+    - `first_order`: whether Euler's steps are the default, as for a field with kinks, of which others make nothing better.
     - `substeps`: steps of a solver in a training step where `solve` is asked for no number of them.
     - `alternating`: of an equation in which the algorithm alternates about its parameters, what gives the parameters that it
         is at in turn from a state, with an axis of them in front; None for all others.
@@ -43,6 +44,7 @@ class Splitting:
     leapfrog: bool = False
     smooth: bool = True
     along_new_memory: bool = True
+    first_order: bool = False
     substeps: int = 1
     alternating: Callable[[State], Any] | None = None
 
@@ -229,6 +231,7 @@ class ForwardedSplitting(Splitting):
     leapfrog: Any = dataclasses.field(init=False, default=_of_inner("leapfrog"))
     smooth: Any = dataclasses.field(init=False, default=_of_inner("smooth"))
     along_new_memory: Any = dataclasses.field(init=False, default=_of_inner("along_new_memory"))
+    first_order: Any = dataclasses.field(init=False, default=_of_inner("first_order"))
     substeps: Any = dataclasses.field(init=False, default=_of_inner("substeps"))
     alternating: Any = dataclasses.field(init=False, default=_of_inner("alternating"))
     inner: Any = None

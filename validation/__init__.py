@@ -21,6 +21,10 @@ from ._irreversibility.result import Irreversibility as Irreversibility
 from ._orders.fit import Sweep as Sweep
 from ._orders.orders import Orders as Orders
 from ._orders.orders import orders as orders
+from ._regimes.plot import plot_regimes as plot_regimes
+from ._regimes.regimes import RegimeMap as RegimeMap
+from ._regimes.regimes import Regimes as Regimes
+from ._regimes.regimes import regimes as regimes
 from ._scaling_rule import ScalingRule as ScalingRule
 from ._scaling_rule import scaling_rule as scaling_rule
 from ._symmetry.invariance import invariance as invariance

@@ -20,7 +20,7 @@ def check_front(run: Callable, arguments: dict[str, Any]) -> None:
     problem = Problem.of(*bound.args[:3], **kind, frozen=given["frozen"], per_path=given["per_path"])
     more = {}
     if run is solve:
-        substeps, auto = check_substeps(given["substeps"])
+        substeps, auto = check_substeps(given["substeps"], given["equation"])
         if auto:
             raise ValueError(
                 "Argument `substeps` must be an integer in a sweep, where no value is looked at, but 'auto' was given."

@@ -93,6 +93,7 @@ _STEPS = {
     "leapfrog": ("True or False", lambda value: isinstance(value, bool)),
     "smooth": ("True or False", lambda value: isinstance(value, bool)),
     "along_new_memory": ("True or False", lambda value: isinstance(value, bool)),
+    "first_order": ("True or False", lambda value: isinstance(value, bool)),
     "substeps": (
         "a positive integer",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,

@@ -16,8 +16,6 @@ from .._velocity import velocity_of
 from .base import AbstractEdgeFlow, EdgeSplitting
 from .states import RodState, from_window, norm, rod_ends
 
-_HALF = 0.5
-
 
 class RodFlow(AbstractEdgeFlow):
     r"""Training at the edge of stability: a center and an alternating part of all that a step of the algorithm changes.
@@ -70,16 +68,18 @@ class RodFlow(AbstractEdgeFlow):
         length = norm(state.rod)
         scale = jnp.maximum(length, _least(state.center))
         far = jnp.where(length > 0, scale / jnp.where(length > 0, length, 1), 0)
-        rates = [self._rate(t, add_scaled(state.center, (sign * far, state.rod)), signal) for sign in (1.0, -1.0)]
-        even = jax.tree.map(lambda a, b: _HALF * (a + b), *rates)
+        ends = [add_scaled(state.center, (sign * far, state.rod)) for sign in (1.0, -1.0)]
+        both = jax.vmap(lambda y: self.rate(t, y, signal))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends))
+        even = jax.tree.map(lambda leaf: (leaf[0] + leaf[1]) / 2, both)
         near = jnp.where(length > 0, length / scale, 0)
-        odd = jax.tree.map(lambda a, b: (_HALF * near * (a - b)).astype(a.dtype), *rates)
+        odd = jax.tree.map(lambda leaf: near * (leaf[0] - leaf[1]) / 2, both)
         eta = self.learning_rate
         return RodState(
             even, jax.tree.map(lambda s, o: (-2 * s / eta - o).astype(s.dtype), state.rod, odd)
         )  # fmt: skip
 
-    def _rate(self, t: Array, state: TwinState, signal: Any) -> TwinState:
+    def rate(self, t: Array, state: TwinState, signal: Any) -> TwinState:
+        """The increments of the algorithm there, over the learning rate."""
         return velocity_of(self.equation, t, state, self.gradient_of(signal, state))
 
     def splitting(self):

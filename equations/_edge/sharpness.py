@@ -9,13 +9,13 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from .._base import AbstractEquation, check_contract
+from .._base import AbstractEquation
 from .._checks.arguments import integer
 from .._modified.increment import AbstractIncrement, Increment, TwinState, at_infinity
 from .._signals.base import AbstractSignal, check_signal, is_parameter
 from .lanczos import largest
 from .states import RodState
-from .threshold import at_rest, check_by_coordinate, reaches
+from .threshold import at_rest, check_by_coordinate, increment_of, reaches
 
 _PRODUCTS = 30
 
@@ -42,8 +42,7 @@ def sharpness(objective: AbstractSignal, equation: AbstractEquation | None = Non
     top = integer("top", top, maximum=_PRODUCTS)
     if equation is None:
         return Sharpness(objective, top)
-    check_contract(equation, twin=True)
-    increment = Increment.of(equation)
+    increment = increment_of(equation)
     check_by_coordinate(increment, at_rest(increment, jnp.zeros((2, 2))))
     return RelativeSharpness(objective, top, equation)
 
@@ -110,11 +109,11 @@ class RelativeSharpness(Sharpness):
 def _memory(increment: AbstractIncrement, params: PyTree, state: PyTree) -> PyTree:
     """The memory of the twin in a state, with counts at infinity where it does not hold them; None where nothing of it
     matters."""
-    if isinstance(state, RodState):
-        return state.center.memory
-    if isinstance(state, TwinState):
-        return state.memory
     empty = increment.init(params)
+    if isinstance(state, RodState):
+        state = state.center
+    if isinstance(state, TwinState) and jax.tree.structure(state) == jax.tree.structure(empty):
+        return state.memory
     if not any(jax.tree.leaves(increment.squares(empty))):
         return None
     names = [field.name for field in dataclasses.fields(state)] if dataclasses.is_dataclass(state) else []

@@ -53,3 +53,10 @@ def norm(tree: PyTree) -> Array:
     """The Euclidean norm over all leaves, with a derivative of zero at zero."""
     square = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def unit(tree: PyTree) -> PyTree:
+    """Of length one; zero where all is zero."""
+    length = norm(tree)
+    scale = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
+    return jax.tree.map(lambda leaf: (scale * leaf).astype(leaf.dtype), tree)

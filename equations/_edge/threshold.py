@@ -28,13 +28,23 @@ def stability_threshold(equation: AbstractEquation) -> Array | None:
 
     **Raises:** TypeError or ValueError where the rule mixes coordinates, as Muon does, or takes several gradients.
     """
-    check_contract(equation, twin=True)
-    increment = Increment.of(equation)
+    increment = increment_of(equation)
     # A matrix of several numbers, so that what mixes them is noticed.
     state = at_rest(increment, jnp.zeros((2, 2)))
     check_by_coordinate(increment, state)
     value = reaches(increment, state)[0, 0]
     return None if float(value) <= 0 else 1 / value
+
+
+def increment_of(equation: AbstractEquation) -> AbstractIncrement:
+    """The increment field of an equation, whose step is linearized; a ValueError where it takes several gradients."""
+    check_contract(equation, twin=True)
+    if equation.several_gradients:
+        raise ValueError(
+            "Argument `equation` must take one gradient in a step to have a threshold, but a "
+            f"{type(equation).__name__} was given."
+        )
+    return Increment.of(equation)
 
 
 def reaches(increment: AbstractIncrement, state: TwinState) -> PyTree:
@@ -92,12 +102,8 @@ def at_rest(increment: AbstractIncrement, params: PyTree, memory: PyTree = None)
 
 
 def check_by_coordinate(increment: AbstractIncrement, state: TwinState) -> None:
-    """Raises a ValueError for a rule that mixes coordinates, or takes several gradients."""
+    """Raises a ValueError for a rule that mixes coordinates."""
     name = type(increment.algorithm).__name__
-    if increment.several_gradients:
-        raise ValueError(
-            f"Argument `equation` must take one gradient in a step to have a threshold, but a {name} was given."
-        )
     signs = jax.tree.map(
         lambda leaf: (-1.0) ** jnp.arange(leaf.size).reshape(leaf.shape).astype(leaf.dtype), state.params
     )

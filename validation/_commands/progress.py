@@ -28,5 +28,5 @@ def cost_in_words(equation: Any, objective: Any, params: Any, steps: int, subste
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself gives them
         problem = Problem.of(equation, objective, params, reads="equation").scheduled(steps, 1, 1, {})
-        cost = cost_of(problem, Method.of(problem).solver, check_substeps(substeps)[0])
+        cost = cost_of(problem, Method.of(problem).solver, check_substeps(substeps, problem.equation)[0])
     return "" if cost is None else f", {cost.ratio:.3g} times the gradients"

@@ -1,0 +1,1 @@
+"""Growth of perturbations: typical, by Lyapunov exponents, and in mean square."""

@@ -1,0 +1,1 @@
+"""Which model of training holds where."""
