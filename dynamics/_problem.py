@@ -26,6 +26,7 @@ from equations.internal import (
     with_loss_noise,
 )
 
+from ._arguments.alternation import with_alternation
 from ._arguments.checks import (
     check_concrete,
     check_equation,
@@ -40,7 +41,6 @@ from ._arguments.frozen import which_stay
 from ._arguments.handed_out import check_axis
 from ._arguments.hooks import check_start, checked_noise
 from ._arguments.model import Model
-from ._arguments.alternation import with_alternation
 from ._arguments.observables import Observables, check_observe
 from ._arguments.per_path import paths_of
 from ._checkpoint import Checkpoint

@@ -64,7 +64,7 @@ class Trajectory(eqx.Module):
     @property
     def averages(self) -> dict[str, Array]:
         """Of an equation in which the algorithm alternates, the observables on average over where it is in turn,
-        [f(c + s) + f(c - s)]/2; of all others, and of functions of the state and curvatures, there is none."""
+        [f(c + s) + f(c - s)]/2; of all others, and of functions of the state, there is none."""
         return averages_in(self.observables)
 
     @property

@@ -34,8 +34,8 @@ class Splitting:
     - `along_new_memory`: whether a training step moves the parameters along the memory that it makes, as momentum's does.
     - `first_order`: whether Euler's steps are the default, as for a field with kinks, of which others make nothing better.
     - `substeps`: steps of a solver in a training step where `solve` is asked for no number of them.
-    - `alternating`: of an equation in which the algorithm alternates about its parameters, what gives the parameters that it
-        is at in turn from a state, with an axis of them in front; None for all others.
+    - `alternating`: of an equation in which the algorithm alternates about its parameters, what gives the parameters that
+        it is at in turn from a state, with an axis of them in front; None for all others.
     """
 
     _facts = Facts("splitting", contract=True)
@@ -297,15 +297,3 @@ def split(dynamics: Any) -> Splitting:
     if newer(kind, "drift", "splitting") and type(splitting) is not Splitting:
         return _Redrifted(dynamics, splitting)
     return splitting
-
-
-def clip_square_noise(square: Array, even: Array, odd: Array, dt: Array) -> Array:
-    """`odd` of a kick dt (even + odd) of a second moment `square`, cut so that it stays positive, with its mean as it is.
-
-    Over a whole training step the kick of a second moment is a square. Over a part of one the noise may be larger than the
-    mean, and while the moment is not yet the sum of many steps, larger than itself: it is cut to three quarters of the mean
-    increment and a fifth of the moment. A tighter cut takes away noise that the parameters' variance needs (test_adam.py),
-    a looser one lets the moment come near zero, and the parameters leap. It no longer acts once some ten steps are in it.
-    """
-    bound = 0.75 * jnp.abs(even) + jnp.abs(square) / (5 * dt)
-    return jnp.clip(odd, -bound, bound).astype(odd.dtype)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, Sharpness
+from equations import AbstractDynamics
 from equations.internal import split
 
 from .observables import Observables, sees_state
@@ -32,7 +32,7 @@ def with_alternation(observe: Observables, dynamics: AbstractDynamics) -> Observ
     """The observables of an equation in which the algorithm alternates, as its splitting says; of all others as they are.
 
     Each is taken at the center; beside it stands its average over the parameters that the algorithm is at in turn, but for
-    what is known of the center alone, curvatures and functions of the state, and the mean square of the oscillation.
+    functions of the state, which is known of the center alone, and the mean square of the oscillation.
 
     **Raises:** ValueError for a name that is needed here.
     """
@@ -47,7 +47,7 @@ def with_alternation(observe: Observables, dynamics: AbstractDynamics) -> Observ
         )
     seen: Observables = {name: _AtCenter(function, places) for name, function in observe.items()}
     for name, function in observe.items():
-        if not (sees_state(function) or isinstance(function, Sharpness)):
+        if not sees_state(function):
             seen[average_of(name)] = _Average(function, places)
     return seen | {OSCILLATION: _Oscillation(places)}
 

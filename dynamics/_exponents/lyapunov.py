@@ -1,8 +1,8 @@
 """`lyapunov`: how fast perturbations of a run grow or shrink, along the algorithm or its equation."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -33,8 +33,8 @@ class Exponents:
     **Attributes:**
 
     - `exponents`, `standard_errors`: shape `(exponents,)`, per training step, the largest first; errors by batch means.
-    - `in_mean`: ln of the spectral radius of the mean step linearized, per training step; None where that is not known: away
-        from a point of zero mean gradient, or for a rule that is not affine in the gradient.
+    - `in_mean`: ln of the spectral radius of the mean step linearized, per training step; None where that is not known:
+        away from a point of zero mean gradient, or for a rule that is not affine in the gradient.
     - `in_mean_square`: half ln of that of the second-moment map, beside it; None too for states of more than 50 numbers.
     - `ok`: whether the run stayed finite.
     - `steps`: training steps that were averaged over, after `burn_in`.
@@ -90,8 +90,8 @@ def lyapunov(
     with a QR decomposition in each (Benettin et al. 1980, Meccanica 15).
 
     At a point where the gradient of every example vanishes, as a type-II saddle, the run stays, and the largest exponent
-    says whether it converges there in probability, E ln|1 - eta h| < 0 in one dimension, which is neither what the mean says
-    nor the mean square (Ziyin et al. 2023, arXiv:2303.13093).
+    says whether it converges there in probability, E ln|1 - eta h| < 0 in one dimension, which is neither what the mean
+    says nor the mean square (Ziyin et al. 2023, arXiv:2303.13093).
 
     **Arguments:**
 
@@ -126,8 +126,16 @@ def lyapunov(
     length = (steps - burn_in) // _BATCHES
     start = steps - length * _BATCHES
     make = _of_algorithm if model == "algorithm" else _of_equation
+    begin = functools.partial(make, noise=noise, substeps=substeps)
     means, ok = _growth(
-        make, problem.equation, problem.signal, problem.dynamic, key, exponents, start, length, noise, substeps
+        begin,
+        problem.equation,
+        problem.signal,
+        problem.dynamic,
+        key=key,
+        count=exponents,
+        start=start,
+        length=length,
     )
     means = np.asarray(means, float)
     in_mean, in_square = growth_in_mean(problem) if model == "algorithm" else (None, None)
@@ -177,10 +185,10 @@ def _of_equation(equation, signal, params, key, noise, substeps) -> tuple[Step, 
 
 @eqx.filter_jit
 def _growth(
-    make, equation, signal, params, key, count, start, length, noise, substeps
+    make, equation, signal, params, *, key, count, start, length
 ) -> tuple[Float[Array, "batches exponents"], Bool[Array, ""]]:
     """The mean growth in each batch of steps."""
-    step, begin = make(equation, signal, params, key, noise, substeps)
+    step, begin = make(equation, signal, params, key)
     moves = jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact), begin)
     flat, unravel = ravel_pytree(eqx.filter(begin, moves))
     first = jnp.eye(flat.size, count, dtype=flat.dtype) + 0.01 * jax.random.normal(

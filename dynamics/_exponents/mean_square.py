@@ -62,8 +62,8 @@ def mean_square_threshold(equation: AbstractEquation, objective: AbstractSignal,
     crossings = [k for k in range(len(factors) - 1) if values[k] < 0 <= values[k + 1]]
     if not crossings:
         raise ValueError(
-            "Argument `equation` must have a learning rate at which the second moments begin to grow, but from 2^-20 to 2^20 "
-            f"times {float(problem.equation.learning_rate):g} there is none."
+            "Argument `equation` must have a learning rate at which the second moments begin to grow, but from 2^-20 to "
+            f"2^20 times {float(problem.equation.learning_rate):g} there is none."
         )
     low = crossings[0]
     root: Any = optimize.brentq(excess, factors[low], factors[low + 1], xtol=1e-10)

@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from .._base import AbstractEquation, check_contract
+from .._base import check_contract
 from .._checks.arguments import integer, nonnegative
 from .._checks.derivatives import check_derivatives
 from .._checks.facts import refined
@@ -44,8 +45,8 @@ class AbstractEdgeFlow(AbstractForwarder):
     **Attributes:**
 
     - `equation`: the increment field of the algorithm.
-    - `seed_scale`: of the rounding, relative; None: half the spacing of floating-point numbers of the parameters' precision.
-        A flow in float64 that models a run in float32 takes 2**-24. 0: no seed.
+    - `seed_scale`: of the rounding, relative; None: half the spacing of floating-point numbers in the parameters'
+        precision. A flow in float64 that models a run in float32 takes 2**-24. 0: no seed.
     - `order`: of the series, see `modified`.
     """
 
@@ -159,8 +160,9 @@ class EdgeSplitting(Splitting):
     def noise(self, state, signal, kicks_per_step):
         edge = self.dynamics
         inside = edge.equation
-        like = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # noqa: E731
-        seed = jax.tree.map(like, edge.params(state)) if edge.seeded else None
+        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], edge.params(state))
+        # One vector: the program that draws it is compiled for each leaf anew.
+        seed = jax.ShapeDtypeStruct(flat.shape, flat.dtype) if edge.seeded else None
         batches = split(inside).noise(edge.at_center(state), signal, kicks_per_step) if is_noisy(inside) else None
         return None if seed is None and batches is None else (seed, batches, batches)
 
@@ -176,12 +178,10 @@ class EdgeSplitting(Splitting):
             zero if normals is None else inside.kick(t, center, signal, normals, dt) for normals in (first, second)
         )
         if seed is not None:
-            more = edge.seed(center.params, seed, dt / edge.learning_rate)
+            numbers = ravel_pytree(center.params)[1](seed)
+            more = edge.seed(center.params, numbers, dt / edge.learning_rate)
             turns = eqx.tree_at(lambda s: s.params, turns, jax.tree.map(jnp.add, turns.params, more))
         return edge.kicked(state, moves, turns)
 
     def kicks_have_a_mean(self, state):
         return False
-
-
-__all__ = ["AbstractEdgeFlow", "AbstractEquation", "EdgeSplitting"]

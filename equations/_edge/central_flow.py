@@ -131,7 +131,8 @@ class CentralFlow(AbstractCentral):
     has X = max(0, -2 g.grad S/|grad S|^2) where S = 2/eta. It holds the edge exactly, and does not see how an alternation
     begins.
 
-    The critical modes are followed, by three products for each and evaluation; the force takes 1 + k + 4 k(k+1)/2 gradients.
+    The k critical modes are followed, by three products for each and evaluation; the force takes 1 + k + 4 k(k+1)/2
+    gradients.
 
     **Arguments:**
 

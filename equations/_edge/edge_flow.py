@@ -1,7 +1,5 @@
 """Edge flow: one alternating direction, and its amplitude."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ from .._tree import add_scaled, scaled_sum
 from .base import AbstractEdgeFlow
 from .descent import check_descent
 from .sharpness import direction_like
-from .states import ends, from_window, norm, unit
+from .states import ends, from_window, norm, shortest, unit
 
 
 class EdgeState(eqx.Module):
@@ -36,10 +34,10 @@ class EdgeFlow(AbstractEdgeFlow):
 
         dw = -[g(w + rho u) + g(w - rho u)]/2 dt,    du = (1 - u u^T) G dt,    d ln rho = ln|1 - eta u^T G|/eta dt,
 
-    with the secant G = [g(w + rho u) - g(w - rho u)]/(2 rho), of which the curvature at the center is the limit for small rho
-    only (Marion 2026, arXiv:2606.18080; the secant derived: with the curvature a quartic has no equilibrium). It is rod flow
-    on one mode. Where eta u^T G < 1 nothing alternates: rho rests at a floor, what rounding makes of it, so that it can grow
-    again, and falls by e^2 in a training step at most, as the rod does.
+    with the secant G = [g(w + rho u) - g(w - rho u)]/(2 rho), of which the curvature at the center is the limit for small
+    rho only (Marion 2026, arXiv:2606.18080; the secant derived: with the curvature a quartic has no equilibrium). It is rod
+    flow on one mode. Where eta u^T G < 1 nothing alternates: rho rests at a floor, what rounding makes of it, so that it
+    can grow again, and falls by e^2 in a training step at most, as the rod does.
 
     Two gradients an evaluation.
 
@@ -77,8 +75,7 @@ class EdgeFlow(AbstractEdgeFlow):
     def drift(self, t, state, signal):
         eta = self.learning_rate
         u, rho = unit(state.direction), jnp.exp(state.log_amplitude)
-        least = float(jnp.finfo(rho.dtype).eps) ** 0.5 * jnp.maximum(1, norm(state.params))
-        far = jnp.maximum(rho, least).astype(rho.dtype)
+        far = jnp.maximum(rho, shortest(state.params)).astype(rho.dtype)
         above, below = (
             signal.gradient(add_scaled(state.params, (sign * far, u))) for sign in (1.0, -1.0)
         )  # fmt: skip
@@ -113,7 +110,8 @@ class EdgeFlow(AbstractEdgeFlow):
         check_descent(self, params)
         if is_noisy(self.equation):
             raise ValueError(
-                f"Argument `batch_size` must be None for an EdgeFlow, which has no noise, but {self.batch_size!r} was given."
+                "Argument `batch_size` must be None for an EdgeFlow, which has no noise, but "
+                f"{self.batch_size!r} was given."
             )
 
 

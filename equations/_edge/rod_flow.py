@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from .._checks.arguments import integer
 from .._modified.increment import TwinState
@@ -14,7 +14,7 @@ from .._splitting import split
 from .._tree import add_scaled
 from .._velocity import velocity_of
 from .base import AbstractEdgeFlow, EdgeSplitting
-from .states import RodState, from_window, norm, rod_ends
+from .states import RodState, from_window, norm, rod_ends, shortest
 
 
 class RodFlow(AbstractEdgeFlow):
@@ -24,19 +24,19 @@ class RodFlow(AbstractEdgeFlow):
 
         c' = [Phi(c + s) + Phi(c - s)]/2,    s' = -[Phi(c + s) - Phi(c - s)]/2
 
-    whatever Phi is, and where the linearized step has an eigenvalue near -1 both move slowly (derived). Their increments are
-    an equation that holds at the edge,
+    whatever Phi is, and where the linearized step has an eigenvalue near -1 both move slowly (derived). Their increments
+    are an equation that holds at the edge,
 
         dc = (c' - c)/eta dt,    ds = (s' - s)/eta dt;
 
-    of gradient descent dc = -[g(c + s) + g(c - s)]/2 dt, ds = {[g(c + s) - g(c - s)]/2 - 2 s/eta} dt, which is rod flow with
-    the rod as a vector in place of its outer product. `modified` gives its series.
+    of gradient descent dc = -[g(c + s) + g(c - s)]/2 dt, ds = {[g(c + s) - g(c - s)]/2 - 2 s/eta} dt, which is rod flow
+    with the rod as a vector in place of its outer product. `modified` gives its series.
 
-    Two gradients an evaluation. Where s is tiny both ends are taken at a distance of the root of the precision along it,
-    since the difference of gradients would lose its digits.
+    Two gradients an evaluation; where s is tiny, and the difference of the gradients at both ends would lose its digits, a
+    gradient and its derivative along s. (Ends further apart would be felt by second moments.)
 
-    **Arguments:** `equation`, of any algorithm: an equation, a wrapper, or what `from_optax` gave, without noise or affine in
-    the gradient; `seed_scale` as above.
+    **Arguments:** `equation`, of any algorithm: an equation, a wrapper, or what `from_optax` gave, without noise or affine
+    in the gradient; `seed_scale` as above.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
@@ -65,18 +65,30 @@ class RodFlow(AbstractEdgeFlow):
 
     def doubled(self, t: Array, state: RodState, signal: Any) -> RodState:
         """The increments of the doubled map over the learning rate."""
-        length = norm(state.rod)
-        scale = jnp.maximum(length, _least(state.center))
-        far = jnp.where(length > 0, scale / jnp.where(length > 0, length, 1), 0)
-        ends = [add_scaled(state.center, (sign * far, state.rod)) for sign in (1.0, -1.0)]
-        both = jax.vmap(lambda y: self.rate(t, y, signal))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends))
-        even = jax.tree.map(lambda leaf: (leaf[0] + leaf[1]) / 2, both)
-        near = jnp.where(length > 0, length / scale, 0)
-        odd = jax.tree.map(lambda leaf: near * (leaf[0] - leaf[1]) / 2, both)
+        rate = lambda y: self.rate(t, y, signal)  # noqa: E731
+
+        def apart(state):
+            away = self.away(state.center, state.rod)
+            ends = [add_scaled(state.center, (sign, away)) for sign in (1.0, -1.0)]
+            both = jax.vmap(rate)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends))
+            halves = [jax.tree.map(lambda leaf, sign=sign: (leaf[0] + sign * leaf[1]) / 2, both) for sign in (1, -1)]
+            return halves[0], halves[1]
+
+        def together(state):
+            return jax.jvp(rate, (state.center,), (state.rod,))
+
+        even, odd = jax.lax.cond(norm(state.rod) < shortest(state.center), together, apart, state)
         eta = self.learning_rate
         return RodState(
             even, jax.tree.map(lambda s, o: (-2 * s / eta - o).astype(s.dtype), state.rod, odd)
         )  # fmt: skip
+
+    def away(self, center: TwinState, rod: TwinState) -> TwinState:
+        """The rod, but for second moments, which must stay positive at both ends."""
+        gains = self.equation.squares(center)
+        return jax.tree.map(
+            lambda gain, c, s: jnp.clip(s, -0.99 * jnp.abs(c), 0.99 * jnp.abs(c)) if gain else s, gains, center, rod
+        )
 
     def rate(self, t: Array, state: TwinState, signal: Any) -> TwinState:
         """The increments of the algorithm there, over the learning rate."""
@@ -107,10 +119,3 @@ class RodSplitting(EdgeSplitting):
         center, half = from_window(params, memory)
         still = jax.tree.map(jnp.zeros_like, memory.inner)
         return RodState(TwinState.of(center, memory.inner), TwinState.of(half, still))
-
-
-def _least(state: PyTree) -> Array:
-    """The shortest distance at which two ends are told apart."""
-    leaves = jax.tree.leaves(state)
-    dtype = jnp.result_type(*leaves)
-    return jnp.asarray(float(jnp.finfo(dtype).eps) ** 0.5, dtype) * jnp.maximum(1, norm(state)).astype(dtype)

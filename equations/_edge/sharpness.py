@@ -11,10 +11,9 @@ from jaxtyping import Array, Float, PyTree
 
 from .._base import AbstractEquation
 from .._checks.arguments import integer
-from .._modified.increment import AbstractIncrement, Increment, TwinState, at_infinity
+from .._modified.increment import AbstractIncrement, Increment, at_infinity
 from .._signals.base import AbstractSignal, check_signal, is_parameter
 from .lanczos import largest
-from .states import RodState
 from .threshold import at_rest, check_by_coordinate, increment_of, reaches
 
 _PRODUCTS = 30
@@ -110,10 +109,12 @@ def _memory(increment: AbstractIncrement, params: PyTree, state: PyTree) -> PyTr
     """The memory of the twin in a state, with counts at infinity where it does not hold them; None where nothing of it
     matters."""
     empty = increment.init(params)
-    if isinstance(state, RodState):
-        state = state.center
-    if isinstance(state, TwinState) and jax.tree.structure(state) == jax.tree.structure(empty):
-        return state.memory
+    try:
+        memory = state.memory
+    except AttributeError:
+        memory = None
+    if jax.tree.structure(memory) == jax.tree.structure(empty.memory):
+        return memory
     if not any(jax.tree.leaves(increment.squares(empty))):
         return None
     names = [field.name for field in dataclasses.fields(state)] if dataclasses.is_dataclass(state) else []

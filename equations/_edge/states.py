@@ -17,6 +17,11 @@ class RodState(eqx.Module):
     center: TwinState
     rod: TwinState
 
+    @property
+    def memory(self) -> PyTree:
+        """That of the algorithm at the center."""
+        return self.center.memory
+
 
 class Window(NamedTuple):
     """The memory of an algorithm with the parameters before its last step, and before the one before that."""
@@ -39,8 +44,8 @@ def ends(center: PyTree, half: PyTree) -> PyTree:
 def from_window(params: PyTree, memory: Window) -> tuple[PyTree, PyTree]:
     """The center and the alternating part of a run at its last step, from the last three parameters.
 
-    The alternating part is that of the step before, (x_- - 2x + x_+)/4 up to its sign, and the center is what is left of the
-    parameters without it: exact where one moves along a line while the other keeps its size.
+    The alternating part is that of the step before, (x_- - 2x + x_+)/4 up to its sign, and the center is what is left of
+    the parameters without it: exact where one moves along a line while the other keeps its size.
     """
     half = jax.tree.map(
         lambda new, old, older: ((new - 2 * old + older) / 4).astype(new.dtype),
@@ -60,3 +65,10 @@ def unit(tree: PyTree) -> PyTree:
     length = norm(tree)
     scale = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
     return jax.tree.map(lambda leaf: (scale * leaf).astype(leaf.dtype), tree)
+
+
+def shortest(center: PyTree) -> Array:
+    """The distance below which two gradients on either side of a center lose the digits of their difference."""
+    dtype = jnp.result_type(*jax.tree.leaves(center))
+    scale = min(float(jnp.finfo(dtype).eps) ** 0.5, 1e-5)
+    return jnp.asarray(scale, dtype) * jnp.maximum(1, norm(center)).astype(dtype)

@@ -15,7 +15,8 @@ from .._checks.arguments import choice, decay, nonnegative
 from .._checks.facts import refined
 from .._jaxpr.roots import root
 from .._scaling import ScalingLimit, ratio
-from .._splitting import GradientSplitting, clip_square_noise
+from .._splitting import GradientSplitting
+from .._square_noise import clip_square_noise
 from .._velocity import velocity_of
 
 _ABSENT = object()

@@ -50,7 +50,9 @@ def _cells(ax, one) -> None:
             sharp = one.sharpness[y, x]
             if np.isfinite(sharp):
                 ink = "white" if _is_dark(color) else "black"
-                ax.text((edges[x] + edges[x + 1]) / 2, y, f"{sharp:.2f}", ha="center", va="center", color=ink, fontsize=8)
+                ax.text(
+                    (edges[x] + edges[x + 1]) / 2, y, f"{sharp:.2f}", ha="center", va="center", color=ink, fontsize=8
+                )
     ax.set_xlim(0, edges[-1])
     ax.set_ylim(-0.5, len(one.learning_rates) - 0.5)
     ax.set_yticks(range(len(one.learning_rates)), [f"{rate:.3g}" for rate in one.learning_rates])

@@ -27,10 +27,10 @@ class RegimeMap:
 
     - `title`: of the algorithm.
     - `learning_rates`: shape `(rates,)`; `steps`: where the windows end, `(windows,)`.
-    - `sharpness`: of the run in each window, eta lambda_max where gradient descent is stable below 2, `(rates, windows)`; NaN
-        where the algorithm has no threshold.
-    - `errors`: by the name of a model `(rates, windows)`, the difference of the mean loss of a window, oscillation included,
-        from that of the run, relative to this; infinite where the model diverges, NaN where the run does.
+    - `sharpness`: of the run in each window, eta lambda_max where gradient descent is stable below 2, `(rates, windows)`;
+        NaN where the algorithm has no threshold.
+    - `errors`: by the name of a model `(rates, windows)`, the difference of the mean loss of a window, oscillation
+        included, from that of the run, relative to this; infinite where the model diverges, NaN where the run does.
     - `refused`: by the name of a model why the algorithm has none.
     """
 
@@ -87,8 +87,8 @@ class Regimes:
 
     def __str__(self):
         foot = (
-            "The best model of each window, with the relative error of its mean loss, and eta lambda_max of the run (2 is the "
-            f"edge); none: no model within {self.maps[0].bound:.0%}."
+            "The best model of each window, with the relative error of its mean loss, and eta lambda_max of the run (2 is "
+            f"the edge); none: no model within {self.maps[0].bound:.0%}."
         )
         return "\n\n".join([*map(str, self.maps), foot])
 
@@ -133,7 +133,7 @@ def regimes(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
-    several = [equations] if isinstance(equations, AbstractEquation) else list(equations)
+    several: list[Any] = list(equations) if isinstance(equations, Sequence) else [equations]
     if not several:
         raise ValueError("Argument `equations` must hold at least one equation, but none was given.")
     check_concrete("regimes", params=params, key=key)
@@ -152,7 +152,8 @@ def regimes(
     told = progress or (lambda what: None)
     maps = []
     for equation, rates in zip(several, _rates(learning_rates, len(several)), strict=True):
-        maps.append(_map(equation, objective, params, rates, steps, windows, key, bound, chosen, told))
+        options = dict(steps=steps, windows=windows, key=key, bound=bound, chosen=chosen, told=told)
+        maps.append(_map(equation, objective, params, rates, **options))
     return Regimes(tuple(maps))
 
 
@@ -169,7 +170,7 @@ def _rates(given: Any, count: int) -> list[np.ndarray]:
     return nested
 
 
-def _map(equation, objective, params, rates, steps, windows, key, bound, chosen, told) -> RegimeMap:
+def _map(equation, objective, params, rates, *, steps, windows, key, bound, chosen, told) -> RegimeMap:
     name, every = title(equation), max(k for k in range(1, 11) if (steps // windows) % k == 0)
     limit, edge = equation.scaling_limit(), _edge(objective, equation)
     options: dict[str, Any] = dict(steps=steps, save_every=every)
@@ -205,7 +206,15 @@ def _map(equation, objective, params, rates, steps, windows, key, bound, chosen,
         else:
             errors[model.name] = np.where(np.isfinite(losses), np.stack(rows), np.nan)
     ends = np.arange(1, windows + 1) * (steps // windows)
-    return RegimeMap(name, np.asarray(rates), ends, 2 * found, errors, refused, bound)
+    return RegimeMap(
+        title=name,
+        learning_rates=np.asarray(rates),
+        steps=ends,
+        sharpness=2 * found,
+        errors=errors,
+        refused=refused,
+        bound=bound,
+    )
 
 
 def _edge(objective, equation):
@@ -225,5 +234,3 @@ def _windows(values, ok, windows: int, failed_at=None, every: int = 1) -> np.nda
         ends = np.where(good, np.inf, 0.0) if failed_at is None else np.where(good, np.inf, failed_at / every)
         paths = np.where(np.arange(1, paths.shape[1] + 1) < ends[:, None], paths, np.inf)
     return paths.mean(axis=0).reshape(windows, -1).mean(axis=1)
-
-

@@ -66,7 +66,9 @@ def _changed(name, value):
 
 
 @pytest.mark.parametrize(
-    "mutant", [_changed("half", None), _changed("off", 0.0)], ids=["without the half of the force", "without oscillation"]
+    "mutant",
+    [_changed("half", None), _changed("off", 0.0)],
+    ids=["without the half of the force", "without oscillation"],
 )
 def test_mutants_of_the_force(mutant):
     run = run_of(mutant(SGD(ETA), modes=1))
@@ -114,7 +116,10 @@ def test_stable_flow_is_gradient_flow_and_rmsprop_s_has_its_preconditioner():
     [
         (lambda: CentralFlow(Adam(0.01)), "Argument `equation` must be gradient descent or plain RMSProp"),
         (lambda: StableFlow(Momentum(0.01)), "Argument `equation` must be gradient descent or plain RMSProp"),
-        (lambda: CentralFlow(RMSProp(0.01, centered=True)), "Argument `equation` must be gradient descent or plain RMSProp"),
+        (
+            lambda: CentralFlow(RMSProp(0.01, centered=True)),
+            "Argument `equation` must be gradient descent or plain RMSProp",
+        ),
         (lambda: CentralFlow(SGD(0.01, batch_size=1)), "Argument `batch_size` must be None for a CentralFlow"),
         (lambda: CentralFlow(SGD(0.01), modes=0), "Argument `modes` must be"),
     ],

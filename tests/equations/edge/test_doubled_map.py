@@ -61,7 +61,10 @@ def distance(rod, state):
         ours = add_scaled(new.center, (-sign, new.rod))
         off = max(
             off,
-            *(float(jnp.max(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(ours), strict=True)),
+            *(
+                float(jnp.max(jnp.abs(a - b)))
+                for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(ours), strict=True)
+            ),
         )
     return off
 

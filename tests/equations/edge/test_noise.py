@@ -24,9 +24,7 @@ EXACT = ETA**2 * SPREAD**2 / (1 - (1 - ETA * CURVATURES) ** 2)
 def variance(rod, key):
     """Of center and alternation together, with its standard error over paths."""
     observe = {"square": lambda w, s: s.center.params**2 + s.rod.params**2}
-    run = solve(
-        rod, OBJECTIVE, jnp.zeros(5), steps=200, key=key, paths=64, observe=observe, save_every=5, substeps=8
-    )
+    run = solve(rod, OBJECTIVE, jnp.zeros(5), steps=200, key=key, paths=64, observe=observe, save_every=5, substeps=8)
     paths = np.asarray(run.observables["square"])[:, 10:].mean(axis=1)
     return paths.mean(axis=0), paths.std(axis=0, ddof=1) / 8
 
