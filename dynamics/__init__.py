@@ -5,6 +5,7 @@ from ._entropy.production import entropy_production as entropy_production
 from ._entropy.stationary import Stationary as Stationary
 from ._entropy.stationary import stationary as stationary
 from ._paths.fused import Fused as Fused
+from ._paths.large_batches import LargeBatches as LargeBatches
 from ._paths.sampler import minibatches as minibatches
 from ._paths.strang import Strang as Strang
 from ._paths.svag import SVAG as SVAG

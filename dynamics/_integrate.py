@@ -31,7 +31,7 @@ from ._trajectory import Trajectory
 def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
     """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
     to be enough (`auto`)."""
-    if Steps(method.solver).amplified:
+    if Steps(method.solver).on_batches:
         begin_source(problem, "minibatch")
     apart = problem.apart(problem.random)
     paths, layout = (problem.paths, problem.layout) if apart else (1, Layout())
@@ -65,9 +65,9 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         *method.how,
         *costs(problem, method, substeps),
         *layout.rows,
-        *told_of_source(problem, bool(Steps(method.solver).amplified)),
+        *told_of_source(problem, Steps(method.solver).on_batches),
         *_sampled(problem),
-        *((unseen,) if Steps(method.solver).amplified else found),
+        *((unseen,) if Steps(method.solver).on_batches else found),
     )
     units = {}
     if problem.stream is not None and problem.grid is not None:

@@ -8,7 +8,8 @@ from jaxtyping import PyTree
 from equations import AbstractEquation
 from equations.internal import abstract_value, source_of, split, users, warn, within
 
-from ._paths.svag import SVAG, amplified
+from ._paths.strang import Steps
+from ._paths.svag import AbstractOnBatches
 from ._problem import Problem
 
 _DEFAULT = "Strang(), diffrax.Euler() or None"
@@ -16,7 +17,7 @@ _DEFAULT = "Strang(), diffrax.Euler() or None"
 _UNSEEN = ("drift", "diffusion", "splitting", "gradient")
 
 
-def check_svag(problem: Problem, solver: SVAG, controller: Any) -> None:
+def check_svag(problem: Problem, solver: AbstractOnBatches, controller: Any) -> None:
     """Raises a ValueError, naming the argument and the reason, unless SVAG converges to the equation of a problem."""
     equation = problem.equation
     if controller is not None:
@@ -95,7 +96,7 @@ def told_of_source(problem: Problem, batches: bool) -> tuple[tuple[str, str], ..
 def warn_of_sample(problem: Problem, solver: Any) -> None:
     """Warns where an equation goes by a sample of the examples that its algorithm draws from, and both are compared."""
     source = source_of(problem.objective.data) if problem.has_examples else None
-    if source is None or amplified(solver):
+    if source is None or Steps(solver).on_batches:
         return
     warn(
         f"Mean and noise of the equation are those of {source.draws} examples of {source!r}, from which the algorithm "

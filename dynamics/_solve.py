@@ -10,6 +10,7 @@ from equations import AbstractDynamics
 from equations.internal import flag, warn_sampling
 
 from ._blocks import Kept, check_kept, reduced
+from ._coarse import of_large_batches
 from ._cost import warn_of_cost
 from ._health.auto import check_substeps
 from ._increments import check_increments, refuse_passed
@@ -182,10 +183,10 @@ def solve(
     warn_sampling(problem.equation, problem.objective, problem.params)
     moments = kept is not None and kept.order <= 2 and kept.histogram is None
 
-    def method_of(problem, substeps, pilot=False):
+    def method_of(problem, substeps, other=None, pilot=False):
         return Method.of(
             problem,
-            solver=solver,
+            solver=solver if other is None else other,
             controller=stepsize_controller,
             adjoint=adjoint,
             meter=None if pilot else progress_meter,
@@ -197,7 +198,9 @@ def solve(
     method = method_of(problem, substeps)
     key = problem.check_key(key, problem.random)
     if large is not None:
-        return _whole(LargeSteps(problem, method.solver, method_of, key, large), problem, kept, throw)
+        steps = LargeSteps(problem, method, method_of, key, large, given=solver is not None)
+        return _whole(steps, problem, kept, throw)
+    problem = of_large_batches(problem, method.solver, substeps, keep_states=keep_states or None)
     if stepsize_controller is None:
         warn_of_cost(problem, method.solver, substeps)
     if event is not None or saveat is not None:

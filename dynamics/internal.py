@@ -9,6 +9,7 @@ from ._arguments.hooks import check_hooks as check_hooks
 from ._arguments.observables import Observables as Observables
 from ._arguments.observables import check_observe as check_observe
 from ._arguments.observables import sees_state as sees_state
+from ._coarse import of_large_batches as of_large_batches
 from ._cost import cost_of as cost_of
 from ._cost import warn_of_cost as warn_of_cost
 from ._described import hyperparameters as hyperparameters

@@ -126,7 +126,7 @@ def is_checked(path, solver, controller) -> bool:
 
     Under a stream and by a controller they are checked elsewhere, and Euler's single step is the algorithm itself.
     """
-    if Steps(solver).amplified:
+    if Steps(solver).on_batches:
         return False  # which would take all examples
     return not path.streamed and controller is None and not (isinstance(solver, dfx.Euler) and path.substeps == 1)
 

@@ -24,7 +24,6 @@ from .quotient import no_peak
 from .record import first_failure, keep, with_start
 from .steps import take_steps
 from .strang import Merged, Steps
-from .svag import BatchTerm, Pairs
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
 
@@ -108,9 +107,9 @@ class Path(AbstractPath):
         return split(self.dynamics).noise(state, self.signal, self.kicks_per_step)
 
     def _brownian(self, state, key) -> Any:
-        if Steps(self.solver).amplified:
-            equation: Any = self.dynamics
-            return Pairs.of(equation, self.signal, self.dynamics.params(state), key, self.substeps)
+        if Steps(self.solver).on_batches:
+            solver: Any = self.solver
+            return solver.drawn(self.dynamics, self.signal, self.dynamics.params(state), key, self.substeps)
         structure = self.noise(state)
         if structure is None:
             return None
@@ -123,7 +122,7 @@ class Path(AbstractPath):
 
     def _start(self, state, key):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
-        if Steps(self.solver).amplified:
+        if Steps(self.solver).on_batches:
             start = split(self.dynamics.held(jnp.zeros((), jnp.int32))).start
             if eqx.filter_eval_shape(start, state, self.signal, None) is None:
                 return None  # and no batch is drawn
@@ -153,8 +152,9 @@ class Path(AbstractPath):
     def _terms(self, offset, increments: Any) -> dfx.AbstractTerm:
         clock = Clock(offset, self.dt / self.substeps, self.substeps)
         steps = Steps(self.solver)
-        if steps.amplified:
-            return BatchTerm(self.dynamics, self.signal, clock, increments)
+        if steps.on_batches:
+            solver: Any = self.solver
+            return solver.term(self.dynamics, self.signal, clock, increments)
         field = Field(self.dynamics, self.signal, clock, unsplit=not steps.apart)
         if steps.fused:
             return dfx.MultiTerm(dfx.ODETerm(field), FusedTerm(self.dynamics, self.signal, clock, increments))
@@ -225,7 +225,7 @@ class Path(AbstractPath):
             count=count.astype(clock_type),
             most=longest * self.substeps,
             adjoint=self.adjoint,
-            lanes=increments is not None and not Steps(self.solver).amplified and are_few(state, self.noise(state)),
+            lanes=increments is not None and not Steps(self.solver).on_batches and are_few(state, self.noise(state)),
         )
         return state, *inner[1:]
 

@@ -1,5 +1,6 @@
 """SVAG: steps of a fraction of the learning rate on weighted real minibatches, whatever the number of examples."""
 
+import abc
 from typing import Any, ClassVar
 
 import diffrax as dfx
@@ -20,7 +21,52 @@ from .terms import IncrementTerm
 _PLACES = 720_720
 
 
-class SVAG(dfx.AbstractItoSolver):
+class AbstractOnBatches(dfx.AbstractItoSolver):
+    """A solver whose steps are on batches of examples and never, but for now and then, on all of them."""
+
+    term_structure: ClassVar = dfx.AbstractTerm
+    interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
+
+    @abc.abstractmethod
+    def drawn(
+        self, equation: AbstractEquation, signal: AbstractSignal, params: PyTree, key: Array, substeps: int
+    ) -> Any:
+        """What the steps of one path draw, with `substeps` of them in a training step: it stands for a `Brownian`."""
+
+    @abc.abstractmethod
+    def term(self, *fields: Any) -> "IncrementTerm":
+        """That of a step, with the fields of an `IncrementTerm`."""
+
+    @abc.abstractmethod
+    def examples(self, own: int, size: int, substeps: int) -> int | float:
+        """Gradients of single examples in a training step, or in `stride` of these, of an algorithm that takes `own` of
+        `size` in it."""
+
+    @property
+    def per_step(self) -> int:
+        """Steps in a training step at `substeps=1`."""
+        return 1
+
+    @property
+    def stride(self) -> int:
+        """Training steps in a step."""
+        return 1
+
+    def strong_order(self, terms):
+        return 0.5
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        y1 = jax.tree.map(jnp.add, y0, terms.vf_prod(t0, y0, args, terms.contr(t0, t1)))
+        return y1, None, dict(y0=y0, y1=y1), None, dfx.RESULTS.successful
+
+    def func(self, terms, t0, y0, args):
+        return terms.vf(t0, y0, args)
+
+
+class SVAG(AbstractOnBatches):
     r"""Stochastic variance amplified gradients: l steps of eta/l in the place of one of eta, on real minibatches.
 
     Each is an Euler step on g = (1 + s)/2 g_1 + (1 - s)/2 g_2, s = sqrt(2l - 1), of two independent batches. Its mean is
@@ -39,29 +85,27 @@ class SVAG(dfx.AbstractItoSolver):
 
     l: int = eqx.field(static=True, converter=lambda value: integer("l", value, maximum=_PLACES))  # noqa: E741
 
-    term_structure: ClassVar = dfx.AbstractTerm
-    interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
+    @property
+    def per_step(self):
+        return self.l
 
     def order(self, terms):
         return 1
 
-    def strong_order(self, terms):
-        return 0.5
+    def drawn(self, equation, signal, params, key, substeps):
+        return Pairs.of(equation, signal, params, key, substeps)
 
-    def init(self, terms, t0, t1, y0, args):
-        return None
+    def term(self, *fields):
+        return BatchTerm(*fields)
 
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        y1 = jax.tree.map(jnp.add, y0, terms.vf_prod(t0, y0, args, terms.contr(t0, t1)))
-        return y1, None, dict(y0=y0, y1=y1), None, dfx.RESULTS.successful
-
-    def func(self, terms, t0, y0, args):
-        return terms.vf(t0, y0, args)
+    def examples(self, own, size, substeps):
+        number = self.l * substeps
+        return own if number == 1 else 2 * number * own
 
 
-def amplified(solver: Any) -> int | None:
-    """The l of an SVAG, None for all other solvers."""
-    return solver.l if isinstance(solver, SVAG) else None
+def is_on_batches(solver: Any) -> bool:
+    """Whether the steps of a solver are on batches of examples."""
+    return isinstance(solver, AbstractOnBatches)
 
 
 def weights(l: int) -> tuple[float, float]:  # noqa: E741

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import dynamics._large_steps as large_steps
-from dynamics import SVAG, solve
+from dynamics import SVAG, LargeBatches, solve
 from equations import SGD, AbstractDynamics, Adam, Langevin, Objective, scheduled
 
 DATA = np.asarray([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
@@ -119,3 +119,44 @@ def test_refusals(equation, more, message, key):
 def test_no_trace(key):
     with pytest.raises(TypeError, match="Argument `solver_error` must be None under jit"):
         jax.jit(lambda w: solve(SGD(0.01), OBJECTIVE, w, solver_error=0.1, **COMMON).final)(jnp.ones(2))
+
+
+# Linear regression, whose means and variances under SGD are known.
+X = np.sin(np.arange(256.0)).reshape(128, 2)
+MANY = Objective(lambda w, example: 0.5 * (jnp.dot(w, example[0]) - example[1]) ** 2, (X, np.cos(np.arange(128.0))))
+
+
+def regression(rate=0.01, **more):
+    given = dict(
+        steps=512, save_every=64, paths=16, key=jax.random.key(1), observe={"w": lambda w: w}, solver_error=0.02
+    )
+    return solve(SGD(rate, 1), MANY, jnp.array([1.0, -1.0]), **given | more)
+
+
+def regression_mean(times):
+    hessian, target = X.T @ X / 128, X.T @ np.cos(np.arange(128.0)) / 128
+    rest = np.linalg.solve(hessian, target)
+    rates, vectors = np.linalg.eigh(hessian)
+    away = vectors.T @ (np.array([1.0, -1.0]) - rest)
+    return rest + np.stack([vectors @ (np.exp(-rates * t) * away) for t in times])
+
+
+def test_large_batches_where_there_are_many_examples():
+    """At most 64 training steps, in which steps on all examples take more gradients than the algorithm; few paths see their
+    own sampling error, but runs of two lengths are on the same batches."""
+    run = regression()
+    said = dict(run.details)
+    assert said["solver"].startswith("LargeBatches(") and said["gradients"].startswith("1 times") and length(run) > 8
+    wanted, w = regression_mean(np.asarray(run.times)), np.asarray(run.observables["w"])
+    assert np.all(np.abs(w.mean(0) - wanted) < 0.02 * np.linalg.norm(wanted, axis=1).max() + 4 * w.std(0) / 4)
+    kept = regression(reduce=("mean",))
+    np.testing.assert_allclose(kept.mean["w"], w.mean(0), rtol=1e-12)
+    assert length(kept) == length(run)
+
+
+@pytest.mark.slow
+def test_steps_on_all_examples_where_they_take_less():
+    """The same over longer times between records; and large batches if they are asked for."""
+    one, other = (regression(5e-4, steps=4096, save_every=2048, solver=solver) for solver in (None, LargeBatches()))
+    assert "Fused" in dict(one.details)["solver"] and length(one) > 3 * 128
+    assert "LargeBatches" in dict(other.details)["solver"]

@@ -18,6 +18,7 @@ from dynamics.internal import (
     check_substeps,
     draws,
     hyperparameters,
+    of_large_batches,
     solve_problem,
     title,
     train_problem,
@@ -160,6 +161,7 @@ def compare(
     problem = problem.scheduled(steps, paths, save_every, observe)
     order = weak_order(problem.equation, problem.dynamic, solver)
     method = Method.of(problem, solver)
+    coarse = of_large_batches(problem, method.solver, 1 if auto else 2 * substeps, halves=True)
     warn_sampling(problem.equation, problem.objective, problem.params)
     warn_of_cost(problem, method.solver, substeps)
     warn_of_sample(problem, method.solver)
@@ -171,15 +173,15 @@ def compare(
     progress("discrete")
     run = jax.block_until_ready(train_problem(problem, own, noise))
     progress("equation")
-    flow = solve_problem(problem, method, key, substeps, auto)
+    flow = solve_problem(coarse, method, key, substeps, auto)
     if auto:
         substeps = int(dict(flow.details)["substeps"])
     if substeps > _MOST:  # there must be twice as many
         substeps = _MOST
-        flow = solve_problem(problem, method, key, substeps)
+        flow = solve_problem(coarse, method, key, substeps)
     jax.block_until_ready(flow)
     progress("refinement")
-    refined = jax.block_until_ready(solve_problem(problem, method, key, 2 * substeps))
+    refined = jax.block_until_ready(solve_problem(coarse, method, key, 2 * substeps))
 
     both, noisy = np.asarray(flow.ok & refined.ok), problem.equation.random
     kept = {

@@ -112,7 +112,7 @@ def orders(
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     time = float(positive("time")(time))
     transient = float(nonnegative("transient")(transient))
-    if Steps(solver).amplified:
+    if Steps(solver).on_batches:
         raise ValueError(
             f"Argument `solver` must be a solver on Brownian paths, such as Strang(), but {solver!r} was given, whose own "
             "order is that of an error in 1/l."

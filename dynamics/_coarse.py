@@ -1,0 +1,67 @@
+"""Problems whose steps are many training steps."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+
+from equations.internal import split
+
+from ._paths.held import counted
+from ._paths.large_batches import is_large
+from ._problem import Problem
+
+
+def coarse(problem: Problem, number: int) -> Problem:
+    """The same with so many steps between two records."""
+    stride = problem.save_every / number
+    records = problem.steps // problem.save_every
+    return dataclasses.replace(
+        problem, steps=records * number, save_every=number, dt=stride * problem.dt, stride=stride
+    )
+
+
+def of_large_batches(problem: Problem, solver: Any, substeps: int = 1, halves: bool = False, **others: Any) -> Problem:
+    """The same with the steps of a `LargeBatches`; itself for all other solvers. `halves`: whether those
+    of half the length must be of their order. `others`: what cannot be had with it, None where left out.
+
+    **Raises:** ValueError, naming the argument.
+    """
+    if not is_large(solver):
+        return problem
+    if solver.n is None:
+        raise ValueError("Argument `n` must be given for LargeBatches without `solver_error`, but None was given.")
+    for name, value in {"start": problem.start, **others}.items():
+        if value is not None:
+            raise ValueError(f"Argument `{name}` must be left out with {solver!r}, but it was given.")
+    if problem.save_every % solver.n:
+        raise ValueError(
+            f"Argument `n` must be a divisor of `save_every`, {problem.save_every}, for LargeBatches, but {solver.n} was "
+            "given."
+        )
+    if halves and (solver.n < 4 or solver.n % 2):
+        raise ValueError(
+            "Argument `n` must be an even number from 4 on for LargeBatches in `compare`, which takes half of it as well, "
+            f"but {solver.n} was given."
+        )
+    hidden = hindrance(problem)
+    if hidden is not None and solver.n > 1:
+        raise ValueError(
+            f"Argument `solver` must be Strang(), diffrax.Euler() or None {hidden}, but {solver!r} was given."
+        )
+    if solver.n % substeps:
+        raise ValueError(f"Argument `substeps` must be a divisor of `n` for {solver!r}, but {substeps} was given.")
+    return problem if solver.n == 1 else coarse(problem, problem.save_every // solver.n)
+
+
+def hindrance(problem: Problem) -> str | None:
+    """Why no step is longer than a training step; None if it may be."""
+    equation, name = problem.equation, type(problem.equation).__name__
+    if problem.stream is not None:
+        return "under a stream of stimuli, whose solver makes steps of `dt`"
+    if counted(equation, problem.signal, problem.dynamic) or problem.rates is not None:
+        return f"for {name}, which counts training steps"
+    start = split(equation).start
+    if eqx.filter_eval_shape(lambda y: start(equation.init(y), problem.signal, None), problem.dynamic) is not None:
+        return f"for {name}, whose first step is the algorithm's"
+    return None
