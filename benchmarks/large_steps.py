@@ -59,7 +59,9 @@ def images() -> list[Figure]:
     def curve(size, key, error=0.01, solver=None):
         objective, layers = svag.problem(size)
         observe = {"loss": objective.take(np.arange(1000)).value}
-        options: Any = dict(steps=STEPS, paths=paths, save_every=400, observe=observe, solver_error=error, solver=solver)
+        options: Any = dict(
+            steps=STEPS, paths=paths, save_every=400, observe=observe, solver_error=error, solver=solver
+        )
         return lambda: solve(sgd, objective, layers, key=jax.random.key(key), **options)
 
     run, exact = curve(5000, 1)(), curve(5000, 2, 1e-3, Fused())()

@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 
-from equations.internal import split
+from equations.internal import is_traced, split
 
-from ._paths.held import counted
+from ._paths.held import counted, jumps
 from ._paths.large_batches import is_large
 from ._problem import Problem
 
@@ -59,9 +61,45 @@ def hindrance(problem: Problem) -> str | None:
     equation, name = problem.equation, type(problem.equation).__name__
     if problem.stream is not None:
         return "under a stream of stimuli, whose solver makes steps of `dt`"
+    if problem.random and equation.series().discrete and not equation.is_affine(equation.init(problem.dynamic)):
+        return (
+            f"for {name}, whose velocity is not affine in the gradient, so that a draw is that of a whole training step"
+        )
     if counted(equation, problem.signal, problem.dynamic) or problem.rates is not None:
-        return f"for {name}, which counts training steps"
+        reason = _of_counts(problem)
+        if reason is not None:
+            return f"for {name}, {reason}"
     start = split(equation).start
     if eqx.filter_eval_shape(lambda y: start(equation.init(y), problem.signal, None), problem.dynamic) is not None:
         return f"for {name}, whose first step is the algorithm's"
     return None
+
+
+def _of_counts(problem: Problem) -> str | None:
+    """Why what is counted cannot be read within steps of many training steps; None if it can."""
+    zero = jnp.zeros(())
+    try:
+        problem.equation.held(zero, zero + 1)
+    except ValueError:
+        return "of which something that is counted belongs to whole training steps"
+    if problem.rates is None:
+        return None
+    if is_traced(problem.rates):
+        return "whose schedule is traced"
+    stops = np.asarray(jumps(problem.equation, problem.steps)[0])
+    inside = stops[stops % problem.save_every != 0]
+    if inside.size == 0:
+        return None
+    return f"whose learning rate jumps with training step {inside[0]:g}, which is no multiple of `save_every`"
+
+
+def in_windows(problem: Problem) -> bool:
+    """Whether what is counted is read within single steps of many training steps, between which it jumps."""
+    if problem.stride == 1 or problem.rates is None:
+        return False
+    return jumps(problem.equation, round(problem.stride * problem.steps))[0].size > 0
+
+
+def how_counted(how: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """What is said of counts that are read within steps of many training steps, where there are any."""
+    return (("counts", "continuous"),) if how else ()

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from equations.internal import positive, steps_to_mean
 
+from ._coarse import how_counted, in_windows
 from ._cost import costs
 from ._health.auto import check_auto, checked_run, looked_at
 from ._increments import told
@@ -62,7 +63,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(method.controller)),
         *told(method.law, method.solver),
-        *method.how,
+        *(method.how if problem.stride == 1 else how_counted(method.how)),
         *costs(problem, method, substeps),
         *layout.rows,
         *told_of_source(problem, Steps(method.solver).on_batches),
@@ -128,7 +129,7 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
         keep_states=problem.keep_states,
     )
     if stream is None or grid is None:
-        return Path(**common, law=method.law)
+        return Path(**common, law=method.law, stride=problem.stride, windows=in_windows(problem))
     return StreamPath(**common, stream=stream, delay=grid.delay)
 
 

@@ -99,6 +99,7 @@ def solve(
         Langevin equations. Those that see Lévy areas (`details` says which) take numbers of Diffrax's own, two or three
         times as many: another `substeps` is then another Brownian motion. Their steps are not checked as above.
         `SVAG(l)` goes by 2l real minibatches a training step and never by all examples; l = 1 is the algorithm itself.
+        `LargeBatches(n)` makes steps of n training steps on batches n times as large.
         The `gradients` in `details` are what a training step takes. Where that is a hundred times the algorithm's or more,
         and the run takes 10^12 gradients of an example and a parameter, about a minute of two cores, a warning names what
         is cheaper.
@@ -142,8 +143,9 @@ def solve(
 
     - `solver_error`: the relative error that the solver may have in the means over paths of what is observed; steps of many
         training steps are then taken, as long as it allows, up to `save_every` or 4096. How long is found by pilot runs of
-        up to 64 paths, and stands in `details`. For an equation that counts no training steps; without noise a
-        `stepsize_controller` does the same.
+        up to 64 paths, and stands in `details`. Where no `solver` is given and the data are many, the steps are on large
+        batches (`LargeBatches`). Smooth schedules are read continuously; where they jump must be a record. For rules affine
+        in the gradient and noise-free ones; without noise a `stepsize_controller` does the same.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 

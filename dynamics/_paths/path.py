@@ -32,6 +32,8 @@ class Path(AbstractPath):
     """A path that Diffrax integrates in segments, each with a clock of its own."""
 
     law: str = eqx.field(static=True, default="gaussian")
+    stride: int | float = eqx.field(static=True, default=1)  # training steps in what is a training step here
+    windows: bool = eqx.field(static=True, default=False)  # whether what is counted jumps between such steps
 
     def begin(self, params: PyTree, key: Array) -> Progress:
         state = self.dynamics.init(params)
@@ -118,7 +120,7 @@ class Path(AbstractPath):
         return Brownian(key, structure, self.kicks_per_step, shares=Steps(self.solver).shares)
 
     def _counts(self, state) -> bool:
-        return counted(self.dynamics, self.signal, self.dynamics.params(state))
+        return self.windows if self.stride != 1 else counted(self.dynamics, self.signal, self.dynamics.params(state))
 
     def _start(self, state, key):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
@@ -150,7 +152,7 @@ class Path(AbstractPath):
         return jax.lax.scan(substep, state, jnp.arange(self.substeps))[0]
 
     def _terms(self, offset, increments: Any) -> dfx.AbstractTerm:
-        clock = Clock(offset, self.dt / self.substeps, self.substeps)
+        clock = Clock(offset, self.dt / self.substeps, self.substeps, stride=self.stride)
         steps = Steps(self.solver)
         if steps.on_batches:
             solver: Any = self.solver
@@ -217,7 +219,9 @@ class Path(AbstractPath):
         if Steps(solver).fused:
             solver = Behind(solver)
         if merged:
-            solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales_all(self.dynamics, state))
+            solver = Merged(
+                solver, jnp.where(owes, -1, 0), counts, not self.windows and scales_all(self.dynamics, state)
+            )
         state, inner = take_steps(
             self._terms(offset, increments),
             Watched(solver, self._ok, offset, self.substeps, merged=merged, counts=counts and not merged),

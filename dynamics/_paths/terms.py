@@ -33,6 +33,12 @@ class Clock(eqx.Module):
     dt: Array
     substeps: int = eqx.field(static=True)
     base: Array | int = 0
+    stride: int | float = eqx.field(static=True, default=1)  # training steps in what is a training step here
+
+    def span(self, substep: Array, dtype: Any) -> tuple[Array, Array]:
+        """The training steps, as real numbers, between which a whole substep lies, with others of the same `step`."""
+        low = self.step(substep).astype(dtype) * self.stride
+        return low, low + self.stride
 
     def time(self, tau: Any) -> Array:
         """The dynamics' time at tau."""

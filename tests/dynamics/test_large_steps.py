@@ -10,10 +10,11 @@ import pytest
 
 import dynamics._large_steps as large_steps
 from dynamics import SVAG, LargeBatches, solve
-from equations import SGD, AbstractDynamics, Adam, Langevin, Objective, scheduled
+from equations import SAM, SGD, AbstractDynamics, Adam, Langevin, Objective, scheduled
 
 DATA = np.asarray([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
 OBJECTIVE = Objective(lambda w, x: 0.5 * jnp.dot(x, w) ** 2, DATA)
+JUMP = optax.piecewise_constant_schedule(1.0, {320: 0.2})
 COMMON = dict(steps=640, save_every=160, observe={"loss": OBJECTIVE.value})
 
 
@@ -101,8 +102,23 @@ def test_an_error_that_no_step_has(key, monkeypatch):
 @pytest.mark.parametrize(
     "equation, more, message",
     [
-        (Adam(0.01, 2), {}, "for Adam, whose first step is the algorithm's"),
-        (scheduled(SGD(0.01, 2), optax.cosine_decay_schedule(1.0, 640)), {}, "which counts training steps"),
+        (Adam(0.01), {}, "for Adam, whose first step is the algorithm's"),
+        (
+            Adam(0.01, 2),
+            {},
+            "for Adam, whose velocity is not affine in the gradient, so that a draw is that of a whole",
+        ),
+        (SAM(0.01, 2, normalized=False), {}, "for SAM, whose velocity is not affine"),
+        (
+            scheduled(SGD(0.01, 2), batch_size=lambda k: 2 + (k > 9)),
+            {},
+            "of which something that is counted belongs to",
+        ),
+        (
+            scheduled(SGD(0.01, 2), JUMP),
+            {"save_every": 128},
+            "whose learning rate jumps with training step 320, which is",
+        ),
         (SGD(0.01, 2), {"observe": None}, "without `observe`"),
         (SGD(0.01, 2), {"solver_error": -1.0}, "must be a positive finite number"),
         (SGD(0.01, 2), {"substeps": 2}, "Argument `substeps` must be left out with `solver_error`"),
@@ -160,3 +176,38 @@ def test_steps_on_all_examples_where_they_take_less():
     one, other = (regression(5e-4, steps=4096, save_every=2048, solver=solver) for solver in (None, LargeBatches()))
     assert "Fused" in dict(one.details)["solver"] and length(one) > 3 * 128
     assert "LargeBatches" in dict(other.details)["solver"]
+
+
+SCHEDULES = {
+    "smooth": (optax.cosine_decay_schedule(1.0, 512), lambda k: k / 2 + 256 / np.pi * np.sin(np.pi * k / 512)),
+    "jump": (
+        optax.piecewise_constant_schedule(1.0, {256: 0.1}),
+        lambda k: np.minimum(k, 256) + 0.1 * np.maximum(k - 256, 0),
+    ),
+}
+
+
+def under_schedule(name, **more):
+    """The mean of linear regression against that at the integral of the schedule, relative."""
+    schedule, integral = SCHEDULES[name]
+    given = dict(steps=512, save_every=64, key=jax.random.key(1), observe={"w": lambda w: w}) | more
+    run = solve(scheduled(SGD(0.01, 1), schedule), MANY, jnp.array([1.0, -1.0]), **given)
+    wanted, w = regression_mean(0.01 * integral(np.asarray(run.steps, float))), np.asarray(run.observables["w"])
+    away = np.linalg.norm(w.mean(0) - wanted, axis=1) - 4 * np.linalg.norm(w.std(0), axis=1) / len(w) ** 0.5
+    return run, np.max(away) / np.max(np.linalg.norm(wanted, axis=1))
+
+
+@pytest.mark.parametrize("name, solver", [("smooth", LargeBatches(64)), *(
+    pytest.param(name, solver, marks=pytest.mark.slow)
+    for name, solver in (("smooth", None), ("jump", None), ("jump", LargeBatches(64)))
+)])  # fmt: skip
+def test_schedules_are_read_continuously_between_jumps(name, solver, monkeypatch):
+    """By steps of 64 training steps or as long as an error allows. And a mutant that reads across the jump is off."""
+    how = dict(paths=4000, solver=solver) | ({} if solver else {"solver_error": 0.01})
+    run, away = under_schedule(name, **how)
+    assert away < 0.01 and dict(run.details)["counts"] == "continuous"
+    rates = np.concatenate([[0], np.cumsum(SCHEDULES[name][0](jnp.arange(512.0)))])[::64]
+    np.testing.assert_allclose(run.times, 0.01 * rates, rtol=1e-6)
+    if name == "jump" and solver is not None:
+        monkeypatch.setattr("dynamics._integrate.in_windows", lambda problem: False)
+        assert under_schedule(name, **how | {"paths": 4001})[1] > 0.01

@@ -13,7 +13,18 @@ from numpy.testing import assert_allclose
 
 from dynamics import LargeBatches, solve, train
 from dynamics._paths.large_batches import Groups
-from equations import SGD, Adam, Langevin, Momentum, Objective, Population, clipped, modified, scheduled
+from equations import (
+    SGD,
+    Adam,
+    Langevin,
+    Momentum,
+    Objective,
+    OptimisticGradient,
+    Population,
+    clipped,
+    modified,
+    scheduled,
+)
 from validation import compare
 
 RNG = np.random.default_rng(0)
@@ -196,7 +207,9 @@ REFUSED = {
     "second degree": (Adam(0.1, 2), {}, "Adam, whose velocity is not affine"),
     "epochs": (SGD(0.1, 2, "shuffled"), {}, "whose batches are shuffled epochs"),
     "series": (modified(SGD(0.1, 2)), {}, "whose drift is more than the velocity"),
-    "schedule": (scheduled(SGD(0.1, 2), optax.cosine_decay_schedule(1.0, 8)), {}, "which counts training steps"),
+    "jump": (scheduled(SGD(0.1, 2), optax.piecewise_constant_schedule(1.0, {3: 0.5})), {}, "jumps with training step 3"),
+    "batch sizes": (scheduled(SGD(0.1, 2), batch_size=lambda k: 2 + (k > 3)), {}, "belongs to whole training steps"),
+    "first step": (OptimisticGradient(0.1, 2), {}, "whose first step is the algorithm's"),
     "no length": (SGD(0.1, 2), {"solver": LargeBatches()}, "Argument `n` must be given for LargeBatches without"),
     "records": (SGD(0.1, 2), {"solver": LargeBatches(3)}, "Argument `n` must be a divisor of `save_every`, 4"),
     "parts": (SGD(0.1, 2), {"substeps": 3}, "Argument `substeps` must be a divisor of `n`"),
