@@ -4,6 +4,7 @@ from ._entropy.production import EntropyProduction as EntropyProduction
 from ._entropy.production import entropy_production as entropy_production
 from ._entropy.stationary import Stationary as Stationary
 from ._entropy.stationary import stationary as stationary
+from ._paths.control_variate import ControlVariate as ControlVariate
 from ._paths.fused import Fused as Fused
 from ._paths.large_batches import LargeBatches as LargeBatches
 from ._paths.sampler import minibatches as minibatches

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from equations.internal import positive, steps_to_mean
 
 from ._coarse import how_counted, in_windows
+from ._control_variate import told_of_anchors
 from ._cost import costs
 from ._health.auto import check_auto, checked_run, looked_at
 from ._increments import told
@@ -55,8 +56,9 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
     result, substeps, found = checked_run(
         path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
     )
-    (saves, states), last, progress, owes, _ = result
+    (saves, states), last, progress, owes, one = result
     failed_at = progress.failed_at
+    on_batches = Steps(method.solver).on_batches
     unseen = ("health", "not looked at, which would take all examples")
     details = (
         ("solver", repr(method.solver)),
@@ -66,9 +68,9 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         *(method.how if problem.stride == 1 else how_counted(method.how)),
         *costs(problem, method, substeps),
         *layout.rows,
-        *told_of_source(problem, Steps(method.solver).on_batches),
+        *told_of_source(problem, on_batches),
         *_sampled(problem),
-        *((unseen,) if Steps(method.solver).on_batches else found),
+        *((unseen, *told_of_anchors(problem, method.solver, substeps, progress, one)) if on_batches else found),
     )
     units = {}
     if problem.stream is not None and problem.grid is not None:

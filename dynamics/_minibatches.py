@@ -27,7 +27,7 @@ def check_svag(problem: Problem, solver: AbstractOnBatches, controller: Any) -> 
             f"Argument `objective` must be a mean over examples, such as equations.Objective, for {solver!r}, which draws "
             f"minibatches of them, but {problem.objective!r} was given."
         )
-    reason = obstacle(problem)
+    reason = obstacle(problem) or (of_anchors(problem, solver) if Steps(solver).anchored else None)
     if reason is not None:
         raise ValueError(
             f"Argument `solver` must be {_DEFAULT} for {type(equation).__name__}, {reason}, but {solver!r} was given."
@@ -55,6 +55,20 @@ def obstacle(problem: Problem) -> str | None:
         return f"whose noise, {equation.gradient_noise!r}, is not that of real batches"
     if equation.gradient_noise.injects and abstract_value(_start, equation, problem.signal, params) is not None:
         return "whose first step is the algorithm's, and which adds noise to its gradient"
+    return None
+
+
+def of_anchors(problem: Problem, solver: Any) -> str | None:
+    """Why control variates do not converge to the equation of a problem; None where they do."""
+    source, noise = source_of(problem.objective.data), problem.equation.gradient_noise
+    if source is not None:
+        return f"of examples of {source!r}, of which no full gradient is taken"
+    if noise.injects:
+        return f"whose noise, {noise!r}, is not that of batches alone"
+    if abstract_value(_start, problem.equation, problem.signal, problem.dynamic) is not None:
+        return "whose first step is the algorithm's"
+    if problem.first % solver.every:
+        return f"which goes on from training step {problem.first}, no multiple of `every`"
     return None
 
 

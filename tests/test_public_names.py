@@ -38,7 +38,7 @@ ADDED = {
         UnderdampedState Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
     """,
     "dynamics": """
-        Fused Histogram LargeBatches Reduced SVAG Stimuli sweep
+        ControlVariate Fused Histogram LargeBatches Reduced SVAG Stimuli sweep
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope Sweep SymmetryCheck

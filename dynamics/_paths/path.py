@@ -20,7 +20,7 @@ from .held import counted, held, scales_all
 from .keys import path_keys
 from .lanes import are_few
 from .progress import Progress
-from .quotient import no_peak
+from .quotient import Peak, no_peak
 from .record import first_failure, keep, with_start
 from .steps import take_steps
 from .strang import Merged, Steps
@@ -191,12 +191,18 @@ class Path(AbstractPath):
             offset, (state, failed_at, peak, owes, block) = carry
             increments, stop = None, jnp.minimum(offset + longest, end)
             if brownian is not None:
+                if Steps(self.solver).anchored:
+                    block = brownian.refreshed(self, state, offset, block)
                 increments, block, limit = brownian.read(offset, block)
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
             state, found, new = self._segment(state, offset, stop - offset, longest, owes, increments)
+            peak = peak.or_later(*new)
+            if Steps(self.solver).anchored:
+                block = brownian.measured(self, state, stop, block, (stop == self.end) & (stop > offset))
+                peak = Peak(block.ratio, stop)
             owes = owes | (stop > offset) if self._owing else owes
-            carried = state, jnp.where(failed_at < 0, found, failed_at), peak.or_later(*new), owes, block
+            carried = state, jnp.where(failed_at < 0, found, failed_at), peak, owes, block
             return (stop, carried), None
 
         carry, _ = jax.lax.scan(segment, (offset, carried), None, length=count)

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from equations import AbstractDynamics
 from equations.internal import split
 
+from .control_variate import is_anchored
 from .fused import B1, B3, BEHIND, R1, R3, is_fused, seen_of
 from .held import differ, held, mean
 from .quotient import no_quotient, stage_quotient
@@ -183,6 +184,11 @@ class Steps:
     def on_batches(self) -> bool:
         """Whether the steps are on batches of real examples."""
         return is_on_batches(self.solver)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether full gradients are held from one step to others."""
+        return is_anchored(self.solver)
 
     @property
     def per_step(self) -> int:

@@ -18,7 +18,7 @@ from .sampler import Sampler
 from .terms import IncrementTerm
 
 # Divided by the most usual numbers of substeps, so that a refined run shares batches with the one that it refines.
-_PLACES = 720_720
+PLACES = 720_720
 
 
 class AbstractOnBatches(dfx.AbstractItoSolver):
@@ -83,7 +83,7 @@ class SVAG(AbstractOnBatches):
     **Arguments:** `l`, a positive integer. A run of `solve` with `substeps=n` takes n times as many.
     """
 
-    l: int = eqx.field(static=True, converter=lambda value: integer("l", value, maximum=_PLACES))  # noqa: E741
+    l: int = eqx.field(static=True, converter=lambda value: integer("l", value, maximum=PLACES))  # noqa: E741
 
     @property
     def per_step(self):
@@ -148,7 +148,7 @@ class Pairs(eqx.Module):
         self, equation: AbstractEquation, signal: AbstractSignal, params: PyTree, step: Array, place: Array
     ) -> PyTree:
         """The combined gradient of substep number `place` of a training step."""
-        number = place * (_PLACES // self.l)
+        number = place * (PLACES // self.l)
 
         def one(which):
             key, normals = self._drawn(step, number, which)
