@@ -99,7 +99,8 @@ def solve(
         Langevin equations. Those that see Lévy areas (`details` says which) take numbers of Diffrax's own, two or three
         times as many: another `substeps` is then another Brownian motion. Their steps are not checked as above.
         `SVAG(l)` goes by 2l real minibatches a training step and never by all examples; l = 1 is the algorithm itself.
-        `LargeBatches(n)` makes steps of n training steps on batches n times as large.
+        `LargeBatches(n)` makes steps of n training steps on batches n times as large, `ControlVariate(batch_size, every)`
+        Euler's steps by batches and a full gradient now and then.
         The `gradients` in `details` are what a training step takes. Where that is a hundred times the algorithm's or more,
         and the run takes 10^12 gradients of an example and a parameter, about a minute of two cores, a warning names what
         is cheaper.

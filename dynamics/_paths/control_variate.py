@@ -19,18 +19,18 @@ _PAIRS = 8  # of batches by which the covariance of one is judged
 
 
 class ControlVariate(AbstractOnBatches):
-    r"""Euler's steps with the full gradient of up to `every` training steps ago, what a batch says of how it has changed, and
-    noise from this batch.
+    r"""Euler's steps with the full gradient of up to `every` training steps ago, what a batch says of how it has changed,
+    and noise from this batch.
 
     With M fresh examples in a step, w_0 where the full gradient \bar g was last taken, and xi ~ N(0, I_M):
 
         \bar g(w_0) + (1/M) sum_j [g_j(w) - g_j(w_0)] + a sum_j (xi_j - mean(xi)) g_j(w),    a^2 = (eta/dt) f/(M - 1),
 
     f that of the covariance f C of the algorithm's batches. The mean is \bar g(w) and the covariance of the noise
-    f C eta/dt, both exactly; in single steps the covariance is that of M examples (`covariance` in `details`). Beside it there is the
-    noise of the correction, Var_i[g_i(w) - g_i(w_0)]/M, which is measured just before w_0 moves (`extra_noise`, relative to
-    the equation's in a training step) and falls as 1/substeps, as Euler's errors do: `compare` finds both by refinement and
-    counts them as solver error. A training step takes 2 M `substeps` + N/`every` gradients of examples.
+    f C eta/dt, both exactly; in single steps the covariance is that of M examples (`covariance` in `details`). Beside it
+    there is the noise of the correction, Var_i[g_i(w) - g_i(w_0)]/M, measured just before w_0 moves (`extra_noise`,
+    relative to the equation's in a training step) and falls as 1/substeps, as Euler's errors do: `compare` finds both by
+    refinement and counts them as solver error. A training step takes 2 M `substeps` + N/`every` gradients of examples.
 
     For rules affine in the gradient and minibatches drawn independently, of examples that are held. The memory of an
     optimizer moves first, as of `SVAG`. Source: Johnson and Zhang 2013, NeurIPS (SVRG), and Dubey et al. 2016, NeurIPS, for

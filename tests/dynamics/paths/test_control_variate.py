@@ -181,14 +181,14 @@ def test_compare_counts_it_as_solver_error(key):
         assert np.all(np.abs(found.value[-1] - wanted) < 4 * found.error[-1])
 
 
-def test_records_change_nothing_and_it_goes_on_to_the_bit(key):
+FADING = scheduled(SGD(0.1, 2, "without_replacement"), optax.linear_schedule(1.0, 0.1, 9))
+
+
+@pytest.mark.parametrize("equation", [Momentum(0.1, 2), pytest.param(FADING, marks=pytest.mark.slow)])
+def test_records_change_nothing_and_it_goes_on_to_the_bit(equation, key):
     how = dict(key=key, paths=2, observe=OBSERVE, solver=ControlVariate(BATCH, EVERY))
-    for equation in (
-        Momentum(0.1, 2),
-        scheduled(SGD(0.1, 2, "without_replacement"), optax.linear_schedule(1.0, 0.1, 9)),
-    ):
-        every, few = (solve(equation, OBJECTIVE, START, steps=20, save_every=n, **how) for n in (2, 10))
-        assert_allclose(every.observables["w"][:, ::5], few.observables["w"], rtol=1e-12)
+    every, few = (solve(equation, OBJECTIVE, START, steps=20, save_every=n, **how) for n in (2, 10))
+    assert_allclose(every.observables["w"][:, ::5], few.observables["w"], rtol=1e-12)
     half = solve(equation, OBJECTIVE, START, steps=10, save_every=10, **how)
     how.pop("key"), how.pop("paths")
     rest = solve(equation, OBJECTIVE, start=half, steps=10, save_every=10, **how)
