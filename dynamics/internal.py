@@ -25,6 +25,7 @@ from ._paths.brownian import Brownian as Brownian
 from ._paths.brownian import Increments as Increments
 from ._paths.keys import apart as apart
 from ._paths.keys import path_keys as path_keys
+from ._paths.layout import Layout as Layout
 from ._paths.path import Path as Path
 from ._paths.record import first_record as first_record
 from ._paths.record import is_ok as is_ok

@@ -59,6 +59,10 @@ class Layout:
         size = 1 << (math.ceil(paths / _BLOCKS) - 1).bit_length()
         return dataclasses.replace(self, block=min(size, most()))
 
+    def in_groups(self, size: int) -> "Layout":
+        """The same for groups of so many paths, as few in a block as there are that many paths in."""
+        return self if self.block is None else dataclasses.replace(self, block=-(-self.block // size))
+
     @property
     def rows(self) -> tuple[tuple[str, str], ...]:
         """What is said of it in the details of a result."""

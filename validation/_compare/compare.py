@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory
 from dynamics.internal import (
+    Layout,
     Method,
     Problem,
     check_concrete,
@@ -128,6 +129,8 @@ def compare(
     progress: Callable[[str], None] | None = None,
     start: Trajectory | None = None,
     frozen: Any = None,
+    devices: Any = None,
+    block: int | None = None,
 ) -> Comparison:
     """Holds an equation against its discrete twin: model, solver and Monte Carlo error apart.
 
@@ -147,6 +150,8 @@ def compare(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
+    layout = Layout.of(devices, block)
+    equation, objective, params, start, observe = layout.placed((equation, objective, params, start, observe))
     problem = Problem.of(
         equation, objective, params, reads="equation", numbers_for="compare", start=start, frozen=frozen
     )
@@ -158,7 +163,7 @@ def compare(
     substeps, auto = check_substeps(substeps, maximum=_MOST)
     if auto and isinstance(solver, dfx.Euler):
         raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
-    problem = problem.scheduled(steps, paths, save_every, observe)
+    problem = problem.scheduled(steps, paths, save_every, observe, layout=layout)
     order = weak_order(problem.equation, problem.dynamic, solver)
     method = Method.of(problem, solver)
     coarse = of_large_batches(problem, method.solver, 1 if auto else 2 * substeps, halves=True)
