@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from equations.internal import is_traced, split
+from equations.internal import is_traced, kicks_long, split
 
 from ._paths.held import counted, jumps
 from ._paths.large_batches import is_large
@@ -33,9 +33,10 @@ def of_large_batches(problem: Problem, solver: Any, substeps: int = 1, halves: b
         return problem
     if solver.n is None:
         raise ValueError("Argument `n` must be given for LargeBatches without `solver_error`, but None was given.")
-    for name, value in {"start": problem.start, **others}.items():
+    name = type(problem.equation).__name__
+    for argument, value in {"start": problem.start, **others}.items():
         if value is not None:
-            raise ValueError(f"Argument `{name}` must be left out with {solver!r}, but it was given.")
+            raise ValueError(f"Argument `{argument}` must be left out with {solver!r}, but it was given.")
     if problem.save_every % solver.n:
         raise ValueError(
             f"Argument `n` must be a divisor of `save_every`, {problem.save_every}, for LargeBatches, but {solver.n} was "
@@ -46,7 +47,7 @@ def of_large_batches(problem: Problem, solver: Any, substeps: int = 1, halves: b
             "Argument `n` must be an even number from 4 on for LargeBatches in `compare`, which takes half of it as well, "
             f"but {solver.n} was given."
         )
-    hidden = hindrance(problem)
+    hidden = hindrance(problem) or (f"for {name}, whose first step is the algorithm's" if opens(problem) else None)
     if hidden is not None and solver.n > 1:
         raise ValueError(
             f"Argument `solver` must be Strang(), diffrax.Euler() or None {hidden}, but {solver!r} was given."
@@ -61,7 +62,8 @@ def hindrance(problem: Problem) -> str | None:
     equation, name = problem.equation, type(problem.equation).__name__
     if problem.stream is not None:
         return "under a stream of stimuli, whose solver makes steps of `dt`"
-    if problem.random and equation.series().discrete and not equation.is_affine(equation.init(problem.dynamic)):
+    affine = not (problem.random and equation.series().discrete) or equation.is_affine(equation.init(problem.dynamic))
+    if not (affine or kicks_long(equation, problem.signal, problem.dynamic)):
         return (
             f"for {name}, whose velocity is not affine in the gradient, so that a draw is that of a whole training step"
         )
@@ -69,10 +71,23 @@ def hindrance(problem: Problem) -> str | None:
         reason = _of_counts(problem)
         if reason is not None:
             return f"for {name}, {reason}"
-    start = split(equation).start
-    if eqx.filter_eval_shape(lambda y: start(equation.init(y), problem.signal, None), problem.dynamic) is not None:
-        return f"for {name}, whose first step is the algorithm's"
     return None
+
+
+def opens(problem: Problem) -> bool:
+    """Whether the first training step of a dynamics is the algorithm's."""
+    equation, start = problem.equation, split(problem.equation).start
+    return eqx.filter_eval_shape(lambda y: start(equation.init(y), problem.signal, None), problem.dynamic) is not None
+
+
+def unit(problem: Problem) -> Problem | None:
+    """That of the training steps of the first step, where it cannot be made at once; None where it can."""
+    if problem.stride == 1 or not opens(problem):
+        return None
+    steps = round(problem.stride)
+    return dataclasses.replace(
+        problem, dt=problem.dt / problem.stride, stride=1, steps=steps, save_every=steps, observe={}
+    )
 
 
 def _of_counts(problem: Problem) -> str | None:

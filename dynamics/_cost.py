@@ -57,6 +57,8 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
     if steps.fused:
         return Cost(substeps * 3 * _all(signal), own, problem.stride)
     kick = abstract_value(_kick, equation, signal, problem.dynamic, substeps * steps.kicks(equation)).shape[0]
+    if problem.stride != 1 and problem.random and not equation.is_affine(equation.init(problem.dynamic)):
+        kick = 3  # the mean, the mean square and what is drawn
     if steps.split:
         evaluations = (0 if steps.leap(equation) else _stages(steps.flow)) + kick * steps.kicks(equation)
     elif isinstance(solver, dfx.Euler):

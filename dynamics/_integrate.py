@@ -11,15 +11,16 @@ from jaxtyping import Array
 
 from equations.internal import positive, steps_to_mean
 
-from ._coarse import how_counted, in_windows
+from ._coarse import how_counted, in_windows, unit
 from ._control_variate import told_of_anchors
 from ._cost import costs
 from ._health.auto import check_auto, checked_run, looked_at
 from ._increments import told
 from ._minibatches import begin_source, told_of_source
+from ._paths.before import state_before
 from ._paths.keys import path_keys
 from ._paths.layout import Layout
-from ._paths.path import Path, state_before
+from ._paths.path import Path
 from ._paths.progress import Ensemble, Fresh
 from ._paths.record import Places
 from ._paths.strang import Steps
@@ -131,7 +132,10 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
         keep_states=problem.keep_states,
     )
     if stream is None or grid is None:
-        return Path(**common, law=method.law, stride=problem.stride, windows=in_windows(problem))
+        first = unit(problem)
+        opening = None if first is None else path_of(first, method, 1, paths)
+        how = dict(stride=problem.stride, windows=in_windows(problem), opening=opening)
+        return Path(**common, **how, law=method.law)
     return StreamPath(**common, stream=stream, delay=grid.delay)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from equations.internal import positive, unchecked
 
-from ._coarse import coarse, hindrance
+from ._coarse import coarse, hindrance, opens
 from ._cost import cost_of
 from ._integrate import solve_problem
 from ._minibatches import obstacle
@@ -51,6 +51,8 @@ def check_solver_error(given: Any, problem: Problem, solver: Any, **others: Any)
     reason = hindrance(problem)
     if reason is None and not problem.observe:
         reason = "without `observe`, whose means are what it is the error of"
+    if reason is None and batches and opens(problem):
+        reason = f"with LargeBatches() for {type(problem.equation).__name__}, whose first step is the algorithm's"
     if reason is None and batches and not _numbers(problem, problem.save_every):
         reason = f"with LargeBatches(), whose steps have halves, where `save_every` is {problem.save_every}"
     if reason is not None:
@@ -97,7 +99,8 @@ class LargeSteps:
             return self._on_batches(problem.save_every) or self._fail(
                 problem.save_every / _numbers(problem, math.inf)[-1]
             )
-        cost = None if given or obstacle(problem) is not None else cost_of(problem, solver, 1)
+        batches = not given and obstacle(problem) is None and not opens(problem)
+        cost = cost_of(problem, solver, 1) if batches else None
         number = max(1, math.ceil(problem.save_every / _LONGEST))
         if cost is not None:  # of steps so long that both take as many gradients
             found, number = self._on_all(problem, solver, number, max(_SHORTEST, cost.ratio))
@@ -117,7 +120,11 @@ class LargeSteps:
         """Number and error of good steps on all examples that are not shorter, or None; and the number to go on with."""
         algorithm = problem.has_examples and problem.equation.series().discrete
         order: Any = weak_order(problem.equation, problem.params, solver) if algorithm else solver.order(None)
-        while problem.save_every / number >= shortest:
+        whole = opens(problem)  # the first step is made of training steps
+        while problem.save_every / number >= (max(1, shortest) if whole else shortest):
+            if whole and problem.save_every % number:
+                number += 1
+                continue
             share = 2**order / (2**order - 1)
             self.error = error = share * self._difference(coarse(self.few, number), solver)
             if error <= self.wanted:

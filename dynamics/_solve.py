@@ -146,7 +146,7 @@ def solve(
         training steps are then taken, as long as it allows, up to `save_every` or 4096. How long is found by pilot runs of
         up to 64 paths, and stands in `details`. Where no `solver` is given and the data are many, the steps are on large
         batches (`LargeBatches`). Smooth schedules are read continuously; where they jump must be a record. For rules affine
-        in the gradient and noise-free ones; without noise a `stepsize_controller` does the same.
+        in the gradient, Adam and AdamW, and noise-free ones; without noise a `stepsize_controller` does the same.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 

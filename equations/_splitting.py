@@ -76,6 +76,11 @@ class Splitting:
         """The increment of one Euler-Maruyama step."""
         return scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
 
+    def mean_velocity(self, t: Array, state: State, signal: Any) -> State | None:
+        """The mean of the velocity over the noise, where a kick over many training steps may be made of it and of one draw;
+        None elsewhere."""
+        return None
+
     @property
     def noise_is_of_a_gradient(self) -> bool:
         """Whether all noise is that of one gradient, to which a velocity responds; else nothing is known of it."""
@@ -249,6 +254,9 @@ class ForwardedSplitting(Splitting):
     def kick(self, t, state, signal, noise, dt):
         return self.inner.kick(t, state, signal, noise, dt)
 
+    def mean_velocity(self, t, state, signal):
+        return None  # what is around may act on it too
+
     @property
     def noise_is_of_a_gradient(self):
         return self.inner.noise_is_of_a_gradient
@@ -286,15 +294,3 @@ def split(dynamics: Any) -> Splitting:
     if newer(kind, "drift", "splitting") and type(splitting) is not Splitting:
         return _Redrifted(dynamics, splitting)
     return splitting
-
-
-def clip_square_noise(square: Array, even: Array, odd: Array, dt: Array) -> Array:
-    """`odd` of a kick dt (even + odd) of a second moment `square`, cut so that it stays positive, with its mean as it is.
-
-    Over a whole training step the kick of a second moment is a square. Over a part of one the noise may be larger than the
-    mean, and while the moment is not yet the sum of many steps, larger than itself: it is cut to three quarters of the mean
-    increment and a fifth of the moment. A tighter cut takes away noise that the parameters' variance needs (test_adam.py),
-    a looser one lets the moment come near zero, and the parameters leap. It no longer acts once some ten steps are in it.
-    """
-    bound = 0.75 * jnp.abs(even) + jnp.abs(square) / (5 * dt)
-    return jnp.clip(odd, -bound, bound).astype(odd.dtype)

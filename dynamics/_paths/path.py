@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from equations.internal import quick_jit, split
+from equations.internal import split
 
 from .base import AbstractPath
 from .brownian import Brownian, segments
 from .coins import Coins
 from .fused import Behind, FusedTerm
 from .held import counted, held, scales_all
-from .keys import path_keys
+from .keys import apart
 from .lanes import are_few
 from .progress import Progress
 from .quotient import Peak, no_peak
@@ -33,6 +33,9 @@ class Path(AbstractPath):
 
     law: str = eqx.field(static=True, default="gaussian")
     stride: int | float = eqx.field(static=True, default=1)  # training steps in what is a training step here
+    opening: Any = (
+        None  # the path of the first such step by training steps, for a dynamics that is singular at the start
+    )
     windows: bool = eqx.field(static=True, default=False)  # whether what is counted jumps between such steps
 
     def begin(self, params: PyTree, key: Array) -> Progress:
@@ -106,7 +109,7 @@ class Path(AbstractPath):
 
     def noise(self, state: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
         """The structure of the normal numbers of a kick; None without noise."""
-        return split(self.dynamics).noise(state, self.signal, self.kicks_per_step)
+        return split(self.dynamics).noise(state, self.signal, self.kicks_per_step if self.stride == 1 else 1)
 
     def _brownian(self, state, key) -> Any:
         if Steps(self.solver).on_batches:
@@ -124,6 +127,8 @@ class Path(AbstractPath):
 
     def _start(self, state, key):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
+        if self.opening is not None:
+            return self.opening(self.opening.begin(self.dynamics.params(state), key), apart(key, 1))[1].recorded
         if Steps(self.solver).on_batches:
             start = split(self.dynamics.held(jnp.zeros((), jnp.int32))).start
             if eqx.filter_eval_shape(start, state, self.signal, None) is None:
@@ -285,13 +290,6 @@ class Path(AbstractPath):
         index = jnp.minimum(jnp.arange(recorded.size + 1), count)
         saves = jax.tree.map(lambda leaf: leaf[index], saves)
         return saves, Progress(state, state, failed_at, no_peak(state)), self.owes
-
-
-@quick_jit(level=0)
-def state_before(path, begin, key, paths, ahead, index, step):
-    """`Path.before` of path `index` of an ensemble."""
-    keys = path_keys(key, paths, ahead)
-    return path.before(begin.of_path(index, path.begin, keys), keys[index], step)
 
 
 def _clock_type(state):

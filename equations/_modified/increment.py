@@ -18,7 +18,8 @@ from .._jaxpr.roots import with_safe_roots
 from .._jaxpr.structure import squares
 from .._scaling import ForwardedLimit
 from .._signals.base import parameter_dtype
-from .._splitting import GradientSplitting, clip_square_noise, split
+from .._splitting import GradientSplitting, split
+from .._square_noise import clip_square_noise
 from .._tree import add_scaled
 
 

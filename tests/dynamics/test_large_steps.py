@@ -1,5 +1,7 @@
 """Steps of many training steps: as long as the error in means allows that was asked for, and no longer."""
 
+import dataclasses
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -7,10 +9,25 @@ import lineax as lx
 import numpy as np
 import optax
 import pytest
+from registry import EQUATIONS
 
 import dynamics._large_steps as large_steps
+import dynamics._paths.terms as terms
 from dynamics import SVAG, LargeBatches, solve
-from equations import SAM, SGD, AbstractDynamics, Adam, Langevin, Objective, scheduled
+from equations import (
+    SAM,
+    SGD,
+    AbstractDynamics,
+    Adam,
+    AMSGrad,
+    Langevin,
+    Objective,
+    OptimisticGradient,
+    RMSProp,
+    SignSGD,
+    scheduled,
+)
+from equations.internal import kicks_long, split
 
 DATA = np.asarray([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
 OBJECTIVE = Objective(lambda w, x: 0.5 * jnp.dot(x, w) ** 2, DATA)
@@ -102,12 +119,15 @@ def test_an_error_that_no_step_has(key, monkeypatch):
 @pytest.mark.parametrize(
     "equation, more, message",
     [
-        (Adam(0.01), {}, "for Adam, whose first step is the algorithm's"),
         (
-            Adam(0.01, 2),
+            SignSGD(0.01, 2),
             {},
-            "for Adam, whose velocity is not affine in the gradient, so that a draw is that of a whole",
+            "for SignSGD, whose velocity is not affine in the gradient, so that a draw is that of a",
         ),
+        (AMSGrad(0.01, 2), {}, "for AMSGrad, whose velocity is not affine"),
+        (RMSProp(0.01, 2), {}, "for RMSProp, whose velocity is not affine"),
+        (scheduled(Adam(0.01, 2), JUMP), {}, "for Scheduled, whose velocity is not affine"),
+        (OptimisticGradient(0.01, 2), {"solver": LargeBatches()}, "whose first step is the algorithm's"),
         (SAM(0.01, 2, normalized=False), {}, "for SAM, whose velocity is not affine"),
         (
             scheduled(SGD(0.01, 2), batch_size=lambda k: 2 + (k > 9)),
@@ -211,3 +231,44 @@ def test_schedules_are_read_continuously_between_jumps(name, solver, monkeypatch
     if name == "jump" and solver is not None:
         monkeypatch.setattr("dynamics._integrate.in_windows", lambda problem: False)
         assert under_schedule(name, **how | {"paths": 4001})[1] > 0.01
+
+
+ADAPTIVE = {
+    name: entry.equation
+    for name, entry in EQUATIONS.items()
+    if entry.equation.series().discrete and kicks_long(entry.equation, MANY, jnp.ones(2))
+}
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_the_mean_velocity_of_a_long_kick_is_the_drift(name):
+    """Of rules of second degree, whose drift is the mean over all examples."""
+    equation, w = ADAPTIVE[name], jnp.array([1.0, -1.0])
+    equation = dataclasses.replace(equation, batch_size=2)
+    state = split(equation).start(equation.init(w), MANY, jnp.sin(jnp.arange(128.0)))
+    t = 5 * equation.learning_rate
+    pairs = split(equation).mean_velocity(t, state, MANY), equation.drift(t, state, MANY)
+    for one, other in zip(*map(jax.tree.leaves, pairs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def of_adaptive(equation, key, **more):
+    how = dict(steps=512, paths=4000, save_every=64, observe={"w": lambda w: w}, key=key)
+    run = solve(equation, MANY, jnp.array([1.0, -1.0]), **how, **more)
+    w = np.asarray(run.observables["w"])[:, -1]
+    return run, w.mean(0), w.var(0), w.std(0) / len(w) ** 0.5
+
+
+@pytest.mark.slow
+def test_bias_corrections_are_read_continuously(monkeypatch):
+    """Means to the error that was asked for, and variances. And a mutant that kicks as in a training step has too much
+    noise, where its steps do not fail at once."""
+    equation = Adam(0.002, 4, b1=0.95)
+    run, mean, variance, error = of_adaptive(equation, jax.random.key(1), solver_error=0.02)
+    _, wanted, spread, other = of_adaptive(equation, jax.random.key(2))
+    assert length(run) > 3
+    assert np.all(np.abs(mean - wanted) < 0.02 + 4 * np.hypot(error, other))
+    assert np.all(np.abs(variance / spread - 1) < 4 * (4 / 4000) ** 0.5)
+    monkeypatch.setattr(large_steps.LargeSteps, "_found", lambda self, *how, **more: (16, 0.0))
+    monkeypatch.setattr(terms.KickTerm, "_kick", lambda self, state: split(self.dynamics).kick)
+    assert not np.all(of_adaptive(equation, jax.random.key(3), solver_error=0.02)[2] / spread < 2)
