@@ -34,9 +34,9 @@ def problem(size: int):
     return Objective(loss, (jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32))), layers
 
 
-def plain(objective, layers, key):
+def plain(objective, layers, key, rate=RATE, steps=STEPS):
     """Optax's own loop over training steps."""
-    optimizer, size = optax.sgd(RATE), objective.size
+    optimizer, size = optax.sgd(rate), objective.size
 
     def mean_loss(layers, batch):
         return jnp.mean(jax.vmap(lambda example: loss(layers, example))(batch))
@@ -51,7 +51,7 @@ def plain(objective, layers, key):
                 updates, memory = optimizer.update(gradient, memory)
                 return (optax.apply_updates(layers, updates), memory), None
 
-            return jax.lax.scan(step, (layers, optimizer.init(layers)), jnp.arange(STEPS))[0][0]
+            return jax.lax.scan(step, (layers, optimizer.init(layers)), jnp.arange(steps))[0][0]
 
         return jax.vmap(path)(path_keys(key, PATHS))
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._paths.layout import Layout
+from ._paths.layout import Layout, fitting
 from ._problem import Problem
 from ._reduced import Kept, Reduced, over_count
 from ._trajectory import Trajectory
@@ -48,7 +48,7 @@ def check_kept(given: Any, problem: Problem, **others: Any) -> Kept | None:
 def reduced(run: Callable[[Problem], Trajectory], problem: Problem, kept: Kept, random: bool) -> Reduced:
     """The ensemble of a problem, block by block, each by `run`; the paths of what is not random are all the same."""
     paths, layout = problem.paths if random else 1, problem.layout if random else Layout()
-    block = layout.block or min(problem.most_paths, 1 << (paths - 1).bit_length())
+    block = layout.block or fitting(paths, problem.most_paths)
     tally, first = None, None
     for ahead in range(0, paths, block * layout.width):
         part = run(dataclasses.replace(problem, paths=block * layout.width, ahead=ahead))

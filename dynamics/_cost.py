@@ -52,12 +52,13 @@ def cost_of(problem: Problem, solver: Any, substeps: int) -> Cost | None:
         return None
     signal, steps = problem.signal, Steps(solver)
     own = (equation.batch_size or signal.size) * problem.stride
-    if steps.amplified:
-        number = steps.amplified * substeps
-        return Cost(own if number == 1 else 2 * number * own, own)
+    if steps.on_batches:
+        return Cost(solver.examples(own, signal.size, substeps), own, problem.stride)
     if steps.fused:
         return Cost(substeps * 3 * _all(signal), own, problem.stride)
     kick = abstract_value(_kick, equation, signal, problem.dynamic, substeps * steps.kicks(equation)).shape[0]
+    if problem.stride != 1 and problem.random and not equation.is_affine(equation.init(problem.dynamic)):
+        kick = 3  # the mean, the mean square and what is drawn
     if steps.split:
         evaluations = (0 if steps.leap(equation) else _stages(steps.flow)) + kick * steps.kicks(equation)
     elif isinstance(solver, dfx.Euler):

@@ -11,13 +11,16 @@ from jaxtyping import Array
 
 from equations.internal import positive, steps_to_mean
 
+from ._coarse import how_counted, in_windows, unit
+from ._control_variate import told_of_anchors
 from ._cost import costs
 from ._health.auto import check_auto, checked_run, looked_at
 from ._increments import told
 from ._minibatches import begin_source, told_of_source
+from ._paths.before import state_before
 from ._paths.keys import path_keys
 from ._paths.layout import Layout
-from ._paths.path import Path, state_before
+from ._paths.path import Path
 from ._paths.progress import Ensemble, Fresh
 from ._paths.record import Places
 from ._paths.strang import Steps
@@ -31,7 +34,7 @@ from ._trajectory import Trajectory
 def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
     """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
     to be enough (`auto`)."""
-    if Steps(method.solver).amplified:
+    if Steps(method.solver).on_batches:
         begin_source(problem, "minibatch")
     apart = problem.apart(problem.random)
     paths, layout = (problem.paths, problem.layout) if apart else (1, Layout())
@@ -54,20 +57,21 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
     result, substeps, found = checked_run(
         path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
     )
-    (saves, states), last, progress, owes, _ = result
+    (saves, states), last, progress, owes, one = result
     failed_at = progress.failed_at
+    on_batches = Steps(method.solver).on_batches
     unseen = ("health", "not looked at, which would take all examples")
     details = (
         ("solver", repr(method.solver)),
         ("substeps", str(substeps)),
         ("stepsize_controller", repr(method.controller)),
         *told(method.law, method.solver),
-        *method.how,
+        *(method.how if problem.stride == 1 else how_counted(method.how)),
         *costs(problem, method, substeps),
         *layout.rows,
-        *told_of_source(problem, bool(Steps(method.solver).amplified)),
+        *told_of_source(problem, on_batches),
         *_sampled(problem),
-        *((unseen,) if Steps(method.solver).amplified else found),
+        *((unseen, *told_of_anchors(problem, method.solver, substeps, progress, one)) if on_batches else found),
     )
     units = {}
     if problem.stream is not None and problem.grid is not None:
@@ -128,7 +132,10 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
         keep_states=problem.keep_states,
     )
     if stream is None or grid is None:
-        return Path(**common, law=method.law)
+        first = unit(problem)
+        opening = None if first is None else path_of(first, method, 1, paths)
+        how = dict(stride=problem.stride, windows=in_windows(problem), opening=opening)
+        return Path(**common, **how, law=method.law)
     return StreamPath(**common, stream=stream, delay=grid.delay)
 
 

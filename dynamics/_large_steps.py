@@ -5,16 +5,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array
 
-from equations.internal import positive, split, unchecked
+from equations.internal import positive, unchecked
 
+from ._coarse import coarse, hindrance, opens
+from ._cost import cost_of
 from ._integrate import solve_problem
+from ._minibatches import obstacle
 from ._passed.pairing import is_passed
-from ._paths.held import counted
+from ._paths.large_batches import LargeBatches, is_large
 from ._paths.strang import Steps
 from ._problem import Problem
 from ._solvers import Method, weak_order
@@ -22,6 +24,7 @@ from ._trajectory import Trajectory
 
 _PILOTS = 64  # paths of a pilot run
 _LONGEST, _SHORTEST = 4096, 1 / 128  # steps in training steps
+_EXAMPLES = 4096  # of a large batch: more gain nothing, and take memory
 
 
 def check_solver_error(given: Any, problem: Problem, solver: Any, **others: Any) -> float | None:
@@ -34,33 +37,35 @@ def check_solver_error(given: Any, problem: Problem, solver: Any, **others: Any)
     for name, value in {"start": problem.start, **others}.items():
         if value is not None:
             raise ValueError(f"Argument `{name}` must be left out with `solver_error`, but it was given.")
-    if is_passed(problem, solver, None) or Steps(solver).amplified:
+    batches = is_large(solver)
+    if is_passed(problem, solver, None) or (Steps(solver).on_batches and not batches):
         raise ValueError(
-            "Argument `solver` must be Strang(), Fused(), diffrax.Euler() or None with `solver_error`, but "
+            "Argument `solver` must be Strang(), Fused(), diffrax.Euler(), LargeBatches() or None with `solver_error`, but "
             f"{solver!r} was given."
         )
+    if batches and solver.n is not None:
+        raise ValueError(f"Argument `n` must be None with `solver_error`, which finds it, but {solver!r} was given.")
     if problem.traced:
         raise TypeError("Argument `solver_error` must be None under jit, vmap or grad, but a traced run was given.")
     error = float(positive("solver_error")(given))
-    reason = _obstacle(problem)
+    reason = hindrance(problem)
+    if reason is None and not problem.observe:
+        reason = "without `observe`, whose means are what it is the error of"
+    if reason is None and batches and opens(problem):
+        reason = f"with LargeBatches() for {type(problem.equation).__name__}, whose first step is the algorithm's"
+    if reason is None and batches and not _numbers(problem, problem.save_every):
+        reason = f"with LargeBatches(), whose steps have halves, where `save_every` is {problem.save_every}"
     if reason is not None:
         raise ValueError(f"Argument `solver_error` must be None {reason}, but {given!r} was given.")
     return error
 
 
-def _obstacle(problem: Problem) -> str | None:
-    """Why no step is longer than a training step; None if it may be."""
-    equation, name = problem.equation, type(problem.equation).__name__
-    if problem.stream is not None:
-        return "under a stream of stimuli, whose solver makes steps of `dt`"
-    if not problem.observe:
-        return "without `observe`, whose means are what it is the error of"
-    if counted(equation, problem.signal, problem.dynamic) or problem.rates is not None:
-        return f"for {name}, which counts training steps"
-    start = split(equation).start
-    if eqx.filter_eval_shape(lambda y: start(equation.init(y), problem.signal, None), problem.dynamic) is not None:
-        return f"for {name}, whose first step is the algorithm's"
-    return None
+def _numbers(problem: Problem, longest: float) -> list[int]:
+    """How many steps of large batches there may be between two records: the fewest first, of at most `longest` training
+    steps each, an even number from 4 on."""
+    size, every = problem.equation.batch_size or 1, problem.save_every
+    longest = min(longest, _LONGEST, max(4, 2 * _EXAMPLES // size))
+    return [every // n for n in range(min(every, int(longest)), 3, -1) if every % n == 0 and n % 2 == 0]
 
 
 class LargeSteps:
@@ -69,58 +74,103 @@ class LargeSteps:
     The error is that of the means over paths of what is observed, the largest at a record, relative to the largest size of
     this mean at any record. It is measured by Richardson's rule: of steps of order p the difference to those of half the
     length, whose noise adds up to theirs, times 2^p/(2^p - 1), with two standard errors of the difference added.
+
+    Of steps on large batches, which cost the same whatever their length, the halves are taken: their error is at most the
+    difference, and a third of it where it is of second order alone.
+
+    Where no solver is given, steps on all examples go first, as long as they take fewer gradients than the algorithm; then
+    large batches, at those of the algorithm, where the rule allows; then shorter steps on all examples.
     """
 
-    def __init__(self, problem: Problem, solver: Any, method_of: Callable[..., Method], key: Array, error: float):
+    def __init__(
+        self, problem: Problem, method: Method, method_of: Callable[..., Method], key: Array, error: float, **how
+    ):
         self.method_of, self.key, self.wanted = method_of, key, error
-        few = problem if problem.spread is not None else dataclasses.replace(problem, paths=min(problem.paths, _PILOTS))
-        self.pilots = few.paths if problem.random else 1
-        algorithm = problem.has_examples and problem.equation.series().discrete
-        order: Any = weak_order(problem.equation, problem.params, solver) if algorithm else solver.order(None)
-        self.order: int = order
-        self.number, self.error = self._found(few)
+        enough = problem.spread is not None or problem.paths <= _PILOTS
+        self.few = problem if enough else dataclasses.replace(problem, paths=_PILOTS)
+        self.pilots = self.few.paths if problem.random else 1
+        self.solver: Any = None  # of large batches, where they are taken
+        self.pilot: Any = None  # which need not be run again
+        self.number, self.error = self._found(problem, method.solver, **how)
 
-    def _found(self, problem: Problem) -> tuple[int, float]:
-        """How many steps there are between two records, and their error."""
-        number, share = max(1, math.ceil(problem.save_every / _LONGEST)), 2**self.order / (2**self.order - 1)
-        while problem.save_every / number >= _SHORTEST:
-            coarse = _coarse(problem, number)
-            error = share * _difference(self._pilot(coarse, 1), self._pilot(coarse, 2))
-            if error <= self.wanted:
-                return number, error
-            # Each pilot is compiled: what the order promises is gone at once, where it may be believed.
-            ahead = math.log2(error / self.wanted) / self.order if error < 1 else 1
-            number *= 2 ** max(1, math.floor(ahead))
+    def _found(self, problem: Problem, solver: Any, given: bool) -> tuple[int, float]:
+        """How many steps there are between two records, and their error; whether the solver was `given`."""
+        if is_large(solver):
+            return self._on_batches(problem.save_every) or self._fail(
+                problem.save_every / _numbers(problem, math.inf)[-1]
+            )
+        batches = not given and obstacle(problem) is None and not opens(problem)
+        cost = cost_of(problem, solver, 1) if batches else None
+        number = max(1, math.ceil(problem.save_every / _LONGEST))
+        if cost is not None:  # of steps so long that both take as many gradients
+            found, number = self._on_all(problem, solver, number, max(_SHORTEST, cost.ratio))
+            found = found or self._on_batches(cost.ratio)
+            if found:
+                return found
+        found, number = self._on_all(problem, solver, number, _SHORTEST)
+        return found or self._fail(problem.save_every / number)
+
+    def _fail(self, shortest: float):
         raise ValueError(
-            f"Argument `solver_error` must be an error that steps of {_SHORTEST:.3g} training steps have, but "
-            f"{self.wanted:g} was given, and that of twice as long ones is {error:.3g}."
+            f"Argument `solver_error` must be an error that steps of {shortest:.3g} training steps have, but "
+            f"{self.wanted:g} was given, and that is {self.error:.3g}."
         )
 
-    def _pilot(self, coarse: Problem, substeps: int) -> dict | None:
-        """What is observed, `(paths, saves, ...)`; None where a path fails."""
+    def _on_all(self, problem: Problem, solver: Any, number: int, shortest: float) -> tuple:
+        """Number and error of good steps on all examples that are not shorter, or None; and the number to go on with."""
+        algorithm = problem.has_examples and problem.equation.series().discrete
+        order: Any = weak_order(problem.equation, problem.params, solver) if algorithm else solver.order(None)
+        whole = opens(problem)  # the first step is made of training steps
+        while problem.save_every / number >= (max(1, shortest) if whole else shortest):
+            if whole and problem.save_every % number:
+                number += 1
+                continue
+            share = 2**order / (2**order - 1)
+            self.error = error = share * self._difference(coarse(self.few, number), solver)
+            if error <= self.wanted:
+                return (number, error), number
+            # Each pilot is compiled: what the order promises is gone at once, where it may be believed.
+            ahead = math.log2(error / self.wanted) / order if error < 1 else 1
+            number *= 2 ** max(1, math.floor(ahead))
+        return None, number
+
+    def _on_batches(self, longest: float) -> tuple[int, float] | None:
+        """The same of steps on large batches; None where none are good."""
+        every, numbers = self.few.save_every, _numbers(self.few, longest)
+        while numbers:
+            number = numbers[0]
+            self.solver = LargeBatches(every // number)
+            self.error = error = self._difference(coarse(self.few, number), self.solver)
+            if error <= self.wanted:
+                return number, error
+            ahead = math.log2(error / self.wanted) / 2 if error < 1 else 1
+            numbers = [more for more in numbers if more >= 2 ** max(1.0, ahead) * number]
+        self.solver = self.pilot = None
+        return None
+
+    def _difference(self, problem: Problem, solver: Any) -> float:
+        """That of means to those by steps of half the length."""
+        runs = [self._pilot(problem, substeps, solver) for substeps in (1, 2)]
+        self.pilot = runs[1]
+        seen = [jax.device_get(run.observables) if bool(run.ok.all()) else None for run in runs]
+        return _difference(*seen)
+
+    def _pilot(self, problem: Problem, substeps: int, solver: Any) -> Trajectory:
         with unchecked():
-            run = solve_problem(coarse, self.method_of(coarse, substeps, True), self.key, substeps)
-        return jax.device_get(run.observables) if bool(run.ok.all()) else None
+            return solve_problem(problem, self.method_of(problem, substeps, solver, True), self.key, substeps)
 
     def __call__(self, problem: Problem) -> Trajectory:
         """The run of a problem, or of a block of its paths."""
-        coarse = _coarse(problem, self.number)
+        here, substeps = coarse(problem, self.number), 1 if self.solver is None else 2
         with unchecked():  # of which the pilots have been the check
-            run = solve_problem(coarse, self.method_of(coarse, 1, False), self.key, 1)
+            method = self.method_of(here, substeps, self.solver, False)
+            seen = self.solver is not None and problem is self.few and method.silent
+            run = self.pilot if seen else solve_problem(here, method, self.key, substeps)
         said = (
-            f"{coarse.stride:.4g} training steps, of an error of {self.error:.2g} in means (asked for: {self.wanted:g}), "
-            f"by pilot runs of {self.pilots} paths"
+            f"{here.stride / substeps:.4g} training steps, of an error of {self.error:.2g} in means (asked for: "
+            f"{self.wanted:g}), by pilot runs of {self.pilots} paths"
         )
         return dataclasses.replace(run, details=(*run.details, ("length_of_steps", said)))
-
-
-def _coarse(problem: Problem, number: int) -> Problem:
-    """The same with so many training steps between two records."""
-    stride = problem.save_every / number
-    records = problem.steps // problem.save_every
-    return dataclasses.replace(
-        problem, steps=records * number, save_every=number, dt=stride * problem.dt, stride=stride
-    )
 
 
 def _difference(one: dict | None, other: dict | None) -> float:

@@ -8,7 +8,8 @@ from jaxtyping import PyTree
 from equations import AbstractEquation
 from equations.internal import abstract_value, source_of, split, users, warn, within
 
-from ._paths.svag import SVAG, amplified
+from ._paths.strang import Steps
+from ._paths.svag import AbstractOnBatches
 from ._problem import Problem
 
 _DEFAULT = "Strang(), diffrax.Euler() or None"
@@ -16,7 +17,7 @@ _DEFAULT = "Strang(), diffrax.Euler() or None"
 _UNSEEN = ("drift", "diffusion", "splitting", "gradient")
 
 
-def check_svag(problem: Problem, solver: SVAG, controller: Any) -> None:
+def check_svag(problem: Problem, solver: AbstractOnBatches, controller: Any) -> None:
     """Raises a ValueError, naming the argument and the reason, unless SVAG converges to the equation of a problem."""
     equation = problem.equation
     if controller is not None:
@@ -26,7 +27,7 @@ def check_svag(problem: Problem, solver: SVAG, controller: Any) -> None:
             f"Argument `objective` must be a mean over examples, such as equations.Objective, for {solver!r}, which draws "
             f"minibatches of them, but {problem.objective!r} was given."
         )
-    reason = obstacle(problem)
+    reason = obstacle(problem) or (of_anchors(problem, solver) if Steps(solver).anchored else None)
     if reason is not None:
         raise ValueError(
             f"Argument `solver` must be {_DEFAULT} for {type(equation).__name__}, {reason}, but {solver!r} was given."
@@ -54,6 +55,20 @@ def obstacle(problem: Problem) -> str | None:
         return f"whose noise, {equation.gradient_noise!r}, is not that of real batches"
     if equation.gradient_noise.injects and abstract_value(_start, equation, problem.signal, params) is not None:
         return "whose first step is the algorithm's, and which adds noise to its gradient"
+    return None
+
+
+def of_anchors(problem: Problem, solver: Any) -> str | None:
+    """Why control variates do not converge to the equation of a problem; None where they do."""
+    source, noise = source_of(problem.objective.data), problem.equation.gradient_noise
+    if source is not None:
+        return f"of examples of {source!r}, of which no full gradient is taken"
+    if noise.injects:
+        return f"whose noise, {noise!r}, is not that of batches alone"
+    if abstract_value(_start, problem.equation, problem.signal, problem.dynamic) is not None:
+        return "whose first step is the algorithm's"
+    if problem.first % solver.every:
+        return f"which goes on from training step {problem.first}, no multiple of `every`"
     return None
 
 
@@ -95,7 +110,7 @@ def told_of_source(problem: Problem, batches: bool) -> tuple[tuple[str, str], ..
 def warn_of_sample(problem: Problem, solver: Any) -> None:
     """Warns where an equation goes by a sample of the examples that its algorithm draws from, and both are compared."""
     source = source_of(problem.objective.data) if problem.has_examples else None
-    if source is None or amplified(solver):
+    if source is None or Steps(solver).on_batches:
         return
     warn(
         f"Mean and noise of the equation are those of {source.draws} examples of {source!r}, from which the algorithm "

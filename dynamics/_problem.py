@@ -26,7 +26,7 @@ from equations.internal import (
     with_loss_noise,
 )
 
-from ._arguments.alternation import with_alternation
+from ._arguments.alternation import Observables, observables_of
 from ._arguments.checks import (
     check_concrete,
     check_equation,
@@ -41,7 +41,6 @@ from ._arguments.frozen import which_stay
 from ._arguments.handed_out import check_axis
 from ._arguments.hooks import check_start, checked_noise
 from ._arguments.model import Model
-from ._arguments.observables import Observables, check_observe
 from ._arguments.per_path import paths_of
 from ._checkpoint import Checkpoint
 from ._kept import rule_of
@@ -194,7 +193,7 @@ class Problem:
             steps=steps,
             paths=paths,
             save_every=save_every,
-            observe=with_alternation(check_observe(observe, self.whole, self.state), self.equation),
+            observe=observables_of(observe, self.whole, self.state, self.equation),
             keep_states=flag("keep_states")(keep_states),
             dt=step_length(self.equation, length),
             rates=learning_rates(self.equation, self.first + steps),

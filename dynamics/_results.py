@@ -5,7 +5,6 @@ import dataclasses
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ._arguments.frozen import on_all_paths
 from ._arguments.handed_out import hand_out
@@ -30,10 +29,10 @@ def trajectory_of(problem: Problem, results: tuple, apart: bool, checkpoint: Che
         saves, states, last, failed_at = for_all_paths((saves, states, last, failed_at), problem.paths)
     hand_out(problem.objective, problem.params, last, states, saves)
     begin = None if problem.start is None else problem.start.time
-    end = problem.first + problem.steps
-    steps, times = recorded(problem.rates, problem.first, end, problem.save_every, problem.dt, begin)
+    whole = (round(problem.stride * n) for n in (problem.first, problem.first + problem.steps, problem.save_every))
+    length = problem.dt if problem.stride == 1 else problem.dt / problem.stride
+    steps, times = recorded(problem.rates, *whole, length, begin)
     if problem.stride != 1:
-        steps = jnp.asarray(np.rint(problem.stride * np.asarray(steps)).astype(steps.dtype))
         ends = jnp.ceil(problem.stride * failed_at.astype(float)).astype(failed_at.dtype)
         failed_at = jnp.where(failed_at < 0, failed_at, ends)
         checkpoint = None  # which counts training steps

@@ -10,6 +10,7 @@ from equations import AbstractDynamics
 from equations.internal import flag, warn_sampling
 
 from ._blocks import Kept, check_kept, reduced
+from ._coarse import of_large_batches
 from ._cost import warn_of_cost
 from ._health.auto import check_substeps
 from ._increments import check_increments, refuse_passed
@@ -99,6 +100,8 @@ def solve(
         Langevin equations. Those that see Lévy areas (`details` says which) take numbers of Diffrax's own, two or three
         times as many: another `substeps` is then another Brownian motion. Their steps are not checked as above.
         `SVAG(l)` goes by 2l real minibatches a training step and never by all examples; l = 1 is the algorithm itself.
+        `LargeBatches(n)` makes steps of n training steps on batches n times as large, `ControlVariate(batch_size, every)`
+        Euler's steps by batches and a full gradient now and then.
         The `gradients` in `details` are what a training step takes. Where that is a hundred times the algorithm's or more,
         and the run takes 10^12 gradients of an example and a parameter, about a minute of two cores, a warning names what
         is cheaper.
@@ -142,8 +145,9 @@ def solve(
 
     - `solver_error`: the relative error that the solver may have in the means over paths of what is observed; steps of many
         training steps are then taken, as long as it allows, up to `save_every` or 4096. How long is found by pilot runs of
-        up to 64 paths, and stands in `details`. For an equation that counts no training steps; without noise a
-        `stepsize_controller` does the same.
+        up to 64 paths, and stands in `details`. Where no `solver` is given and the data are many, the steps are on large
+        batches (`LargeBatches`). Smooth schedules are read continuously; where they jump must be a record. For rules affine
+        in the gradient, Adam and AdamW, and noise-free ones; without noise a `stepsize_controller` does the same.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 
@@ -184,10 +188,10 @@ def solve(
     warn_sampling(problem.equation, problem.objective, problem.params)
     moments = kept is not None and kept.order <= 2 and kept.histogram is None
 
-    def method_of(problem, substeps, pilot=False):
+    def method_of(problem, substeps, other=None, pilot=False):
         return Method.of(
             problem,
-            solver=solver,
+            solver=solver if other is None else other,
             controller=stepsize_controller,
             adjoint=adjoint,
             meter=None if pilot else progress_meter,
@@ -199,7 +203,9 @@ def solve(
     method = method_of(problem, substeps)
     key = problem.check_key(key, problem.random)
     if large is not None:
-        return _whole(LargeSteps(problem, method.solver, method_of, key, large), problem, kept, throw)
+        steps = LargeSteps(problem, method, method_of, key, large, given=solver is not None)
+        return _whole(steps, problem, kept, throw)
+    problem = of_large_batches(problem, method.solver, substeps, keep_states=keep_states or None)
     if stepsize_controller is None:
         warn_of_cost(problem, method.solver, substeps)
     if event is not None or saveat is not None:

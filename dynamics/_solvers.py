@@ -50,6 +50,11 @@ class Method:
     meter: dfx.AbstractProgressMeter
     law: str = "gaussian"
 
+    @property
+    def silent(self) -> bool:
+        """Whether nobody is told how far a run is."""
+        return isinstance(self.meter, dfx.NoProgressMeter)
+
     @classmethod
     def of(
         cls,
@@ -69,7 +74,7 @@ class Method:
         **Raises:** TypeError or ValueError before any compilation, naming the argument. Warns of jumps that are not held.
         """
         equation, signal, dynamic, noisy = problem.equation, problem.signal, problem.dynamic, problem.noise is not None
-        if Steps(solver).amplified:
+        if Steps(solver).on_batches:
             check_svag(problem, solver, controller)
         elif problem.stream is None:
             given, solver = solver, check_solver(wanted(equation, solver, controller), controller, problem.random)
@@ -109,7 +114,7 @@ def wanted(equation: Any, solver: Any, controller: Any = None) -> Any:
 
 def check_solver(solver, controller, random: bool) -> dfx.AbstractSolver:
     """The solver and the controller that a user gave, checked; the default where that is None."""
-    if Steps(solver).amplified and controller is None:  # which `check_svag` sees to
+    if Steps(solver).on_batches and controller is None:  # which `check_svag` sees to
         return solver
     if solver is not None and not isinstance(solver, dfx.AbstractSolver):
         raise TypeError(f"Argument `solver` must be a diffrax.AbstractSolver or None, but {solver!r} was given.")
@@ -232,8 +237,8 @@ def weak_order(equation: AbstractEquation, params: PyTree, solver: dfx.AbstractS
     **Raises:** TypeError or ValueError for a solver that cannot be refined on it.
     """
     checked: Any = check_solver(wanted(equation, solver), None, equation.random)
-    if Steps(checked).amplified:
-        return 1
+    if Steps(checked).on_batches:
+        return checked.order(None)
     if not equation.random:
         return checked.order(None)
     affine = equation.is_affine(equation.init(eqx.filter(params, is_parameter)))

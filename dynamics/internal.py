@@ -9,6 +9,7 @@ from ._arguments.hooks import check_hooks as check_hooks
 from ._arguments.observables import Observables as Observables
 from ._arguments.observables import check_observe as check_observe
 from ._arguments.observables import sees_state as sees_state
+from ._coarse import of_large_batches as of_large_batches
 from ._cost import cost_of as cost_of
 from ._cost import warn_of_cost as warn_of_cost
 from ._described import hyperparameters as hyperparameters
@@ -24,6 +25,7 @@ from ._paths.brownian import Brownian as Brownian
 from ._paths.brownian import Increments as Increments
 from ._paths.keys import apart as apart
 from ._paths.keys import path_keys as path_keys
+from ._paths.layout import Layout as Layout
 from ._paths.path import Path as Path
 from ._paths.record import first_record as first_record
 from ._paths.record import is_ok as is_ok

@@ -25,9 +25,9 @@ from ._scaling import ScalingLimit
 from ._series import Series
 from ._signals.base import AbstractSignal, check_signal
 from ._signals.sources import check_source, size_of
-from ._splitting import GradientSplitting, Splitting, response, split
+from ._splitting import GradientSplitting, Splitting, split
 from ._tree import scaled_sum, zeros_of
-from ._velocity import reads_affine, velocity_of
+from ._velocity import reads_affine, response, velocity_of
 
 State = PyTree
 Params = PyTree

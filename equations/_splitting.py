@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from ._checks.facts import Facts
 from ._checks.lineage import as_of, newer
 from ._gradients import is_noisy, no_gradient
 from ._tree import add_scaled, scaled_sum
-from ._velocity import velocity_of
+from ._velocity import response, velocity_of
 
 State = PyTree
 
@@ -34,8 +34,7 @@ class Splitting:
     - `along_new_memory`: whether a training step moves the parameters along the memory that it makes, as momentum's does.
     - `first_order`: whether Euler's steps are the default, as for a field with kinks, of which others make nothing better.
     - `substeps`: steps of a solver in a training step where `solve` is asked for no number of them.
-    - `alternating`: of an equation in which the algorithm alternates about its parameters, what gives the parameters that
-        it is at in turn from a state, with an axis of them in front; None for all others.
+    - `alternating`: where the algorithm alternates, from a state the parameters it is at, with an axis of them; else None.
     """
 
     _facts = Facts("splitting", contract=True)
@@ -83,6 +82,11 @@ class Splitting:
     def euler(self, t: Array, state: State, signal: Any, noise: PyTree, dt: Array) -> State:
         """The increment of one Euler-Maruyama step."""
         return scaled_sum((dt, self.flow(t, state, signal)), (1.0, self.kick(t, state, signal, noise, dt)))
+
+    def mean_velocity(self, t: Array, state: State, signal: Any) -> State | None:
+        """The mean of the velocity over the noise, where a kick over many training steps may be made of it and of one draw;
+        None elsewhere."""
+        return None
 
     @property
     def noise_is_of_a_gradient(self) -> bool:
@@ -214,12 +218,6 @@ class GradientSplitting(Splitting):
         return equation.gradient_noise.gaussian(equation.batches(signal), params, normals, amplitude)
 
 
-def response(equation: Any, t: ArrayLike, state: State, direction: PyTree) -> State:
-    """The linear part of an affine velocity, applied to a gradient."""
-    zeros = jax.tree.map(jnp.zeros_like, direction)
-    return jax.jvp(lambda g: velocity_of(equation, t, state, g), (zeros,), (direction,))[1]
-
-
 def _of_inner(name: str) -> property:
     return property(lambda self: getattr(self.inner, name), doc="That of the splitting inside.")
 
@@ -259,6 +257,9 @@ class ForwardedSplitting(Splitting):
 
     def kick(self, t, state, signal, noise, dt):
         return self.inner.kick(t, state, signal, noise, dt)
+
+    def mean_velocity(self, t, state, signal):
+        return None  # what is around may act on it too
 
     @property
     def noise_is_of_a_gradient(self):

@@ -1,4 +1,4 @@
-"""Noise of a second moment, which stays positive."""
+"""The noise of a second moment, which stays positive."""
 
 import jax.numpy as jnp
 from jaxtyping import Array

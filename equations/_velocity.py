@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
@@ -17,6 +18,12 @@ def velocity_of(equation: Any, t: ArrayLike, state: PyTree, gradient: PyTree) ->
     it. As for every function under jit: what it does by a global that it reads is not noticed when that changes.
     """
     return _traced(equation, jnp.asarray(t), state, gradient)
+
+
+def response(equation: Any, t: ArrayLike, state: PyTree, direction: PyTree) -> PyTree:
+    """The linear part of an affine velocity, applied to a gradient."""
+    zeros = jax.tree.map(jnp.zeros_like, direction)
+    return jax.jvp(lambda g: velocity_of(equation, t, state, g), (zeros,), (direction,))[1]
 
 
 @eqx.filter_jit(inline=True)  # pyright: ignore[reportCallIssue, reportArgumentType]  # its overloads leave jit's options out

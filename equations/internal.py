@@ -61,6 +61,8 @@ from ._interpretation import is_stratonovich as is_stratonovich
 from ._jaxpr.of_time import of_time as of_time
 from ._jaxpr.structure import is_affine as is_affine
 from ._jaxpr.structure import is_free as is_free
+from ._kicks import kicks_long as kicks_long
+from ._kicks import long_kick as long_kick
 from ._modified.increment import AbstractIncrement as AbstractIncrement
 from ._modified.increment import Increment as Increment
 from ._modified.increment import TwinState as TwinState

@@ -36,12 +36,16 @@ ADDED = {
         GradientSplitting LaPropState LionState LossNoise ModifiedDynamics Moments MomentumState OptaxEquation
         PolyakAveraged Population RMSPropState ScalingLimit ScheduledBatches Series Splitting Stored Symbolic TwinState
         UnderdampedState Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
+        CentralFlow CentralState EdgeFlow EdgeState RodFlow RodState Sharpness StableFlow hessian_eigenpairs sharpness
+        stability_threshold
     """,
     "dynamics": """
-        Fused Histogram Reduced SVAG Stimuli sweep
+        Exponents lyapunov mean_square_radius mean_square_threshold
+        ControlVariate Fused Histogram LargeBatches Reduced SVAG Stimuli sweep
     """,
     "validation": """
-        Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope Sweep SymmetryCheck
+        Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes Sweep SymmetryCheck
+        plot_regimes regimes
     """,
 }
 RENAMED = {"Regularised": "Regularized", "regularised": "regularized"}

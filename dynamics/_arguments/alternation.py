@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import split
 
-from .observables import Observables, sees_state
+from .observables import Observables, check_observe, sees_state
 
 OSCILLATION = "oscillation"
 _AVERAGE = "_average"
@@ -26,6 +26,13 @@ def averages_in(observables: dict[str, Array]) -> dict[str, Array]:
     """The averages by the names of what they are of."""
     found = {name.removesuffix(_AVERAGE): value for name, value in observables.items() if name.endswith(_AVERAGE)}
     return {name: value for name, value in found.items() if name in observables}
+
+
+def observables_of(
+    observe: Any, params: PyTree, state: Callable[[], PyTree], dynamics: AbstractDynamics
+) -> Observables:
+    """What `check_observe` gives, with what alternates."""
+    return with_alternation(check_observe(observe, params, state), dynamics)
 
 
 def with_alternation(observe: Observables, dynamics: AbstractDynamics) -> Observables:

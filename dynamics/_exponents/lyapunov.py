@@ -121,8 +121,7 @@ def lyapunov(
     problem = problem.scheduled(steps, None, steps, None)
     random = problem.random if model == "equation" else draws(problem.equation, noise)
     key = path_keys(problem.check_key(key, random), 1)[0]
-    size = sum(leaf.size for leaf in jax.tree.leaves(problem.dynamic))
-    exponents = integer("exponents", exponents, maximum=size)
+    exponents = integer("exponents", exponents, maximum=_size(problem, model))
     length = (steps - burn_in) // _BATCHES
     start = steps - length * _BATCHES
     make = _of_algorithm if model == "algorithm" else _of_equation
@@ -150,6 +149,17 @@ def lyapunov(
     )
 
 
+def _size(problem: Problem, model: str) -> int:
+    """The numbers of a state that move."""
+
+    def begin(params):
+        equation = problem.equation
+        return equation.init(params) if model == "equation" else (params, equation.twin().init(params))
+
+    shapes = jax.tree.leaves(jax.eval_shape(begin, problem.dynamic))
+    return sum(leaf.size for leaf in shapes if jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
 Step = Callable[[Array, PyTree], PyTree]
 
 
@@ -171,10 +181,10 @@ def _of_equation(equation, signal, params, key, noise, substeps) -> tuple[Step, 
 
     def step(index, state):
         def part(state, place):
-            t = eta * index + dt * place
+            t = eta * index.astype(eta.dtype) + dt * place.astype(eta.dtype)
             drawn = jax.random.fold_in(jax.random.fold_in(key, index), place)
             normals = None if structure is None else normals_of(structure, drawn)
-            change = splitting.euler(t.astype(eta.dtype), state, signal, normals, dt)
+            change = splitting.euler(t, state, signal, normals, dt)
             return jax.tree.map(lambda y, d: (y + d).astype(y.dtype), state, change), None
 
         return jax.lax.scan(part, state, jnp.arange(substeps))[0]

@@ -1,6 +1,5 @@
 """The second moments of training near a point, linearized: their map, its spectral radius, and where that is one."""
 
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -92,72 +91,64 @@ def _obstacle(problem: Problem) -> str | None:
     return None
 
 
-def _increment(problem: Problem) -> Any:
-    return Increment.of(problem.equation)
-
-
-def _begin(problem: Problem) -> Any:
-    """The state of the algorithm at rest at the point, with counts at infinity."""
-    increment = _increment(problem)
-    state = increment.init(problem.dynamic)
-    averages = increment.averages(problem.dynamic)
-    return jax.tree.map(lambda leaf, average: leaf if average else at_infinity(leaf), state, averages)
-
-
-def _moving(problem: Problem) -> Any:
-    averages = _increment(problem).averages(problem.dynamic)
-    return eqx.filter(_begin(problem), averages)
+def _begin(increment: Any, params: PyTree) -> tuple[Any, Any]:
+    """The state of the algorithm at rest at the point, in two: what moves, and counts at infinity."""
+    state, averages = increment.init(params), increment.averages(params)
+    late = jax.tree.map(lambda leaf, average: leaf if average else at_infinity(leaf), state, averages)
+    return eqx.partition(late, averages)
 
 
 def _size(problem: Problem) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(_moving(problem)))
+    moving = jax.eval_shape(lambda p: _begin(Increment.of(problem.equation), p)[0], problem.dynamic)
+    return sum(leaf.size for leaf in jax.tree.leaves(moving))
 
 
 def _is_affine(problem: Problem) -> bool:
-    increment = _increment(problem)
-    return not increment.several_gradients and increment.is_affine(_begin(problem))
+    increment = Increment.of(problem.equation)
+    return not increment.several_gradients and increment.is_affine(eqx.combine(*_begin(increment, problem.dynamic)))
 
 
 def _is_at_rest(problem: Problem) -> bool:
-    gradient = ravel_pytree(problem.signal.gradient(problem.dynamic))[0]
-    each = _each(problem)(problem.dynamic)
-    return bool(jnp.linalg.norm(gradient) <= _OFF * (1 + jnp.sqrt(jnp.mean(jnp.sum(each**2, axis=1)))))
+    each = _gradients(problem.signal, problem.dynamic)
+    size = jnp.sqrt(jnp.mean(jnp.sum(each**2, axis=1)))
+    return bool(jnp.linalg.norm(jnp.mean(each, axis=0)) <= _OFF * (1 + size))
 
 
-def _each(problem: Problem):
-    """The gradient of every example, `(examples, parameters)`, as a function of the parameters."""
-    signal = problem.signal
-
-    def one(index, params):
-        return ravel_pytree(signal.take(index[None]).gradient(params))[0]
-
-    return lambda params: jax.lax.map(functools.partial(one, params=params), jnp.arange(signal.size))
+@eqx.filter_jit
+def _gradients(signal: Any, params: PyTree) -> Float[Array, "examples parameters"]:
+    """The gradient of every example."""
+    one = lambda index: ravel_pytree(signal.take(index[None]).gradient(params))[0]  # noqa: E731
+    return jax.lax.map(one, jnp.arange(signal.size))
 
 
 def _parts(problem: Problem) -> tuple[np.ndarray, np.ndarray, float]:
     """The mean of the linearized step `(n, n)`, what each example changes in it `(N, n, n)`, and the factor of batches."""
-    increment, begin, signal = _increment(problem), _begin(problem), problem.signal
-    averages = increment.averages(problem.dynamic)
-    moving, counted = eqx.partition(begin, averages)
+    equation, signal = problem.equation, problem.signal
+    mean, changes = _linearized(Increment.of(equation), signal, problem.dynamic)
+    batches = equation.batch_size is not None
+    factor = noise_factor(signal.size, equation.batch_size, equation.sampling) if batches else 0.0
+    return np.asarray(mean), np.asarray(changes), float(factor)
+
+
+@eqx.filter_jit
+def _linearized(increment: Any, signal: Any, params: PyTree) -> tuple[Array, Array]:
+    moving, counted = _begin(increment, params)
     flat, unravel = ravel_pytree(moving)
-    zero = jax.tree.map(jnp.zeros_like, problem.dynamic)
+    zero = jax.tree.map(jnp.zeros_like, params)
 
     def step(vector, gradient):
         state = eqx.combine(unravel(vector), counted)
-        new = add_scaled(state, (increment.learning_rate, velocity_of(increment, jnp.zeros(()), state, gradient)))
-        return ravel_pytree(eqx.filter(new, averages))[0]
+        rate = velocity_of(increment, jnp.zeros(()), state, gradient)
+        new = add_scaled(state, (increment.learning_rate, rate))
+        return ravel_pytree(eqx.filter(new, increment.averages(params)))[0]
 
+    unit, spread = ravel_pytree(params)
     inside = jax.jacfwd(step)(flat, zero)  # A
-    unit, spread = ravel_pytree(problem.dynamic)
     response = jax.jacfwd(lambda g: step(flat, spread(g)))(jnp.zeros_like(unit))  # b
     seen = jax.jacfwd(lambda v: ravel_pytree(unravel(v).params)[0])(flat)  # c
-    hessians = jax.jacfwd(lambda w: _each(problem)(spread(w)))(unit)
+    hessians = jax.jacfwd(lambda w: _gradients(signal, spread(w)))(unit)
     mean = jnp.mean(hessians, axis=0)
-    changes = jnp.einsum("ab,ibc,cd->iad", response, hessians - mean, seen)
-    equation = problem.equation
-    batches = equation.batch_size is not None
-    factor = noise_factor(signal.size, equation.batch_size, equation.sampling) if batches else 0.0
-    return np.asarray(inside + response @ mean @ seen), np.asarray(changes), float(factor)
+    return inside + response @ mean @ seen, jnp.einsum("ab,ibc,cd->iad", response, hessians - mean, seen)
 
 
 def _radius(mean: Float[np.ndarray, "n n"], changes: np.ndarray, factor: float) -> float:

@@ -127,7 +127,7 @@ def is_checked(path, solver, controller) -> bool:
     Under a stream and by a controller they are checked elsewhere, and Euler's single step is the algorithm itself. Of a
     field with kinks a derivative tells nothing.
     """
-    if Steps(solver).amplified or split(path.dynamics).first_order:
+    if Steps(solver).on_batches or split(path.dynamics).first_order:
         return False  # the former would take all examples
     return not path.streamed and controller is None and not (isinstance(solver, dfx.Euler) and path.substeps == 1)
 

@@ -100,7 +100,7 @@ def is_passed(problem: Problem, solver: Any, controller: Any) -> bool:
     if solver is None:
         chooses = isinstance(controller, dfx.AbstractStepSizeController)
         return chooses and not isinstance(controller, dfx.ConstantStepSize)
-    ours = Steps(solver).apart or Steps(solver).amplified or type(solver) is dfx.Euler
+    ours = Steps(solver).apart or Steps(solver).on_batches or type(solver) is dfx.Euler
     return isinstance(solver, dfx.AbstractSolver) and not ours
 
 

@@ -34,6 +34,8 @@ def segments(rows: int, save_every: int, substeps: int) -> tuple[int, int]:
     longest = max(1, min(save_every, _LONGEST // substeps, rows if rows > 1 else _LONGEST))
     if rows == 1:
         return longest, -(-save_every // longest)
+    if rows > _LONGEST // substeps:  # and the calls within what belongs to a block
+        return longest, -(-save_every // longest) + (save_every - 2) // rows + 2
     if rows % save_every == 0 or save_every % rows == 0:
         return longest, -(-save_every // rows)
     # At most so many blocks have steps in an interval; where there are fewer, segments are empty.

@@ -46,10 +46,13 @@ def _counted(dynamics, signal, params):
 
 
 def held(terms: PyTree, tau: Any) -> PyTree:
-    """The terms with what their dynamics count held at the training step to which time tau of the solver belongs."""
+    """The terms with what their dynamics count held at the training step to which time tau of the solver belongs, or kept
+    between those of a step of many of them."""
 
     def hold(term):
         substep = jnp.floor(tau).astype(term.clock.offset.dtype)
+        if term.clock.stride != 1:
+            return term.dynamics.held(*term.clock.span(substep, tau.dtype))
         return term.dynamics.held(term.clock.step(substep))
 
     return with_dynamics(terms, hold)

@@ -10,21 +10,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from equations.internal import quick_jit, split
+from equations.internal import split
 
 from .base import AbstractPath
 from .brownian import Brownian, segments
 from .coins import Coins
 from .fused import Behind, FusedTerm
 from .held import counted, held, scales_all
-from .keys import path_keys
+from .keys import apart
 from .lanes import are_few
 from .progress import Progress
-from .quotient import no_peak
+from .quotient import Peak, no_peak
 from .record import first_failure, keep, with_start
 from .steps import take_steps
 from .strang import Merged, Steps
-from .svag import BatchTerm, Pairs
 from .terms import Clock, EulerTerm, Field, KickTerm
 from .watched import Watched
 
@@ -33,6 +32,11 @@ class Path(AbstractPath):
     """A path that Diffrax integrates in segments, each with a clock of its own."""
 
     law: str = eqx.field(static=True, default="gaussian")
+    stride: int | float = eqx.field(static=True, default=1)  # training steps in what is a training step here
+    opening: Any = (
+        None  # the path of the first such step by training steps, for a dynamics that is singular at the start
+    )
+    windows: bool = eqx.field(static=True, default=False)  # whether what is counted jumps between such steps
 
     def begin(self, params: PyTree, key: Array) -> Progress:
         state = self.dynamics.init(params)
@@ -105,12 +109,12 @@ class Path(AbstractPath):
 
     def noise(self, state: PyTree) -> PyTree[jax.ShapeDtypeStruct] | None:
         """The structure of the normal numbers of a kick; None without noise."""
-        return split(self.dynamics).noise(state, self.signal, self.kicks_per_step)
+        return split(self.dynamics).noise(state, self.signal, self.kicks_per_step if self.stride == 1 else 1)
 
     def _brownian(self, state, key) -> Any:
-        if Steps(self.solver).amplified:
-            equation: Any = self.dynamics
-            return Pairs.of(equation, self.signal, self.dynamics.params(state), key, self.substeps)
+        if Steps(self.solver).on_batches:
+            solver: Any = self.solver
+            return solver.drawn(self.dynamics, self.signal, self.dynamics.params(state), key, self.substeps)
         structure = self.noise(state)
         if structure is None:
             return None
@@ -119,11 +123,13 @@ class Path(AbstractPath):
         return Brownian(key, structure, self.kicks_per_step, shares=Steps(self.solver).shares)
 
     def _counts(self, state) -> bool:
-        return counted(self.dynamics, self.signal, self.dynamics.params(state))
+        return self.windows if self.stride != 1 else counted(self.dynamics, self.signal, self.dynamics.params(state))
 
     def _start(self, state, key):
         """The state after the first step, for a dynamics that is singular at the start; None for all others."""
-        if Steps(self.solver).amplified:
+        if self.opening is not None:
+            return self.opening(self.opening.begin(self.dynamics.params(state), key), apart(key, 1))[1].recorded
+        if Steps(self.solver).on_batches:
             start = split(self.dynamics.held(jnp.zeros((), jnp.int32))).start
             if eqx.filter_eval_shape(start, state, self.signal, None) is None:
                 return None  # and no batch is drawn
@@ -151,10 +157,11 @@ class Path(AbstractPath):
         return jax.lax.scan(substep, state, jnp.arange(self.substeps))[0]
 
     def _terms(self, offset, increments: Any) -> dfx.AbstractTerm:
-        clock = Clock(offset, self.dt / self.substeps, self.substeps)
+        clock = Clock(offset, self.dt / self.substeps, self.substeps, stride=self.stride)
         steps = Steps(self.solver)
-        if steps.amplified:
-            return BatchTerm(self.dynamics, self.signal, clock, increments)
+        if steps.on_batches:
+            solver: Any = self.solver
+            return solver.term(self.dynamics, self.signal, clock, increments)
         field = Field(self.dynamics, self.signal, clock, unsplit=not steps.apart)
         if steps.fused:
             return dfx.MultiTerm(dfx.ODETerm(field), FusedTerm(self.dynamics, self.signal, clock, increments))
@@ -189,12 +196,18 @@ class Path(AbstractPath):
             offset, (state, failed_at, peak, owes, block) = carry
             increments, stop = None, jnp.minimum(offset + longest, end)
             if brownian is not None:
+                if Steps(self.solver).anchored:
+                    block = brownian.refreshed(self, state, offset, block)
                 increments, block, limit = brownian.read(offset, block)
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
             state, found, new = self._segment(state, offset, stop - offset, longest, owes, increments)
+            peak = peak.or_later(*new)
+            if Steps(self.solver).anchored:
+                block = brownian.measured(self, state, stop, block, (stop == self.end) & (stop > offset))
+                peak = Peak(block.ratio, stop)
             owes = owes | (stop > offset) if self._owing else owes
-            carried = state, jnp.where(failed_at < 0, found, failed_at), peak.or_later(*new), owes, block
+            carried = state, jnp.where(failed_at < 0, found, failed_at), peak, owes, block
             return (stop, carried), None
 
         carry, _ = jax.lax.scan(segment, (offset, carried), None, length=count)
@@ -217,7 +230,9 @@ class Path(AbstractPath):
         if Steps(solver).fused:
             solver = Behind(solver)
         if merged:
-            solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales_all(self.dynamics, state))
+            solver = Merged(
+                solver, jnp.where(owes, -1, 0), counts, not self.windows and scales_all(self.dynamics, state)
+            )
         state, inner = take_steps(
             self._terms(offset, increments),
             Watched(solver, self._ok, offset, self.substeps, merged=merged, counts=counts and not merged),
@@ -225,7 +240,7 @@ class Path(AbstractPath):
             count=count.astype(clock_type),
             most=longest * self.substeps,
             adjoint=self.adjoint,
-            lanes=increments is not None and not Steps(self.solver).amplified and are_few(state, self.noise(state)),
+            lanes=increments is not None and not Steps(self.solver).on_batches and are_few(state, self.noise(state)),
         )
         return state, *inner[1:]
 
@@ -275,13 +290,6 @@ class Path(AbstractPath):
         index = jnp.minimum(jnp.arange(recorded.size + 1), count)
         saves = jax.tree.map(lambda leaf: leaf[index], saves)
         return saves, Progress(state, state, failed_at, no_peak(state)), self.owes
-
-
-@quick_jit(level=0)
-def state_before(path, begin, key, paths, ahead, index, step):
-    """`Path.before` of path `index` of an ensemble."""
-    keys = path_keys(key, paths, ahead)
-    return path.before(begin.of_path(index, path.begin, keys), keys[index], step)
 
 
 def _clock_type(state):

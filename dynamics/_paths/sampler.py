@@ -61,13 +61,17 @@ class Sampler(eqx.Module):
 
     def batch(self, signal: AbstractSignal, *keys: Array) -> AbstractSignal:
         """The signal on an independent batch by a key, or on those of several keys together."""
+        return self.batches(signal, keys[0] if len(keys) == 1 else jnp.stack(keys))
+
+    def batches(self, signal: AbstractSignal, keys: Array) -> AbstractSignal:
+        """The same of an array of keys, `()` or `(n,)`."""
         source, draw = source_of(signal.data), self.independent
         if source is not None and not source.by_index:
             draw = lambda key: source.draw(key, self.batch_size)  # noqa: E731
-        if len(keys) == 1:
-            drawn = draw(keys[0])
+        if keys.ndim == 0:
+            drawn = draw(keys)
         else:
-            drawn = jax.vmap(draw)(jnp.stack(keys))
+            drawn = jax.vmap(draw)(keys)
             drawn = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[2:])), drawn)
         if source is None:
             return signal.take(drawn)

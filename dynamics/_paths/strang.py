@@ -12,11 +12,12 @@ from jaxtyping import Array
 from equations import AbstractDynamics
 from equations.internal import split
 
+from .control_variate import is_anchored
 from .fused import B1, B3, BEHIND, R1, R3, is_fused, seen_of
 from .held import differ, held, mean
 from .quotient import no_quotient, stage_quotient
 from .ralston import Ralston3, flow_stages
-from .svag import amplified
+from .svag import is_on_batches
 from .terms import add, from_step
 
 
@@ -180,14 +181,19 @@ class Steps:
         return (B1 * R1, B3 * R3) if self.fused else None
 
     @property
-    def amplified(self) -> int | None:
-        """The substeps of a training step on minibatches, None for all other solvers."""
-        return amplified(self.solver)
+    def on_batches(self) -> bool:
+        """Whether the steps are on batches of real examples."""
+        return is_on_batches(self.solver)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether full gradients are held from one step to others."""
+        return is_anchored(self.solver)
 
     @property
     def per_step(self) -> int:
         """Steps of the solver in a training step at `substeps=1`."""
-        return self.amplified or 1
+        return self.solver.per_step if self.on_batches else 1
 
     @property
     def flow(self) -> dfx.AbstractSolver:
@@ -215,7 +221,7 @@ class Steps:
         """The methods of a dynamics that are called."""
         if self.split:
             return ("start", "flow", "kick") if noisy else ("start", "flow")
-        if self.amplified:
+        if self.on_batches:
             return ("start", "velocity")
         if self.fused:
             return ("start", "flow", "kick", "euler")

@@ -1,5 +1,6 @@
 """SVAG: steps of a fraction of the learning rate on weighted real minibatches, whatever the number of examples."""
 
+import abc
 from typing import Any, ClassVar
 
 import diffrax as dfx
@@ -17,32 +18,38 @@ from .sampler import Sampler
 from .terms import IncrementTerm
 
 # Divided by the most usual numbers of substeps, so that a refined run shares batches with the one that it refines.
-_PLACES = 720_720
+PLACES = 720_720
 
 
-class SVAG(dfx.AbstractItoSolver):
-    r"""Stochastic variance amplified gradients: l steps of eta/l in the place of one of eta, on real minibatches.
-
-    Each is an Euler step on g = (1 + s)/2 g_1 + (1 - s)/2 g_2, s = sqrt(2l - 1), of two independent batches. Its mean is
-    \bar g and its covariance ((1 + s)^2 + (1 - s)^2)/4 = (1 + s^2)/2 = l times that of a batch, so that l steps have the
-    mean -eta \bar g and the covariance eta^2 C/B of one. l = 1 is the algorithm itself, l -> infinity the equation, with
-    errors of means and covariances in 1/l (halved by 2l; twice the moments at 2l less those at l have them in 1/l^2). A
-    training step costs 2l gradients of batches, at l = 1 one, whatever the number of examples.
-
-    For rules affine in the gradient and minibatches drawn independently. The memory of an optimizer takes its Euler step
-    first and the parameters move along the new one, where the algorithm's do: at l = 1 momentum is the algorithm, too.
-
-    Source: Li, Malladi and Arora 2021, NeurIPS, arXiv:2102.12470, for SGD; others derived.
-
-    **Arguments:** `l`, a positive integer. A run of `solve` with `substeps=n` takes n times as many.
-    """
-
-    l: int = eqx.field(static=True, converter=lambda value: integer("l", value, maximum=_PLACES))  # noqa: E741
+class AbstractOnBatches(dfx.AbstractItoSolver):
+    """A solver whose steps are on batches of examples and never, but for now and then, on all of them."""
 
     term_structure: ClassVar = dfx.AbstractTerm
     interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
 
-    def order(self, terms):
+    @abc.abstractmethod
+    def drawn(
+        self, equation: AbstractEquation, signal: AbstractSignal, params: PyTree, key: Array, substeps: int
+    ) -> Any:
+        """What the steps of one path draw, with `substeps` of them in a training step: it stands for a `Brownian`."""
+
+    @abc.abstractmethod
+    def term(self, *fields: Any) -> "IncrementTerm":
+        """That of a step, with the fields of an `IncrementTerm`."""
+
+    @abc.abstractmethod
+    def examples(self, own: int, size: int, substeps: int) -> int | float:
+        """Gradients of single examples in a training step, or in `stride` of these, of an algorithm that takes `own` of
+        `size` in it."""
+
+    @property
+    def per_step(self) -> int:
+        """Steps in a training step at `substeps=1`."""
+        return 1
+
+    @property
+    def stride(self) -> int:
+        """Training steps in a step."""
         return 1
 
     def strong_order(self, terms):
@@ -59,9 +66,46 @@ class SVAG(dfx.AbstractItoSolver):
         return terms.vf(t0, y0, args)
 
 
-def amplified(solver: Any) -> int | None:
-    """The l of an SVAG, None for all other solvers."""
-    return solver.l if isinstance(solver, SVAG) else None
+class SVAG(AbstractOnBatches):
+    r"""Stochastic variance amplified gradients: l steps of eta/l in the place of one of eta, on real minibatches.
+
+    Each is an Euler step on g = (1 + s)/2 g_1 + (1 - s)/2 g_2, s = sqrt(2l - 1), of two independent batches. Its mean is
+    \bar g and its covariance ((1 + s)^2 + (1 - s)^2)/4 = (1 + s^2)/2 = l times that of a batch, so that l steps have the
+    mean -eta \bar g and the covariance eta^2 C/B of one. l = 1 is the algorithm itself, l -> infinity the equation, with
+    errors of means and covariances in 1/l (halved by 2l; twice the moments at 2l less those at l have them in 1/l^2). A
+    training step costs 2l gradients of batches, at l = 1 one, whatever the number of examples.
+
+    For rules affine in the gradient and minibatches drawn independently. The memory of an optimizer takes its Euler step
+    first and the parameters move along the new one, where the algorithm's do: at l = 1 momentum is the algorithm, too.
+
+    Source: Li, Malladi and Arora 2021, NeurIPS, arXiv:2102.12470, for SGD; others derived.
+
+    **Arguments:** `l`, a positive integer. A run of `solve` with `substeps=n` takes n times as many.
+    """
+
+    l: int = eqx.field(static=True, converter=lambda value: integer("l", value, maximum=PLACES))  # noqa: E741
+
+    @property
+    def per_step(self):
+        return self.l
+
+    def order(self, terms):
+        return 1
+
+    def drawn(self, equation, signal, params, key, substeps):
+        return Pairs.of(equation, signal, params, key, substeps)
+
+    def term(self, *fields):
+        return BatchTerm(*fields)
+
+    def examples(self, own, size, substeps):
+        number = self.l * substeps
+        return own if number == 1 else 2 * number * own
+
+
+def is_on_batches(solver: Any) -> bool:
+    """Whether the steps of a solver are on batches of examples."""
+    return isinstance(solver, AbstractOnBatches)
 
 
 def weights(l: int) -> tuple[float, float]:  # noqa: E741
@@ -104,7 +148,7 @@ class Pairs(eqx.Module):
         self, equation: AbstractEquation, signal: AbstractSignal, params: PyTree, step: Array, place: Array
     ) -> PyTree:
         """The combined gradient of substep number `place` of a training step."""
-        number = place * (_PLACES // self.l)
+        number = place * (PLACES // self.l)
 
         def one(which):
             key, normals = self._drawn(step, number, which)

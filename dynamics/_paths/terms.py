@@ -1,6 +1,7 @@
 """The terms that Diffrax sees. Its time counts steps of the solver, so that no float32 clock ever loses one."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import split
+from equations.internal import long_kick, split
 
 from .brownian import Increments
 from .lanes import row
@@ -33,6 +34,12 @@ class Clock(eqx.Module):
     dt: Array
     substeps: int = eqx.field(static=True)
     base: Array | int = 0
+    stride: int | float = eqx.field(static=True, default=1)  # training steps in what is a training step here
+
+    def span(self, substep: Array, dtype: Any) -> tuple[Array, Array]:
+        """The training steps, as real numbers, between which a whole substep lies, with others of the same `step`."""
+        low = self.step(substep).astype(dtype) * self.stride
+        return low, low + self.stride
 
     def time(self, tau: Any) -> Array:
         """The dynamics' time at tau."""
@@ -123,13 +130,20 @@ class KickTerm(IncrementTerm):
 
     def vf_prod(self, t, y, args, control):
         time, dt = self.clock.time(t), self.clock.dt / self.kicks
-        noise = self.noise(control, self.kicks)
-        first = split(self.dynamics).kick(time, y, self.signal, noise[0], dt)
+        noise, kick = self.noise(control, self.kicks), self._kick(y)
+        first = kick(time, y, self.signal, noise[0], dt)
         if self.kicks == 1:
             return as_state(first, y)
         moved = add(y, jax.tree.map(lambda k: 2**0.5 * k, first))
-        second = split(self.dynamics).kick(time, moved, self.signal, noise[1], dt)
+        second = kick(time, moved, self.signal, noise[1], dt)
         return as_state(jax.tree.map(jnp.add, first, second), y)
+
+    def _kick(self, state) -> Callable:
+        """That of the splitting, which rules that are not affine have for no more than a training step."""
+        dynamics: Any = self.dynamics
+        if self.clock.stride == 1 or not dynamics.series().discrete or dynamics.is_affine(state):
+            return split(dynamics).kick
+        return functools.partial(long_kick, dynamics)
 
 
 def with_dynamics(terms: PyTree, change: Callable) -> PyTree:

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from .._base import AbstractEquation
 from .._checks.arguments import choice, decay, nonnegative
 from .._checks.facts import refined
+from .._gradients import is_noisy
 from .._jaxpr.roots import root
 from .._scaling import ScalingLimit, ratio
 from .._splitting import GradientSplitting
@@ -99,6 +100,24 @@ class AdaptiveSplitting(GradientSplitting):
         gain = velocity(t, dataclasses.replace(state, nu=jax.tree.map(jnp.zeros_like, state.nu)), none).nu
         moving = velocity(t, state, signal.gradient(state.params)).params
         return dataclasses.replace(rest, params=moving, nu=jax.tree.map(jnp.subtract, rest.nu, gain))
+
+    def mean_velocity(self, t, state, signal):
+        """That at the mean gradient, but of the second moment that of a gradient a standard deviation above and below, each
+        coordinate by itself: of second degree that is the mean over the noise.
+
+        Of Adam and AdamW alone. Where the kick is of first order the variance is off by 15 % in steps whose means are good
+        to 1 %, and the noise of a largest moment has tails that steps of many training steps change.
+        """
+        if not self.leapfrog or type(state) is not Moments:
+            return None
+        equation, batches = self.dynamics, self.dynamics.batches(signal)
+        mean = batches.signal.gradient(state.params)
+        if not is_noisy(equation):
+            return velocity_of(equation, t, state, mean)
+        variance = equation.gradient_noise.variance(batches, state.params)
+        away = [jax.tree.map(lambda g, v, s=s: g + s * jnp.sqrt(v), mean, variance) for s in (1, -1)]
+        nu = jax.tree.map(lambda *both: sum(both) / 2, *(velocity_of(equation, t, state, g).nu for g in away))
+        return dataclasses.replace(velocity_of(equation, t, state, mean), nu=nu)
 
     def clip_noise(self, state, even, odd, dt):
         """Keeps the second moment positive, with its mean as it is."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dynamics._cost as costs
-from dynamics import SVAG, Strang, solve
+from dynamics import SVAG, ControlVariate, LargeBatches, Strang, solve
 from dynamics._cost import cost_of, warn_of_cost
 from dynamics.internal import Method, Problem
 from equations import SAM, SGD, Adam, Langevin, Momentum, NAdam, Objective, SignSGD, modified
@@ -37,6 +37,8 @@ COSTS = {
     "flow": (SGD(0.1), dfx.Heun(), 2 * 40, 40),
     "SVAG": (SGD(0.1, 4), SVAG(3), 2 * 3 * 4, 4),
     "SVAG(1)": (SGD(0.1, 4), SVAG(1), 4, 4),
+    "large batches": (SGD(0.1, 4), LargeBatches(2), 4, 4),
+    "control variates": (SGD(0.1, 4), ControlVariate(3, 5), 2 * 3 + 40 / 5, 4),
 }
 
 

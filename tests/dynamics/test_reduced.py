@@ -10,6 +10,7 @@ from marks import some
 
 import dynamics._blocks as blocks
 from dynamics import Histogram, solve, train
+from dynamics._paths.layout import fitting
 from equations import SGD, AbstractDynamics, Objective
 
 OBJECTIVE = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.arange(6.0)[:, None] * np.ones((6, 2)))
@@ -146,3 +147,12 @@ def test_not_under_a_trace(key):
     with pytest.raises(TypeError, match="`reduce` must be None under jit"):
         jax.jit(lambda rate: solve(SGD(rate, 2), OBJECTIVE, jnp.zeros(2), key=key, paths=4,
                                                               reduce=("mean",), **COMMON))(0.1)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "paths, most, block",
+    [(5, 2**14, 8), (3000, 2**14, 4096), (16_384, 2**14, 2**14), (10_000, 2**14, 4096), (20_000, 2**14, 8192)]
+    + [(10**6, 2**14, 2**14), (10**6, 512, 512), (1, 2**14, 1)],
+)
+def test_blocks_are_as_large_as_pays_and_nearly_full(paths, most, block):
+    assert fitting(paths, most) == block

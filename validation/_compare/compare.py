@@ -12,12 +12,14 @@ from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory
 from dynamics.internal import (
+    Layout,
     Method,
     Problem,
     check_concrete,
     check_substeps,
     draws,
     hyperparameters,
+    of_large_batches,
     solve_problem,
     title,
     train_problem,
@@ -127,6 +129,8 @@ def compare(
     progress: Callable[[str], None] | None = None,
     start: Trajectory | None = None,
     frozen: Any = None,
+    devices: Any = None,
+    block: int | None = None,
 ) -> Comparison:
     """Holds an equation against its discrete twin: model, solver and Monte Carlo error apart.
 
@@ -146,6 +150,8 @@ def compare(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
+    layout = Layout.of(devices, block)
+    equation, objective, params, start, observe = layout.placed((equation, objective, params, start, observe))
     problem = Problem.of(
         equation, objective, params, reads="equation", numbers_for="compare", start=start, frozen=frozen
     )
@@ -157,9 +163,10 @@ def compare(
     substeps, auto = check_substeps(substeps, problem.equation, maximum=_MOST)
     if auto and isinstance(solver, dfx.Euler):
         raise ValueError(f"Argument `substeps` must be an integer for {solver!r}, but 'auto' was given.")
-    problem = problem.scheduled(steps, paths, save_every, observe)
+    problem = problem.scheduled(steps, paths, save_every, observe, layout=layout)
     order = weak_order(problem.equation, problem.dynamic, solver)
     method = Method.of(problem, solver)
+    coarse = of_large_batches(problem, method.solver, 1 if auto else 2 * substeps, halves=True)
     warn_sampling(problem.equation, problem.objective, problem.params)
     warn_of_cost(problem, method.solver, substeps)
     warn_of_sample(problem, method.solver)
@@ -171,15 +178,15 @@ def compare(
     progress("discrete")
     run = jax.block_until_ready(train_problem(problem, own, noise))
     progress("equation")
-    flow = solve_problem(problem, method, key, substeps, auto)
+    flow = solve_problem(coarse, method, key, substeps, auto)
     if auto:
         substeps = int(dict(flow.details)["substeps"])
     if substeps > _MOST:  # there must be twice as many
         substeps = _MOST
-        flow = solve_problem(problem, method, key, substeps)
+        flow = solve_problem(coarse, method, key, substeps)
     jax.block_until_ready(flow)
     progress("refinement")
-    refined = jax.block_until_ready(solve_problem(problem, method, key, 2 * substeps))
+    refined = jax.block_until_ready(solve_problem(coarse, method, key, 2 * substeps))
 
     both, noisy = np.asarray(flow.ok & refined.ok), problem.equation.random
     kept = {

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from dynamics.internal import Brownian, Increments, Path, Training, apart, is_ok, path_keys, record
+from dynamics.internal import Brownian, Increments, Layout, Path, Training, apart, is_ok, path_keys, record
 from equations import AbstractEquation
 from equations.internal import TwinState, split, state_from
 
@@ -124,11 +124,12 @@ def ensemble(
     groups: int,
     noise: str,
     farthest: Array,
+    layout: Layout,
 ):
     """Records of the equation at `substeps` and twice as many steps of the solver per training step, and of the algorithm,
     after `skip + steps` training steps, the first `skip` of which are the algorithm's on both sides.
 
-    The paths of a group differ in signs (`patterns`).
+    The paths of a group differ in signs (`patterns`); groups are laid out as `layout` says.
 
     **Returns:** three dicts of arrays `(groups, group, ...)`, the last parameters of the algorithm on the first path, and
     `(groups, group)`, whether all three stayed finite and within `farthest`.
@@ -169,5 +170,7 @@ def ensemble(
 
     signs = jnp.asarray(patterns(finest))
     group = jax.vmap(path, in_axes=(None, 0, 0))
-    records, finals, ok = jax.vmap(lambda key: group(key, jnp.arange(len(signs)), signs))(path_keys(key, groups))
+    records, finals, ok = layout.vmap(
+        lambda key: group(key, jnp.arange(len(signs)), signs), (0,), path_keys(key, groups)
+    )
     return records, jax.tree.map(lambda leaf: leaf[0, 0], finals), ok

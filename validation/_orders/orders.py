@@ -13,7 +13,17 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from dynamics import Trajectory
-from dynamics.internal import Problem, Steps, check_concrete, check_hooks, check_key, check_solver, check_state, ended
+from dynamics.internal import (
+    Layout,
+    Problem,
+    Steps,
+    check_concrete,
+    check_hooks,
+    check_key,
+    check_solver,
+    check_state,
+    ended,
+)
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import (
     check_derivatives,
@@ -55,6 +65,8 @@ def orders(
     substeps: int = 1,
     solver: dfx.AbstractSolver | None = None,
     start: Trajectory | None = None,
+    devices: Any = None,
+    block: int | None = None,
 ) -> Orders:
     r"""Measures the order of an equation against its discrete algorithm, and judges what the equation claims.
 
@@ -90,6 +102,7 @@ def orders(
     - `solver`: a Diffrax solver; by default `diffrax.Dopri8()` without noise and `Strang()` in sampling.
 
     - `start`: in place of `params`, those with which this run of one path ended.
+    - `devices`, `block`: in sampling, where blocks are of whole groups of paths; the other ways have none.
 
     **Returns:** an `Orders`, with a slope, its interval and a verdict for every observable and measure. "cannot tell": the
     error does not stand out of Monte Carlo, solver and rounding error at three learning rates, or the interval is wider
@@ -99,6 +112,8 @@ def orders(
     **Raises:** TypeError or ValueError, naming the argument; before any compilation, but for a missing `key` where the
     moments turn out not to close. Warns where eta * lambda_max exceeds 0.5.
     """
+    layout = Layout.of(devices, block)
+    equation, objective, params, start, observe = layout.placed((equation, objective, params, start, observe))
     problem = Problem.of(
         equation, objective, ended(start, params), reads="equation", numbers_for="orders", rescales=True
     )
@@ -112,7 +127,7 @@ def orders(
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     time = float(positive("time")(time))
     transient = float(nonnegative("transient")(transient))
-    if Steps(solver).amplified:
+    if Steps(solver).on_batches:
         raise ValueError(
             f"Argument `solver` must be a solver on Brownian paths, such as Strang(), but {solver!r} was given, whose own "
             "order is that of an error in 1/l."
@@ -137,7 +152,7 @@ def orders(
 
     hooks = ("start", "drift") if quiet else ("noise", "start", "flow", "kick", "drift")
     check_hooks(equation, signal, dynamic, hooks)
-    problem = dataclasses.replace(problem, observe=observe)
+    problem = dataclasses.replace(problem, observe=observe, layout=layout)
     check_state(problem)
     sides = Sides(problem, family, steps, skips, lengths)
     sides.check_transient()

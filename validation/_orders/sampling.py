@@ -62,6 +62,7 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
     method = Method.of(_at(sides, first, whole), solver, adjoint=dfx.ForwardMode())
     size = len(patterns(_both(sides, method, first, substeps)[1].kicks_per_step))
     groups = max(2, -(-paths // size))
+    layout = sides.problem.layout.in_groups(size).blocks(groups, lambda: max(1, sides.problem.most_paths // size))
     remains = 4.0**-order  # of the solver error, by rule of thumb, after extrapolation
     ratio = 2**order / (2**order - 1)
     errors, finals, failed, first = [], [], [], sides.first()
@@ -76,6 +77,7 @@ def by_sampling(sides: Sides, key, paths, noise, substeps, solver) -> tuple[str,
             groups=groups,
             noise=noise,
             farthest=jnp.asarray(sides.farthest()),
+            layout=layout,
         )
         ok = np.asarray(ok).all(axis=1)
         at = {}

@@ -133,6 +133,7 @@ def regimes(
 
     **Raises:** TypeError or ValueError before any compilation, naming the argument.
     """
+    _rates(learning_rates, 1 if not isinstance(equations, Sequence) else len(equations))
     several: list[Any] = list(equations) if isinstance(equations, Sequence) else [equations]
     if not several:
         raise ValueError("Argument `equations` must hold at least one equation, but none was given.")
@@ -159,9 +160,8 @@ def regimes(
 
 def _rates(given: Any, count: int) -> list[np.ndarray]:
     """The learning rates of each algorithm."""
-    nested = [np.atleast_1d(np.asarray(one, float)) for one in given]
-    if all(one.size == 1 for one in nested):
-        nested = [np.concatenate(nested)] * count
+    several = any(np.ndim(one) for one in given)
+    nested = [np.atleast_1d(np.asarray(one, float)) for one in given] if several else [np.asarray(given, float)] * count
     if len(nested) != count or not all(np.all(np.isfinite(one)) and np.all(one > 0) and one.size for one in nested):
         raise ValueError(
             f"Argument `learning_rates` must hold positive numbers, or as many sequences of these as there are algorithms, "
