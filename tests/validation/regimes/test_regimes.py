@@ -56,6 +56,4 @@ def test_as_table_figure_and_json(found):
 )
 def test_wrong_use(given, words):
     with pytest.raises((TypeError, ValueError), match=words):
-        regimes(
-            [SGD(0.1)] if "models" in given else SGD(0.1), PRODUCT, START, **({"steps": 20, "windows": 2} | given)
-        )
+        regimes([SGD(0.1)] if "models" in given else SGD(0.1), PRODUCT, START, **({"steps": 20, "windows": 2} | given))
