@@ -12,6 +12,7 @@ from ._arguments.handed_out import hand_out
 from ._checkpoint import Checkpoint
 from ._paths.record import cut, for_all_paths
 from ._problem import Problem
+from ._states import kept_states
 from ._times import recorded
 from ._trajectory import Trajectory
 
@@ -45,7 +46,7 @@ def trajectory_of(problem: Problem, results: tuple, apart: bool, checkpoint: Che
         ok=failed_at < 0,
         failed_at=failed_at,
         equation=problem.equation,
-        states=states,
+        **kept_states(problem.equation, how["kind"], states),
         checkpoint=None if checkpoint is None else dataclasses.replace(checkpoint, time=times[-1]),
         **how,
     )

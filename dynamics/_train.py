@@ -57,8 +57,8 @@ def train(
         `"gaussian"` it adds the response of the gradient to them). `Diagonal` describes batches and injects nothing: under
         `"minibatch"` the batches are as they are. A random loss draws by a fresh key for every example and step, and adds
         Gaussian noise of the covariance of its fixed keys in `"gaussian"`.
-    - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`. Observables of two
-        arguments, and `Trajectory.equation_states`, see the state of the equation that belongs to them.
+    - `keep_states`: records the state of the equation that belongs to parameters and memory in `states`, as `solve` does
+        and as observables of two arguments see it, and `TwinState(params, memory)` in `twin_states`.
     - `start`: a `Trajectory` of `train`, or of `solve` where neither side remembers more than the parameters and the number
         of the step, as for SGD, scheduled or not.
 
