@@ -18,14 +18,14 @@ from equations.internal import (
     integer,
     is_parameter,
     is_traced,
-    schedule_counts,
     state_from,
+    twin_from,
     typed_key,
 )
 
 from ._arguments.checks import check_key
 from ._checkpoint import Checkpoint
-from ._kept import difference
+from ._kept import difference, rule_of
 from ._paths.progress import Ensemble, Progress
 from ._trajectory import check_trajectory
 
@@ -120,19 +120,26 @@ class Start:
         return dataclasses.replace(self, checkpoint=dataclasses.replace(self.checkpoint, paths=paths), many=True)
 
     def progress_as(
-        self, kind: str, how: tuple[str, ...], begin: Callable[[], Progress], equation: Any, params: PyTree
+        self,
+        kind: str,
+        how: tuple[str, ...],
+        begin: Callable[[], Progress],
+        equation: Any,
+        params: PyTree,
+        carried: Callable[[], PyTree] = lambda: None,
     ) -> tuple[Ensemble, Array]:
         """How far the paths have come, for a run of this kind, and whether half a flow is owing.
 
         **Arguments:** `begin`: what gives that with which a path of the run begins, for its structure; `equation` and
-        `params`, for a run that crosses from the algorithm to its equation.
+        `params`, for a run that crosses from the algorithm to its equation or back, and `carried`, what it then carries
+        beside its state, leaves `(paths, ...)`.
 
         **Raises:** ValueError, naming `start`, where the run goes on with another state.
         """
         expected = eqx.filter_eval_shape(begin)
         found, owes = self.checkpoint.progress, self.checkpoint.owes
         if self.checkpoint.kind != kind:
-            found, owes = self._crossed(kind, equation, params, expected), jnp.zeros((), bool)
+            found, owes = self._crossed(kind, equation, params, expected, carried), jnp.zeros((), bool)
         else:
             found = found.like(expected)
         wrong = difference(found, self.checkpoint.rule, expected, equation, params)
@@ -144,13 +151,16 @@ class Start:
                 found, owes = whole, jnp.zeros((), bool)
         return Ensemble.of(found), owes
 
-    def _crossed(self, kind: str, equation: Any, params: PyTree, expected: Progress) -> Progress:
-        """The progress of an equation from that of its algorithm, or that of an algorithm without memory."""
-        old, memory = self.checkpoint.progress, None
-        with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
-            twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
+    def _crossed(
+        self, kind: str, equation: Any, params: PyTree, expected: Progress, carried: Callable[[], PyTree]
+    ) -> Progress:
+        """The progress of an equation from that of its algorithm, or that of the algorithm."""
+        old, state = self.checkpoint.progress, None
+        rule = self.checkpoint.rule
         if kind == "equation":
-            old, state = old.like(dataclasses.replace(expected, recorded=twin)), None
+            with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
+                twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
+            old = old.like(dataclasses.replace(expected, recorded=twin))
             if form(old.recorded, 1) == form(twin):
                 state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
             if state is not None:
@@ -158,22 +168,16 @@ class Start:
         else:
             own = eqx.filter_eval_shape(equation.init, params)
             old = old.like(dataclasses.replace(expected, recorded=own))
-            alone = form(old.recorded, 1) == form(own) and len(jax.tree.leaves(own)) == len(jax.tree.leaves(params))
-            memory = self._counted(twin.memory, old.failed_at.shape) if alone else None
-        if memory is None or jax.tree.leaves(expected.running[1:]):
-            own = {"equation": "an equation", "discrete": "an algorithm"}
-            raise ValueError(
-                f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose "
-                f"memory is not known to be that of {own[kind]}."
-            )
-        state = TwinState(jax.vmap(equation.params)(old.recorded), memory)
-        return Progress((memory, *expected.running[1:]), state, old.failed_at, old.peak)
-
-    def _counted(self, memory: PyTree, paths: tuple[int, ...]) -> PyTree | None:
-        """A memory that holds no more than the number of the training step, leaves `(paths, ...)`; None for others."""
-        if not all(jax.tree.leaves(schedule_counts(memory))):
-            return None
-        return jax.tree.map(lambda leaf: jnp.full((*paths, *leaf.shape), self.step, leaf.dtype), memory)
+            alone = len(jax.tree.leaves(own)) == len(jax.tree.leaves(params))
+            if form(old.recorded, 1) == form(own) and (alone or rule == rule_of(equation)):
+                state = twin_from(equation, old.recorded, self.step)
+            if state is not None:
+                return Progress((state.memory, carried()), state, old.failed_at, old.peak)
+        kinds = {"equation": "an equation", "discrete": "an algorithm"}
+        raise ValueError(
+            f"Argument `start` must be of a run of the same kind, but it is of {kinds[self.checkpoint.kind]}, {rule}, "
+            f"whose memory is not known to be that of {kinds[kind]}, {rule_of(equation)}."
+        )
 
 
 def ended(start: Any, params: PyTree) -> PyTree:

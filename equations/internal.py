@@ -55,6 +55,7 @@ from ._gradients import fixed_gradient as fixed_gradient
 from ._gradients import is_noisy as is_noisy
 from ._gradients import real_gradient as real_gradient
 from ._gradients import twin_update as twin_update
+from ._handback import twin_from as twin_from
 from ._handover import form as form
 from ._handover import state_from as state_from
 from ._interpretation import as_ito as as_ito

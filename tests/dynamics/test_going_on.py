@@ -174,9 +174,11 @@ def test_refused(options, words):
 
 
 def test_an_algorithm_does_not_know_the_memory_of_an_equation():
-    half = solve(Adam(0.05, 2), OBJECTIVE, W0, steps=2, key=KEY)
-    with pytest.raises(ValueError, match="Argument `start` must be of a run of the same kind"):
-        train(Adam(0.05, 2), OBJECTIVE, start=half, steps=2)
+    rule = modified(Momentum(0.05, 2, momentum=0.5), memory="adiabatic")
+    half = solve(rule, OBJECTIVE, W0, steps=2, key=KEY)
+    words = "it is of an equation, Momentum, whose memory is not known to be that of an algorithm, Momentum"
+    with pytest.raises(ValueError, match=f"Argument `start` must be of a run of the same kind, but {words}"):
+        train(rule, OBJECTIVE, start=half, steps=2)
 
 
 def test_under_a_trace_there_is_no_end():
