@@ -74,7 +74,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
-    how = dict(owes=owes, how=_steps_of(method, substeps), kind="equation")
+    how = dict(owes=owes, how=steps_of(method, substeps), kind="equation")
     checkpoint = problem.checkpoint(progress, problem.random, key=key, **how)
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
 
@@ -85,7 +85,7 @@ def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
     return () if steps is None else (("draws", str(problem.objective.samples)), ("steps_to_draws", f"{steps:.4g}"))
 
 
-def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
+def steps_of(method: Method, substeps: int) -> tuple[str, ...]:
     """By what steps a run goes, between which half a flow may be owing."""
     return repr(method.solver), str(substeps), *([] if method.law == "gaussian" else [method.law])
 
@@ -96,7 +96,7 @@ def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Arr
         return path, problem.begin(path.begin, key)
     progress, owes = problem.start.progress_as(
         "equation",
-        _steps_of(method, path.substeps),
+        steps_of(method, path.substeps),
         lambda: path.begin(problem.dynamic, key),
         path.dynamics,
         problem.dynamic,

@@ -69,8 +69,15 @@ class Start:
         checkpoint = trajectory.checkpoint
         if checkpoint is None:
             raise ValueError(
-                "Argument `start` must be a run that can go on, as those with `event` or `saveat` or by a solver of "
-                "Diffrax's own for an equation with noise cannot: give the parameters that it ended with as `params`."
+                "Argument `start` must be a run that can go on, as one of large steps, of what a vmap gave or, for an "
+                "equation with noise, by diffrax.StepTo cannot: give the parameters that it ended with as `params`."
+            )
+        stopped = trajectory.stopped_at
+        if stopped is not None and not is_traced(stopped) and np.any(np.isfinite(stopped)):
+            raise ValueError(
+                "Argument `start` must be a run that went all its steps, but this one stopped at an event, between two of "
+                "them, from where neither steps nor schedules can be counted on: give the parameters that it ended with as "
+                "`params`."
             )
         if is_traced(checkpoint.step) or np.ndim(checkpoint.step):
             raise ValueError(
@@ -127,12 +134,13 @@ class Start:
         equation: Any,
         params: PyTree,
         carried: Callable[[], PyTree] = lambda: None,
+        restart: Callable[[PyTree], PyTree] | None = None,
     ) -> tuple[Ensemble, Array]:
         """How far the paths have come, for a run of this kind, and whether half a flow is owing.
 
         **Arguments:** `begin`: what gives that with which a path of the run begins, for its structure; `equation` and
         `params`, for a run that crosses from the algorithm to its equation or back, and `carried`, what it then carries
-        beside its state, leaves `(paths, ...)`.
+        beside its state, leaves `(paths, ...)`; `restart`, what a run by other steps carries from a state on.
 
         **Raises:** ValueError, naming `start`, where the run goes on with another state.
         """
@@ -142,13 +150,13 @@ class Start:
             found, owes = self._crossed(kind, equation, params, expected, carried), jnp.zeros((), bool)
         else:
             found = found.like(expected)
+        if kind == "equation" and self.checkpoint.how != how:  # half a flow of one solver is not that of another
+            whole = _restarted(found, expected, restart)
+            if whole is not None:
+                found, owes = whole, jnp.zeros((), bool)
         wrong = difference(found, self.checkpoint.rule, expected, equation, params)
         if wrong is not None:
             raise ValueError(f"Argument `start` must have ended with the state that the run goes on with, but {wrong}.")
-        if kind == "equation" and self.checkpoint.how != how:  # half a flow of one solver is not that of another
-            whole = _restarted(found, expected)
-            if whole is not None:
-                found, owes = whole, jnp.zeros((), bool)
         return Ensemble.of(found), owes
 
     def _crossed(
@@ -196,8 +204,13 @@ def ended(start: Any, params: PyTree) -> PyTree:
     return found.params
 
 
-def _restarted(progress: Progress, expected: Progress) -> Progress | None:
-    """The same from its complete states; None where a run carries more than its state, as under a stream of stimuli."""
+def _restarted(progress: Progress, expected: Progress, restart: Callable[[PyTree], PyTree] | None) -> Progress | None:
+    """The same from its complete states, by `restart` where a solver carries them in another form; None where they are none
+    of such a run, or it carries more than its state, as under a stream of stimuli."""
+    if form(progress.recorded, 1) != form(expected.recorded):
+        return None
+    if restart is not None:
+        return dataclasses.replace(progress, running=eqx.filter_jit(eqx.filter_vmap(restart))(progress.recorded))
     if jax.tree.structure(expected.running) != jax.tree.structure(expected.recorded):
         return None
     return dataclasses.replace(progress, running=progress.recorded)

@@ -65,9 +65,9 @@ class Trajectory(eqx.Module):
     def final_state(self) -> PyTree:
         """The state of the equation at the last step, leaves `(paths, ...)`, as `states` at a record.
 
-        **Raises:** ValueError for a run that cannot go on, as with `saveat` or by a solver of Diffrax's own; for a
-        trajectory from a file whose state has a class of your own where `load` was given no `equation`; and of an
-        algorithm from whose memory the state of its equation is not known.
+        **Raises:** ValueError for a run that cannot go on, as one of large steps; for a trajectory from a file whose state
+        has a class of your own where `load` was given no `equation`; and of an algorithm from whose memory the state of its
+        equation is not known.
         """
         progress = self._progress("final_state")
         found = progress.state if self.kind == "equation" else progress.ended
