@@ -28,9 +28,11 @@ from ._solvers import Method
 from ._trajectory import Trajectory
 
 
-def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
+def solve_problem(
+    problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False, look: bool = True
+) -> Trajectory:
     """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
-    to be enough (`auto`)."""
+    to be enough (`auto`); `look`: whether its steps are looked at."""
     if Steps(method.solver).amplified:
         begin_source(problem, "minibatch")
     apart = problem.apart(problem.random)
@@ -51,9 +53,12 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         return state_before(path, start, key, paths, problem.before, jnp.asarray(index), jnp.asarray(step))
 
     noisy = problem.noise is not None
-    result, substeps, found = checked_run(
-        path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
-    )
+    if look:
+        result, substeps, found = checked_run(
+            path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
+        )
+    else:
+        result, found = run(path), ()
     (saves, states), last, progress, owes, _ = result
     failed_at = progress.failed_at
     unseen = ("health", "not looked at, which would take all examples")

@@ -183,7 +183,7 @@ def compare(
     progress("refinement")
     refined = jax.block_until_ready(solve_problem(problem, method, key, 2 * substeps))
 
-    sampling = sampling_errors(problem, lambda problem: solve_problem(problem, method, key, substeps))
+    sampling = sampling_errors(problem, lambda problem: solve_problem(problem, method, key, substeps, look=False))
     both, noisy = np.asarray(flow.ok & refined.ok), problem.equation.random
     kept = {
         name: moments(
