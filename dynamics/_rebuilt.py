@@ -103,8 +103,9 @@ def _like(params: PyTree, held: list[bool] | None, leaves: Any, skip: bool = Fal
 
 
 def _fields(node: Any) -> list[str]:
+    named: Any = node
     if isinstance(node, tuple):
-        return list(node._fields)
+        return list(named._fields)
     if not isinstance(node, eqx.Module) or any(field.metadata.get("static") for field in dataclasses.fields(node)):
         raise TypeError("Neither named tuple nor module of arrays.")
     return [field.name for field in dataclasses.fields(node)]

@@ -111,7 +111,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
 
         def carried():
             training = Training.of(equation, problem.signal, problem.dynamic, key, noise)
-            return training.resumed(path_keys(key, problem.paths, problem.before), problem.first)
+            return training.resumed(path_keys(key, problem.paths, problem.ahead), problem.first)
 
         begin, _ = problem.start.progress_as("discrete", (noise,), one, equation, problem.dynamic, carried)
     first, steps, places = problem.span(paths)

@@ -94,7 +94,8 @@ def partly(equation: Any, stays: PyTree, params: PyTree) -> Any:
             f"Argument `frozen` must be None for {name}, which solvers split in a way of its own: hold in its drift and "
             "its diffusion what is to stay."
         )
-    found = (PartlyCircuit if acts_late(type(equation)) else Partly)(equation, stays)
+    kind: Any = PartlyCircuit if acts_late(type(equation)) else Partly
+    found = kind(equation, stays)
     try:
         eqx.filter_eval_shape(lambda params: found.whole(found.init(params)), eqx.filter(params, eqx.is_array))
     except Exception as error:

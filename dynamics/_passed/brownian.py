@@ -79,7 +79,7 @@ class Forest(AbstractInTime):
         borders = jnp.asarray(2.0 ** np.arange(31), end.dtype)
         return jnp.where((borders > begin) & (borders < end), borders, end)
 
-    def evaluate(self, t0, t1=None, left=True, use_levy=False):
+    def evaluate(self, t0: Any, t1: Any = None, left=True, use_levy=False):
         exponent = jnp.frexp(jnp.maximum(t0, 0.5))[1]  # t0 is in [2^(exponent - 1), 2^exponent)
         tree = jnp.where(t0 < 1, 0, exponent)
         length = jnp.where(t0 < 1, 1.0, jnp.ldexp(jnp.ones_like(t0), exponent - 1)).astype(t0.dtype)

@@ -113,7 +113,7 @@ def solve_free(problem: Problem, method: Method, path: Path, key: Array, event: 
     how = dict(owes=np.zeros((), bool), how=steps_of(method, path.substeps), kind="equation")
     checkpoint = dataclasses.replace(problem.checkpoint(progress, False, key=key, **how), time=done.times[-1])
     changes: dict[str, Any] = dict(result=result, stopped_at=stopped_at, checkpoint=checkpoint)
-    if times is not None:
+    if times is not None and within is not None:
         whole = problem.first + jnp.floor(within * (1 + 1e-6)).astype(done.steps.dtype)
         changes |= dict(times=times, steps=whole)
     return dataclasses.replace(done, **changes)
@@ -137,7 +137,7 @@ def _run(path, begin, key, controller, event, *, within, counts, paths, layout):
 class FreePath(Path):
     """A noise-free path by one call of Diffrax, which may end before the last step."""
 
-    def run(self, progress: Progress, controller: Any, event: Any, within: Array | None, counts: bool):
+    def run(self, progress: Progress, controller: Any, event: Any, within: Any, counts: bool):
         """Records and states `(saves, ...)`, the last parameters, the training step of failure, or -1, the time of the
         event, infinite if there was none, and Diffrax's result; and how far the path has come. `within`: the records, in
         training steps of this run."""

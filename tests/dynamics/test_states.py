@@ -84,7 +84,9 @@ def test_where_it_is_not_known():
     assert run.states is None and run.twin_states.params.shape == (1, 2, 3)
     with pytest.raises(ValueError, match="final_state` is not known for Apart, from the memory"):
         run.final_state  # noqa: B018
-    flow = solve(SGD(0.05), PROBLEM.objective, PROBLEM.start, steps=1, saveat=dfx.SaveAt(t1=True))
+    flow = solve(
+        SGD(0.05, 2), PROBLEM.objective, PROBLEM.start, steps=1, key=KEY, solver_error=0.01, observe={"w": weights}
+    )
     for ask, words in (("final_state", "of a run that can go on"), ("twin_final_state", "of a run that can go on")):
         with pytest.raises(ValueError, match=words):
             getattr(flow, ask)

@@ -116,7 +116,7 @@ def moments(
 
     sides = equation, refined, discrete
     with np.errstate(over="ignore", invalid="ignore"):  # an observable that is not finite gives a NaN, not a warning
-        mean, variance = moment("mean", *sides, 2), moment("variance", *map(variance_samples, sides), 3)
+        mean, variance = moment("mean", *sides, least=2), moment("variance", *map(variance_samples, sides), least=3)
     return {"mean": mean, "variance": variance}
 
 
