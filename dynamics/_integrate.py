@@ -31,9 +31,11 @@ from ._solvers import Method
 from ._trajectory import Trajectory
 
 
-def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False) -> Trajectory:
+def solve_problem(
+    problem: Problem, method: Method, key: Array, substeps: int, auto: bool = False, look: bool = True
+) -> Trajectory:
     """`solve` on what is checked already, with `substeps` steps of the solver in a training step, or as many as are found
-    to be enough (`auto`)."""
+    to be enough (`auto`); `look`: whether its steps are looked at."""
     if Steps(method.solver).on_batches:
         begin_source(problem, "minibatch")
     apart = problem.apart(problem.random)
@@ -54,9 +56,12 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         return state_before(path, start, key, paths, problem.before, jnp.asarray(index), jnp.asarray(step))
 
     noisy = problem.noise is not None
-    result, substeps, found = checked_run(
-        path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
-    )
+    if look:
+        result, substeps, found = checked_run(
+            path, method.solver, method.stepping, (run, before), begin(path)[1], noisy, auto
+        )
+    else:
+        result, found = run(path), ()
     (saves, states), last, progress, owes, one = result
     failed_at = progress.failed_at
     on_batches = Steps(method.solver).on_batches
@@ -78,7 +83,7 @@ def solve_problem(problem: Problem, method: Method, key: Array, substeps: int, a
         details += (("duration", f"{problem.stream.duration:g}"), ("dt", f"{problem.grid.dt:g}"))
         units["units"] = ("stimuli", "s")
     results = saves, states, last, failed_at
-    how = dict(owes=owes, how=_steps_of(method, substeps), kind="equation")
+    how = dict(owes=owes, how=steps_of(method, substeps), kind="equation")
     checkpoint = problem.checkpoint(progress, problem.random, key=key, **how)
     return trajectory_of(problem, results, apart, checkpoint, kind="equation", details=details, **units)
 
@@ -89,7 +94,7 @@ def _sampled(problem: Problem) -> tuple[tuple[str, str], ...]:
     return () if steps is None else (("draws", str(problem.objective.samples)), ("steps_to_draws", f"{steps:.4g}"))
 
 
-def _steps_of(method: Method, substeps: int) -> tuple[str, ...]:
+def steps_of(method: Method, substeps: int) -> tuple[str, ...]:
     """By what steps a run goes, between which half a flow may be owing."""
     return repr(method.solver), str(substeps), *([] if method.law == "gaussian" else [method.law])
 
@@ -100,7 +105,7 @@ def begin_of(problem: Problem, method: Method, path: Path | StreamPath, key: Arr
         return path, problem.begin(path.begin, key)
     progress, owes = problem.start.progress_as(
         "equation",
-        _steps_of(method, path.substeps),
+        steps_of(method, path.substeps),
         lambda: path.begin(problem.dynamic, key),
         path.dynamics,
         problem.dynamic,

@@ -7,6 +7,7 @@ from jaxtyping import PyTree
 
 from equations.internal import form, inside
 
+from ._arguments.partly import wholly
 from ._paths.progress import Progress, names_of
 
 _PARTS = ("recorded", "running")
@@ -14,6 +15,7 @@ _PARTS = ("recorded", "running")
 
 def rule_of(equation: Any) -> str:
     """The class that gives a memory its meaning, by name: the one inside of all others."""
+    equation = wholly(equation)
     inner = inside(equation)
     return type(equation).__name__ if inner is None else rule_of(inner)
 

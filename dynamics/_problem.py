@@ -41,6 +41,7 @@ from ._arguments.frozen import which_stay
 from ._arguments.handed_out import check_axis
 from ._arguments.hooks import check_start, checked_noise
 from ._arguments.model import Model
+from ._arguments.partly import partly
 from ._arguments.per_path import paths_of
 from ._checkpoint import Checkpoint
 from ._kept import rule_of
@@ -148,6 +149,7 @@ class Problem:
     def on(self, equation: Any, algorithm: bool = False, rescales: bool = False) -> "Problem":
         """The same with another equation, checked on the parameters and the signal."""
         given = dynamic_numbers(with_loss_noise(equation, self.objective))
+        given = given if self.has_examples else partly(given, self.stays, self.params)
         equation = as_ito(given)
         equation.check(self.params, self.objective)
         check_start(equation, self.dynamic)
@@ -251,11 +253,9 @@ class Problem:
         return under_trace(self.equation, self.objective, self.params, self.static, self.observe, self.dt)
 
     def span(self, paths: int) -> tuple[np.ndarray, np.ndarray, Places]:
-        """The first training step and the number of steps as arrays, which compile nothing anew, and room for the records
-        of so many paths."""
-        record = self.record
-        if self.keep_states:  # parameters and a memory of some sizes more
-            record = record, *[self.dynamic] * 3
+        """The first training step and the number of steps as arrays (see `before`), and room for so many paths' records."""
+        more = [self.dynamic] * 3 if self.keep_states else []  # parameters and a memory of some sizes more
+        record = self.record, *more
         places = Places.of(self.steps // self.save_every, record, paths, self.traced)
         return np.asarray(self.first, np.int32), np.asarray(self.steps, np.int32), places
 
@@ -294,7 +294,7 @@ class Problem:
 
     def checkpoint(self, progress: Progress, random: bool, **how) -> Checkpoint:
         """Where a run of this problem ended, in which things were drawn or not; its time is set by its trajectory."""
-        drew = random or (self.start is not None and self.start.checkpoint.drew)
+        how |= dict(rule=rule_of(self.equation), frozen=which_stay(self.stays, self.whole))
+        how["drew"] = random or (self.start is not None and self.start.checkpoint.drew)
         step = jnp.asarray(self.first + self.steps, jnp.int32)
-        how |= dict(rule=rule_of(self.equation), drew=drew, frozen=which_stay(self.stays, self.whole))
         return Checkpoint(step=step, time=step, progress=progress, paths=self.paths, **how)

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from ._arguments.frozen import on_all_paths
 from ._arguments.handed_out import hand_out
+from ._arguments.partly import wholly
 from ._checkpoint import Checkpoint
 from ._paths.record import cut, for_all_paths
 from ._problem import Problem
+from ._states import kept_states
 from ._times import recorded
 from ._trajectory import Trajectory
 
@@ -43,8 +45,8 @@ def trajectory_of(problem: Problem, results: tuple, apart: bool, checkpoint: Che
         final=eqx.combine(last, on_all_paths(problem.stays, problem.paths), problem.static),
         ok=failed_at < 0,
         failed_at=failed_at,
-        equation=problem.equation,
-        states=states,
+        equation=wholly(problem.equation),
+        **kept_states(problem.equation, how["kind"], states),
         checkpoint=None if checkpoint is None else dataclasses.replace(checkpoint, time=times[-1]),
         **how,
     )

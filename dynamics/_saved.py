@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections import OrderedDict
 from typing import Any
 
 import diffrax as dfx
@@ -16,13 +17,16 @@ from jaxtyping import Array, PyTree
 from equations.internal import is_parameter
 
 from ._checkpoint import Checkpoint
-from ._described import Recorded, hyperparameters, title
+from ._described import Recorded, hyperparameters, is_recorded, title
+from ._file_states import States, state_at_end
 from ._files import write_whole
-from ._paths.progress import Leaves, Stored, names_of
+from ._paths.progress import Stored, names_of
 from ._paths.quotient import Peak
+from ._rebuilt import describe
 
 _STATIC = ("how", "kind", "paths", "rule", "drew", "frozen")  # of a checkpoint, beside its arrays
-_FORMAT = "traindyn.Trajectory 2"
+_STATES = ("states", "twin_states", "recorded", "final_state")
+_FORMAT = "traindyn.Trajectory 3"
 
 
 def save(trajectory: Any, path: str | os.PathLike) -> None:
@@ -43,7 +47,8 @@ def save(trajectory: Any, path: str | os.PathLike) -> None:
         "hyperparameters": sorted(hyperparameters(trajectory.equation).items()),
         "checkpoint": None if checkpoint is None else {name: vars(checkpoint)[name] for name in _STATIC},
         "dtypes": {name: [_dtype(leaf) for leaf in jax.tree.leaves(tree)] for name, tree in parts.items()},
-        "names": {name: names_of(tree) for name, tree in parts.items()},
+        "names": {name: _names(trajectory, tree) for name, tree in parts.items()},
+        "classes": {name: describe(parts[name], parts["final"]) for name in _STATES if name in parts},
     }
     groups = {name: _as_dataset(xr, name, _leaves(tree)) for name, tree in parts.items()}
     record.attrs["about"] = json.dumps(about, sort_keys=True)
@@ -67,7 +72,7 @@ def _target(path: str | os.PathLike) -> pathlib.Path:
     return target
 
 
-def load(path: str | os.PathLike, like: PyTree) -> dict[str, Any]:
+def load(path: str | os.PathLike, like: PyTree, equation: Any = None) -> dict[str, Any]:
     """The fields of the trajectory that `save` wrote, as `Trajectory.load` says."""
     import h5py
     import xarray as xr
@@ -100,21 +105,28 @@ def load(path: str | os.PathLike, like: PyTree) -> dict[str, Any]:
             f"Argument `path` must be a whole file that Trajectory.save wrote, but {str(path)!r} is none, or was changed."
         )
     leaves = {name: _from_dataset(found.get(name), said["dtypes"][name], name) for name in said["dtypes"]}
-    return _fields(record, said, leaves, like)
+    return _fields(record, said, leaves, like, equation)
 
 
 def _parts(trajectory: Any, checkpoint: Checkpoint | None) -> dict[str, Any]:
-    parts = {"final": eqx.filter(trajectory.final, is_parameter), "states": trajectory.states}
+    parts = {"final": eqx.filter(trajectory.final, is_parameter)}
+    parts |= {"states": trajectory.states, "twin_states": trajectory.twin_states}
     parts["stopped"] = trajectory.result, trajectory.stopped_at
     if checkpoint is None:
         return parts
     progress = checkpoint.progress
     return parts | {
+        "final_state": state_at_end(trajectory),
         "running": progress.running,
         "recorded": progress.recorded,
         "rest": (progress.failed_at, progress.peak, checkpoint.owes, checkpoint.step, checkpoint.time),
         "key": checkpoint.key,
     }
+
+
+def _names(trajectory: Any, tree: PyTree) -> tuple[str, ...]:
+    """Of the leaves of a part; from a file some have nothing but names."""
+    return tuple(tree) if is_recorded(trajectory.equation) and type(tree) is OrderedDict else names_of(tree)
 
 
 def _leaves(tree: PyTree) -> list[np.ndarray]:
@@ -173,7 +185,7 @@ def _checksum(datasets: dict[str, Any], about: str) -> str:
     return total.hexdigest()
 
 
-def _fields(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) -> dict[str, Any]:
+def _fields(record, said: dict, leaves: dict[str, list[Array]], like: PyTree, equation: Any) -> dict[str, Any]:
     varying, static = eqx.partition(like, is_parameter)
     own, treedef = jax.tree.flatten(varying)
     shapes = _described(names_of(varying), own, 0)
@@ -183,7 +195,8 @@ def _fields(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) ->
             f"Argument `like` must be parameters like those of the run, with arrays {', '.join(found)} in this order, but "
             f"it has {', '.join(shapes)}."
         )
-    kept = dict(zip(said["names"]["states"], leaves["states"], strict=True))
+    numbers = tuple((name, value) for name, value in said["hyperparameters"])
+    states = States(said, leaves, like, Recorded(said["equation"], numbers), equation)
     return dict(
         steps=_array(record["step"].values),
         times=_array(record["time"].values),
@@ -195,11 +208,12 @@ def _fields(record, said: dict, leaves: dict[str, list[Array]], like: PyTree) ->
         final=eqx.combine(jax.tree.unflatten(treedef, leaves["final"]), static),
         ok=_array(record["ok"].values),
         failed_at=_array(record["failed_at"].values),
-        equation=Recorded(said["equation"], tuple((name, value) for name, value in said["hyperparameters"])),
+        equation=states.equation,
         kind=said["kind"],
         details=tuple((name, value) for name, value in said["details"]),
-        states=kept or None,
-        checkpoint=_checkpoint(said, leaves),
+        states=states.kept("states"),
+        twin_states=states.kept("twin_states"),
+        checkpoint=_checkpoint(said, leaves, states),
         units=tuple(said["units"]),
         **_stopped(*leaves["stopped"]),
     )
@@ -217,14 +231,19 @@ def _described(names: Any, leaves: list, ahead: int) -> list[str]:
     return [f"{n or 'params'}: {leaf.dtype}{list(leaf.shape[ahead:])}" for n, leaf in zip(names, leaves, strict=True)]
 
 
-def _checkpoint(said: dict, leaves: dict[str, list[Array]]) -> Checkpoint | None:
+def _checkpoint(said: dict, leaves: dict[str, list[Array]], states: States) -> Checkpoint | None:
     if said["checkpoint"] is None:
         return None
     static = {name: _hashable(value) for name, value in said["checkpoint"].items()}
     failed_at, quotient, peaked, owes, step, time = leaves["rest"]
-    by_name = [dict(zip(said["names"][name], leaves[name], strict=True)) for name in ("running", "recorded")]
-    running, recorded = (Leaves(one) for one in by_name)
-    progress = Stored(running, recorded, failed_at, Peak(quotient, peaked))
+    recorded = states.tree("recorded")
+    progress = Stored(
+        running=states.by_name("running"),
+        recorded=states.by_name("recorded") if recorded is None else recorded,
+        failed_at=failed_at,
+        peak=Peak(quotient, peaked),
+        ended=states.tree("final_state"),
+    )
     return Checkpoint(key=leaves["key"][0], step=step, time=time, progress=progress, owes=owes, **static)
 
 

@@ -18,7 +18,7 @@ from ._integrate import path_of, solve_problem
 from ._large_steps import LargeSteps, check_solver_error
 from ._passed.free import check_free, solve_free, thrown
 from ._passed.pairing import is_passed
-from ._passed.run import check_begins, check_not_auto, solve_passed
+from ._passed.run import check_not_auto, solve_passed
 from ._paths.layout import Layout
 from ._problem import Problem
 from ._solvers import Method
@@ -107,8 +107,10 @@ def solve(
         is cheaper.
     - `stepsize_controller`: times are in training steps. With noise, for such a solver that has an error estimate (None:
         `diffrax.ShARK()` for additive noise, `diffrax.SPaRK()` for the Stratonovich form): its steps meet the records, and
-        the Brownian motion is Diffrax's tree, 50 to 95 times a hand-written loop where the drift is cheap, which
-        resolves steps from the controller's `dtmin` on, or 1/1024. For noise-free equations the solver chooses its steps
+        the Brownian motion is of Diffrax's trees, 50 to 95 times a hand-written loop where the drift is cheap,
+        which resolve steps from the controller's `dtmin` on, or 1/1024. There is one for the times 0 to 1, 1 to 2, 2 to 4,
+        4 to 8 and so on, at whose borders steps end too, so that runs of any length see the same motion (but under
+        `diffrax.StepTo`, one for the run, which cannot go on). For noise-free equations the solver chooses its steps
         itself, ignoring `substeps`, and a path that diverges ends in the last state that the controller accepted. What a
         dynamics counts, such as the steps of a schedule, is held within a training step; with a controller it is read
         continuously, and steps end where the learning rate jumps. The `details` of the result say which.
@@ -116,13 +118,15 @@ def solve(
     - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
     - `start`: a `Trajectory` to go on from, in memory or loaded, in place of `params`: the memory, the half flow that a
         step may owe, the records and the noise go on, and so does the counting of steps, which schedules read; `steps` are
-        the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine. `key` and `paths` are left out
-        (where nothing was drawn yet, noise needs a `key`), and the equation may have other numbers, but no other memory.
-        With `paths` and another `key` so many begin at the end of a run of one, with noise that is new and independent.
-        From a trajectory of `train` the equation goes on with the memory that the algorithm had, where that is known to be
-        its own.
+        the additional ones. At fixed steps 20 + 20 are 40 to the bit, on the same machine, also by Diffrax's own solvers,
+        which go on with their own state; under a controller within its tolerance, on the same Brownian motion. `key` and
+        `paths` are left out (where nothing was drawn yet, noise needs a `key`), and the equation may have other numbers,
+        but no other memory. With `paths` and another `key` so many begin at the end of a run of one, with noise that is new
+        and independent. From a trajectory of `train` the equation goes on with the memory that the algorithm had, where
+        that is known to be its own. A run that stopped at an event has no step from which to go on.
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.
-        No drift, noise, decay or twin sees it; the loss and observables do.
+        No drift, noise, decay or twin sees it; the loss and observables do. A circuit, or another dynamics without a signal
+        of examples, sees it where it was and goes without its rates.
     - `per_path`: True: every path begins with parameters of its own, leaves of `params` `(paths, ...)`.
     - `event`: a `diffrax.Event` that ends a noise-free path; its conditions take the time and the state.
     - `saveat`: `diffrax.SaveAt(ts=...)` for a noise-free equation: records at these times, in the unit of `times`, in place
@@ -181,7 +185,6 @@ def solve(
     if is_passed(problem, solver, stepsize_controller):
         check_not_auto(auto)
         refuse_passed(increments, solver)
-        check_begins(problem, "a solver of Diffrax's own for an equation with noise")
         key = problem.check_key(key, True)
         passed = stepsize_controller, adjoint, progress_meter, key, substeps
         return _whole(lambda problem: solve_passed(problem, solver, *passed), problem, kept, throw)
@@ -209,9 +212,8 @@ def solve(
     if stepsize_controller is None:
         warn_of_cost(problem, method.solver, substeps)
     if event is not None or saveat is not None:
-        check_begins(problem, "`event` or `saveat`")
         path: Any = path_of(problem, method, substeps)
-        return _whole(lambda problem: solve_free(problem, method, path, event, saveat), problem, None, throw)
+        return _whole(lambda problem: solve_free(problem, method, path, key, event, saveat), problem, None, throw)
     return _whole(lambda problem: solve_problem(problem, method, key, substeps, auto), problem, kept, throw)
 
 

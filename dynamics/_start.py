@@ -18,14 +18,14 @@ from equations.internal import (
     integer,
     is_parameter,
     is_traced,
-    schedule_counts,
     state_from,
+    twin_from,
     typed_key,
 )
 
 from ._arguments.checks import check_key
 from ._checkpoint import Checkpoint
-from ._kept import difference
+from ._kept import difference, rule_of
 from ._paths.progress import Ensemble, Progress
 from ._trajectory import check_trajectory
 
@@ -69,8 +69,15 @@ class Start:
         checkpoint = trajectory.checkpoint
         if checkpoint is None:
             raise ValueError(
-                "Argument `start` must be a run that can go on, as those with `event` or `saveat` or by a solver of "
-                "Diffrax's own for an equation with noise cannot: give the parameters that it ended with as `params`."
+                "Argument `start` must be a run that can go on, as one of large steps, of what a vmap gave or, for an "
+                "equation with noise, by diffrax.StepTo cannot: give the parameters that it ended with as `params`."
+            )
+        stopped = trajectory.stopped_at
+        if stopped is not None and not is_traced(stopped) and np.any(np.isfinite(stopped)):
+            raise ValueError(
+                "Argument `start` must be a run that went all its steps, but this one stopped at an event, between two of "
+                "them, from where neither steps nor schedules can be counted on: give the parameters that it ended with as "
+                "`params`."
             )
         if is_traced(checkpoint.step) or np.ndim(checkpoint.step):
             raise ValueError(
@@ -120,37 +127,48 @@ class Start:
         return dataclasses.replace(self, checkpoint=dataclasses.replace(self.checkpoint, paths=paths), many=True)
 
     def progress_as(
-        self, kind: str, how: tuple[str, ...], begin: Callable[[], Progress], equation: Any, params: PyTree
+        self,
+        kind: str,
+        how: tuple[str, ...],
+        begin: Callable[[], Progress],
+        equation: Any,
+        params: PyTree,
+        carried: Callable[[], PyTree] = lambda: None,
+        restart: Callable[[PyTree], PyTree] | None = None,
     ) -> tuple[Ensemble, Array]:
         """How far the paths have come, for a run of this kind, and whether half a flow is owing.
 
         **Arguments:** `begin`: what gives that with which a path of the run begins, for its structure; `equation` and
-        `params`, for a run that crosses from the algorithm to its equation.
+        `params`, for a run that crosses from the algorithm to its equation or back, and `carried`, what it then carries
+        beside its state, leaves `(paths, ...)`; `restart`, what a run by other steps carries from a state on.
 
         **Raises:** ValueError, naming `start`, where the run goes on with another state.
         """
         expected = eqx.filter_eval_shape(begin)
         found, owes = self.checkpoint.progress, self.checkpoint.owes
         if self.checkpoint.kind != kind:
-            found, owes = self._crossed(kind, equation, params, expected), jnp.zeros((), bool)
+            found, owes = self._crossed(kind, equation, params, expected, carried), jnp.zeros((), bool)
         else:
             found = found.like(expected)
+        if kind == "equation" and self.checkpoint.how != how:  # half a flow of one solver is not that of another
+            whole = _restarted(found, expected, restart)
+            if whole is not None:
+                found, owes = whole, jnp.zeros((), bool)
         wrong = difference(found, self.checkpoint.rule, expected, equation, params)
         if wrong is not None:
             raise ValueError(f"Argument `start` must have ended with the state that the run goes on with, but {wrong}.")
-        if kind == "equation" and self.checkpoint.how != how:  # half a flow of one solver is not that of another
-            whole = _restarted(found, expected)
-            if whole is not None:
-                found, owes = whole, jnp.zeros((), bool)
         return Ensemble.of(found), owes
 
-    def _crossed(self, kind: str, equation: Any, params: PyTree, expected: Progress) -> Progress:
-        """The progress of an equation from that of its algorithm, or that of an algorithm without memory."""
-        old, memory = self.checkpoint.progress, None
-        with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
-            twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
+    def _crossed(
+        self, kind: str, equation: Any, params: PyTree, expected: Progress, carried: Callable[[], PyTree]
+    ) -> Progress:
+        """The progress of an equation from that of its algorithm, or that of the algorithm."""
+        old, state = self.checkpoint.progress, None
+        rule = self.checkpoint.rule
         if kind == "equation":
-            old, state = old.like(dataclasses.replace(expected, recorded=twin)), None
+            with jax.numpy_dtype_promotion("standard"):  # which Optax relies on
+                twin = eqx.filter_eval_shape(lambda: TwinState(params, equation.twin().init(params)))
+            old = old.like(dataclasses.replace(expected, recorded=twin))
             if form(old.recorded, 1) == form(twin):
                 state = jax.vmap(lambda twin: state_from(equation, twin))(old.recorded)
             if state is not None:
@@ -158,22 +176,16 @@ class Start:
         else:
             own = eqx.filter_eval_shape(equation.init, params)
             old = old.like(dataclasses.replace(expected, recorded=own))
-            alone = form(old.recorded, 1) == form(own) and len(jax.tree.leaves(own)) == len(jax.tree.leaves(params))
-            memory = self._counted(twin.memory, old.failed_at.shape) if alone else None
-        if memory is None or jax.tree.leaves(expected.running[1:]):
-            own = {"equation": "an equation", "discrete": "an algorithm"}
-            raise ValueError(
-                f"Argument `start` must be of a run of the same kind, but it is of {own[self.checkpoint.kind]}, whose "
-                f"memory is not known to be that of {own[kind]}."
-            )
-        state = TwinState(jax.vmap(equation.params)(old.recorded), memory)
-        return Progress((memory, *expected.running[1:]), state, old.failed_at, old.peak)
-
-    def _counted(self, memory: PyTree, paths: tuple[int, ...]) -> PyTree | None:
-        """A memory that holds no more than the number of the training step, leaves `(paths, ...)`; None for others."""
-        if not all(jax.tree.leaves(schedule_counts(memory))):
-            return None
-        return jax.tree.map(lambda leaf: jnp.full((*paths, *leaf.shape), self.step, leaf.dtype), memory)
+            alone = len(jax.tree.leaves(own)) == len(jax.tree.leaves(params))
+            if form(old.recorded, 1) == form(own) and (alone or rule == rule_of(equation)):
+                state = twin_from(equation, old.recorded, self.step)
+            if state is not None:
+                return Progress((state.memory, carried()), state, old.failed_at, old.peak)
+        kinds = {"equation": "an equation", "discrete": "an algorithm"}
+        raise ValueError(
+            f"Argument `start` must be of a run of the same kind, but it is of {kinds[self.checkpoint.kind]}, {rule}, "
+            f"whose memory is not known to be that of {kinds[kind]}, {rule_of(equation)}."
+        )
 
 
 def ended(start: Any, params: PyTree) -> PyTree:
@@ -192,8 +204,13 @@ def ended(start: Any, params: PyTree) -> PyTree:
     return found.params
 
 
-def _restarted(progress: Progress, expected: Progress) -> Progress | None:
-    """The same from its complete states; None where a run carries more than its state, as under a stream of stimuli."""
+def _restarted(progress: Progress, expected: Progress, restart: Callable[[PyTree], PyTree] | None) -> Progress | None:
+    """The same from its complete states, by `restart` where a solver carries them in another form; None where they are none
+    of such a run, or it carries more than its state, as under a stream of stimuli."""
+    if form(progress.recorded, 1) != form(expected.recorded):
+        return None
+    if restart is not None:
+        return dataclasses.replace(progress, running=eqx.filter_jit(eqx.filter_vmap(restart))(progress.recorded))
     if jax.tree.structure(expected.running) != jax.tree.structure(expected.recorded):
         return None
     return dataclasses.replace(progress, running=progress.recorded)

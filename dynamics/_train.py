@@ -57,10 +57,11 @@ def train(
         `"gaussian"` it adds the response of the gradient to them). `Diagonal` describes batches and injects nothing: under
         `"minibatch"` the batches are as they are. A random loss draws by a fresh key for every example and step, and adds
         Gaussian noise of the covariance of its fixed keys in `"gaussian"`.
-    - `keep_states`: records parameters and memory, as `TwinState(params, memory)`, in `states`. Observables of two
-        arguments, and `Trajectory.equation_states`, see the state of the equation that belongs to them.
-    - `start`: a `Trajectory` of `train`, or of `solve` where neither side remembers more than the parameters and the number
-        of the step, as for SGD, scheduled or not.
+    - `keep_states`: records the state of the equation that belongs to parameters and memory in `states`, as `solve` does
+        and as observables of two arguments see it, and `TwinState(params, memory)` in `twin_states`.
+    - `start`: a `Trajectory` of `train`, or of `solve` of the same rule: the algorithm goes on with the memory that the
+        equation's state is, its batches are those of the steps that it would be at. Refused where that state does not tell
+        the memory, as that of `modified(..., memory="adiabatic")` does not.
 
     **Returns:** a `Trajectory`, or with `reduce` a `Reduced`. Memory and time per step grow with the batch, not with the
     data, which need not be in memory: see `equations.Population`, `Stored` and `Feed`.
@@ -107,7 +108,12 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         begin = problem.begin(fresh, key)
     else:
         one = lambda: fresh(problem.dynamic, key)  # noqa: E731
-        begin, _ = problem.start.progress_as("discrete", (noise,), one, equation, problem.dynamic)
+
+        def carried():
+            training = Training.of(equation, problem.signal, problem.dynamic, key, noise)
+            return training.resumed(path_keys(key, problem.paths, problem.ahead), problem.first)
+
+        begin, _ = problem.start.progress_as("discrete", (noise,), one, equation, problem.dynamic, carried)
     first, steps, places = problem.span(paths)
     (saves, states), progress = _ensemble(
         equation,

@@ -1,21 +1,20 @@
 """What a run returns."""
 
-import functools
 import os
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from equations import TwinState
-from equations.internal import is_traced, state_from
+from equations.internal import is_traced
 
 from ._arguments.alternation import OSCILLATION, averages_in
 from ._described import is_recorded, provenance
 from ._saved import load, save
+from ._states import of_equation, on_paths, unknown_state
 
 
 class Trajectory(eqx.Module):
@@ -37,9 +36,10 @@ class Trajectory(eqx.Module):
     - `details`: pairs of strings that say how.
     - `units`: of `steps` and of `times`, in words.
     - `checkpoint`: from where another run goes on, which is given this trajectory as its `start`.
-    - `states`: with `keep_states`, the states at the recorded steps, leaves `(paths, saves, ...)`: the equation's own from
-        `solve`, an `equations.TwinState` of parameters and memory from `train`, a dict from names to arrays from a file;
-        else None. `equation_states` are of one structure on both sides.
+    - `states`: with `keep_states`, the states of the equation at the recorded steps, leaves `(paths, saves, ...)`, of one
+        structure from `solve` and from `train`; else None. From a file too, but where the class of the state is one of
+        your own and `load` was given no `equation`: then a dict from names to arrays.
+    - `twin_states`: of `train` with `keep_states`, the algorithm's own, `equations.TwinState` of parameters and memory.
     - `result`, `stopped_at`: of a run with `event` or `saveat`, `(paths,)`, Diffrax's result, and the time of the event,
         infinite where there was none; else None. After its event a path stays at the state that it had then.
     """
@@ -60,6 +60,7 @@ class Trajectory(eqx.Module):
     )
     result: Any = None
     stopped_at: Float[Array, " paths"] | None = None
+    twin_states: PyTree = None
 
     @property
     def averages(self) -> dict[str, Array]:
@@ -74,60 +75,40 @@ class Trajectory(eqx.Module):
 
     @property
     def final_state(self) -> PyTree:
-        """The whole state at the last step, leaves `(paths, ...)`, as of `states` at a record: of `solve` the equation's
-        own, of `train` a `TwinState`; `equation_final_state` is of one structure on both sides.
+        """The state of the equation at the last step, leaves `(paths, ...)`, as `states` at a record.
 
-        **Raises:** ValueError for a trajectory from a file, which knows no more than its numbers, and of a run that cannot
-        go on, as with `event` or `saveat` or by a solver of Diffrax's own.
+        **Raises:** ValueError for a run that cannot go on, as one of large steps; for a trajectory from a file whose state
+        has a class of your own where `load` was given no `equation`; and of an algorithm from whose memory the state of its
+        equation is not known.
         """
-        state = None if self.checkpoint is None else self.checkpoint.progress.state
-        if state is None:
-            why = "that can go on" if self.checkpoint is None else "not of one that was loaded from a file"
-            raise ValueError(f"`Trajectory.final_state` is known of a run, {why}.")
-        if self.kind == "discrete":
-            state = TwinState.of(state.params, state.memory)
-        paths = self.ok.shape[-1]
-
-        def leaf(x):
-            return jnp.broadcast_to(x, (paths, *x.shape[1:])) if x.shape[0] == 1 != paths else x
-
-        return jax.tree.map(leaf, state)
-
-    @property
-    def equation_states(self) -> PyTree:
-        """`states` as those of the equation, from `solve` and from `train` alike, as observables of two arguments see them.
-
-        **Raises:** ValueError without `keep_states`, for a trajectory from a file, and of an algorithm from whose memory
-        the state of its equation is not known.
-        """
-        if self.states is None:
-            raise ValueError("`Trajectory.equation_states` is known of a run with `keep_states`, and of no other.")
-        return self._of_equation("equation_states", self.states, self.ok.ndim + 1)
-
-    @property
-    def equation_final_state(self) -> PyTree:
-        """`final_state` as that of the equation, as `equation_states` at a record.
-
-        **Raises:** ValueError as those do, but needs no `keep_states`.
-        """
-        return self._of_equation("equation_final_state", self.final_state, self.ok.ndim)
-
-    def _of_equation(self, name: str, state: PyTree, ahead: int) -> PyTree:
-        """A state with so many axes ahead as one of the equation."""
-        if is_recorded(self.equation):
-            raise ValueError(f"`Trajectory.{name}` is known of a run, not of one that was loaded from a file.")
-        if self.kind == "equation":
-            return state
-        convert = functools.partial(state_from, self.equation)
-        for _ in range(ahead):
-            convert = jax.vmap(convert)
-        found = convert(state)
+        progress = self._progress("final_state")
+        found = progress.state if self.kind == "equation" else progress.ended
+        if found is not None:
+            return on_paths(found, self.ok.shape[-1])
+        if self.kind == "equation" or is_recorded(self.equation):
+            raise _without_class("final_state")
+        found = of_equation(self.equation, self.twin_final_state, self.ok.ndim)
         if found is None:
-            raise ValueError(
-                f"`Trajectory.{name}` is known of algorithms whose memory is that of their equation, which "
-                f"{type(self.equation).__name__} does not say of itself (`resumed` of its splitting)."
-            )
+            raise unknown_state("final_state", self.equation)
         return found
+
+    @property
+    def twin_final_state(self) -> PyTree:
+        """Of `train`, the algorithm's own state at the last step, a `TwinState`, leaves `(paths, ...)`.
+
+        **Raises:** ValueError as `final_state` does, and for a trajectory of `solve`.
+        """
+        state = self._progress("twin_final_state").state
+        if self.kind != "discrete":
+            raise ValueError("`Trajectory.twin_final_state` is known of a run of `train`, and this one is of `solve`.")
+        if state is None:
+            raise _without_class("twin_final_state")
+        return on_paths(TwinState.of(state.params, state.memory), self.ok.shape[-1])
+
+    def _progress(self, name: str) -> Any:
+        if self.checkpoint is None:
+            raise ValueError(f"`Trajectory.{name}` is known of a run that can go on, and this one cannot.")
+        return self.checkpoint.progress
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes this to one NetCDF file, whole or not at all, with all that a run needs to go on from it (`start`).
@@ -140,19 +121,23 @@ class Trajectory(eqx.Module):
         save(self, path)
 
     @staticmethod
-    def load(path: str | os.PathLike, *, like: PyTree = None) -> "Trajectory":
+    def load(path: str | os.PathLike, *, like: PyTree = None, equation: Any = None) -> "Trajectory":
         """What `save` wrote.
 
-        **Arguments:** `like`: parameters with arrays of the same names (keys and attributes, in the same order), shapes and
-            types, from which what is no array is taken too; not to be left out.
+        **Arguments:**
 
-        **Returns:** the trajectory. Its `equation` is a name with numbers, and `states`, if there are any, are a dict from
-        names to arrays; a run that goes on from it (`start`) is given the equation anew.
+        - `like`: parameters with arrays of the same names (keys and attributes, in the same order), shapes and types, from
+            which what is no array is taken too; not to be left out.
+        - `equation`: what was run, with the same numbers; needed for states of a class of your own, since a file holds
+            no code.
+
+        **Returns:** the trajectory. Without `equation` its own is a name with numbers; a run that goes on from it (`start`)
+        is given the equation anew, which may then have other numbers.
 
         **Raises:** TypeError or ValueError, naming `path` where the file is not whole or not of this kind, or holds numbers
-        of a precision that JAX has not here, or `like`.
+        of a precision that JAX has not here, `like`, or `equation` where it is another.
         """
-        return Trajectory(**load(path, like))
+        return Trajectory(**load(path, like, equation))
 
     def to_xarray(self):
         """An `xarray.Dataset` with dims `(path, step, ...)`, times as a coordinate, units and provenance in attrs.
@@ -186,6 +171,13 @@ class Trajectory(eqx.Module):
             },
             attrs=provenance(self),
         )
+
+
+def _without_class(name: str) -> ValueError:
+    return ValueError(
+        f"`Trajectory.{name}` is not known of a trajectory from a file whose state has a class of its own: give `equation` "
+        "to Trajectory.load."
+    )
 
 
 def check_trajectory(name: str, value: Any) -> Trajectory:

@@ -1,5 +1,6 @@
 """What `dynamics` and `validation` take of this package beside its public names. No promise to anybody else."""
 
+from ._average import AverageMemory as AverageMemory
 from ._base import check_contract as check_contract
 from ._base import check_sampling as check_sampling
 from ._checks.agreement import check_agreement as check_agreement
@@ -54,6 +55,7 @@ from ._gradients import fixed_gradient as fixed_gradient
 from ._gradients import is_noisy as is_noisy
 from ._gradients import real_gradient as real_gradient
 from ._gradients import twin_update as twin_update
+from ._handback import twin_from as twin_from
 from ._handover import form as form
 from ._handover import state_from as state_from
 from ._interpretation import as_ito as as_ito
@@ -74,6 +76,7 @@ from ._noise.loss import with_loss_noise as with_loss_noise
 from ._optax.from_optax import check_algorithm as check_algorithm
 from ._optax.from_optax import check_model as check_model
 from ._optax.from_optax import on_parameters as on_parameters
+from ._optimizers.optimistic_gradient import OptimisticMemory as OptimisticMemory
 from ._scaling import RULES as RULES
 from ._scaling import ForwardedLimit as ForwardedLimit
 from ._scaling import learning_rate_of as learning_rate_of

@@ -48,7 +48,7 @@ class Model:
         """Of the arguments of a run.
 
         **Arguments:** `stayed`: which leaves stayed in the run from whose end this one begins; `bound`: whether the
-        objective can be bound to some of the parameters.
+        objective is bound to what stays; else the dynamics is (`partly`).
 
         **Raises:** TypeError or ValueError, naming the argument.
         """
@@ -57,16 +57,11 @@ class Model:
             params, every = first_of_all(params)
         params = check_params(params)
         stays = jax.tree.map(lambda leaf: None, params)
-        if frozen is not None and not bound:
-            raise ValueError(
-                "Argument `frozen` must be None unless the objective is a signal of examples, such as equations.Objective, "
-                f"but {frozen!r} was given."
-            )
         if frozen is not None:
             stayed = tuple(jax.tree.leaves(check_frozen(frozen, params)))
         if stayed is not None:
             stays, params = eqx.partition(params, jax.tree.unflatten(jax.tree.structure(params), stayed))
-            objective = objective.bind(stays)
+            objective = objective.bind(stays) if bound else objective
         dynamic, static = eqx.partition(params, is_parameter)
         spread = None if every is None else of_all(every, dynamic, stays)
         static = eqx.combine(static, stays)

@@ -105,10 +105,11 @@ def entropy_production(
     regularization = nonnegative("regularization")(regularization)
     check_trajectory("trajectory", trajectory)
     check_concrete("entropy_production", equation=equation, objective=objective, trajectory=trajectory)
-    if trajectory.states is None or trajectory.steps.shape[0] < 2 or int(trajectory.steps[1]) != 1:
+    states = trajectory.states if trajectory.kind == "equation" else trajectory.twin_states
+    if states is None or trajectory.steps.shape[0] < 2 or int(trajectory.steps[1]) != 1:
         raise ValueError(
             "Argument `trajectory` must be recorded with keep_states=True and save_every=1, but it holds "
-            f"{'no states' if trajectory.states is None else 'every step ' + str(np.asarray(trajectory.steps[:2]))}."
+            f"{'no states' if states is None else 'every step ' + str(np.asarray(trajectory.steps[:2]))}."
         )
     burn_in = integer("burn_in", burn_in, minimum=0, maximum=trajectory.steps.shape[0] - 2)
     gaussian = isinstance(reference, Stationary)
@@ -129,7 +130,7 @@ def entropy_production(
         equation = Increment.of(problem.equation)
     check_class(equation, "field")
     check_hooks(equation, signal, first, ("drift", "diffusion"))
-    states = jax.tree.map(lambda leaf: leaf[:, burn_in:], trajectory.states)
+    states = jax.tree.map(lambda leaf: leaf[:, burn_in:], states)
     size = flat_size(coordinates(equation, jax.tree.map(lambda leaf: leaf[0, 0], states))[0])
     if gaussian and reference.mean.shape != (size,):
         raise ValueError(

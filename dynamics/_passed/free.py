@@ -12,8 +12,12 @@ from jaxtyping import Array, PyTree
 
 from equations.internal import is_traced
 
+from .._integrate import begin_of, steps_of
 from .._paths.held import counted
+from .._paths.keys import path_keys
+from .._paths.layout import Layout
 from .._paths.path import Path
+from .._paths.progress import Progress
 from .._paths.record import Places, for_all_paths
 from .._paths.terms import Clock, Field
 from .._problem import Problem
@@ -39,10 +43,10 @@ def check_free(problem: Problem, event: Any, saveat: Any, controller: Any, subst
             )
         if auto:
             raise ValueError(f"Argument `substeps` must be an integer with `{name}`, but 'auto' was given.")
-        if controller is None and problem.steps * substeps > _LONGEST:
+        if controller is None and (problem.first + problem.steps) * substeps > _LONGEST:
             raise ValueError(
-                f"Argument `steps` must be at most {_LONGEST} steps of the solver in one call with `{name}`, but "
-                f"{problem.steps} times {substeps} were given."
+                f"Argument `steps` must be at most {_LONGEST} steps of the solver in one call with `{name}`, and those "
+                f"before it, but {problem.steps} times {substeps} were given."
             )
     if saveat is not None:
         _times(problem, saveat)
@@ -63,30 +67,40 @@ def _times(problem: Problem, saveat: dfx.SaveAt) -> Array:
             "Argument `saveat` must be None where the learning rate changes from step to step, on which time depends, but "
             f"{saveat!r} was given."
         )
-    end = problem.steps * problem.dt
-    parts = ([jnp.zeros(1)] if sub.t0 else []) + ([] if sub.ts is None else [sub.ts]) + ([end[None]] if sub.t1 else [])
+    begin, end = _span(problem)
+    parts = ([begin[None]] if sub.t0 else []) + ([] if sub.ts is None else [sub.ts]) + ([end[None]] if sub.t1 else [])
     times = jnp.concatenate([part.astype(end.dtype) for part in parts])
     if not is_traced(times):
         ts = np.asarray(times)
         rising = ts.size and np.all(np.isfinite(ts)) and np.all(np.diff(ts) >= 0)
-        if not rising or ts[0] < 0 or ts[-1] > float(end) * (1 + 1e-6):
+        if not rising or ts[0] < float(begin) * (1 - 1e-6) or ts[-1] > float(end) * (1 + 1e-6):
             raise ValueError(
-                f"Argument `saveat` must have times that rise from 0 or later to at most {float(end):g}, the time of all "
-                f"steps, but {saveat!r} was given."
+                f"Argument `saveat` must have times that rise from {float(begin):g} or later to at most {float(end):g}, "
+                f"the time of all steps, but {saveat!r} was given."
             )
-    return jnp.minimum(times, end)
+    return jnp.clip(times, begin, end)
 
 
-def solve_free(problem: Problem, method: Method, path: Path, event: Any, saveat: Any) -> Trajectory:
+def _span(problem: Problem) -> tuple[Array, Array]:
+    """The times at which a run begins and ends."""
+    length = problem.steps * problem.dt
+    begin = jnp.zeros_like(length) if problem.start is None else problem.start.time.astype(length.dtype)
+    return begin, begin + length
+
+
+def solve_free(problem: Problem, method: Method, path: Path, key: Array, event: Any, saveat: Any) -> Trajectory:
     """`solve` with an event or with times of output, all checked."""
-    times = None if saveat is None else _times(problem, saveat)
+    times, (begin, _) = None if saveat is None else _times(problem, saveat), _span(problem)
+    within = None if times is None else (times - begin) / problem.dt
     counts = method.stepping is None and counted(problem.equation, problem.signal, problem.dynamic)
     path = dataclasses.replace(path, places=Places(problem.steps // problem.save_every))
-    free = FreePath(**{field.name: getattr(path, field.name) for field in dataclasses.fields(path)})
-    run = _run(free, problem.guarded, method.stepping, event, times, counts)
-    saves, states, last, failed_at, stopped_at, result = for_all_paths(
-        jax.tree.map(lambda leaf: leaf[None], run), problem.paths
+    free: Any = FreePath(**{field.name: getattr(path, field.name) for field in dataclasses.fields(path)})
+    free, start = begin_of(problem, method, free, key)
+    paths, layout = (problem.paths, problem.layout) if problem.apart(False) else (1, Layout())
+    run, progress = _run(
+        free, start, key, method.stepping, event, within=within, counts=counts, paths=paths, layout=layout
     )
+    saves, states, last, failed_at, stopped_at, result = for_all_paths(run, problem.paths)
     details = (
         ("solver", repr(method.solver)),
         ("substeps", str(path.substeps)),
@@ -96,9 +110,11 @@ def solve_free(problem: Problem, method: Method, path: Path, event: Any, saveat:
         ("health", "not looked at where there is an event or times are given"),
     )
     done = trajectory_of(problem, (saves, states, last, failed_at), True, None, kind="equation", details=details)
-    changes: dict[str, Any] = dict(result=result, stopped_at=stopped_at)
-    if times is not None:
-        whole = jnp.floor(times / problem.dt * (1 + 1e-6)).astype(done.steps.dtype)
+    how = dict(owes=np.zeros((), bool), how=steps_of(method, path.substeps), kind="equation")
+    checkpoint = dataclasses.replace(problem.checkpoint(progress, False, key=key, **how), time=done.times[-1])
+    changes: dict[str, Any] = dict(result=result, stopped_at=stopped_at, checkpoint=checkpoint)
+    if times is not None and within is not None:
+        whole = problem.first + jnp.floor(within * (1 + 1e-6)).astype(done.steps.dtype)
         changes |= dict(times=times, steps=whole)
     return dataclasses.replace(done, **changes)
 
@@ -111,38 +127,45 @@ def thrown(result: Trajectory) -> Trajectory:
 
 
 @eqx.filter_jit
-def _run(path: "FreePath", params: PyTree, controller: Any, event: Any, times: Any, counts: bool):
-    return path.run(params, controller, event, times, counts)
+def _run(path, begin, key, controller, event, *, within, counts, paths, layout):
+    def run(key, progress):
+        return path.run(progress, controller, event, within, counts)
+
+    return begin.each(run, path.begin, path_keys(key, paths), layout)
 
 
 class FreePath(Path):
     """A noise-free path by one call of Diffrax, which may end before the last step."""
 
-    def run(self, params: PyTree, controller: Any, event: Any, times: Array | None, counts: bool):
+    def run(self, progress: Progress, controller: Any, event: Any, within: Any, counts: bool):
         """Records and states `(saves, ...)`, the last parameters, the training step of failure, or -1, the time of the
-        event, infinite if there was none, and Diffrax's result."""
-        initial = state = self.dynamics.init(params)
+        event, infinite if there was none, and Diffrax's result; and how far the path has come. `within`: the records, in
+        training steps of this run."""
+        initial = state = progress.recorded
         dtype = jnp.result_type(*jax.tree.leaves(state))
         parts, steps = self.substeps if controller is None else 1, self.places.number * self.save_every
         clock = Clock(jnp.zeros((), jnp.int32), self.dt.astype(dtype) / parts, parts)
         started = self.started(state, None)
-        begin, state = (0, state) if started is None else (parts, started)
-        if times is None:
-            recorded = jnp.arange(0, steps + 1, self.save_every).astype(dtype) * parts
-        else:
-            recorded = times.astype(dtype) / clock.dt
+        first = jnp.asarray(self.first)
+        begin = first * parts
+        if started is not None:
+            begin = jnp.maximum(begin, parts)
+            state = jax.lax.cond(first == 0, lambda state: started, lambda state: state, state)
+        if within is None:
+            within = jnp.arange(0, steps + 1, self.save_every)
+        recorded = (first.astype(dtype) + within.astype(dtype)) * parts
         solver: Any = Guard(self.solver, self._ok, jnp.zeros((), jnp.int32), parts, True) if counts else self.solver
-        first, end = jnp.full((), begin, dtype), jnp.full((), steps * parts, dtype)
+        begin, end = begin.astype(dtype), ((first + steps) * parts).astype(dtype)
         solution: Any = dfx.diffeqsolve(
             dfx.ODETerm(Field(self.dynamics, self.signal, clock, unsplit=True)),
             solver,
-            t0=first,
+            t0=begin,
             t1=end,
             dt0=jnp.ones((), dtype) if controller is None else None,
             y0=state,
             saveat=dfx.SaveAt(
                 subs=[
-                    dfx.SubSaveAt(ts=jnp.clip(recorded, first, end), fn=lambda t, y, args: (self._saved(y), y)),
+                    dfx.SubSaveAt(ts=jnp.clip(recorded, begin, end), fn=lambda t, y, args: (self._saved(y), y)),
                     dfx.SubSaveAt(t1=True, fn=lambda t, y, args: (t, y)),
                 ]
             ),
@@ -158,8 +181,8 @@ class FreePath(Path):
         alive = self._ok(state) & (solution.result != dfx.RESULTS.max_steps_reached)
         met = solution.result == dfx.RESULTS.event_occurred
         # Where the algorithm's own first step is taken, what comes before is where the path begins.
-        before = recorded < begin if begin else jnp.zeros(recorded.shape, bool)
-        saves = _instead(saves, before, (self._saved(initial), initial))
+        at_first = self._saved(initial), initial
+        saves = _instead(saves, recorded < begin, at_first)
         # Records that were not reached are the state at the event, or of a path that failed its last record.
         count = jnp.sum(recorded <= reached)
         held = jax.tree.map(lambda leaf: leaf[jnp.maximum(count - 1, 0)], saves)
@@ -167,7 +190,13 @@ class FreePath(Path):
         saves = _instead(saves, jnp.arange(recorded.size) >= count, stop)
         failed_at = jnp.where(alive, -1, jnp.floor(reached / parts).astype(jnp.int32) + 1)
         stopped_at = jnp.where(alive & met, clock.time(reached), jnp.inf)
-        return *saves[0], self.dynamics.params(stop[1]), failed_at, stopped_at, solution.result
+        # A path that had failed before stays where it was.
+        lost = progress.failed_at >= 0
+        saves = _instead(saves, lost & jnp.ones(recorded.size, bool), at_first)
+        stop = jax.tree.map(lambda a, b: jnp.where(lost, a, b), initial, stop[1])
+        failed_at, stopped_at = jnp.where(lost, progress.failed_at, failed_at), jnp.where(lost, jnp.inf, stopped_at)
+        run = (*saves[0], self.dynamics.params(stop), failed_at, stopped_at, solution.result)
+        return run, Progress(stop, stop, failed_at, progress.peak)
 
 
 def _instead(saves: PyTree, where: Array, one: PyTree) -> PyTree:

@@ -1,5 +1,6 @@
 """One path of a stochastic differential equation by a solver of Diffrax's own, from record to record."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,20 +10,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from equations.internal import zeros_of
+
 from .._paths.around import Around
-from .._paths.base import AbstractRecorded
+from .._paths.base import AbstractPath
 from .._paths.brownian import Brownian, segments
 from .._paths.held import differ, held
-from .._paths.quotient import no_peak
+from .._paths.progress import Progress
 from .._paths.record import first_failure, keep, with_start
 from .._paths.steps import take_steps
 from .._paths.terms import Clock, Field
-from .brownian import Fresh, Stepwise
+from .brownian import Forest, Fresh, Stepwise
+from .chosen import meeting, smallest_step
 from .langevin import Reduced, halves, reduced
 from .terms import NoiseTerm
 
-# A training step has so many parts that Diffrax's Brownian tree tells apart, unless the controller has a `dtmin`.
-_PARTS = 1024
+# Relative: a dynamics that changes by less where a run goes on is the same one, to rounding.
+_SAME = 1e-5
 
 
 class Guard(Around):
@@ -47,60 +51,105 @@ class Guard(Around):
         return y1, error, dense, (inner, first_failure(failed_at, self.ok(y1), step)), result
 
 
-class PassedPath(AbstractRecorded):
+class PassedPath(AbstractPath):
     """A path whose drift, diffusion and Brownian motion Diffrax's solver takes as they are.
+
+    A run goes on from the state in the solver's form, the solver's own state, and what the dynamics was there: where that
+    is another one now, the two are made anew.
 
     **Attributes:** `additive`, `steady`, `langevin`, `levy_area`, `counts` as in `Pairing`.
     """
 
-    steps: int = eqx.field(static=True)
     additive: bool = eqx.field(static=True)
     steady: bool = eqx.field(static=True)
     langevin: bool = eqx.field(static=True)
     levy_area: Any = eqx.field(static=True)
     counts: bool = eqx.field(static=True)
 
-    def __call__(self, params, key):
-        """A scan over intervals between records, through which the solver's own state goes on."""
+    def begin(self, params, key):
         state = self.dynamics.init(params)
-        form = self._form(state, self.dt.astype(_clock_type(state)) / self.substeps)
-        start = form.encode(state)
+        return Progress.begin(self.running(state), state, state)
+
+    def running(self, state):
+        """What a run carries from a state on that is not its own."""
+        form = self._form(state, self._step(state))
+        y = form.encode(state)
+        terms = self._terms(form, jnp.asarray(self.first), (state, None, None), None)
+        return y, self._solver_state(form, y, terms), self._here(state, self.first)
+
+    def __call__(self, progress, key):
+        """A loop over intervals between records, through which the solver's own state goes on."""
+        state = progress.recorded
+        form = self._form(state, self._step(state))
         brownian = self._brownian(state, key)
-        count = self.steps // self.save_every
 
         def interval(carry, index):
-            y, recorded, inner, failed_at, block, meter = carry
-            offset = index * self.save_every
+            progress, block, meter = carry
+            before, inner, here = progress.running
+            offset = self.first + index * self.save_every
             end = offset + self.save_every
-            y, inner, found, block = self._advance(form, y, inner, block, offset, end, (state, key, brownian))
-            failed_at = jnp.where(failed_at < 0, found, failed_at)
-            y, recorded = keep(failed_at >= 0, (recorded, recorded), (y, y))
-            meter = self.meter.step(meter, ((index + 1) / count).astype(float))  # the dtype in which the meter starts
-            return (y, recorded, inner, failed_at, block, meter), self._saved(form.decode(recorded))
+            y, inner, found, block = self._advance(form, before, inner, block, offset, end, (state, key, brownian))
+            failed_at = jnp.where(progress.failed_at < 0, found, progress.failed_at)
+            y = keep(failed_at >= 0, before, y)
+            recorded = form.decode(y)
+            meter = self.meter.step(meter, ((index + 1) / self.count).astype(float))  # the dtype in which it starts
+            return (Progress((y, inner, here), recorded, failed_at, progress.peak), block, meter), self._saved(recorded)
 
         block = None if brownian is None else brownian.first_block()
-        zero = jnp.zeros((), jnp.int32)
-        inner = self._solver_state(form, start, self._terms(form, zero, (state, key, brownian), block))
-        carry = start, start, inner, jnp.full((), -1, jnp.int32), block, self.meter.init()
-        carry, saves = jax.lax.scan(interval, carry, jnp.arange(count, dtype=jnp.int32))
-        _, recorded, _, failed_at, _, meter = carry
+        carry = progress, block, self.meter.init()
+        (progress, _, meter), saves = self.places.loop(interval, carry, self.count, self._saved(state))
         self.meter.close(meter)
-        return with_start(self._saved(state), saves), form.decode(recorded), failed_at, no_peak(state)
+        y, inner, _ = progress.running
+        running = y, inner, self._here(progress.recorded, self.end)
+        return saves, Progress(running, progress.recorded, progress.failed_at, progress.peak)
 
-    def adaptive(self, params, key, controller):
-        """The same with steps that the controller chooses: one call of Diffrax, whose steps meet the records."""
+    def renewed(self, progress):
+        """Where it goes on: with the solver's own state, or another one where the dynamics was another."""
+        *own, then = progress.running
+        *new, now = self.running(progress.recorded)
+
+        def near(a, b):
+            scale = jnp.maximum(jnp.max(jnp.abs(a), initial=0.0), jnp.max(jnp.abs(b), initial=0.0))
+            return jnp.all(jnp.abs(a - b) <= _SAME * scale)
+
+        same = jnp.all(jnp.stack(jax.tree.leaves(jax.tree.map(near, then, now))))
+        return dataclasses.replace(progress, running=(*keep(same, tuple(own), tuple(new)), then))
+
+    def _here(self, state, step):
+        """Drift and diffusion at a state, over a step of the solver, by which a dynamics is known again."""
+        dt = self._step(state)
+        t = (jnp.asarray(step) * self.substeps).astype(dt.dtype) * dt
+        operator: Any = self.dynamics.diffusion(t, state, self.signal)
+        ones = jax.tree.map(jnp.ones_like, zeros_of(operator.in_structure()))
+        parts = (dt, self.dynamics.drift(t, state, self.signal)), (jnp.sqrt(dt), operator.mv(ones))
+        return [jax.tree.map(lambda leaf, by=by: (by * leaf).astype(dt.dtype), part) for by, part in parts] + [dt]
+
+    def _step(self, state):
+        return self.dt.astype(_clock_type(state)) / self.substeps
+
+    def begin_adaptive(self, params, key):
+        """As `begin`, for steps that a controller chooses, which carry nothing on."""
         state = self.dynamics.init(params)
+        return Progress.begin(state, state, state)
+
+    def adaptive(self, progress, key, controller):
+        """The same with steps that the controller chooses: one call of Diffrax, whose steps meet the records."""
+        state = progress.recorded
         dtype = _clock_type(state)
         clock = Clock(jnp.zeros((), jnp.int32), self.dt.astype(dtype), 1)
         form = self._form(state, clock.dt)
-        recorded = jnp.arange(self.save_every, self.steps + 1, self.save_every).astype(dtype)
+        steps = self.places.number * self.save_every
+        recorded: Any = (self.first + jnp.arange(self.save_every, steps + 1, self.save_every, jnp.int32)).astype(dtype)
         smallest = jnp.asarray(smallest_step(controller), dtype)
-        end = jnp.full((), self.steps, dtype)
-        tree = dfx.VirtualBrownianTree(
-            jnp.zeros((), dtype), end, smallest / 2, self._structure(state), key, self.levy_area
-        )
+        begin, end = (jnp.asarray(step).astype(dtype) for step in (self.first, self.end))
         chosen = not isinstance(controller, dfx.StepTo)
-        controller = meeting(controller, recorded) if chosen else dfx.StepTo(controller.ts.astype(dtype))
+        structure = self._structure(state)
+        if chosen:
+            tree: Any = Forest(key=key, smallest=smallest, structure=structure, levy_area=self.levy_area)
+            controller = meeting(controller, jnp.sort(jnp.concatenate([recorded, Forest.between(begin, end)])))
+        else:
+            tree = dfx.VirtualBrownianTree(jnp.zeros((), dtype), end, smallest / 2, structure, key, self.levy_area)
+            controller = dfx.StepTo(controller.ts.astype(dtype))
 
         def output(t, y, args):
             return self._saved(form.decode(y))
@@ -108,7 +157,7 @@ class PassedPath(AbstractRecorded):
         solution: Any = dfx.diffeqsolve(
             self._terms_on(form, clock, tree, state),
             self.solver,
-            t0=jnp.zeros((), dtype),
+            t0=begin,
             t1=end,
             dt0=jnp.full((), 1 / self.substeps, dtype) if chosen else None,
             y0=form.encode(state),
@@ -119,17 +168,19 @@ class PassedPath(AbstractRecorded):
             event=dfx.Event(lambda t, y, args, **kwargs: ~self._ok(form.decode(y))),
             adjoint=self.reversible,
             progress_meter=self.meter,
-            max_steps=1024 * self.steps + 4096,
+            max_steps=1024 * steps + 4096,
             throw=False,
         )
         saves, last = solution.ys
         reached, y = jax.tree.map(lambda leaf: leaf[-1], last)
         ok = solution.result == dfx.RESULTS.successful
         failed_at = jnp.where(ok, -1, jnp.floor(reached).astype(jnp.int32) + 1)
+        failed_at = jnp.where(progress.failed_at >= 0, progress.failed_at, failed_at)
         saves = with_start(self._saved(state), saves)
         count = jnp.where(ok, recorded.size, jnp.sum(recorded <= reached))
         index = jnp.minimum(jnp.arange(recorded.size + 1), count)
-        return jax.tree.map(lambda leaf: leaf[index], saves), form.decode(y), failed_at, no_peak(state)
+        state = form.decode(y)
+        return jax.tree.map(lambda leaf: leaf[index], saves), Progress(state, state, failed_at, progress.peak)
 
     def _form(self, state, dt) -> "Reduced | Plain":
         return reduced(self.dynamics, self.signal, state, dt) if self.langevin else Plain()
@@ -157,7 +208,6 @@ class PassedPath(AbstractRecorded):
                 clock=clock,
                 structure=self._structure(state),
                 levy_area=self.levy_area,
-                long=Fresh.is_long(self.steps * self.substeps),
             )
         else:
             path = Stepwise(increments=brownian.read(offset, block)[0], clock=clock)
@@ -232,21 +282,6 @@ class Plain(eqx.Module):
 
     def decode(self, y):
         return y
-
-
-def smallest_step(controller: Any) -> Any:
-    """The shortest steps that the Brownian motion under a controller resolves, in training steps."""
-    while isinstance(controller, dfx.ClipStepSizeController):
-        controller = controller.controller
-    least = controller.dtmin if isinstance(controller, dfx.PIDController) else None
-    return 1 / _PARTS if least is None else least
-
-
-def meeting(controller: Any, recorded: Array) -> dfx.ClipStepSizeController:
-    """The controller with steps that end at the records, between which nothing is interpolated, and at times that it has
-    rejected, without which what it rejects is biased (Foster and Jelinčič 2024, arXiv 2311.14201)."""
-    stored = None if isinstance(controller, dfx.ClipStepSizeController) else 100
-    return dfx.ClipStepSizeController(controller, step_ts=recorded, store_rejected_steps=stored)
 
 
 def _clock_type(state):

@@ -6,19 +6,24 @@ from typing import Any
 import diffrax as dfx
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array
 
 from equations.internal import is_stratonovich
 
 from .._arguments.hooks import check_hooks
+from .._arguments.partly import wholly
 from .._health.failed import tell_start
 from .._paths.keys import path_keys
+from .._paths.progress import Ensemble, Fresh
+from .._paths.record import Places
 from .._problem import Problem
 from .._results import trajectory_of
 from .._solvers import check_adjoint, default_adjoint, differentiable
 from .._trajectory import Trajectory
+from .chosen import smallest_step
 from .pairing import Pairing
-from .path import PassedPath, smallest_step
+from .path import PassedPath
 
 
 def solve_passed(
@@ -38,6 +43,7 @@ def solve_passed(
     check_hooks(pairing.dynamics, problem.signal, problem.dynamic, ("drift", "diffusion"))
     if adjoint is None and (problem.traced or controller is not None):
         adjoint = default_adjoint(problem.noise)
+    first, steps, places = problem.span(problem.paths)
     path = PassedPath(
         dynamics=pairing.dynamics,
         signal=problem.signal,
@@ -47,7 +53,10 @@ def solve_passed(
         solver=differentiable(pairing.solver, adjoint),
         adjoint=adjoint,
         meter=meter or dfx.NoProgressMeter(),
-        steps=problem.steps,
+        first=first,
+        steps=steps,
+        owes=np.zeros((), bool),
+        places=places if controller is None else Places(problem.steps // problem.save_every),
         save_every=problem.save_every,
         substeps=substeps,
         keep_states=problem.keep_states,
@@ -57,26 +66,37 @@ def solve_passed(
         levy_area=pairing.levy_area,
         counts=pairing.counts,
     )
-    (saves, states), last, failed_at = _ensemble(
-        path, problem.guarded, key, controller, problem.paths, problem.before, problem.layout
-    )
-    tell_start(pairing.dynamics, problem.signal, problem.dynamic, failed_at, unsplit=True)
+    how = repr(pairing.solver), f"Diffrax's own steps, {substeps if controller is None else 'chosen'}"
+    begin = _begin(problem, path, key, how, controller is not None)
+    saves, last, progress = _ensemble(path, begin, key, controller, problem.paths, problem.before, problem.layout)
+    if problem.start is None:
+        tell_start(pairing.dynamics, problem.signal, problem.dynamic, progress.failed_at, unsplit=True)
+    checkpoint = problem.checkpoint(progress, True, key=key, owes=path.owes, how=how, kind="equation")
     result = trajectory_of(
         problem,
-        (saves, states, last, failed_at),
+        (*saves, last, progress.failed_at),
         True,
-        None,
+        None if isinstance(controller, dfx.StepTo) else checkpoint,
         kind="equation",
         details=(*_details(pairing, substeps), *problem.layout.rows),
     )
-    return dataclasses.replace(result, equation=problem.given) if is_stratonovich(problem.given) else result
+    return dataclasses.replace(result, equation=wholly(problem.given)) if is_stratonovich(problem.given) else result
 
 
-def check_begins(problem: Problem, how: str) -> None:
-    """Raises a ValueError unless all paths of a run begin with the same parameters."""
-    for name, value in (("start", problem.start), ("per_path", problem.spread)):
-        if value is not None:
-            raise ValueError(f"Argument `{name}` must be left out with {how}, whose runs begin with `params`.")
+def _begin(problem: Problem, path: PassedPath, key: Array, how: tuple[str, ...], chosen: bool) -> Fresh | Ensemble:
+    """Where the paths begin; `chosen`: by steps that a controller chooses."""
+    fresh = path.begin_adaptive if chosen else path.begin
+    if problem.start is None:
+        return problem.begin(fresh, key)
+    begin, _ = problem.start.progress_as(
+        "equation",
+        how,
+        lambda: fresh(problem.dynamic, key),
+        problem.equation,
+        problem.dynamic,
+        restart=None if chosen else path.running,
+    )
+    return begin
 
 
 def check_not_auto(auto: bool) -> None:
@@ -89,12 +109,15 @@ def check_not_auto(auto: bool) -> None:
 
 
 @eqx.filter_jit
-def _ensemble(path, params, key, controller, paths, ahead, layout):
-    def run(key):
-        return path(params, key) if controller is None else path.adaptive(params, key, controller)
+def _ensemble(path, begin, key, controller, paths, ahead, layout):
+    def run(key, progress):
+        if controller is not None:
+            return path.adaptive(progress, key, controller)
+        return path(path.renewed(progress) if begin.resumed else progress, key)
 
-    saves, states, failed_at, _ = layout.each_path(run, path_keys(key, paths, ahead))
-    return saves, jax.vmap(path.dynamics.params)(states), failed_at
+    fresh = path.begin if controller is None else path.begin_adaptive
+    saves, progress = begin.each(run, fresh, path_keys(key, paths, ahead), layout)
+    return saves, jax.vmap(path.dynamics.params)(progress.recorded), progress
 
 
 def _details(pairing: Pairing, substeps: int) -> tuple[tuple[str, str], ...]:

@@ -46,6 +46,11 @@ class Progress(eqx.Module):
         """The state of the last record."""
         return self.recorded
 
+    @property
+    def ended(self) -> None:
+        """Not known beside it."""
+        return None
+
 
 class Leaves(eqx.Module):
     """Leaves by name, of a tree whose structure is not known."""
@@ -56,23 +61,29 @@ class Leaves(eqx.Module):
 def names_of(tree: PyTree) -> tuple[str, ...]:
     """Of the leaves of a tree, as one reads them in code; the same ones for the same keys and attributes in one order."""
     if isinstance(tree, Leaves):
-        return tuple(tree.by_name)
+        return tuple(sorted(tree.by_name))  # in the order of its leaves
     return tuple(leaf_name("", path).strip("`.") for path, _ in jax.tree_util.tree_leaves_with_path(tree))
 
 
 class Stored(eqx.Module):
-    """A `Progress` from a file, whose states are leaves by name, without a structure: the run that goes on knows it."""
+    """A `Progress` from a file. What of its states has no structure, leaves by name, the run that goes on knows.
+
+    **Attributes:** as of `Progress`; `ended`: the state of the equation at the end, leaves `(paths, ...)`, or None.
+    """
 
     running: Leaves
-    recorded: Leaves
+    recorded: PyTree | Leaves
     failed_at: Array
     peak: Peak
+    ended: PyTree | None = None
 
     def like(self, progress: Progress) -> Progress:
         """In the structure of another one, with its own leaves by name; where it has other ones, as these are."""
 
         def part(own, structure):
             treedef, names = jax.tree.structure(structure), names_of(structure)
+            if not isinstance(own, Leaves):
+                own = Leaves(dict(zip(names_of(own), jax.tree.leaves(own), strict=True)))
             if sorted(names) != sorted(own.by_name):
                 return own
             return jax.tree.unflatten(treedef, [own.by_name[name] for name in names])
@@ -81,9 +92,9 @@ class Stored(eqx.Module):
         return Progress(running, recorded, self.failed_at, self.peak)
 
     @property
-    def state(self) -> None:
-        """Not known."""
-        return None
+    def state(self) -> PyTree | None:
+        """The state of the last record; None where it has no structure."""
+        return None if isinstance(self.recorded, Leaves) else self.recorded
 
 
 class Fresh(eqx.Module):

@@ -31,6 +31,15 @@ class Sampler(eqx.Module):
         """What is carried before the first step."""
         return jnp.zeros(self.size, int) if self.sampling == "shuffled" else None
 
+    def resumed(self, step: Array) -> Array | None:
+        """What is carried before training step `step`, counted from 0: the permutation of its epoch."""
+        if self.sampling != "shuffled":
+            return None
+        return self._permutation(step // (self.size // self.batch_size))
+
+    def _permutation(self, epoch: Array) -> Array:
+        return jax.random.permutation(jax.random.fold_in(self.key, epoch), self.size)
+
     def indices(self, step: Array, carried: Any) -> tuple[Array, Array | None]:
         """The examples of a training step, shape `(batch_size,)`, and what is carried on."""
         if self.sampling != "shuffled":
@@ -39,7 +48,7 @@ class Sampler(eqx.Module):
         epoch, place = step // per_epoch, step % per_epoch
         carried = jax.lax.cond(
             place == 0,
-            lambda: jax.random.permutation(jax.random.fold_in(self.key, epoch), self.size),
+            lambda: self._permutation(epoch),
             lambda: carried,
         )
         return jax.lax.dynamic_slice(carried, (place * self.batch_size,), (self.batch_size,)), carried

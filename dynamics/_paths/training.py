@@ -1,5 +1,7 @@
 """The training steps of one run of a discrete algorithm, without the loop around them."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -45,6 +47,13 @@ class Training(eqx.Module):
         with jax.numpy_dtype_promotion("standard"):
             memory = jax.tree.map(jnp.asarray, self.equation.twin().init(params))
         return params, memory, None if self.sampler is None else self.sampler.init()
+
+    def resumed(self, keys: Array, step: int) -> Array | None:
+        """What the samplers of paths with these keys carry before training step `step`, leaves `(paths, ...)`."""
+        if self.sampler is None:
+            return None
+        sampler = self.sampler
+        return jax.vmap(lambda key: dataclasses.replace(sampler, key=key).resumed(jnp.asarray(step, jnp.int32)))(keys)
 
     def normals(self, step: Array) -> PyTree | None:
         """The normal numbers of a training step; None where none are drawn."""

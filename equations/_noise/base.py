@@ -160,6 +160,11 @@ class AbstractGradientNoise(eqx.Module):
         raise ValueError(f"Argument `noise_model` must be {words}, but {self!r} was given.")
 
     @property
+    def scheduled_size(self) -> Array | None:
+        """The size of the batch of a step where it is scheduled (`of_size`), None where it is that of all that is drawn."""
+        return None
+
+    @property
     def injects(self) -> bool:
         """Whether anything beside the choice of examples is random in a training step."""
         return False
@@ -217,6 +222,10 @@ class AbstractOfBatches(AbstractGradientNoise):
 
     def of_size(self, size):
         return put(self, _size=size)
+
+    @property
+    def scheduled_size(self):
+        return self._size
 
     def factor(self, batches: Batches) -> Any:
         """The covariance of the gradient of a batch over C."""

@@ -40,6 +40,10 @@ class AbstractInjected(AbstractGradientNoise):
         return eqx.tree_at(lambda noise: noise.on, self, self.on.of_size(size))
 
     @property
+    def scheduled_size(self):
+        return self.on.scheduled_size
+
+    @property
     def normal(self):
         return self.on.normal
 

@@ -28,10 +28,11 @@ class Clipped(AbstractAround):
         g_B = (1/B) [sum_{i in batch} clip(g_i) + noise norm z],    clip(g) = g min(1, norm/|g|),    z ~ N(0, I)
 
     The mean over all examples of clip(g_i) is the drift's gradient, the covariance of the clipped ones over the batch size
-    the noise of batches, and (noise norm/B)^2 that of what is added, B = N for the full batch; the norm is over all
-    parameters. The rule inside and its twin are as they were: the twin takes g_B, which is that of
-    `optax.contrib.differentially_private_aggregate(norm, noise, ...)`. Of a random loss each gradient is clipped with its
-    key, and of a rule that takes several gradients of a batch each of them; what is added is the same in all.
+    the noise of batches, and (noise norm/B)^2 that of what is added, B = N for the full batch and that of the training step
+    where it is scheduled, inside or outside; the norm is over all parameters. The rule inside and its twin are as they
+    were: the twin takes g_B, which is that of `optax.contrib.differentially_private_aggregate(norm, noise, ...)`. Of a
+    random loss each gradient is clipped with its key, and of a rule that takes several gradients of a batch each of them;
+    what is added is the same in all.
 
     A batch's own gradient is clipped by its global norm by Optax: `from_optax` of a chain with `clip_by_global_norm`, whose
     kicks have the mean and the covariance of what is clipped under the noise, which its `drift` alone has not.

@@ -105,8 +105,9 @@ class ScheduledBatches(AbstractAround):
         d theta = d theta of the equation, its noise that of batches of B(t/eta),    t = eta * step
 
     for plain gradient steps d theta = -\bar g dt + sqrt(eta) (C/B(t/eta))^{1/2} dW. The algorithm draws as many examples as
-    the largest batch has, and weighs the first B(k). Noise that a model injects stays as it is. B is counted, as a schedule
-    of the learning rate is. To first order half the learning rate is twice the batch.
+    the largest batch has, and weighs the first B(k). Noise that a model injects stays as it is; what `clipped` adds to the
+    sum over a batch is divided by B(k). B is counted, as a schedule of the learning rate is. To first order half the
+    learning rate is twice the batch.
 
     Source: Smith, Kindermans, Ying and Le 2018, ICLR, arXiv:1711.00489, for SGD; derived for others.
     Scaling: that of the equation, B a function of its natural time. Natural clock: that of the equation. Weak order 1.

@@ -1,5 +1,10 @@
 """Going on from where a run ended: 20 + 20 steps are 40, to the bit."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -14,10 +19,13 @@ from equations import (
     SGD,
     Adam,
     Circuit,
+    Diagonal,
     Isotropic,
     LabelNoise,
     Momentum,
     Objective,
+    StudentT,
+    clipped,
     decayed,
     from_optax,
     modified,
@@ -40,6 +48,9 @@ MORE = {
     "decayed": decayed(Momentum(0.05, 2), 0.1),
     "shuffled": SGD(0.05, 2, "shuffled"),
     "isotropic": SGD(0.05, 2, noise_model=Isotropic(0.1)),
+    "diagonal": SGD(0.05, 2, noise_model=Diagonal()),
+    "student": SGD(0.05, 2, noise_model=StudentT(5.0, 0.1)),
+    "private": clipped(scheduled(Adam(0.05, 2), HALVING), norm=0.5, noise=0.3),
     "labels": SGD(0.05, noise_model=LabelNoise(0.1, labels=lambda e: e[1])),
     "modified": modified(SGD(0.05, 2)),
     "optax": from_optax(optax.adamw, 0.05, 2),
@@ -72,8 +83,46 @@ def assert_goes_on(whole, half, rest):
 @pytest.mark.parametrize("run", [solve, train])
 @pytest.mark.parametrize("name", some(RULES, FAST))
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step", "ignore:Argument `params`")
-def test_to_the_bit(name, run):
-    assert_goes_on(*halves(run, RULES[name], save_every=5 if name == "adam" else 1))
+def test_to_the_bit(name, run, tmp_path):
+    """In memory and from disk."""
+    options = dict(save_every=5 if name == "adam" else 1)
+    whole, half, rest = halves(run, RULES[name], **options)
+    assert_goes_on(whole, half, rest)
+    half.save(tmp_path / "half.nc")
+    again = Trajectory.load(tmp_path / "half.nc", like=W0)
+    loaded = run(RULES[name], OBJECTIVE, start=again, steps=20, observe=OBSERVE, **options)
+    assert_goes_on(whole, half, loaded)
+
+
+PROCESS = """
+import sys, warnings; sys.path.insert(0, {tests!r}); sys.path.insert(0, {here!r})
+import jax; jax.config.update("jax_enable_x64", True)
+warnings.simplefilter("ignore")
+import dynamics
+from test_going_on import OBJECTIVE, OBSERVE, RULES, W0
+for name in RULES:
+    half = dynamics.Trajectory.load({folder!r} + "/" + name + ".nc", like=W0)
+    rest = dynamics.{run}(RULES[name], OBJECTIVE, start=half, steps=20, observe=OBSERVE)
+    rest.save({folder!r} + "/" + name + "_rest.nc")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [solve, train])
+@pytest.mark.filterwarnings("ignore:The noise of a solver's step", "ignore:Argument `params`")
+def test_in_a_new_process(run, tmp_path):
+    """All of them, in one."""
+    here = pathlib.Path(__file__).parent
+    ends = {}
+    for name, rule in RULES.items():
+        _, half, ends[name] = halves(run, rule)
+        half.save(tmp_path / f"{name}.nc")
+    code = PROCESS.format(tests=str(here.parent), here=str(here), folder=str(tmp_path), run=run.__name__)
+    flags = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", ""), "PYTHONPATH": str(here.parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | flags)
+    for name, rest in ends.items():
+        found = Trajectory.load(tmp_path / f"{name}_rest.nc", like=W0)
+        assert same((found.final, found.observables, found.times), (rest.final, rest.observables, rest.times)), name
 
 
 @pytest.mark.slow
@@ -173,10 +222,19 @@ def test_refused(options, words):
         train(**arguments)
 
 
+class Accumulated(SGD):
+    """Whose algorithm counts what its equation does not know."""
+
+    def twin(self):
+        return optax.MultiSteps(optax.sgd(self.learning_rate), 2).gradient_transformation()
+
+
 def test_an_algorithm_does_not_know_the_memory_of_an_equation():
-    half = solve(Adam(0.05, 2), OBJECTIVE, W0, steps=2, key=KEY)
-    with pytest.raises(ValueError, match="Argument `start` must be of a run of the same kind"):
-        train(Adam(0.05, 2), OBJECTIVE, start=half, steps=2)
+    rule = Accumulated(0.05, 2)
+    half = solve(rule, OBJECTIVE, W0, steps=2, key=KEY)
+    words = "it is of an equation, Accumulated, whose memory is not known to be that of an algorithm, Accumulated"
+    with pytest.raises(ValueError, match=f"Argument `start` must be of a run of the same kind, but {words}"):
+        train(rule, OBJECTIVE, start=half, steps=2)
 
 
 def test_under_a_trace_there_is_no_end():

@@ -1,5 +1,7 @@
 """`keep_states`: the whole state at the recorded steps."""
 
+import dataclasses
+
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 from marks import some
 from oracles import LinearRegression
 
-from dynamics import Trajectory, solve, train
+from dynamics import solve, train
 from equations import SGD, Adam, Momentum, averaged, from_optax, scheduled
 
 PROBLEM = LinearRegression(examples=12)
@@ -35,7 +37,8 @@ def test_the_parameters_in_the_states_are_the_observed_ones(function, equation):
 
 def test_the_memory_of_the_twin():
     run = train(Momentum(0.05, 2), PROBLEM.objective, PROBLEM.start, steps=4, key=KEY, keep_states=True)
-    (trace,) = jax.tree.leaves(run.states.memory)
+    (trace,) = jax.tree.leaves(run.twin_states.memory)
+    assert np.array_equal(trace, run.states.trace) and np.array_equal(run.twin_final_state.params, run.final)
     np.testing.assert_allclose(np.diff(run.states.params, axis=1), -0.05 * trace[:, 1:], rtol=1e-12)
 
 
@@ -53,13 +56,13 @@ def test_one_structure_on_both_sides(name):
     """At the records and at the end; an observable sees the same."""
     options = dict(steps=2, key=KEY, paths=2, keep_states=True, observe={"w": lambda w, state: sum_of(state)})
     runs = [run(RULES[name], PROBLEM.objective, PROBLEM.start, **options) for run in (train, solve)]
-    for found in ([run.equation_states for run in runs], [run.equation_final_state for run in runs]):
+    for found in ([run.states for run in runs], [run.final_state for run in runs]):
         shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in found]
         assert shapes[0] == shapes[1]
     for run in runs:
-        ends = jax.tree.map(lambda leaf: leaf[:, -1], run.equation_states)
-        assert jax.tree.all(jax.tree.map(np.array_equal, ends, run.equation_final_state))
-        seen = jax.vmap(jax.vmap(sum_of))(run.equation_states)
+        ends = jax.tree.map(lambda leaf: leaf[:, -1], run.states)
+        assert jax.tree.all(jax.tree.map(np.array_equal, ends, run.final_state))
+        seen = jax.vmap(jax.vmap(sum_of))(run.states)
         np.testing.assert_allclose(run.observables["w"], seen, rtol=1e-12)
 
 
@@ -77,16 +80,18 @@ class Apart(Momentum):
         return state[0]
 
 
-def test_where_it_is_not_known(tmp_path):
-    run = train(SGD(0.05, 2), PROBLEM.objective, PROBLEM.start, steps=1, key=KEY)
-    run.save(tmp_path / "run.nc")
-    loaded = Trajectory.load(tmp_path / "run.nc", like=PROBLEM.start)
-    with pytest.raises(ValueError, match="equation_states` is known of a run with `keep_states`"):
-        run.equation_states  # noqa: B018
-    with pytest.raises(ValueError, match="known of a run, not of one that was loaded"):
-        loaded.equation_final_state  # noqa: B018
-    with pytest.raises(ValueError, match="which Apart does not say of itself"):
-        train(Apart(0.05), PROBLEM.objective, PROBLEM.start, steps=1).equation_final_state  # noqa: B018
+def test_where_it_is_not_known():
+    with pytest.warns(UserWarning, match="`Trajectory.states` is None for Apart, from the memory"):
+        run = train(Apart(0.05), PROBLEM.objective, PROBLEM.start, steps=1, keep_states=True)
+    assert run.states is None and run.twin_states.params.shape == (1, 2, 3)
+    with pytest.raises(ValueError, match="final_state` is not known for Apart, from the memory"):
+        run.final_state  # noqa: B018
+    flow = dataclasses.replace(run, checkpoint=None)  # as of steps that are no training steps
+    for ask, words in (("final_state", "of a run that can go on"), ("twin_final_state", "of a run that can go on")):
+        with pytest.raises(ValueError, match=words):
+            getattr(flow, ask)
+    with pytest.raises(ValueError, match="twin_final_state` is known of a run of `train`, and this one is of `solve`"):
+        solve(SGD(0.05), PROBLEM.objective, PROBLEM.start, steps=1).twin_final_state  # noqa: B018
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def test_compare(half):
     np.testing.assert_array_equal(found.run.final, on.final)
     np.testing.assert_array_equal(found.steps, [4, 5, 6])
     for side in (found.flow, found.run, found.refined):
-        np.testing.assert_array_equal(side.observables["nu"][:, 0], half.final_state.memory[0].nu)
+        np.testing.assert_array_equal(side.observables["nu"][:, 0], half.final_state.nu)
 
 
 def test_parameters():

@@ -54,7 +54,7 @@ def measurements(sgd: SGD, key, steps: int, every: int, batches: int, hidden: in
     options: dict[str, Any] = dict(key=jax.random.fold_in(key, 2), batches=batches, probes=0)
 
     def at(place):
-        return eqx.combine(jax.tree.map(lambda leaf: leaf[0, place], run.states.params), static)
+        return eqx.combine(jax.tree.map(lambda leaf: leaf[0, place], run.states), static)
 
     along = []
     for place, step in enumerate(np.asarray(run.steps).tolist()):

@@ -33,6 +33,7 @@ from equations.internal import choice, integer, is_parameter, warn_sampling, wit
 from .._plain import plain, versions
 from .._runaway import RUNAWAY, largest
 from .observables import observables
+from .sampling import sampling_errors
 from .statistics import Moment, moments
 from .table import table
 
@@ -50,7 +51,8 @@ class Comparison:
     - `flow`, `refined`: the equation's trajectories at `substeps` and at twice as many, on the same Brownian paths.
     - `run`: the discrete algorithm's.
     - `moments`: `moments[observable]["mean" | "variance"]` is a `Moment`, an estimate with its standard error for every
-        saved step: of both sides, of their difference, of the solver error and of the model error.
+        saved step: of both sides, of their difference, of the solver error and of the model error. Where the drift is a
+        mean over some keys of a random loss, its own error is in them, by runs with other keys (`sampling`).
     - `scale`: the largest of the first parameters, at least 1.
     """
 
@@ -188,6 +190,7 @@ def compare(
     progress("refinement")
     refined = jax.block_until_ready(solve_problem(coarse, method, key, 2 * substeps))
 
+    sampling = sampling_errors(problem, lambda problem: solve_problem(problem, method, key, substeps, look=False))
     both, noisy = np.asarray(flow.ok & refined.ok), problem.equation.random
     kept = {
         name: moments(
@@ -196,6 +199,7 @@ def compare(
             _ensemble(run, name, np.asarray(run.ok), random),
             order,
             (noisy, random),
+            None if sampling is None else sampling[name],
         )
         for name in flow.observables
     }

@@ -7,6 +7,9 @@ from jaxtyping import Float, Shaped
 
 from .student import welch
 
+SETS = 8  # of keys, over which the drift of a random loss is looked at
+_BESIDE = ("freedom", "extrapolated", "sampling")
+
 
 class Estimate(NamedTuple):
     """A number per saved step (and per component of the observable), and its Monte Carlo standard error."""
@@ -29,6 +32,9 @@ class Moment(NamedTuple):
     - `freedom`: the degrees of freedom of the model error's standard error (Welch 1947), by which Student's t says how much
         a number of standard errors means; infinite where there is no error.
     - `extrapolated`: equation - solver_error, the statistic of the equation solved exactly.
+    - `sampling`: the standard error of the equation's statistic that comes from its drift, where that is a mean over some
+        keys of a random loss: the spread over other sets of keys. It is in the errors of the equation, the difference and
+        the model error. None where the drift is exact.
     """
 
     equation: Estimate
@@ -38,10 +44,11 @@ class Moment(NamedTuple):
     model_error: Estimate
     freedom: Float[np.ndarray, "saves ..."]
     extrapolated: Estimate | None = None
+    sampling: Float[np.ndarray, "saves ..."] | None = None
 
     def estimates(self) -> dict[str, Estimate]:
         """Its estimates by name, but what follows from others."""
-        return {name: part for name, part in self._asdict().items() if name not in ("freedom", "extrapolated")}
+        return {name: part for name, part in self._asdict().items() if name not in _BESIDE}
 
 
 def mean_of(per_path: np.ndarray, random: bool, least: int = 2) -> Estimate:
@@ -76,6 +83,7 @@ def moments(
     discrete: Shaped[np.ndarray, "_ saves ..."],
     order: int,
     random=(True, True),
+    sampling: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Moment]:
     """Mean and variance over paths.
 
@@ -85,23 +93,33 @@ def moments(
     - `discrete`: `(paths, saves, ...)`, an independent ensemble.
     - `order`: the weak order of the solver, for Richardson's extrapolation to a vanishing step.
     - `random`: whether the equation and whether the discrete side is random; if not, one path says all.
+    - `sampling`: of the equation's mean and variance, what a drift over other keys changes; None: it has no such error.
     """
     ratio = 2**order / (2**order - 1)
 
-    def moment(coarse, fine, other, least):
-        excess = ratio * (coarse - fine)
+    def moment(kind, coarse, fine, other, least):
+        excess, off = ratio * (coarse - fine), None if sampling is None else sampling[kind]
         ours, discrete = (lambda values: mean_of(values, random[0], least)), mean_of(other, random[1], least)
-        solved = ours(coarse - excess)
+        alone = ours(coarse - excess)
+        found, solved = (_also(one, off) for one in (ours(coarse), alone))
+        parts = [(alone.error, len(coarse) - 1), (discrete.error, len(other) - 1)]
         return Moment(
-            equation=ours(coarse),
+            equation=found,
             discrete=discrete,
-            difference=difference(ours(coarse), discrete),
+            difference=difference(found, discrete),
             solver_error=ours(excess),
             model_error=difference(solved, discrete),
-            freedom=welch((solved.error, len(coarse) - 1), (discrete.error, len(other) - 1)),
+            freedom=welch(*parts, *([] if off is None else [(off, SETS - 1)])),
             extrapolated=solved,
+            sampling=off,
         )
 
     sides = equation, refined, discrete
     with np.errstate(over="ignore", invalid="ignore"):  # an observable that is not finite gives a NaN, not a warning
-        return {"mean": moment(*sides, least=2), "variance": moment(*map(variance_samples, sides), least=3)}
+        mean, variance = moment("mean", *sides, least=2), moment("variance", *map(variance_samples, sides), least=3)
+    return {"mean": mean, "variance": variance}
+
+
+def _also(estimate: Estimate, off: np.ndarray | None) -> Estimate:
+    """With an independent error more."""
+    return estimate if off is None else Estimate(estimate.value, np.hypot(estimate.error, off))

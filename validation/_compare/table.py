@@ -5,6 +5,7 @@ import numpy as np
 from dynamics.internal import rescued, title
 
 from .._table import lines
+from .statistics import SETS
 from .student import deviations
 
 _HEADER = ("observable", "", "equation", "discrete", "difference", "solver error", "model error", "in s.e.", "largest")
@@ -153,7 +154,8 @@ def sampled(details: dict[str, str], steps: int) -> list[str]:
     away = (steps / float(details["steps_to_draws"])) ** 0.5
     return [
         f"The drift is a mean over {details['draws']} keys of each example: in {steps} steps its standard error moves the "
-        f"parameters by {away:.2g} standard deviations of the paths, unless they relax faster."
+        f"parameters by {away:.2g} standard deviations of the paths, unless they relax faster. It is in the errors, by "
+        f"{SETS} runs with other keys."
     ]
 
 

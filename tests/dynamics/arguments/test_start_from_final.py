@@ -67,7 +67,7 @@ def test_final_in_every_door(name, runs):
 
 def test_states_and_networks(runs):
     objective, w, trajectories = runs
-    for states in (trajectories["solve"].states, trajectories["train"].states.params):
+    for states in (trajectories["solve"].states, trajectories["train"].twin_states.params):
         refused(lambda states=states: solve(EQUATION, objective, states, steps=2, key=KEY))
     network = eqx.nn.MLP(3, 1, 2, 1, key=KEY)
     handed = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, network)

@@ -447,7 +447,7 @@ def spinning(noise):
     sgd = SGD(0.02, 2)
     truth = float(stationary(sgd, SPIN, jnp.ones(2), discrete=True).entropy_production_rate)
     run = train(sgd, SPIN, jnp.zeros(2), steps=600, key=KEY, paths=500, noise=noise, keep_states=True)
-    return np.asarray(run.states.params)[:, 200:], truth
+    return np.asarray(run.states)[:, 200:], truth
 
 
 @pytest.mark.parametrize("noise", ["minibatch", pytest.param("gaussian", marks=pytest.mark.slow)])
@@ -529,7 +529,7 @@ def test_what_an_optimizer_counts_is_no_coordinate():
     covariance = NOISE.T @ NOISE / len(NOISE) / 2
     sgd = scheduled(SGD(0.2, 2), falling)
     run = train(sgd, QUADRATIC, jnp.ones(2), steps=4, key=KEY, paths=3, noise="gaussian", keep_states=True)
-    y = np.asarray(run.states.params)
+    y = np.asarray(run.states)
 
     def plain(before, after, k):
         eta = 0.2 * falling(k)
@@ -540,7 +540,7 @@ def test_what_an_optimizer_counts_is_no_coordinate():
     b1, b2, eps, eta, r = 0.8, 0.9, 0.1, 0.05, 0.02
     adam = Adam(eta, 2, b1=b1, b2=b2, eps=eps)
     run = train(adam, QUADRATIC, jnp.ones(2), steps=3, key=KEY, paths=2, noise="gaussian", keep_states=True)
-    y = np.concatenate(jax.tree.leaves((run.states.params, run.states.memory[0].mu, run.states.memory[0].nu)), axis=-1)
+    y = np.concatenate(jax.tree.leaves((run.states.params, run.states.mu, run.states.nu)), axis=-1)
 
     @jax.jit
     def step(state, k, gradient):

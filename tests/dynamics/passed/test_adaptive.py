@@ -30,8 +30,8 @@ KEY = jax.random.key(0)
 OBSERVE = {"x": lambda x: x}
 
 
-def controller(**options):
-    return dfx.PIDController(rtol=0.0, atol=1e-2, **options)
+def controller(atol=1e-2, **options):
+    return dfx.PIDController(rtol=0.0, atol=atol, **options)
 
 
 def run(solver, control, dynamics=None, paths=2000, steps=4, dt=0.25, **options):
@@ -66,7 +66,8 @@ def test_the_default():
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", [dfx.HalfSolver(dfx.EulerHeun()), dfx.HalfSolver(dfx.SEA())], ids=repr)
 def test_others(solver):
-    check(run(solver, controller(dtmin=1e-2)))
+    """At smaller steps: at a tolerance of 1e-2 SEA's are off by four standard errors of 2000 paths, and by less below."""
+    check(run(solver, controller(atol=1e-3, dtmin=1e-3)))
 
 
 @pytest.mark.slow

@@ -30,6 +30,9 @@ CASES = [
     ("events and times", "instance", "what is saved of the end", "test_what_is_said_of_the_end_is_saved"),
     ("events and times", "brother", "conditions that fail", "test_conditions_that_are_none"),
     ("events and times", "brother", "mutant: times taken for steps", "test_times"),
+    ("going on", "instance", "to an event", "test_goes_on_to_an_event"),
+    ("going on", "brother", "at times, from times and under a schedule", "test_goes_on_at_times"),
+    ("going on", "brother", "after an event", "test_no_step_after_an_event"),
 ]
 
 HEIGHT, GRAVITY = 10.0, 8.0
@@ -187,3 +190,59 @@ def test_refused():
         dt=None,
         saveat=ts,
     )
+
+
+def test_goes_on_to_an_event():
+    """From where nothing was met; paths that differ end at times of their own, one that failed stays."""
+    low = dfx.Event(lambda t, y, args, **kwargs: y[0] - 0.5, NEWTON)
+    starts = jnp.array([[1.0], [0.8], [0.55]])
+    half = solve(Decay(), None, starts, steps=4, dt=0.01, per_path=True, paths=3)
+    rest = solve(Decay(), None, start=half, steps=96, dt=0.01, event=low)
+    np.testing.assert_allclose(rest.stopped_at, np.log(starts[:, 0] / 0.5), rtol=1e-6)
+    np.testing.assert_allclose(rest.final, 0.5, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(rest.times)[[0, -1]], [0.04, 1.0])
+    whole = solve(Decay(), None, jnp.ones(1), steps=8, dt=0.01, event=low, observe={"y": lambda y: y})
+    first = solve(Decay(), None, jnp.ones(1), steps=4, dt=0.01, event=low)
+    second = solve(Decay(), None, start=first, steps=4, dt=0.01, event=low, observe={"y": lambda y: y})
+    np.testing.assert_allclose(second.observables["y"][0], whole.observables["y"][0, 4:], rtol=1e-12)
+    assert first.final_state.shape == (1, 1) and np.isinf(second.stopped_at[0])
+
+
+@pytest.mark.parametrize("control", some([None, CONTROL], [None]), ids=["constant", "adaptive"])
+def test_goes_on_at_times(control, tmp_path):
+    """Which are those of the whole run; mutant: counted from its beginning."""
+    rule = scheduled(Adam(0.1), optax.piecewise_constant_schedule(1.0, {3: 0.5}))
+    objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), np.array([[0.5], [-0.5]]))
+    for given, ts in ((SGD(0.1), [0.45, 0.8]), (rule, None)):
+        options = dict(stepsize_controller=control, observe={"w": lambda w: w})
+        options |= dict(event=dfx.Event(lambda t, y, args, **kwargs: t < 0)) if ts is None else {}
+        at = {} if ts is None else dict(saveat=dfx.SaveAt(ts=ts))
+        whole = solve(given, objective, jnp.ones(1), steps=8, **options, **at)
+        half = solve(
+            given,
+            objective,
+            jnp.ones(1),
+            steps=4,
+            **options,
+            **({} if ts is None else dict(saveat=dfx.SaveAt(t1=True))),
+        )
+        half.save(tmp_path / "half.nc")
+        rest = solve(
+            given, objective, start=Trajectory.load(tmp_path / "half.nc", like=jnp.ones(1)), steps=4, **options, **at
+        )
+        np.testing.assert_allclose(rest.final, whole.final, rtol=1e-6 if control else 1e-10)
+        seen = whole.observables["w"] if ts else whole.observables["w"][:, 4:]
+        np.testing.assert_allclose(rest.observables["w"], seen, rtol=1e-6)
+        np.testing.assert_array_equal(rest.steps, [4, 8] if ts else [4, 5, 6, 7, 8])
+    with pytest.raises(ValueError, match="`saveat` must have times that rise from 0.4 or later to at most 0.8"):
+        half = solve(SGD(0.1), objective, jnp.ones(1), steps=4)
+        solve(SGD(0.1), objective, start=half, steps=4, saveat=dfx.SaveAt(ts=[0.1]))
+
+
+def test_no_step_after_an_event(tmp_path):
+    """In memory and from disk."""
+    run = solve(Decay(), None, jnp.ones(1), steps=4, dt=0.1, event=dfx.Event(lambda t, y, args, **kwargs: y[0] < 0.8))
+    run.save(tmp_path / "run.nc")
+    for start in (run, Trajectory.load(tmp_path / "run.nc", like=jnp.ones(1))):
+        with pytest.raises(ValueError, match="Argument `start` must be .* but this one stopped at an event"):
+            solve(Decay(), None, start=start, steps=4, dt=0.1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import some
 from mutants.scheduled_batches import Unscaled
 
 from dynamics import minibatches, solve, stationary, train
@@ -128,6 +129,26 @@ def test_what_is_injected_stays():
             np.testing.assert_allclose(found, NOISE / size + share, rtol=1e-12)
 
 
+PRIVATE = {
+    "outside": scheduled(clipped(SGD(ETA, 2), norm=100.0, noise=0.005), batch_size=growing),
+    "inside": clipped(scheduled(SGD(ETA), batch_size=growing), norm=100.0, noise=0.005),
+}
+
+
+@pytest.mark.parametrize("kind", some(PRIVATE, ["outside"]))
+@pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
+def test_what_is_added_to_the_sum_is_divided_by_its_size(kind, run):
+    """Of DP-SGD, noise norm/B(k), by its variance and by the recursion; what the mutant divides by is what is drawn."""
+    rule = averaged(PRIVATE[kind])
+    for step, size in ((3, 1), (12, 4)):
+        held = rule.held(step)
+        found = held.gradient_noise.variance(held.batches(BOWL), jnp.zeros(2))
+        np.testing.assert_allclose(found, NOISE / size + (0.5 / size) ** 2, rtol=1e-12)
+    sizes = SIZES[:, None]
+    assert distance(run, PRIVATE[kind], 1 / sizes + (0.5 / sizes) ** 2 / NOISE) < 4
+    assert distance(run, PRIVATE[kind], 1 / sizes + (0.5 / 4) ** 2 / NOISE) > 4
+
+
 def doubled(rule):
     return accumulated(rule, 2)
 
@@ -208,10 +229,6 @@ REFUSED = {
     ),
     "larger": (lambda: dataclasses.replace(averaged(RULE), batch_size=8), "must be the largest of the schedule, 4, but 8"),
     "labels": (lambda: at(scheduled(SGD(ETA, noise_model=LabelNoise(0.1)), batch_size=growing)), "`noise_model` must be"),
-    "summed": (
-        lambda: at(scheduled(clipped(SGD(ETA, 2), norm=1.0, noise=0.3), batch_size=growing)),
-        "Argument `noise` of equations.clipped must be None where the batch size is scheduled",
-    ),
     "keys": (
         lambda: solve(RULE, NOISY, jnp.ones(2), steps=1, key=jax.random.key(0)), "`batch_size` must be one number",
     ),
