@@ -6,22 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import diffrax as dfx
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Steps
-from .pair import Pair, pair_of, paired, with_top
+from .pair import Pair, pair_of, with_top
 from .rates import top
 from .reach import acts_through_flow, fastest
 from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
-from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
-
-# Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
-_MANY = 5_000_000
+from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, is_quick, through_flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +46,9 @@ class Health:
 SOUND = Health((0.0, 0.0), (0.0, 0.0), (1, 1))
 
 
-def _few(signal: Any, state: PyTree) -> bool:
-    """Whether compiling takes longer than running, so that it is better done in a hurry."""
-    arrays = [leaf for leaf in jax.tree.leaves(signal) if eqx.is_array(leaf) and leaf.ndim]
-    examples = max((len(leaf) for leaf in arrays), default=1)
-    return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _MANY
-
-
 def jacobians(pair: Pair, *how: bool) -> np.ndarray:
     """The Jacobian at each place on a Krylov space of its own, `(places, vectors, vectors)`."""
-    compiled = _along_for_few if _few(pair.signal, pair.states) else _along_for_many
+    compiled = _along_for_few if is_quick(pair.signal, pair.states) else _along_for_many
 
     def one(place):
         state = jax.tree.map(lambda leaf: leaf[place], jax.tree.map(np.asarray, pair.states))
@@ -82,35 +72,28 @@ def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bo
 _along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)(_along)
 
 
-def _changes(path, begin, state, kicks: int):
-    """Compiled in a third of the time where the numbers are few."""
-    return (_changes_of_few if _few(path.signal, state) else _changes_of_many)(path, begin, state, kicks)
+def _changes(pair: Pair, kicks: int) -> tuple[np.ndarray, list[PyTree]]:
+    """Those of all kicks of a step together, and some kicks, at each place."""
+    times, states = jax.tree.map(np.asarray, (pair.times, pair.states))
+
+    def at(place):
+        t, state = jax.tree.map(lambda leaf: np.asarray(leaf[place]), (times, states))
+        return changes(pair.dynamics, pair.signal, t, state, np.asarray(pair.dt / kicks))
+
+    last = at(1)
+    both = [last if times[0] == times[1] else at(0), last]  # where a start is singular it is the end
+    return kicks**0.5 * np.stack([change for change, _ in both]), [sample for _, sample in both]
 
 
 @quick_jit(level=0)
-def _changes_of_few(path, begin, state, kicks: int):
-    pair = paired(path, begin, state)
-    kick = lambda at: changes(pair.dynamics, pair.signal, *at, dt=pair.dt / kicks)  # noqa: E731
-    change, sample = jax.lax.map(kick, (pair.times, pair.states))
-    return kicks**0.5 * change, sample
-
-
-@quick_jit(level=1)
-def _changes_of_many(path, begin, state, kicks: int):
-    pair = paired(path, begin, state)
-    kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
-    change, sample = jax.vmap(kick)(pair.times, pair.states)
-    return kicks**0.5 * change, sample
-
-
-@quick_jit(level=0)
-def _bending(pair: Pair, sample):
+def _bending(pair: Pair, samples: list[PyTree]):
+    sample = jax.tree.map(lambda *leaves: jnp.stack(leaves), *samples)
     return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
 
 
 def _through_flow(pair: Pair):
     """At the last record: noise that a flow turns into growth is seen where it led."""
-    return (_through_flow_of_few if _few(pair.signal, pair.states) else _through_flow_of_many)(pair)
+    return (_through_flow_of_few if is_quick(pair.signal, pair.states) else _through_flow_of_many)(pair)
 
 
 def _through_flow_at_last(pair: Pair):
@@ -165,12 +148,12 @@ def health(path, solver, noisy: bool, begin: Any, state: PyTree, quotient: float
             near = largest.near * path.substeps
             there = [stiffest(table, dt, growth, near, leaping)[0] for table in tables[2:]]
             suspect = largest.step + 1 if any(there) else None
-    through = strang and noisy and acts_through_flow(path.dynamics, state, pace, _few(path.signal, state))
+    through = strang and noisy and acts_through_flow(path.dynamics, state, pace, is_quick(path.signal, state))
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     smooth = split(path.dynamics).smooth
     if noisy and smooth and split(path.dynamics).kicks > 1:
         kicks = Steps(solver).kicks(path.dynamics)
-        strength, changed = _strengths(_changes(path, begin, state, kicks), pair)
+        strength, changed = _strengths(_changes(pair(), kicks), pair)
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
         through = through and not changed
@@ -186,7 +169,7 @@ def is_misleading(path, begin: PyTree) -> bool:
     return bool(once(flow_is_misleading, path.dynamics, path.signal, begin.params(path.dynamics)))
 
 
-def _strengths(found: tuple[Array, PyTree], pair: Callable[[], Pair]) -> tuple[list[float], bool]:
+def _strengths(found: tuple[np.ndarray, list[PyTree]], pair: Callable[[], Pair]) -> tuple[list[float], bool]:
     """The largest change of a kick that is too large, at each place, and whether kicks change at all."""
     change, sample = found
     change = np.asarray(change).reshape(2, -1)
