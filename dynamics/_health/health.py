@@ -75,10 +75,11 @@ _along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)
 def _changes(pair: Pair, kicks: int) -> tuple[np.ndarray, list[PyTree]]:
     """Those of all kicks of a step together, and some kicks, at each place."""
     times, states = jax.tree.map(np.asarray, (pair.times, pair.states))
+    dt = np.asarray(np.asarray(pair.dt, times.dtype) / kicks)
 
     def at(place):
         t, state = jax.tree.map(lambda leaf: np.asarray(leaf[place]), (times, states))
-        return changes(pair.dynamics, pair.signal, t, state, np.asarray(pair.dt / kicks))
+        return changes(pair.dynamics, pair.signal, t, state, dt)
 
     last = at(1)
     both = [last if times[0] == times[1] else at(0), last]  # where a start is singular it is the end
