@@ -17,9 +17,9 @@ from .stability import MOST, limit, stiffest
 def in_the_course(found: Health, path, solver, quotient: float, step: int, before: Callable) -> Health:
     """What was found at both ends, and with them at one training step between them.
 
-    That is `step`, where the quotient of the stages of a run is the largest, if it is beyond the solver's limit though no
-    end shows why. A leapfrog step and Euler's have no such stages: of them it is the step of the largest learning rate, if
-    the ends would be unstable there. `before(path, step)` is the state, by a second run.
+    That is `step`, where the quotient of the stages of a run, or of steps that have none, is the largest, if it is beyond
+    the solver's limit though no end shows why. Of leapfrog steps and Euler's it is the step of the largest learning rate,
+    if the ends would be unstable there. `before(path, step)` is the state, by a second run.
     """
     leaping = Steps(solver).leap(path.dynamics)
     growth = growth_of(path, solver)
@@ -27,8 +27,10 @@ def in_the_course(found: Health, path, solver, quotient: float, step: int, befor
         return found
     if found.suspect is not None:
         step = found.suspect
-    elif leaping or not quotient > limit(growth):
+    elif not quotient > limit(growth):
         return found
+    elif Steps(solver).blind(path.dynamics):
+        step = max(step - 1, 1)  # where the move began that the next one outdid
     count = jnp.asarray(step - 1, jnp.int32)
     one = _there(path, count, before(path, step))
     params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))

@@ -121,7 +121,9 @@ def growth_of(path, solver) -> Callable:
 
 
 def harmless(path, solver) -> float:
-    """A quotient of stages below which no mode has grown by the fault of the solver."""
+    """A quotient of stages, or of steps, below which no mode has grown by the fault of the solver."""
+    if Steps(solver).blind(path.dynamics):
+        return limit(growth_of(path, solver))
     return suspicious(growth_of(path, solver), int(path.steps) * path.substeps)
 
 
@@ -129,8 +131,8 @@ def health(path, solver, noisy: bool, begin: Any, state: PyTree, quotient: float
     """The health of a run of `path` from `begin`, parameters or how far it had come, to `state`.
 
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
-    nothing to compute. A leapfrog step has no such stages, nor has Euler's: both ends are then looked at as they would be
-    at the largest learning rate too.
+    nothing to compute. A leapfrog step has no such stages, nor has Euler's: both ends are then looked at in any case, and
+    as they would be at the largest learning rate too.
     """
     strang, dt = Steps(solver).apart, float(path.dt) / path.substeps
     pair = functools.cache(lambda: pair_of(path, begin, state))
@@ -138,7 +140,7 @@ def health(path, solver, noisy: bool, begin: Any, state: PyTree, quotient: float
     growth = growth_of(path, solver)
     stiffness, counts, strength, softer, suspect = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1], None
     steps, pace = int(path.steps) * path.substeps, 0.0
-    blind = leaping or isinstance(Steps(solver).flow, dfx.Euler)
+    blind = Steps(solver).blind(path.dynamics)
     if blind or not quotient < harmless(path, solver):
         largest = top(path) if blind else None
         spots = pair() if largest is None else with_top(path, pair(), largest.step)
