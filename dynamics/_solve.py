@@ -77,9 +77,10 @@ def solve(
     - `save_every`: a divisor of `steps`.
     - `substeps`: steps of the solver per training step. What grows because they are too long is warned of, at the start,
         at the end and where the stages of a step differ most (one path is looked at, one that failed if any did, else the
-        stiffest), as is noise that is not small within a step, at both ends; both stand in `details`. Leapfrog steps and
-        Euler's have no such stages: between the ends they are looked at where the learning rate is the largest, and where
-        the parameters go to and fro in moves that grow, as they do once what is unstable outdoes the noise. Noise is
+        stiffest), as is noise that is not small within a step, at both ends and where the learning rate is the largest;
+        both stand in `details`. Leapfrog steps and Euler's have no such stages: between the ends they are looked at where
+        the learning rate is the largest, and where the parameters go to and fro in moves that grow, as they do once what is
+        unstable outdoes the noise. Noise that is strong in between by the landscape alone is not seen. Noise is
         measured over all numbers of the state together; that of a dynamics which is no training algorithm also number by
         number, in states of up to 64 of them: beyond, the few draws do not tell a number's own noise from that of others,
         and strong noise in a few numbers beside much that is additive is not seen. Where all is well, a call that differs

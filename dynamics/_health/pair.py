@@ -30,6 +30,10 @@ class Pair(eqx.Module):
     dt: Array
     counts: Any = None
 
+    def count(self, place: int) -> Any:
+        """That of a place, None where nothing is held."""
+        return None if self.counts is None else np.asarray(self.counts[place])
+
 
 def paired(path, begin, state) -> Pair:
     """The start and the last record where the first training step is the algorithm's and the memory not empty."""

@@ -29,19 +29,20 @@ _HURRY = 5_000_000
 _OWN = 0.5
 
 
-def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[np.ndarray, PyTree]:
+def changes(dynamics, signal, t: Array, state: PyTree, dt: Array, count=None) -> tuple[np.ndarray, PyTree]:
     """The relative change of a kick by the kick before it, and some kicks, leaves `(draws, ...)`.
 
     For dX = s X dW the change is s sqrt(dt): a root of a ratio of mean squares, over all coordinates; where the state is
     small also that of each coordinate by itself, `(1 + numbers,)`, for a noise of one's own (`_apart`), which another's
     large noise does not hide. Signs stand in for normals, so that few draws do; where a state is small there are more of
-    them, for there are fewer numbers in it to average over. One kick is compiled, and all else done by NumPy.
+    them, for there are fewer numbers in it to average over. One kick is compiled, and all else done by NumPy. `count`: the
+    training step at which what is counted is held.
     """
     draws = _FEW if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
     kicked = _kicked_few if is_quick(signal, state) else _kicked_many
     begin = jax.tree.map(lambda y: np.zeros((draws, *y.shape), y.dtype), state)
-    kicks, sizes, here = kicked(dynamics, signal, t, state, begin, dt)  # every kick from the state
-    _, again, _ = kicked(dynamics, signal, t, state, kicks, dt)  # and each from where its neighbor leads
+    kicks, sizes, here = kicked(dynamics, signal, t, state, begin, dt, count)  # every kick from the state
+    _, again, _ = kicked(dynamics, signal, t, state, kicks, dt, count)  # and each from where its neighbor leads
     sizes, changed, here = np.asarray(sizes), np.asarray(again) - np.asarray(sizes), np.asarray(here)
     # Parameters that are kicked through their memory only have kicks of a few units in the last place.
     lost = (_ROUNDED * np.finfo(here.dtype).eps) ** 2 * np.sum(here**2)
@@ -57,13 +58,19 @@ def is_quick(signal: Any, state: PyTree) -> bool:
     return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _HURRY
 
 
+def held_at(dynamics, count):
+    """What is counted held at a training step, unless that is None."""
+    return dynamics if count is None else dynamics.held(count)
+
+
 def _kicked(one_by_one: bool):
     """A program for kicks with signs of their own, each after its neighbor's kick `before`, leaves `(draws, ...)`.
 
     It returns them, and as rows those of the parameters, `(draws, numbers)`, and the parameters themselves, `(1, numbers)`.
     """
 
-    def kicked(dynamics, signal, t, state, before, dt):
+    def kicked(dynamics, signal, t, state, before, dt, count):
+        dynamics = held_at(dynamics, count)
         structure = split(dynamics).noise(state, signal, 2)
 
         def kick(row, before):
