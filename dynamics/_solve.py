@@ -120,7 +120,10 @@ def solve(
         From a trajectory of `train` the equation goes on with the memory that the algorithm had, where that is known to be
         its own.
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.
-        No drift, noise, decay or twin sees it; the loss and observables do.
+        No drift, noise, decay or twin sees it; the loss and observables do. What has no gradient and moves all the same, by
+        noise or decay, is warned of: whole leaves, and parts of them behind a `stop_gradient`. A slice that no example
+        reads (rows of an embedding, constant pixels, a buffer inside of a larger array) has none by its data alone, as a
+        dead unit has, and passes.
     - `per_path`: True: every path begins with parameters of its own, leaves of `params` `(paths, ...)`.
     - `event`: a `diffrax.Event` that ends a noise-free path; its conditions take the time and the state.
     - `saveat`: `diffrax.SaveAt(ts=...)` for a noise-free equation: records at these times, in the unit of `times`, in place
@@ -141,10 +144,10 @@ def solve(
         keeps means and variances only, as `details` says, and normal numbers in all other runs. Runs of other `substeps`
         then have noise of their own.
 
-    - `solver_error`: the relative error that the solver may have in the means over paths of what is observed; steps of many
-        training steps are then taken, as long as it allows, up to `save_every` or 4096. How long is found by pilot runs of
-        up to 64 paths, and stands in `details`. For an equation that counts no training steps; without noise a
-        `stepsize_controller` does the same.
+    - `solver_error`: the error that the solver may have in the means over paths of what is observed, at any record,
+        relative to the largest of these means; steps of many training steps are then taken, as long as it allows, up to
+        `save_every` or 4096. How long is found by pilot runs of up to 64 paths, and stands in `details`. For an equation
+        that counts no training steps; without noise a `stepsize_controller` does the same.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 
