@@ -98,12 +98,12 @@ def _bending(pair: Pair, samples: list[PyTree]):
 def _through_flow(pair: Pair, place: int):
     """Noise that a flow turns into growth is seen where it led."""
     compiled = _through_flow_of_few if is_quick(pair.signal, pair.states) else _through_flow_of_many
-    return compiled(pair, np.asarray(place, np.int32))
+    t, state = jax.tree.map(lambda leaf: np.asarray(np.asarray(leaf)[place]), (pair.times, pair.states))
+    return compiled(pair.dynamics, pair.signal, t, state, np.asarray(pair.dt, t.dtype), pair.count(place))
 
 
-def _through_flow_at(pair: Pair, place: Array):
-    t, state, count = jax.tree.map(lambda leaf: jnp.asarray(leaf)[place], (pair.times, pair.states, pair.counts))
-    return through_flow(held_at(pair.dynamics, count), pair.signal, t, state, pair.dt)
+def _through_flow_at(dynamics, signal, t, state, dt, count):
+    return through_flow(held_at(dynamics, count), signal, t, state, dt)
 
 
 _through_flow_of_few, _through_flow_of_many = (quick_jit(level)(_through_flow_at) for level in (0, 1))
