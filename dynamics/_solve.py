@@ -76,16 +76,18 @@ def solve(
         step 0 and every `save_every` steps, each giving an array. A function defined afresh on every call recompiles on
         every call.
     - `save_every`: a divisor of `steps`.
-    - `substeps`: steps of the solver per training step; None: 1, but 4 for a `RodFlow` and its kin. What grows
-        because they are too long is warned of, at the start, at the end and where the stages of a step differ most
-        (one path is looked at, one that failed if any did, else the stiffest), as is noise that is not small within
-        a step, at both ends; both stand in `details`. Leapfrog steps and Euler's have no such stages: between the
-        ends they are looked at where the learning rate is the largest. Noise is measured over all numbers of the
-        state together; that of a dynamics which is no training algorithm also number by number, in states of up to
-        64 of them: beyond, the few draws do not tell a number's own noise from that of others, and strong noise in
-        a few numbers beside much that is additive is not seen. Where all is well, a call that differs in its key
-        alone looks at failures and stages only. `"auto"` runs again with shorter steps until nothing is found, at
-        most 128, and `details` says with how many; not under a trace, where nothing is looked at.
+    - `substeps`: steps of the solver per training step; None: 1, or what the splitting of the equation says, 4 for a
+        `RodFlow`. What grows because they are too long is warned of, at the start, at the end and where the stages of a
+        step differ most (one path is looked at, one that failed if any did, else the stiffest), as is noise that is not
+        small within a step, at both ends and where the learning rate is the largest; both stand in `details`. Leapfrog
+        steps and Euler's have no such stages: between the ends they are looked at where the learning rate is the
+        largest, and where the parameters go to and fro in moves that grow, as they do once what is unstable outdoes the
+        noise. Noise that is strong in between by the landscape alone is not seen. Noise is measured over all numbers of
+        the state together; that of a dynamics which is no training algorithm also number by number, in states of up to
+        64 of them: beyond, the few draws do not tell a number's own noise from that of others, and strong noise in a
+        few numbers beside much that is additive is not seen. Where all is well, a call that differs in its key alone
+        looks at failures and stages only. `"auto"` runs again with shorter steps until nothing is found, at most 128,
+        and `details` says with how many; not under a trace, where nothing is looked at.
     - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
         solver, which divides the duration of a stimulus (`substeps` is then 1).
     - `solver`: a Diffrax solver. Default: `Fused()`, `Strang(Heun(), kicks=1)` or `Strang()`, which resolve the equation at
@@ -126,7 +128,10 @@ def solve(
         that is known to be its own. A run that stopped at an event has no step from which to go on.
     - `frozen`: what of the parameters nothing moves: a function that gives it, as of `equinox.tree_at`, or a tree of bools.
         No drift, noise, decay or twin sees it; the loss and observables do. A circuit, or another dynamics without a signal
-        of examples, sees it where it was and goes without its rates.
+        of examples, sees it where it was and goes without its rates. What has no gradient and moves all the same, by noise
+        or decay, is warned of: whole leaves, and parts of them behind a `stop_gradient`. A slice that no example reads
+        (rows of an embedding, constant pixels, a buffer inside of a larger array) has none by its data alone, as a dead
+        unit has, and passes.
     - `per_path`: True: every path begins with parameters of its own, leaves of `params` `(paths, ...)`.
     - `event`: a `diffrax.Event` that ends a noise-free path; its conditions take the time and the state.
     - `saveat`: `diffrax.SaveAt(ts=...)` for a noise-free equation: records at these times, in the unit of `times`, in place
@@ -147,11 +152,12 @@ def solve(
         keeps means and variances only, as `details` says, and normal numbers in all other runs. Runs of other `substeps`
         then have noise of their own.
 
-    - `solver_error`: the relative error that the solver may have in the means over paths of what is observed; steps of many
-        training steps are then taken, as long as it allows, up to `save_every` or 4096. How long is found by pilot runs of
-        up to 64 paths, and stands in `details`. Where no `solver` is given and the data are many, the steps are on large
-        batches (`LargeBatches`). Smooth schedules are read continuously; where they jump must be a record. For rules affine
-        in the gradient, Adam and AdamW, and noise-free ones; without noise a `stepsize_controller` does the same.
+    - `solver_error`: the error that the solver may have in the means over paths of what is observed, at any record,
+        relative to the largest of these means; steps of many training steps are then taken, as long as it allows, up to
+        `save_every` or 4096. How long is found by pilot runs of up to 64 paths, and stands in `details`. Where no `solver`
+        is given and the data are many, the steps are on large batches (`LargeBatches`). Smooth schedules are read
+        continuously; where they jump must be a record. For rules affine in the gradient, Adam and AdamW, and noise-free
+        ones; without noise a `stepsize_controller` does the same.
 
     **Returns:** a `Trajectory`; arrays have a leading axis `paths`, also for one path. With `reduce` a `dynamics.Reduced`.
 

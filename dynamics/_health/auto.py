@@ -95,7 +95,7 @@ def _found(path, solver, noisy, begin, result, before) -> Health:
         found, index = health(path, solver, noisy, begin, state, np.inf), int(looked_at(failed_at, peak))
         if found.ok and found.suspect is not None:  # before a step that was taken
             found = dataclasses.replace(found, suspect=min(found.suspect, int(failed_at[index])))
-            found = in_the_course(found, path, solver, 0.0, 0, lambda path, step: before(path, index, step))
+            found = in_the_course(found, path, solver, noisy, 0.0, 0, lambda path, step: before(path, index, step))
         return found
     peak = jax.tree.map(np.asarray, peak)
     index = int(np.argmax(peak.quotient))
@@ -105,7 +105,7 @@ def _found(path, solver, noisy, begin, result, before) -> Health:
     if HEALTHY.holds(known, quotient, harmless(path, solver)):
         return SOUND
     found = health(path, solver, noisy, begin, state, quotient)
-    found = in_the_course(found, path, solver, quotient, step, lambda path, step: before(path, index, step))
+    found = in_the_course(found, path, solver, noisy, quotient, step, lambda path, step: before(path, index, step))
     if found.ok:
         HEALTHY.add(known, quotient)
     return found

@@ -9,35 +9,45 @@ from equations.internal import quick_jit
 
 from .._paths.progress import Fresh
 from .._paths.strang import Steps
-from .health import Health, growth_of, is_misleading, jacobians
+from .health import Health, growth_of, is_misleading, jacobians, strengths
 from .pair import Pair
+from .reach import fastest
 from .stability import MOST, limit, stiffest
 
 
-def in_the_course(found: Health, path, solver, quotient: float, step: int, before: Callable) -> Health:
+def in_the_course(found: Health, path, solver, noisy: bool, quotient: float, step: int, before: Callable) -> Health:
     """What was found at both ends, and with them at one training step between them.
 
-    That is `step`, where the quotient of the stages of a run is the largest, if it is beyond the solver's limit though no
-    end shows why. A leapfrog step and Euler's have no such stages: of them it is the step of the largest learning rate, if
-    the ends would be unstable there. `before(path, step)` is the state, by a second run.
+    That is `step`, where the quotient of the stages of a run, or of steps that have none, is the largest, if it is beyond
+    the solver's limit though no end shows why. Before that comes the step of the largest learning rate, if there the ends
+    would have noise that is not small, or leapfrog steps or Euler's would be unstable. `before(path, step)` is the state,
+    by a second run.
     """
-    leaping = Steps(solver).leap(path.dynamics)
+    leaping, blind = Steps(solver).leap(path.dynamics), Steps(solver).blind(path.dynamics)
     growth = growth_of(path, solver)
-    if any(found.stiffness):
+    if not found.ok:
         return found
+    stiff = blind or quotient > limit(growth)
     if found.suspect is not None:
         step = found.suspect
-    elif leaping or not quotient > limit(growth):
+    elif not quotient > limit(growth):
         return found
+    elif blind:
+        step = max(step - 1, 1)  # where the move began that the next one outdid
     count = jnp.asarray(step - 1, jnp.int32)
     one = _there(path, count, before(path, step))
-    params = path.dynamics.params(jax.tree.map(lambda leaf: leaf[0], one.states))
-    table = jacobians(one, Steps(solver).apart, leaping, is_misleading(path, Fresh(params)))[0]
-    stiffness, substeps = stiffest(table, float(one.dt), growth, int(path.steps) * path.substeps, leaping)
+    state = jax.tree.map(lambda leaf: leaf[0], one.states)
+    stiffness, substeps, pace = 0.0, 1, 0.0
+    if stiff:
+        params = path.dynamics.params(state)
+        table = jacobians(one, Steps(solver).apart, leaping, is_misleading(path, Fresh(params)))[0]
+        stiffness, substeps = stiffest(table, float(one.dt), growth, int(path.steps) * path.substeps, leaping)
+        pace = float(one.dt) * fastest(table)
+    strength, softer = strengths(path, solver, noisy and not stiffness, state, pace, lambda: one)
     return Health(
         (*found.stiffness, stiffness),
-        (*found.strength, 0.0),
-        (*found.substeps, min(MOST, path.substeps * substeps)),
+        (*found.strength, strength[-1]),
+        (*found.substeps, min(MOST, path.substeps * max(substeps, softer[-1]))),
         step,
     )
 

@@ -6,22 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import diffrax as dfx
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations.internal import flow_is_misleading, once, quick_jit, split, warn
 
 from .._paths.strang import Steps
-from .pair import Pair, pair_of, paired, with_top
+from .pair import Pair, pair_of, with_top
 from .rates import top
 from .reach import acts_through_flow, fastest
 from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
-from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, through_flow
-
-# Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
-_MANY = 5_000_000
+from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, held_at, is_quick, through_flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +29,8 @@ class Health:
     - `strength`: the relative change of a kick by the one before it where that is too large, else 0.
     - `substeps`: a number that suffices for both.
     - `step`: the training step, from 1, of the third place, if there is one.
-    - `suspect`: a training step that is unstable if the state is there what it is at the start or at the end.
+    - `suspect`: a training step that is unstable, or its noise not small, if the state is there what it is at the start or
+        at the end.
     """
 
     stiffness: tuple[float, ...]
@@ -49,16 +47,9 @@ class Health:
 SOUND = Health((0.0, 0.0), (0.0, 0.0), (1, 1))
 
 
-def _few(signal: Any, state: PyTree) -> bool:
-    """Whether compiling takes longer than running, so that it is better done in a hurry."""
-    arrays = [leaf for leaf in jax.tree.leaves(signal) if eqx.is_array(leaf) and leaf.ndim]
-    examples = max((len(leaf) for leaf in arrays), default=1)
-    return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _MANY
-
-
 def jacobians(pair: Pair, *how: bool) -> np.ndarray:
     """The Jacobian at each place on a Krylov space of its own, `(places, vectors, vectors)`."""
-    compiled = _along_for_few if _few(pair.signal, pair.states) else _along_for_many
+    compiled = _along_for_few if is_quick(pair.signal, pair.states) else _along_for_many
 
     def one(place):
         state = jax.tree.map(lambda leaf: leaf[place], jax.tree.map(np.asarray, pair.states))
@@ -70,7 +61,7 @@ def jacobians(pair: Pair, *how: bool) -> np.ndarray:
 def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bool, differences: bool):
     """The rate of change at a place, and its derivative along a direction."""
     t, state = jax.tree.map(lambda leaf: leaf[place], (pair.times, pair.states))
-    dynamics = pair.dynamics if pair.counts is None else pair.dynamics.held(pair.counts[place])
+    dynamics = held_at(pair.dynamics, None if pair.counts is None else pair.counts[place])
     if leaping:
         field = leapfrogged(dynamics, pair.signal, t, pair.dt)
     else:
@@ -82,43 +73,40 @@ def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bo
 _along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)(_along)
 
 
-def _changes(path, begin, state, kicks: int):
-    """Compiled in a third of the time where the numbers are few."""
-    return (_changes_of_few if _few(path.signal, state) else _changes_of_many)(path, begin, state, kicks)
+def _changes(pair: Pair, kicks: int) -> tuple[np.ndarray, list[PyTree]]:
+    """Those of all kicks of a step together, and some kicks, at each place."""
+    times, states = jax.tree.map(np.asarray, (pair.times, pair.states))
+    dt = np.asarray(np.asarray(pair.dt, times.dtype) / kicks)
+
+    @functools.cache
+    def at(place):
+        t, state = jax.tree.map(lambda leaf: np.asarray(leaf[place]), (times, states))
+        return changes(pair.dynamics, pair.signal, t, state, dt, pair.count(place))
+
+    ends = 1 if len(times) > 1 and times[0] == times[1] else 0  # where a start is singular it is the end
+    found = [at(max(place, ends)) for place in range(len(times))]
+    return kicks**0.5 * np.stack([change for change, _ in found]), [sample for _, sample in found]
 
 
 @quick_jit(level=0)
-def _changes_of_few(path, begin, state, kicks: int):
-    pair = paired(path, begin, state)
-    kick = lambda at: changes(pair.dynamics, pair.signal, *at, dt=pair.dt / kicks)  # noqa: E731
-    change, sample = jax.lax.map(kick, (pair.times, pair.states))
-    return kicks**0.5 * change, sample
+def _bending(pair: Pair, samples: list[PyTree]):
+    sample = jax.tree.map(lambda *leaves: jnp.stack(leaves), *samples)
+    at = lambda count, *at: bending(held_at(pair.dynamics, count), pair.signal, *at)  # noqa: E731
+    return pair.dt * jax.vmap(at)(pair.counts, pair.times, pair.states, sample)
 
 
-@quick_jit(level=1)
-def _changes_of_many(path, begin, state, kicks: int):
-    pair = paired(path, begin, state)
-    kick = lambda t, y: changes(pair.dynamics, pair.signal, t, y, pair.dt / kicks)  # noqa: E731
-    change, sample = jax.vmap(kick)(pair.times, pair.states)
-    return kicks**0.5 * change, sample
+def _through_flow(pair: Pair, place: int):
+    """Noise that a flow turns into growth is seen where it led."""
+    compiled = _through_flow_of_few if is_quick(pair.signal, pair.states) else _through_flow_of_many
+    t, state = jax.tree.map(lambda leaf: np.asarray(np.asarray(leaf)[place]), (pair.times, pair.states))
+    return compiled(pair.dynamics, pair.signal, t, state, np.asarray(pair.dt, t.dtype), pair.count(place))
 
 
-@quick_jit(level=0)
-def _bending(pair: Pair, sample):
-    return pair.dt * jax.vmap(lambda *at: bending(pair.dynamics, pair.signal, *at))(pair.times, pair.states, sample)
+def _through_flow_at(dynamics, signal, t, state, dt, count):
+    return through_flow(held_at(dynamics, count), signal, t, state, dt)
 
 
-def _through_flow(pair: Pair):
-    """At the last record: noise that a flow turns into growth is seen where it led."""
-    return (_through_flow_of_few if _few(pair.signal, pair.states) else _through_flow_of_many)(pair)
-
-
-def _through_flow_at_last(pair: Pair):
-    t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
-    return through_flow(pair.dynamics, pair.signal, t, state, pair.dt)
-
-
-_through_flow_of_few, _through_flow_of_many = (quick_jit(level)(_through_flow_at_last) for level in (0, 1))
+_through_flow_of_few, _through_flow_of_many = (quick_jit(level)(_through_flow_at) for level in (0, 1))
 
 
 def is_checked(path, solver, controller) -> bool:
@@ -138,7 +126,9 @@ def growth_of(path, solver) -> Callable:
 
 
 def harmless(path, solver) -> float:
-    """A quotient of stages below which no mode has grown by the fault of the solver."""
+    """A quotient of stages, or of steps, below which no mode has grown by the fault of the solver."""
+    if Steps(solver).blind(path.dynamics):
+        return limit(growth_of(path, solver))
     return suspicious(growth_of(path, solver), int(path.steps) * path.substeps)
 
 
@@ -146,40 +136,54 @@ def health(path, solver, noisy: bool, begin: Any, state: PyTree, quotient: float
     """The health of a run of `path` from `begin`, parameters or how far it had come, to `state`.
 
     `quotient` is the largest of its stages: where it is small no mode has grown by the fault of the solver, and there is
-    nothing to compute. A leapfrog step has no such stages, nor has Euler's: both ends are then looked at as they would be
-    at the largest learning rate too.
+    nothing to compute. A leapfrog step has no such stages, nor has Euler's: both ends are then looked at in any case, and
+    as they would be at the largest learning rate too.
     """
     strang, dt = Steps(solver).apart, float(path.dt) / path.substeps
     pair = functools.cache(lambda: pair_of(path, begin, state))
     leaping = Steps(solver).leap(path.dynamics)
     growth = growth_of(path, solver)
-    stiffness, counts, strength, softer, suspect = (0.0, 0.0), (1, 1), [0.0, 0.0], [1, 1], None
+    stiffness, counts, suspects = (0.0, 0.0), (1, 1), []
     steps, pace = int(path.steps) * path.substeps, 0.0
-    blind = leaping or isinstance(Steps(solver).flow, dfx.Euler)
+    blind = Steps(solver).blind(path.dynamics)
+    largest = functools.cache(lambda: top(path))
+    spots = functools.cache(lambda: pair() if largest() is None else with_top(path, pair(), largest().step))
     if blind or not quotient < harmless(path, solver):
-        largest = top(path) if blind else None
-        spots = pair() if largest is None else with_top(path, pair(), largest.step)
-        tables = jacobians(spots, strang, leaping, is_misleading(path, begin))
+        there = spots() if blind else pair()
+        tables = jacobians(there, strang, leaping, is_misleading(path, begin))
         stiffness, counts = zip(*(stiffest(table, dt, growth, steps, leaping) for table in tables[:2]), strict=True)
         pace = dt * fastest(tables[1])
-        if largest is not None:
-            near = largest.near * path.substeps
-            there = [stiffest(table, dt, growth, near, leaping)[0] for table in tables[2:]]
-            suspect = largest.step + 1 if any(there) else None
-    through = strang and noisy and acts_through_flow(path.dynamics, state, pace, _few(path.signal, state))
+        for table in tables[2:]:
+            suspects.append(stiffest(table, dt, growth, largest().near * path.substeps, leaping)[0])
+    strength, softer = strengths(path, solver, noisy, state, pace, spots)
+    suspects += strength[2:]
+    suspect = largest().step + 1 if any(suspects) else None
+    substeps = [min(MOST, path.substeps * max(one)) for one in zip(counts, softer[:2], strict=True)]
+    return Health(stiffness, tuple(strength[:2]), tuple(substeps), suspect=suspect)
+
+
+def strengths(path, solver, noisy: bool, state: PyTree, pace: float, spots: Callable[[], Pair]):
+    """At each of some places the relative change of a kick by the one before it, where that is too large, else 0, and by
+    what number substeps are to be multiplied. `pace` is dt times the fastest rate of a leapfrog step."""
+    dynamics = path.dynamics
+    through = Steps(solver).apart and noisy and acts_through_flow(dynamics, state, pace, is_quick(path.signal, state))
+    strength, softer = [0.0, 0.0], [1, 1]
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
-    smooth = split(path.dynamics).smooth
-    if noisy and smooth and split(path.dynamics).kicks > 1:
-        kicks = Steps(solver).kicks(path.dynamics)
-        strength, changed = _strengths(_changes(path, begin, state, kicks), pair)
+    if noisy and split(dynamics).smooth and split(dynamics).kicks > 1:
+        strength, changed = _strengths(_changes(spots(), Steps(solver).kicks(dynamics)), spots)
         # The square of the change is in proportion to the step.
         softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
         through = through and not changed
-    if through and (change := float(_through_flow(pair()))) > LARGEST_THROUGH:
-        # It falls with the power 3/2 of the step, and is a growth in every one of them.
-        strength, softer = [0.0, change], [1, min(MOST, int(np.ceil((change / 0.125) ** (2 / 3))))]
-    substeps = [min(MOST, path.substeps * max(one)) for one in zip(counts, softer, strict=True)]
-    return Health(stiffness, tuple(strength), tuple(substeps), suspect=suspect)
+    if through:
+        # At the last record, also at the largest rate. The change falls with the power 3/2 of the step, and is a growth in
+        # every one of them.
+        number = len(spots().times)
+        strength = [0.0] * number
+        for place in range(number - 1, -1, -2):
+            change = float(_through_flow(spots(), place))
+            strength[place] = change if change > LARGEST_THROUGH else 0.0
+        softer = [min(MOST, int(np.ceil((s / 0.125) ** (2 / 3)))) if s else 1 for s in strength]
+    return strength, softer
 
 
 def is_misleading(path, begin: PyTree) -> bool:
@@ -187,10 +191,10 @@ def is_misleading(path, begin: PyTree) -> bool:
     return bool(once(flow_is_misleading, path.dynamics, path.signal, begin.params(path.dynamics)))
 
 
-def _strengths(found: tuple[Array, PyTree], pair: Callable[[], Pair]) -> tuple[list[float], bool]:
+def _strengths(found: tuple[np.ndarray, list[PyTree]], pair: Callable[[], Pair]) -> tuple[list[float], bool]:
     """The largest change of a kick that is too large, at each place, and whether kicks change at all."""
     change, sample = found
-    change = np.asarray(change).reshape(2, -1)
+    change = np.asarray(change).reshape(len(change), -1)
     bad = change > LARGEST
     between = (change > LARGEST_ALONE) & ~bad
     if between.any():

@@ -30,9 +30,13 @@ class Pair(eqx.Module):
     dt: Array
     counts: Any = None
 
+    def count(self, place: int) -> Any:
+        """That of a place, None where nothing is held."""
+        return None if self.counts is None else np.asarray(self.counts[place])
+
 
 def paired(path, begin, state) -> Pair:
-    """The start and the last record, `state`, of a run of `path` from `begin`."""
+    """The start and the last record where the first training step is the algorithm's and the memory not empty."""
     dynamics, start = path.dynamics, begin.state(path.dynamics)
     at, end = (jnp.asarray(step, jax.tree.leaves(state)[0].dtype) * path.dt for step in (path.first, path.end))
     normals = split(dynamics).noise(start, path.signal, 1)
@@ -56,19 +60,23 @@ def state_at_start(path, begin) -> PyTree:
 
 
 def pair_of(path, begin, state) -> Pair:
-    """The same where nothing but numbers is at hand.
+    """The start and the last record, `state`, of a run of `path` from `begin`, by NumPy, which compiles nothing.
 
-    From an empty memory it is the end twice, which needs no program: that which tells whether an equation is regular where
-    it begins takes as long to compile as all that is then looked at.
+    From an empty memory it is the end twice: a program that tells whether an equation is regular where it begins takes as
+    long to compile as all that is then looked at.
     """
-    if begin.resumed or not abstract_value(_first_of, path.dynamics, path.signal, begin.given):
-        return _pair(path, begin, state)
-    memory = memory_of(path.dynamics, state_at_start(path, begin))
-    if not memory or any(np.any(np.asarray(leaf)) for leaf in memory):
-        return _pair(path, begin, state)
-    states = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), jax.tree.map(np.asarray, state))
-    times = jnp.asarray(np.full(2, float(path.end) * float(path.dt), jax.tree.leaves(state)[0].dtype))
-    return Pair(path.dynamics, path.signal, times, states, path.dt / path.substeps)
+    start, first = state_at_start(path, begin), path.first
+    if not begin.resumed and abstract_value(_first_of, path.dynamics, path.signal, begin.given):
+        memory = zip(*(map(np.asarray, memory_of(path.dynamics, one)) for one in (start, state)), strict=True)
+        # What stays as it is, such as the coefficients of a series, is no memory.
+        moved = [before for before, after in memory if not np.array_equal(before, after)]
+        if not moved or any(map(np.any, moved)):
+            return _pair(path, begin, state)
+        start, first = state, path.end
+    states = jax.tree.map(lambda a, b: np.stack([np.asarray(a), np.asarray(b)]), start, state)
+    dt = np.asarray(path.dt, jax.tree.leaves(state)[0].dtype)
+    times = np.asarray([int(first), int(path.end)], dt.dtype) * dt
+    return Pair(path.dynamics, path.signal, times, states, np.asarray(dt / path.substeps))
 
 
 def _first_of(dynamics, signal, params):

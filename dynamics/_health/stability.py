@@ -59,7 +59,9 @@ def krylov(along: Callable[[Any], tuple[Any, Any]], state: PyTree) -> Any:
     leaves = [xp.asarray(leaf).ravel() for leaf in jax.tree.leaves(state)]
     norm = lambda vector: xp.sqrt(xp.sum(xp.square(vector)))  # noqa: E731
     numbers = sum(leaf.size for leaf in leaves)
-    velocity = xp.asarray(along(np.zeros(numbers))[0])
+    # Every direction of one dtype, or a second program is compiled.
+    dtype = np.result_type(*(leaf.dtype for leaf in leaves))
+    velocity = xp.asarray(along(np.zeros(numbers, dtype))[0])
     scale = _sizes(xp, leaves, velocity)
     random = np.sin(np.square(np.arange(1.0, numbers + 1)) * 0.7 + 0.3)
     column = velocity / scale
@@ -67,7 +69,7 @@ def krylov(along: Callable[[Any], tuple[Any, Any]], state: PyTree) -> Any:
     column = column / xp.where(size > 0, size, 1) + 0.1 * xp.asarray(random / np.linalg.norm(random), scale.dtype)
     basis, table, count = [column / norm(column)], [], min(_VECTORS, numbers)
     for j in range(count):
-        space, column = xp.stack(basis), xp.asarray(along(basis[j] * scale)[1]) / scale
+        space, column = xp.stack(basis), xp.asarray(along((basis[j] * scale).astype(dtype))[1]) / scale
         first = space @ column
         column = column - first @ space
         second = space @ column  # again, for rounding
@@ -108,15 +110,16 @@ def leapfrogged(dynamics, signal, t: Array, dt: Array) -> Callable[[PyTree], PyT
     before the kick and after it are taken as one, as in a run: that the step begins elsewhere changes no mode.
     """
 
-    def increment(y):
-        def ahead(at, share):
-            return jax.tree.map(
-                lambda y, f: y + share.astype(y.dtype) * dt * f, y, split(dynamics).flow(t, at, signal)
-            ), None
+    def increment(state):
+        y, unravel = ravel_pytree(state)
+        ravel = lambda tree: ravel_pytree(tree)[0].astype(y.dtype)  # noqa: E731
 
-        middle, _ = jax.lax.scan(ahead, y, jnp.asarray([0.5, 1.0], dt.dtype))  # the midpoint rule, compiled once
-        kick = split(dynamics).kick(t, middle, signal, None, dt)
-        return jax.tree.map(lambda a, m, k: (m + k - a) / dt, y, middle, kick)
+        def ahead(at, share):
+            return y + share * dt.astype(y.dtype) * ravel(split(dynamics).flow(t, unravel(at), signal)), None
+
+        middle, _ = jax.lax.scan(ahead, y, jnp.asarray([0.5, 1.0], y.dtype))  # the midpoint rule, compiled once
+        kick = ravel(split(dynamics).kick(t, unravel(middle), signal, None, dt))
+        return unravel((middle + kick - y) / dt.astype(y.dtype))
 
     return increment
 

@@ -1,10 +1,15 @@
 """Whether the noise of a solver's step is small: how much a kick changes the next one, at once or through the flow."""
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from equations.internal import split
+from equations.internal import quick_jit, split
 
 # A pair of kicks is right in the moments to second order, but typical paths need small kicks: for dX = s X dW the exponent
 # -s^2/2 comes out 8 % too large at s^2 dt = .1 and 25 % at .25 (4e6 draws). Single examples at eta lambda = .25 have a
@@ -18,40 +23,70 @@ LARGEST_THROUGH = 0.45
 # Draws where the state has more numbers than `_SMALL`, and where it has not.
 _FEW, _MANY, _SMALL = 2, 32, 64
 _ROUNDED = 4  # units in the last place of the parameters, of which kicks are rounding
+# Of states and examples: beyond, a program that is compiled in a hurry runs for longer than that takes.
+_HURRY = 5_000_000
 # Of the mean square of a coordinate's changes: more than this share is by its own kicks, where these matter.
 _OWN = 0.5
 
 
-def changes(dynamics, signal, t: Array, state: PyTree, dt: Array) -> tuple[Array, PyTree]:
+def changes(dynamics, signal, t: Array, state: PyTree, dt: Array, count=None) -> tuple[np.ndarray, PyTree]:
     """The relative change of a kick by the kick before it, and some kicks, leaves `(draws, ...)`.
 
     For dX = s X dW the change is s sqrt(dt): a root of a ratio of mean squares, over all coordinates; where the state is
     small also that of each coordinate by itself, `(1 + numbers,)`, for a noise of one's own (`_apart`), which another's
     large noise does not hide. Signs stand in for normals, so that few draws do; where a state is small there are more of
-    them, for there are fewer numbers in it to average over.
+    them, for there are fewer numbers in it to average over. One kick is compiled, and all else done by NumPy. `count`: the
+    training step at which what is counted is held.
     """
-    structure = split(dynamics).noise(state, signal, 2)
     draws = _FEW if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else _MANY
-
-    def kick(row, before):
-        at = jax.tree.map(jnp.add, state, before)
-        kick = split(dynamics).kick(t, at, signal, _signs(structure, row), dt)
-        return jax.tree.map(lambda k, y: k.astype(y.dtype), kick, state)
-
-    def body(before, _):
-        # First every kick from the state, then each again from where its neighbor leads: one kick is compiled.
-        kicks = jax.lax.map(lambda row: kick(*row), (jnp.arange(draws), before))
-        return jax.tree.map(lambda k: jnp.roll(k, 1, axis=0), kicks), kicks
-
-    empty = jax.tree.map(lambda y: jnp.zeros((draws, *y.shape), y.dtype), state)
-    _, both = jax.lax.scan(body, empty, None, length=2)
-    kicks, differences = (jax.tree.map(part, both) for part in (lambda k: k[0], lambda k: k[1] - k[0]))
-    changed, sizes = _flat(dynamics, differences), _flat(dynamics, kicks)
+    kicked = _kicked_few if is_quick(signal, state) else _kicked_many
+    begin = jax.tree.map(lambda y: np.zeros((draws, *y.shape), y.dtype), state)
+    kicks, sizes, here = kicked(dynamics, signal, t, state, begin, dt, count)  # every kick from the state
+    _, again, _ = kicked(dynamics, signal, t, state, kicks, dt, count)  # and each from where its neighbor leads
+    sizes, changed, here = np.asarray(sizes), np.asarray(again) - np.asarray(sizes), np.asarray(here)
     # Parameters that are kicked through their memory only have kicks of a few units in the last place.
-    here = _flat(dynamics, jax.tree.map(lambda leaf: leaf[None], state))
-    lost = (_ROUNDED * jnp.finfo(here.dtype).eps) ** 2 * jnp.sum(here**2)
-    total = jnp.where(jnp.mean(jnp.sum(sizes**2, 1)) > lost, _root(jnp.sum(changed**2), jnp.sum(sizes**2)), 0)[None]
-    return (jnp.append(total, _own(changed, sizes)) if _apart(dynamics, draws) else total), kicks
+    lost = (_ROUNDED * np.finfo(here.dtype).eps) ** 2 * np.sum(here**2)
+    total = _share(np.sum(changed**2), np.sum(sizes**2)) if np.mean(np.sum(sizes**2, 1)) > lost else np.zeros(())
+    total = np.sqrt(total)[None]
+    return (np.append(total, _own(changed, sizes)) if _apart(dynamics, draws) else total), kicks
+
+
+def is_quick(signal: Any, state: PyTree) -> bool:
+    """Whether compiling takes longer than running, so that it is better done in a hurry."""
+    arrays = [leaf for leaf in jax.tree.leaves(signal) if eqx.is_array(leaf) and leaf.ndim]
+    examples = max((len(leaf) for leaf in arrays), default=1)
+    return sum(leaf.size for leaf in jax.tree.leaves(state)) * examples <= _HURRY
+
+
+def held_at(dynamics, count):
+    """What is counted held at a training step, unless that is None."""
+    return dynamics if count is None else dynamics.held(count)
+
+
+def _kicked(one_by_one: bool):
+    """A program for kicks with signs of their own, each after its neighbor's kick `before`, leaves `(draws, ...)`.
+
+    It returns them, and as rows those of the parameters, `(draws, numbers)`, and the parameters themselves, `(1, numbers)`.
+    """
+
+    def kicked(dynamics, signal, t, state, before, dt, count):
+        dynamics = held_at(dynamics, count)
+        structure = split(dynamics).noise(state, signal, 2)
+
+        def kick(row, before):
+            at = jax.tree.map(jnp.add, state, before)
+            kick = split(dynamics).kick(t, at, signal, _signs(structure, row), dt)
+            return jax.tree.map(lambda k, y: k.astype(y.dtype), kick, state)
+
+        draws = jax.tree.leaves(before)[0].shape[0]
+        rows = jnp.arange(draws), jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), before)
+        kicks = jax.lax.map(lambda row: kick(*row), rows) if one_by_one else jax.vmap(kick)(*rows)
+        return kicks, _flat(dynamics, kicks), _flat(dynamics, jax.tree.map(lambda leaf: leaf[None], state))
+
+    return kicked
+
+
+_kicked_few, _kicked_many = quick_jit(level=0)(_kicked(True)), quick_jit(level=1)(_kicked(False))
 
 
 def _apart(dynamics, draws: int) -> bool:
@@ -59,16 +94,20 @@ def _apart(dynamics, draws: int) -> bool:
     return draws == _MANY and not split(dynamics).noise_is_of_a_gradient
 
 
-def _own(changed: Array, sizes: Array) -> Array:
+def _own(changed: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """The changes of coordinates by their own kicks, `(numbers,)`, from kicks and their differences `(draws, numbers)`.
 
     A change by its own kick is in proportion to the product of both kicks; what is not, is another coordinate's doing, and
     of no concern where the typical size of this one is asked for.
     """
-    product = jnp.roll(sizes, 1, axis=0) * sizes  # of a kick and the one before it
-    both, squares, own = jnp.sum(changed * product, 0), jnp.sum(product**2, 0), jnp.sum(changed**2, 0)
+    product = np.roll(sizes, 1, axis=0) * sizes  # of a kick and the one before it
+    both, squares, own = np.sum(changed * product, 0), np.sum(product**2, 0), np.sum(changed**2, 0)
     explained = both**2 > _OWN * squares * own
-    return jnp.where(explained, jnp.abs(_ratio(both, squares)) * jnp.sqrt(jnp.mean(sizes**2, 0)), 0)
+    return np.where(explained, np.abs(_share(both, squares)) * np.sqrt(np.mean(sizes**2, 0)), 0)
+
+
+def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(b > 0, a / np.where(b > 0, b, 1), 0)
 
 
 def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
@@ -80,16 +119,16 @@ def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
     states of a path of the ratio at each: of sums over them the few largest would decide.
     """
     structure = split(dynamics).noise(state, signal, 2)
-    draws = 1 if sum(leaf.size for leaf in jax.tree.leaves(state)) > _SMALL else 4 * _MANY
+    begin, unravel = ravel_pytree(state)  # of one vector there are fewer operations to compile than of many leaves
+    draws, dt = 1 if begin.size > _SMALL else 4 * _MANY, dt.astype(begin.dtype)
+    ravel = lambda tree: ravel_pytree(jax.tree.map(lambda k, y: k.astype(y.dtype), tree, state))[0]  # noqa: E731
 
     def kick(y, normals):
-        kick = split(dynamics).kick(t, y, signal, normals, dt)
-        return jax.tree.map(lambda k, y: k.astype(y.dtype), kick, y)
+        return ravel(split(dynamics).kick(t, unravel(y), signal, normals, dt))
 
     def flow(y):  # by the midpoint; one flow is compiled, as one kick is
         def stage(at, share):
-            rate = split(dynamics).flow(t, at, signal)
-            return jax.tree.map(lambda y, f: (y + (share * dt).astype(f.dtype) * f).astype(y.dtype), y, rate), None
+            return y + share * dt * ravel(split(dynamics).flow(t, unravel(at), signal)), None
 
         return jax.lax.scan(stage, y, jnp.asarray([0.5, 1.0], dt.dtype))[0]
 
@@ -97,20 +136,18 @@ def through_flow(dynamics, signal, t: Array, state: PyTree, dt: Array) -> Array:
         # A pair of states, of which the first alone is kicked by noise in the even rounds; the odd ones compare kicks. The
         # first goes on: of one state alone the ratio is anything from half to twice that of the states of a path.
         pair, total, count = carry
-        pair = jax.tree.map(lambda p: jnp.where(place % 2 == 0, jnp.stack([p[0], p[0]]), p), pair)
-        both = jax.tree.map(lambda sign: jnp.stack([sign, -sign]), _signs(structure, place))
-        grid = jax.vmap(jax.vmap(kick, (None, 0)), (0, None))(pair, both)
-        mean, noise = (jax.tree.map(lambda k, s=s: (k[:, 0] + s * k[:, 1]) / 2, grid) for s in (1, -1))
-        off = [jnp.sum(jnp.square(leaf[0] - leaf[1])) for leaf in jax.tree.leaves(noise)]
-        whole = [jnp.sum(jnp.square(leaf[1])) for leaf in jax.tree.leaves(noise)]
-        after = jax.tree.map(lambda y, m, n: (y + m).at[0].add(n[0]), pair, mean, noise)
-        ratio = _root(jnp.sum(jnp.stack(off)), jnp.sum(jnp.stack(whole)))
+        pair = jnp.where(place % 2 == 0, pair[0], pair)
+        signs = jax.tree.map(lambda sign: jnp.stack([sign, -sign, sign, -sign]), _signs(structure, place))
+        # A loop is compiled in less time than an axis.
+        kicks = jax.lax.map(lambda at: kick(*at), (jnp.repeat(pair, 2, axis=0), signs))
+        mean, noise = (kicks[::2] + kicks[1::2]) / 2, (kicks[::2] - kicks[1::2]) / 2
+        after = (pair + mean).at[0].add(noise[0])
+        ratio = _root(jnp.sum(jnp.square(noise[0] - noise[1])), jnp.sum(jnp.square(noise[1])))
         taken = (place % 2 == 1) & jnp.isfinite(ratio)  # the path may diverge
-        return (jax.vmap(flow)(after), total + jnp.where(taken, ratio, 0), count + taken.astype(total.dtype)), None
+        return (jax.lax.map(flow, after), total + jnp.where(taken, ratio, 0), count + taken.astype(total.dtype)), None
 
-    begin = jax.tree.map(lambda y: jnp.stack([y, y]), state)
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(state)))
-    (_, total, count), _ = jax.lax.scan(body, (begin, zero, zero), jnp.arange(2 * draws))
+    zero = jnp.zeros((), begin.dtype)
+    (_, total, count), _ = jax.lax.scan(body, (jnp.stack([begin, begin]), zero, zero), jnp.arange(2 * draws))
     return total / jnp.maximum(count, 1)
 
 
@@ -149,8 +186,4 @@ def _flat(dynamics, trees) -> Array:
 
 
 def _root(a: Array, b: Array) -> Array:
-    return jnp.sqrt(_ratio(a, b))
-
-
-def _ratio(a: Array, b: Array) -> Array:
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+    return jnp.sqrt(jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0))

@@ -92,14 +92,21 @@ class Seen(NamedTuple):
     quotient: Array
     known: Array
 
+    @classmethod
+    def none(cls, state: PyTree) -> "Seen":
+        zeros = jax.tree.map(jnp.zeros_like, state)
+        return cls(zeros, zeros, no_quotient(state), jnp.zeros((), bool))
+
 
 class Behind(dfx.AbstractItoSolver):
     """The steps of `Fused` on the variable that is behind the state.
 
-    Its own state is a `Seen`: the increments without noise of two steps tell how stiff they were (`quotient.py`).
+    Its own state is a `Seen`, which goes on from that of the steps before: the increments without noise of two steps tell
+    how stiff they were (`quotient.py`).
     """
 
     fused: Fused
+    seen: Seen
 
     term_structure: ClassVar = Fused.term_structure
     interpolation_cls: ClassVar = dfx.LocalLinearInterpolation
@@ -108,13 +115,13 @@ class Behind(dfx.AbstractItoSolver):
         return 2
 
     def init(self, terms, t0, t1, y0, args):
-        zeros = jax.tree.map(jnp.zeros_like, y0)
-        return Seen(zeros, zeros, no_quotient(y0), jnp.zeros((), bool))
+        return self.seen
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         y, aside, increment = self.fused.increments(terms, t0, y0, args)
-        quotient = secant((solver_state.aside, aside), (solver_state.increment, increment))
-        seen = Seen(aside, increment, jnp.where(solver_state.known, quotient, 0), jnp.ones((), bool))
+        here = jax.lax.stop_gradient((aside, increment))
+        quotient = secant((solver_state.aside, here[0]), (solver_state.increment, here[1]))
+        seen = Seen(*here, jnp.where(solver_state.known, quotient, 0), jnp.ones((), bool))
         return y, None, dict(y0=y0, y1=y), seen, dfx.RESULTS.successful
 
     def func(self, terms, t0, y0, args):

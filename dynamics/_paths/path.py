@@ -25,7 +25,7 @@ from .record import first_failure, keep, with_start
 from .steps import take_steps
 from .strang import Merged, Steps
 from .terms import Clock, EulerTerm, Field, KickTerm
-from .watched import Watched
+from .watched import Watched, nothing_seen
 
 
 class Path(AbstractPath):
@@ -33,9 +33,7 @@ class Path(AbstractPath):
 
     law: str = eqx.field(static=True, default="gaussian")
     stride: int | float = eqx.field(static=True, default=1)  # training steps in what is a training step here
-    opening: Any = (
-        None  # the path of the first such step by training steps, for a dynamics that is singular at the start
-    )
+    opening: Any = None  # the path of the first such step by training steps, where a dynamics is singular at the start
     windows: bool = eqx.field(static=True, default=False)  # whether what is counted jumps between such steps
 
     def begin(self, params: PyTree, key: Array) -> Progress:
@@ -49,7 +47,7 @@ class Path(AbstractPath):
         started = self._start(state, key)  # in the place of a first training step; of no meaning in a later one
 
         def interval(carry, index):
-            progress, owes, block, meter = carry
+            progress, owes, block, seen, meter = carry
             state, failed_at = progress.running, progress.failed_at
             offset = self.first + index * self.save_every
             end = offset + self.save_every
@@ -58,18 +56,18 @@ class Path(AbstractPath):
                 state = jax.lax.cond(fresh, lambda state: started, lambda state: state, state)
                 failed_at = jnp.where(fresh, first_failure(failed_at, self._ok(state), 1), failed_at)
                 offset = jnp.maximum(offset, 1)
-            carried = state, failed_at, progress.peak, owes, block
-            state, failed_at, peak, owes, block = self._advance(carried, offset, end, brownian)
+            carried = state, failed_at, progress.peak, owes, block, seen
+            state, failed_at, peak, owes, block, seen = self._advance(carried, offset, end, brownian)
             complete = self._complete(state, owes, end)
             failed_at = first_failure(failed_at, self._ok(complete), end)
             recorded = progress.recorded
             state, recorded = keep(failed_at >= 0, (recorded, recorded), (state, complete))
             meter = self.meter.step(meter, ((index + 1) / self.count).astype(float))  # the dtype in which it starts
-            return (Progress(state, recorded, failed_at, peak), owes, block, meter), self._saved(recorded)
+            return (Progress(state, recorded, failed_at, peak), owes, block, seen, meter), self._saved(recorded)
 
         block = None if brownian is None else brownian.first_block()
-        carry = progress, self.owes, block, self.meter.init()
-        (progress, owes, _, meter), saves = self.places.loop(interval, carry, self.count, self._saved(state))
+        carry = progress, self.owes, block, nothing_seen(self, state), self.meter.init()
+        (progress, owes, *_, meter), saves = self.places.loop(interval, carry, self.count, self._saved(state))
         self.meter.close(meter)
         return saves, progress, owes
 
@@ -87,8 +85,8 @@ class Path(AbstractPath):
 
         def advance(carry):
             offset, state, owes, block = carry
-            carried = state, jnp.full((), -1, jnp.int32), no_peak(state), owes, block
-            state, _, _, owes, block = path._advance(carried, offset, offset + 1, brownian)
+            carried = state, jnp.full((), -1, jnp.int32), no_peak(state), owes, block, nothing_seen(self, state)
+            state, _, _, owes, block, _ = path._advance(carried, offset, offset + 1, brownian)
             return offset + 1, state, owes, block
 
         carry = offset.astype(jnp.int32), state, self.owes, block
@@ -186,14 +184,15 @@ class Path(AbstractPath):
     def _advance(self, carried, offset, end, brownian):
         """From training step `offset` to `end`: a scan over segments, which end where a block of noise does.
 
-        What is carried is the state, the step of failure, the peak, whether half a flow is owing, and the block of noise.
+        What is carried is the state, the step of failure, the peak, whether half a flow is owing, the block of noise, and
+        what is known of the steps before.
         """
         if Steps(self.solver).fused:
             carried = self._behind(carried, offset, end)
         longest, count = segments(1 if brownian is None else brownian.rows, self.save_every, self.substeps)
 
         def segment(carry, _):
-            offset, (state, failed_at, peak, owes, block) = carry
+            offset, (state, failed_at, peak, owes, block, seen) = carry
             increments, stop = None, jnp.minimum(offset + longest, end)
             if brownian is not None:
                 if Steps(self.solver).anchored:
@@ -201,13 +200,13 @@ class Path(AbstractPath):
                 increments, block, limit = brownian.read(offset, block)
                 stop = stop if limit is None else jnp.minimum(stop, limit)
             stop = jnp.maximum(stop, offset)
-            state, found, new = self._segment(state, offset, stop - offset, longest, owes, increments)
+            state, found, new, seen = self._segment(state, offset, stop - offset, longest, owes, increments, seen)
             peak = peak.or_later(*new)
             if Steps(self.solver).anchored:
                 block = brownian.measured(self, state, stop, block, (stop == self.end) & (stop > offset))
                 peak = Peak(block.ratio, stop)
             owes = owes | (stop > offset) if self._owing else owes
-            carried = state, jnp.where(failed_at < 0, found, failed_at), peak, owes, block
+            carried = state, jnp.where(failed_at < 0, found, failed_at), peak, owes, block, seen
             return (stop, carried), None
 
         carry, _ = jax.lax.scan(segment, (offset, carried), None, length=count)
@@ -215,34 +214,35 @@ class Path(AbstractPath):
 
     def _behind(self, carried, offset, end):
         """What is carried, with the variable of `Fused` steps in place of a state of which nothing is owing."""
-        state, failed_at, peak, owes, block = carried
+        state, *others = carried
+        owes = carried[3]
         solver: Any = self.solver
         back = functools.partial(solver.back, self._terms(offset, None), jnp.zeros((), _clock_type(state)))
         state = jax.lax.cond(owes | (end <= offset), lambda y: y, lambda y: back(y, None), state)
-        return state, failed_at, peak, owes, block
+        return state, *others
 
-    def _segment(self, state, offset, length, longest: int, owes, increments):
+    def _segment(self, state, offset, length, longest: int, owes, increments, seen):
         """`length` training steps in a row, of which the first is entered with half a flow owing or not."""
         count, clock_type = length * self.substeps, _clock_type(state)
         solver: Any = self.solver
         counts = self._counts(state)
-        merged = Steps(solver).merge
-        if Steps(solver).fused:
-            solver = Behind(solver)
+        merged, fused = Steps(solver).merge, Steps(solver).fused
+        solver, trail = (Behind(solver, seen), None) if fused else (solver, seen)
         if merged:
-            solver = Merged(
-                solver, jnp.where(owes, -1, 0), counts, not self.windows and scales_all(self.dynamics, state)
-            )
+            scales = not self.windows and scales_all(self.dynamics, state)
+            solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales)
+        known = dict(merged=merged, counts=counts and not merged, trail=trail, params=self.dynamics.params)
+        solver = Watched(solver, self._ok, offset, self.substeps, **known)
         state, inner = take_steps(
             self._terms(offset, increments),
-            Watched(solver, self._ok, offset, self.substeps, merged=merged, counts=counts and not merged),
+            solver,
             state,
             count=count.astype(clock_type),
             most=longest * self.substeps,
             adjoint=self.adjoint,
             lanes=increments is not None and not Steps(self.solver).on_batches and are_few(state, self.noise(state)),
         )
-        return state, *inner[1:]
+        return state, *inner[1:3], inner[0 if fused else 3]
 
     def adaptive(self, progress: Progress, controller: dfx.AbstractStepSizeController):
         """A noise-free path whose steps the controller chooses: one call of Diffrax with dense output at the records."""

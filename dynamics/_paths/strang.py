@@ -210,6 +210,10 @@ class Steps:
         """Whether the steps are leapfrog steps, where the kick carries the gradient."""
         return self.split and split(dynamics).leapfrog
 
+    def blind(self, dynamics: AbstractDynamics) -> bool:
+        """Whether the steps have no stages that show how stiff they are."""
+        return self.leap(dynamics) or isinstance(self.flow, dfx.Euler)
+
     def quotient(self, inner: Any, dense: dict) -> Array:
         """The quotient of the stages of a step, from the state of the solver after it and its dense output."""
         seen = seen_of(self.solver, inner)

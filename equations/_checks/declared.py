@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._jaxpr.structure import departure, obstacles
@@ -41,7 +42,7 @@ def _tried(equation, params) -> None:
         return
     dynamic = eqx.filter(params, is_parameter)
     shapes = jax.eval_shape(equation.init, dynamic)
-    state = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)  # of any values, and only traced
+    state = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)  # of any values, and only traced
     if reads_affine(equation, state):
         return
     unknown = obstacles(lambda gradient: velocity_of(equation, equation.learning_rate, state, gradient), dynamic)

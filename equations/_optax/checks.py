@@ -12,7 +12,8 @@ from jaxtyping import PyTree
 from .._modified.increment import AbstractIncrement
 from .._shapes import abstract_value
 from .._velocity import velocity_of
-from .probe import accumulated, accumulation, corner, gathering_states
+from .few import corner
+from .probe import accumulated, accumulation, gathering_states
 
 _MORE = "Argument `factory` must make a transformation that needs no more than the gradient and the parameters, but"
 

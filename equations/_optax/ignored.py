@@ -14,7 +14,8 @@ from .._checks.arguments import leaf_name
 from .._checks.once import once, silent, warn
 from .._counts import schedule_counts
 from .._jaxpr.structure import AFFINE, FREE, dependence, propagate
-from .probe import corner, first_steps
+from .few import corner
+from .probe import first_steps
 
 _RATE = "learning_rate"
 _HALF = 0.5  # of the learning rate, at which a step is half as long

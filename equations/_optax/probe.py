@@ -16,16 +16,15 @@ from .._checks.once import once, quick_jit, warn
 from .._counts import schedule_counts
 from .._modified.increment import AbstractIncrement
 from .._tree import add_scaled
+from .few import corner, in_jax, in_python
 
 _COARSE, _FINE = 32, 16  # steps at the learning rate, and how many times as many where they are that much shorter
-_LARGEST = 2  # along every axis of a leaf, of which the probe takes a corner
 _WRONG, _FALLS = 0.1, 0.4  # what part of the way both may be apart, unless that falls so much from coarse to fine
 _FAR = 1.0  # what part of the way they may be apart however that falls: there standing still would do as well
 _SAME = 1e-4  # what part of the way is no more than rounding, in any precision
 _SEEN = 64  # units in the last place of the parameters, that the change by a step is known to a few percent
 _ROUNDED = 4  # units in the last place of the parameters, that a step must be larger than to be seen
 _LONG = 4096  # steps, where a leaf has not moved in fewer
-_OFF = 0.1  # where parameters begin at 0
 _TINY = float(np.finfo(float).tiny)
 _FIRST = 8  # steps, before a memory that grows by a factor in each has hidden what they are
 _SMALLER = 1e-3  # times the learning rate: what does not vanish there never does
@@ -85,19 +84,6 @@ def _worst(far: np.ndarray) -> tuple[float, float]:
     return max(((float(a), float(b)) for a, b in far), key=lambda pair: (_is_wrong(*pair), np.nan_to_num(max(pair))))
 
 
-def corner(params: PyTree) -> PyTree:
-    """The parameters in their structure, but few of them, and none that is 0.
-
-    Rules that go by the size of a leaf jump where it has none, as LARS does in the first step of a bias.
-    """
-
-    def few(leaf):
-        leaf = leaf[tuple(slice(_LARGEST) for _ in leaf.shape)]
-        return jnp.where(leaf == 0, jnp.asarray(_OFF, leaf.dtype), leaf)
-
-    return jax.tree.map(few, params)
-
-
 def apart(equation: AbstractIncrement, params: PyTree) -> tuple[float, float] | None:
     """How far the equation and its algorithm part, over the way they go, at the learning rate and at a finer one.
 
@@ -114,16 +100,16 @@ def _measured(equation: AbstractIncrement, params: PyTree) -> tuple[np.ndarray, 
     NaN for a leaf that does not move, or whose steps vanish in rounding, or where the algorithm itself diverges on these
     gradients.
     """
-    limit = equation.scaling_limit()
+    limit = in_python(equation).scaling_limit()
     quarter = limit.rescaled(0.25).scaling_limit()
-    power = np.log(float(quarter.time_per_step() / limit.time_per_step())) / np.log(0.25)
-    fine = limit.rescaled(float(_FINE) ** (-1 / power))
+    power = np.log(float(quarter.time_per_step()) / float(limit.time_per_step())) / np.log(0.25)
+    fine = in_jax(limit.rescaled(float(_FINE) ** (-1 / power)), equation)
     leaves = jax.tree.leaves(params)
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     eps = jnp.finfo(leaves[0].dtype).eps
     far = []
     for member, steps in ((equation, _COARSE), (fine, _COARSE * _FINE)):
-        both, moves = (np.asarray(out) for out in _runs(member, params, jnp.asarray(steps), jnp.ones(())))
+        both, moves = (np.asarray(out) for out in _runs(member, params, np.asarray(steps), np.ones(())))
         column = []
         for leaf, runs in zip(leaves, np.split(both.astype(float)[:, :steps], ends, axis=2), strict=True):
             start = np.ravel(leaf).astype(float)
@@ -142,8 +128,9 @@ def first_steps(equation: AbstractIncrement, params: PyTree, factor: float, size
     `(step, change)`; None for a leaf that does not move, or by little more than rounding. By the program of `apart`, which
     is compiled already.
     """
-    slower = eqx.tree_at(lambda e: e.learning_rate, equation, equation.learning_rate * factor)
-    both, moves = (np.asarray(out) for out in _runs(slower, params, jnp.asarray(_FIRST), size * jnp.ones(())))
+    slower = eqx.tree_at(lambda e: e.learning_rate, equation, in_python(equation).learning_rate * factor)
+    given = in_jax(slower, equation), params, np.asarray(_FIRST), size * np.ones(())
+    both, moves = (np.asarray(out) for out in _runs(*given))
     leaves = jax.tree.leaves(params)
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     found = []

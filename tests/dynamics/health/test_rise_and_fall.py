@@ -123,4 +123,5 @@ def test_auto_divides_the_steps_of_the_top():
 
 def test_a_look_at_the_ends_is_caught(monkeypatch):
     monkeypatch.setattr(_health, "top", lambda path: None)
-    assert not found(MOMENTUM(8.0))[1]  # one message with the top
+    equation, _, how = TOPS["adam"]  # where the parameters themselves do not show it
+    assert not found(equation, **how)[1]  # one message with the top

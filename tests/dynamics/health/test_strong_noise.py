@@ -2,6 +2,7 @@
 
 import warnings
 
+import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -38,6 +39,15 @@ CASES = [
         "test_a_look_before_the_flow_is_caught",
     ),
     ("noise that is not small within a step", "brother", "one number among many", "test_one_number_of_many"),
+    ("noise that is strong at the largest rate", "instance", "SGD at a saddle", "test_the_top_of_a_rate[sgd]"),
+    ("noise that is strong at the largest rate", "brother", "Euler's substeps", "test_the_top_of_a_rate[euler]"),
+    (
+        "noise that is strong at the largest rate",
+        "brother",
+        "momentum, through the flow",
+        "test_the_top_of_a_rate[momentum]",
+    ),
+    ("noise that is strong at the largest rate", "brother", "a look at the ends alone", "test_ends_alone_are_caught"),
     ("noise that is not small within a step", "brother", "one look at a kick", "test_a_look_at_one_kick_is_caught"),
 ]
 
@@ -216,8 +226,8 @@ def test_a_particle(key):
 
 
 def test_a_look_before_the_flow_is_caught(monkeypatch, key):
-    def one_look(pair):
-        t, state = jax.tree.map(lambda leaf: leaf[1], (pair.times, pair.states))
+    def one_look(pair, place):
+        t, state = jax.tree.map(lambda leaf: leaf[place], (pair.times, pair.states))
         return jnp.max(_health.changes(pair.dynamics, pair.signal, t, state, pair.dt)[0])
 
     monkeypatch.setattr(_health, "_through_flow", one_look)
@@ -227,7 +237,7 @@ def test_a_look_before_the_flow_is_caught(monkeypatch, key):
 def test_a_look_at_one_kick_is_caught(monkeypatch, key):
     """An estimate that asks how large a kick is beside the state is silent here, where the state is large."""
 
-    def beside_the_state(dynamics, signal, t, state, dt):
+    def beside_the_state(dynamics, signal, t, state, dt, count):
         normals = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), split(dynamics).noise(state, signal, 2))
         kick = split(dynamics).kick(t, state, signal, normals, dt)
         return jnp.linalg.norm(kick) / jnp.linalg.norm(state), state[None]
@@ -243,3 +253,26 @@ def test_a_look_at_one_kick_is_caught(monkeypatch, key):
     assert len(told()) == 1
     monkeypatch.setattr(_health, "changes", beside_the_state)
     assert not told()
+
+
+SIGNS = Objective(lambda w, e: (3 * e - 1) * jnp.sum(w**2) / 2, np.resize([1.0, -1.0], 16))
+HUMP = lambda step: jnp.sin(jnp.pi * (step + 0.5) / 60) ** 2  # noqa: E731  (1 in the middle, next to nothing at the ends)
+TOPS = {  # whose noise is strong, whose is not, and how they are solved
+    "sgd": (SGD(0.3, 1), SGD(0.01, 1), {}),
+    "euler": (SGD(0.5, 1), SGD(0.02, 1), dict(solver=dfx.Euler(), substeps=2)),
+    "momentum": (Momentum(1.0, 1), Momentum(0.05, 1), {}),
+}
+
+
+@pytest.mark.parametrize("name", some(TOPS, []))
+def test_the_top_of_a_rate(name, key):
+    strong, weak, how = TOPS[name]
+    settings = dict(steps=60, save_every=60, key=key) | how
+    messages = found(scheduled(strong, HUMP), SIGNS, jnp.full(2, 0.1), **settings)[1]
+    assert len(messages) == 1 and "is not small in the course of the run (step 30)" in messages[0], messages
+    assert not found(scheduled(weak, HUMP), SIGNS, jnp.full(2, 0.1), **settings)[1]
+
+
+def test_ends_alone_are_caught(monkeypatch, key):
+    monkeypatch.setattr(_health, "top", lambda path: None)
+    assert not found(scheduled(SGD(0.3, 1), HUMP), SIGNS, jnp.full(2, 0.1), steps=60, save_every=60, key=key)[1]
