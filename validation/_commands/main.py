@@ -12,6 +12,7 @@ from .algorithm import LEARNING_RATES, composed
 from .algorithm import lookup as _lookup
 from .circuit import CircuitOptions, run_circuit
 from .irreversibility import Irreversible, run_irreversibility
+from .regimes import RegimesOptions, run_regimes
 from .sweep import SweepOptions, run_sweep
 
 
@@ -187,6 +188,11 @@ def main() -> None:
     def _(options: tyro.conf.OmitArgPrefixes[CircuitOptions]) -> None:
         """Let plastic circuits learn in continuous time; vary delay and time scales."""
         guarded(run_circuit, options)
+
+    @command.command(name="regimes")
+    def _(options: tyro.conf.OmitArgPrefixes[RegimesOptions]) -> None:
+        """Show which model of full-batch training holds at which learning rate, up to the edge of stability."""
+        guarded(run_regimes, options)
 
     @command.command(name="sweep")
     def _(options: tyro.conf.OmitArgPrefixes[SweepOptions]) -> None:
