@@ -8,7 +8,7 @@ import pathlib
 import jax
 import jaxlib.version
 import pytest
-from edges_table import FOLDER, slow_brothers
+from edges_table import FOLDER, slow_brothers, slow_instances
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -35,9 +35,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """The longest test first, for which no worker shall wait in the end; some brothers of faults are slow."""
+    """The longest test first, for which no worker shall wait in the end; some brothers and some instances are slow."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
-    slow = slow_brothers()
+    slow = slow_brothers() | slow_instances()
     for item in items:
         if item.path.is_relative_to(FOLDER) and f"{item.path.relative_to(FOLDER)}::{item.name}" in slow:
             item.add_marker(pytest.mark.slow)

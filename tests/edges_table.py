@@ -41,6 +41,12 @@ def slow_brothers() -> set[str]:
     return set((FOLDER / "slow_brothers.txt").read_text().split("\n")) - {""}
 
 
+def slow_instances() -> set[str]:
+    """Instances of parametrized tests that take longer than two thirds of a second where another one of the same test is
+    fast, by `slow_instances.txt`: they run with the slow tests."""
+    return set((FOLDER / "slow_instances.txt").read_text().split("\n")) - {""}
+
+
 def functions(tree: ast.Module) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 

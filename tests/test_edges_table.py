@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from edges_table import ROLES, cases, functions, modules, slow_brothers
+from edges_table import FOLDER, ROLES, cases, functions, modules, slow_brothers, slow_instances
 
 
 def test_every_row_has_its_test_and_every_test_its_row():
@@ -18,6 +18,15 @@ def test_every_kind_has_two_brothers():
     instances = {row.kind for row in rows if row.role == "instance"}
     brothers = Counter(row.kind for row in rows if row.role == "brother")
     assert not {kind for kind in instances if brothers[kind] < 2}
+
+
+def test_slow_instances_are_of_tests_that_there_are():
+    """And no law and no mutant is among them."""
+    for test in slow_instances():
+        name, _, asked = test.partition("::")
+        source = (FOLDER / name).read_text()
+        assert "[" in asked and f"def {asked.split('[')[0]}(" in source, test
+        assert "mutant" not in test.lower() and name != "test_laws.py", test
 
 
 def test_slow_brothers_have_a_fast_instance():

@@ -69,6 +69,11 @@ def test_mutant_is_rejected(mutant):
         assert rejections(mutant, [first]) == listed(mutant, [first])
 
 
+# Of any algorithm: test_modified, test_from_optax, and those of the edge of stability.
+OF_ANY = {equations.Modified, equations.OptaxEquation, equations.RodFlow, equations.EdgeFlow}
+OF_ANY |= {equations.CentralFlow, equations.StableFlow}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_every_law_that_rejects_a_mutant(mutant):
@@ -81,7 +86,7 @@ def test_the_registry_is_complete():
         kind
         for kind in vars(equations).values()
         if isinstance(kind, type) and issubclass(kind, AbstractEquation) and not kind.__name__.startswith("Abstract")
-    } - {equations.Modified, equations.OptaxEquation}  # of any algorithm: test_modified, test_from_optax
+    } - OF_ANY
     registered = {type(entry.equation) for entry in EQUATIONS.values()}
     assert exported <= registered
     counts = {kind: sum(issubclass(mutant, kind) for mutant in MUTANTS.values()) for kind in exported}

@@ -108,7 +108,9 @@ class AbstractCentral(AbstractEdgeFlow):
 
 
 class StableFlow(AbstractCentral):
-    """What central flow is without the oscillation: dw = -g/(eta P) dt, for gradient descent the gradient flow.
+    """What central flow is without the oscillation, for gradient descent the gradient flow.
+
+        dw = -(1/eta) P^-1 g dt,    P = 1/eta, or sqrt(nu)/eta with d nu = (1 - decay)/eta [g^2 - nu] dt
 
     Beside central flow it shows what the oscillation does (Cohen et al. 2025, ICLR, arXiv:2410.24206).
 

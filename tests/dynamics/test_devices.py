@@ -127,6 +127,7 @@ def test_bits_of_all_kinds_of_runs_do_not_depend_on_it_either():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_data_along_another_axis():
     process("import test_devices as t; t.sharded()")
 

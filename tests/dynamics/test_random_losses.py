@@ -81,6 +81,7 @@ def test_a_full_batch_has_the_moments_of_its_recursion():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_default_solver():
     """Its moments are those of the equation, which the series of second order brings to the algorithm's."""
     mean, covariance = recursion()

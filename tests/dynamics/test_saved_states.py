@@ -53,6 +53,7 @@ def assert_same(one, other, names=ASKED):
         assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)], ids=["train", "solve"])
 @pytest.mark.parametrize("name", some(RULES, ["adam"]))
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step")

@@ -49,6 +49,7 @@ def deviations(run, l, rate=0.2, batch=2, steps=8):  # noqa: E741
     return np.abs(values.mean(axis=0) - wanted) / error, (error / np.abs(wanted)).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", SOLVERS)
 @pytest.mark.parametrize("paths", [4000, pytest.param(60_000, marks=pytest.mark.slow)])
 def test_a_population_has_its_own_moments(side, paths, key):

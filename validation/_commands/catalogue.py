@@ -92,6 +92,11 @@ def algorithms() -> dict[str, type[AbstractEquation]]:
     return _from_rooms("twin", "_optimizers")
 
 
+def edge_flows() -> dict[str, Any]:
+    """Equations of an algorithm that alternates about a center, by name in lower case."""
+    return _from_rooms("twin", "_edge")
+
+
 def signals() -> dict[str, Any]:
     """What any of the algorithms descends in place of a loss, or beside it, by its name in lower case."""
     found = _from_rooms("surrogate", "_signals", "_feedback")

@@ -68,7 +68,7 @@ def _composed(equation, options: Compare):
 
 def run_list() -> None:
     """The command `traindyn list`."""
-    from .catalogue import algorithms, describe, exported, forms, noise_models, signals
+    from .catalogue import algorithms, describe, edge_flows, exported, forms, noise_models, signals
 
     around = {name: kind for name, kind in exported().items() if name not in algorithms()}
     for kinds, title in ((algorithms(), ""), (around, "Around any of these:\n")):
@@ -78,6 +78,9 @@ def run_list() -> None:
     print("Of any of these:\n")
     for name, function in sorted(forms().items()):
         print(f"{name}\n{describe(function, ('summary',))}\n")
+    print("Of any of these in full batch, at the edge of stability:\n")
+    for name, kind in sorted(edge_flows().items()):
+        print(f"{name}\n{describe(kind, ('summary', 'formula', 'sources'))}\n")
     print("What any of these descends, in place of the gradient of a loss or beside it:\n")
     for name, kind in sorted(signals().items()):
         print(f"{name}\n{describe(kind, ('summary',))}\n")

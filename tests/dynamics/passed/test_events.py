@@ -192,6 +192,7 @@ def test_refused():
     )
 
 
+@pytest.mark.slow
 def test_goes_on_to_an_event():
     """From where nothing was met; paths that differ end at times of their own, one that failed stays."""
     low = dfx.Event(lambda t, y, args, **kwargs: y[0] - 0.5, NEWTON)
@@ -208,6 +209,7 @@ def test_goes_on_to_an_event():
     assert first.final_state.shape == (1, 1) and np.isinf(second.stopped_at[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", some([None, CONTROL], [None]), ids=["constant", "adaptive"])
 def test_goes_on_at_times(control, tmp_path):
     """Which are those of the whole run; mutant: counted from its beginning."""

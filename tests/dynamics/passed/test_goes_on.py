@@ -126,6 +126,7 @@ def test_beyond_a_block(monkeypatch):
     assert same(run("SRA1", 5, half, **options).final, whole.final)
 
 
+@pytest.mark.slow
 def test_mutant_without_the_second_state():
     whole, half = run("ReversibleHeun", 8), run("ReversibleHeun", 4)
     y, inner, here = half.checkpoint.progress.running
@@ -148,6 +149,7 @@ def test_another_learning_rate():
     np.testing.assert_allclose(ratio, -0.01, rtol=1e-12)  # which the mutant would go on with, four times too fast
 
 
+@pytest.mark.slow
 def test_another_force():
     """The last stage of the solver, which is the first of the next step, is that of the new force."""
     half = run("ShARK", 4)
@@ -194,6 +196,7 @@ def test_paths_of_their_own():
 CONTROL = dict(solver=dfx.Heun(), stepsize_controller=dfx.PIDController(rtol=1e-4, atol=1e-4, dtmin=1e-2))
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_by_a_controller():
     """Within its tolerance, on a Brownian motion that knows no end."""

@@ -107,6 +107,7 @@ def _numbers(coins, index):
     return jax.vmap(read)(index * coins.rows + jnp.arange(coins.rows, dtype=jnp.int32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["two-point", pytest.param("three-point", marks=pytest.mark.slow)])
 def test_the_bits_of_a_path(law):
     """Those of a path are a function of key and path, whatever is recorded and however many paths there are."""

@@ -36,6 +36,7 @@ def run_of(flow, steps=200, **options):
     return solve(flow, SHARPENING, start, steps=steps, observe=observe, save_every=steps, **options)
 
 
+@pytest.mark.slow
 def test_one_mode_holds_the_edge():
     """There x stays at 3, and its force 0.1 is that of half the oscillation: sigma^2 = 0.2."""
     run = run_of(CentralFlow(SGD(ETA), modes=1))
@@ -87,6 +88,7 @@ def test_without_complementarity_the_curvature_is_held_below_the_edge_too(monkey
     assert not away < 1e-3
 
 
+@pytest.mark.slow
 def test_modes_stay_orthonormal(key):
     """Rows without it, as by dropping the decomposition, are not."""
     operator = lambda v: jnp.linspace(0, 3, 12) * v  # noqa: E731

@@ -34,6 +34,7 @@ def test_the_orbit_of_a_quartic(make, key):
     assert abs(center) < noise and abs(square - 0.1) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [RodFlow, EdgeFlow], ids=["rod", "edge"])
 @pytest.mark.parametrize("eta", [1.05, 1.2])
 def test_the_orbit_of_a_product(make, eta, key):

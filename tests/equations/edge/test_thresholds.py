@@ -170,6 +170,7 @@ def test_in_units_of_the_threshold():
     assert float(sharpness(objective, ball)(weights, ball.init(weights))) == pytest.approx(found / 1.8, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_preconditioned_by_the_state():
     """The same from a run of Adam, from its equation, and from a rod flow: those of a dense matrix."""
     objective, weights = problem()
@@ -200,6 +201,7 @@ def test_names_that_a_flow_records_itself_are_refused(key):
         solve(RodFlow(SGD(0.1)), objective, weights, steps=2, key=key, observe={"oscillation": objective.value})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call, words",
     [

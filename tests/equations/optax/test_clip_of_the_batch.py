@@ -26,6 +26,7 @@ def moments(run, batch_size, paths, **options):
     return [(sample.mean(0), sample.std(0) / paths**0.5) for sample in (final, squares)]
 
 
+@pytest.mark.slow
 def off(one, other):
     """The largest difference, in standard errors of it."""
     return np.max(np.abs(one[0] - other[0]) / np.hypot(one[1], other[1]))

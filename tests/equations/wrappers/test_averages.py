@@ -63,6 +63,7 @@ def polyak(run, rule, steps=400):
     return np.max(np.abs(found - inverse @ noise @ inverse / steps) / errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", some([train, solve], [solve]))
 def test_polyak_covariance(run):
     """Within two standard errors in all entries; the mutant is not."""
