@@ -127,11 +127,11 @@ def test_bits_of_all_kinds_of_runs_do_not_depend_on_it_either():
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_data_along_another_axis():
     process("import test_devices as t; t.sharded()")
 
 
+@pytest.mark.slow
 def test_a_path_is_the_same_in_a_larger_ensemble():
     """Which it need not be where all paths are computed at once: that is why blocks are of one size."""
     few, many = (network(solve, SGD(0.1, 4), paths=paths, block=2) for paths in (3, 8))

@@ -81,7 +81,6 @@ def test_a_full_batch_has_the_moments_of_its_recursion():
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_the_default_solver():
     """Its moments are those of the equation, which the series of second order brings to the algorithm's."""
     mean, covariance = recursion()
@@ -90,6 +89,7 @@ def test_the_default_solver():
     np.testing.assert_allclose(np.cov(np.asarray(final).T), covariance, rtol=0.1, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_orders_sees_it():
     result = orders(SGD(ETA), EXACT, W, learning_rates=[0.1, 0.05, 0.025], time=1.0)
     assert result.verdict["parameters"]["variance/eta"] == "holds"

@@ -53,7 +53,6 @@ def assert_same(one, other, names=ASKED):
         assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs)), name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)], ids=["train", "solve"])
 @pytest.mark.parametrize("name", some(RULES, ["adam"]))
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step")
@@ -69,6 +68,7 @@ def test_public_classes(name, run, tmp_path):
         assert_same(*rest, ("final",))
 
 
+@pytest.mark.slow
 def test_a_network_with_a_frozen_layer(tmp_path):
     network = eqx.nn.MLP(2, 1, 2, 1, key=KEY)
     loss = Objective(lambda net, x: jnp.sum(net(x) ** 2), DATA)

@@ -49,7 +49,6 @@ def deviations(run, l, rate=0.2, batch=2, steps=8):  # noqa: E741
     return np.abs(values.mean(axis=0) - wanted) / error, (error / np.abs(wanted)).max()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("side", SOLVERS)
 @pytest.mark.parametrize("paths", [4000, pytest.param(60_000, marks=pytest.mark.slow)])
 def test_a_population_has_its_own_moments(side, paths, key):
@@ -65,6 +64,7 @@ def test_a_population_has_its_own_moments(side, paths, key):
     assert deviations(wrong, 1 if side == "train" else 3)[0].max() > 8
 
 
+@pytest.mark.slow
 def test_elsewhere_a_population_is_a_sample(key):
     objective = Objective(loss, Population(gaussian, draws=50))
     assert objective.size == 50

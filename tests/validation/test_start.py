@@ -13,12 +13,12 @@ OBJECTIVE = Objective(lambda w, x: jnp.sum((w - x) ** 2) / 2, jnp.linspace(-1, 1
 W0, KEY = jnp.array([2.0, -1.0]), jax.random.key(0)
 
 
-@pytest.mark.slow
 @pytest.fixture(scope="module")
 def half():
     return train(Adam(0.05, 2), OBJECTIVE, W0, steps=4, key=KEY, paths=3)
 
 
+@pytest.mark.slow
 def test_compare(half):
     """Both sides begin with the memory that the run had; the algorithm goes on to the bit."""
     found = compare(Adam(0.05, 2), OBJECTIVE, start=half, steps=2, observe={"nu": lambda w, state: state.nu})

@@ -126,7 +126,6 @@ def test_beyond_a_block(monkeypatch):
     assert same(run("SRA1", 5, half, **options).final, whole.final)
 
 
-@pytest.mark.slow
 def test_mutant_without_the_second_state():
     whole, half = run("ReversibleHeun", 8), run("ReversibleHeun", 4)
     y, inner, here = half.checkpoint.progress.running
@@ -134,6 +133,7 @@ def test_mutant_without_the_second_state():
     assert not same(run("ReversibleHeun", 4, half).final, whole.final)
 
 
+@pytest.mark.slow
 def test_another_learning_rate():
     """With velocities as they are, not as steps of another length had them; the mutant takes them so."""
     half = run("ALIGN", 4)
@@ -149,7 +149,6 @@ def test_another_learning_rate():
     np.testing.assert_allclose(ratio, -0.01, rtol=1e-12)  # which the mutant would go on with, four times too fast
 
 
-@pytest.mark.slow
 def test_another_force():
     """The last stage of the solver, which is the first of the next step, is that of the new force."""
     half = run("ShARK", 4)
@@ -164,6 +163,7 @@ def test_another_force():
     assert np.max(np.abs(there.final - kept.final)) > 1e-3
 
 
+@pytest.mark.slow
 def test_between_solvers():
     """From the complete state."""
     default = solve(Well(), None, X0, steps=4, dt=0.05, key=KEY, paths=2)
@@ -197,7 +197,6 @@ CONTROL = dict(solver=dfx.Heun(), stepsize_controller=dfx.PIDController(rtol=1e-
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_by_a_controller():
     """Within its tolerance, on a Brownian motion that knows no end."""
     options = CONTROL | dict(dt=0.25)
@@ -208,6 +207,7 @@ def test_by_a_controller():
     assert np.max(np.abs(half.final - whole.final)) > 0.1
 
 
+@pytest.mark.slow
 def test_a_forest_is_a_brownian_motion():
     """Increments within and beyond its first trees: variances, and none goes with another; to 4 standard errors."""
     times = np.array([0.0, 0.25, 1.0, 1.5, 2.0, 3.0, 4.0, 7.0])

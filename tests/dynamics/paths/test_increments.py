@@ -107,7 +107,6 @@ def _numbers(coins, index):
     return jax.vmap(read)(index * coins.rows + jnp.arange(coins.rows, dtype=jnp.int32))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("law", ["two-point", pytest.param("three-point", marks=pytest.mark.slow)])
 def test_the_bits_of_a_path(law):
     """Those of a path are a function of key and path, whatever is recorded and however many paths there are."""
@@ -123,6 +122,7 @@ def test_the_bits_of_a_path(law):
     assert dict(rest.details)["increments"].startswith(law)
 
 
+@pytest.mark.slow
 def test_what_a_result_says():
     assert "increments" not in dict(run().details)
     for solver, law, order in ((dfx.Euler(), "two-point", 1), (None, "three-point", 2)):

@@ -36,7 +36,6 @@ def run_of(flow, steps=200, **options):
     return solve(flow, SHARPENING, start, steps=steps, observe=observe, save_every=steps, **options)
 
 
-@pytest.mark.slow
 def test_one_mode_holds_the_edge():
     """There x stays at 3, and its force 0.1 is that of half the oscillation: sigma^2 = 0.2."""
     run = run_of(CentralFlow(SGD(ETA), modes=1))
@@ -45,6 +44,7 @@ def test_one_mode_holds_the_edge():
     assert float(run.extras["oscillation"][0, -1]) == pytest.approx(0.2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_as_the_rod_does_on_average(key):
     """Rod flow goes around the point at which central flow rests."""
     observe = {"w": lambda w: w}
@@ -77,6 +77,7 @@ def test_mutants_of_the_force(mutant):
     assert not (held and abs(float(run.observables["x"][0, -1]) - 0.2) < 1e-3)
 
 
+@pytest.mark.slow
 def test_without_complementarity_the_curvature_is_held_below_the_edge_too(monkeypatch):
     """The mutant solves the equation alone: X may then be negative, and x does not rise."""
     linear = lambda constant, linear, size: -constant / linear(jnp.ones((1, 1)))  # noqa: E731
@@ -88,7 +89,6 @@ def test_without_complementarity_the_curvature_is_held_below_the_edge_too(monkey
     assert not away < 1e-3
 
 
-@pytest.mark.slow
 def test_modes_stay_orthonormal(key):
     """Rows without it, as by dropping the decomposition, are not."""
     operator = lambda v: jnp.linspace(0, 3, 12) * v  # noqa: E731
@@ -101,6 +101,7 @@ def test_modes_stay_orthonormal(key):
     assert np.max(np.abs(images @ images.T - np.eye(3))) > 0.1
 
 
+@pytest.mark.slow
 def test_stable_flow_is_gradient_flow_and_rmsprop_s_has_its_preconditioner():
     observe = {"w": lambda w: w}
     start = jnp.array([0.5, 0.3])

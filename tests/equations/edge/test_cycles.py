@@ -34,7 +34,6 @@ def test_the_orbit_of_a_quartic(make, key):
     assert abs(center) < noise and abs(square - 0.1) < 1e-10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [RodFlow, EdgeFlow], ids=["rod", "edge"])
 @pytest.mark.parametrize("eta", [1.05, 1.2])
 def test_the_orbit_of_a_product(make, eta, key):
@@ -45,6 +44,7 @@ def test_the_orbit_of_a_product(make, eta, key):
     assert abs(square - 2 * (1 - 1 / eta) / 4) < 1e-10
 
 
+@pytest.mark.slow
 def test_the_series_has_the_same_orbit(key):
     _, square = quartic(modified(RodFlow(SGD(1.0), seed_scale=1e-4), order=2), key, steps=900)
     assert abs(square - 0.1) < 1e-10

@@ -170,7 +170,6 @@ def test_in_units_of_the_threshold():
     assert float(sharpness(objective, ball)(weights, ball.init(weights))) == pytest.approx(found / 1.8, rel=1e-8)
 
 
-@pytest.mark.slow
 def test_preconditioned_by_the_state():
     """The same from a run of Adam, from its equation, and from a rod flow: those of a dense matrix."""
     objective, weights = problem()
@@ -185,6 +184,7 @@ def test_preconditioned_by_the_state():
     assert float(run.observables["edge"][0, -1]) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_observed_along_flow_and_run(key):
     objective, weights = problem()
     rod, observe = RodFlow(Adam(0.01)), {"loss": objective.value, "edge": sharpness(objective, Adam(0.01))}
@@ -201,7 +201,6 @@ def test_names_that_a_flow_records_itself_are_refused(key):
         solve(RodFlow(SGD(0.1)), objective, weights, steps=2, key=key, observe={"oscillation": objective.value})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "call, words",
     [
@@ -222,6 +221,7 @@ def test_wrong_use(call, words):
         call(problem()[0])
 
 
+@pytest.mark.slow
 def test_nadam_and_adagrad_are_known():
     for equation in (NAdam(ETA), AdaGrad(ETA)):
         assert float(stability_threshold(equation)) > 0

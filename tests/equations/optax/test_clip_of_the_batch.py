@@ -26,12 +26,12 @@ def moments(run, batch_size, paths, **options):
     return [(sample.mean(0), sample.std(0) / paths**0.5) for sample in (final, squares)]
 
 
-@pytest.mark.slow
 def off(one, other):
     """The largest difference, in standard errors of it."""
     return np.max(np.abs(one[0] - other[0]) / np.hypot(one[1], other[1]))
 
 
+@pytest.mark.slow
 def test_the_mean_is_that_under_the_noise():
     """Within the model error of a run of 10 steps, here below the sampling error; the clipped mean gradient is far off."""
     equation, algorithm = (

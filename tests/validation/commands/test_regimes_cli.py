@@ -10,8 +10,16 @@ from command import traindyn
     "arguments, words",
     [
         (("--equation", "sgdd"), "Did you mean 'sgd'?"),
-        (("--steps", 10, "--windows", 3), "Argument `windows` must divide `steps`, 10, but 3 was given"),
-        (("--examples", 0), "Argument `examples` must be an integer from 1 to 1797, but 0 was given"),
+        pytest.param(
+            ("--steps", 10, "--windows", 3),
+            "Argument `windows` must divide `steps`, 10, but 3 was given",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--examples", 0),
+            "Argument `examples` must be an integer from 1 to 1797, but 0 was given",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_wrong_argument(arguments, words, tmp_path):

@@ -224,7 +224,6 @@ def test_adam_at_its_own_betas():
     assert json.loads(json.dumps(r.to_dict()))["manifold_correction"] == r.manifold_correction
 
 
-@pytest.mark.slow
 def test_steps_beyond_the_leading_order_are_warned_of():
     bowl, start = Objective(lambda w, a: 0.5 * a * w**2, np.array([1.0, 3.0])), jnp.array(0.3)
     with pytest.warns(UserWarning, match="a force is .*e.* times .* a step of 100000 is too large"):
@@ -236,6 +235,7 @@ def test_steps_beyond_the_leading_order_are_warned_of():
     irreversibility(SignSGD(1e5, 1), bowl, start, probes=0)
 
 
+@pytest.mark.slow
 def test_memory_that_never_settles():
     """From an empty memory the velocity is that of the first step: of AdaGrad -g/sqrt(v0 + g^2)."""
     gradient = RESCALING.gradient(START)
