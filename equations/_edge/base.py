@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from .._base import check_contract
 from .._checks.arguments import integer, nonnegative
@@ -77,7 +77,7 @@ class AbstractEdgeFlow(AbstractForwarder):
         increment = self.equation
         return increment.gradient(state.params, increment.sees(signal), None)
 
-    def seed(self, center: PyTree, normals: PyTree, steps: PyTree) -> PyTree:
+    def seed(self, center: PyTree, normals: PyTree, steps: ArrayLike) -> PyTree:
         """What rounding adds to the alternating part in so many training steps, of the variance of uniform numbers."""
 
         def one(leaf, normal):

@@ -61,7 +61,7 @@ class EdgeFlow(AbstractEdgeFlow):
     def floor(self, center: PyTree, direction: PyTree) -> Array:
         """The logarithm of what rounding makes of an amplitude in a training step."""
         ones = jax.tree.map(jnp.ones_like, center)
-        rounded = jax.tree.map(jnp.multiply, self.seed(center, ones, jnp.ones(())), direction)
+        rounded = jax.tree.map(jnp.multiply, self.seed(center, ones, 1.0), direction)
         size = norm(rounded)
         tiny = float(jnp.finfo(size.dtype).tiny) ** 0.5
         return jnp.log(jnp.maximum(size, tiny)) if self.seeded else jnp.full((), jnp.log(tiny), size.dtype)
