@@ -67,8 +67,8 @@ LIMITS = {
 }
 
 
-# Where the onset, the height of the first peak or its step, is beyond its limit: by up to 6 and 17 % at 0.4, for reasons that
-# are not known. Rounding alone seeds it, and twice the seed is three steps there.
+# Where the onset, the height of the first peak or its step, is beyond its limit: by up to 6 and 17 % at 0.4, for reasons
+# that are not known. Rounding alone seeds it, and twice the seed is three steps there.
 EARLY = {("rod flow, order 1", 0.3), ("rod flow, order 1", 0.4), ("rod flow, order 2", 0.4), ("edge flow", 0.4)}
 
 
