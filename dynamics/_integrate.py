@@ -119,7 +119,7 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
     first, steps, places = problem.span(paths)
     if method.controller is not None:
         places = Places(problem.steps // problem.save_every)
-    common = dict(
+    common: dict[str, Any] = dict(
         dynamics=problem.equation,
         signal=problem.signal,
         static=problem.static,
@@ -139,7 +139,7 @@ def path_of(problem: Problem, method: Method, substeps: int, paths: int = 1) -> 
     if stream is None or grid is None:
         first = unit(problem)
         opening = None if first is None else path_of(first, method, 1, paths)
-        how = dict(stride=problem.stride, windows=in_windows(problem), opening=opening)
+        how: dict[str, Any] = dict(stride=problem.stride, windows=in_windows(problem), opening=opening)
         return Path(**common, **how, law=method.law)
     return StreamPath(**common, stream=stream, delay=grid.delay)
 

@@ -31,9 +31,10 @@ def trajectory_of(problem: Problem, results: tuple, apart: bool, checkpoint: Che
         saves, states, last, failed_at = for_all_paths((saves, states, last, failed_at), problem.paths)
     hand_out(problem.objective, problem.params, last, states, saves)
     begin = None if problem.start is None else problem.start.time
-    whole = (round(problem.stride * n) for n in (problem.first, problem.first + problem.steps, problem.save_every))
+    first, end = (round(problem.stride * step) for step in (problem.first, problem.first + problem.steps))
+    every = round(problem.stride * problem.save_every)
     length = problem.dt if problem.stride == 1 else problem.dt / problem.stride
-    steps, times = recorded(problem.rates, *whole, length, begin)
+    steps, times = recorded(problem.rates, first, end, every, length, begin)
     if problem.stride != 1:
         ends = jnp.ceil(problem.stride * failed_at.astype(float)).astype(failed_at.dtype)
         failed_at = jnp.where(failed_at < 0, failed_at, ends)

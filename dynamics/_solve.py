@@ -212,8 +212,8 @@ def solve(
     method = method_of(problem, substeps)
     key = problem.check_key(key, problem.random)
     if large is not None:
-        steps = LargeSteps(problem, method, method_of, key, large, given=solver is not None)
-        return _whole(steps, problem, kept, throw)
+        run = LargeSteps(problem, method, method_of, key, large, given=solver is not None)
+        return _whole(run, problem, kept, throw)
     problem = of_large_batches(problem, method.solver, substeps, keep_states=keep_states or None)
     if stepsize_controller is None:
         warn_of_cost(problem, method.solver, substeps)

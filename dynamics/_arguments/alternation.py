@@ -83,7 +83,7 @@ class _Oscillation(eqx.Module):
     def __call__(self, params: PyTree, state: PyTree) -> Array:
         places = self.places(state)
         apart = jax.tree.map(lambda leaf, mean: leaf - mean, places, _middle(places))
-        return sum(jnp.sum(jnp.square(leaf)) / len(leaf) for leaf in jax.tree.leaves(apart))
+        return jnp.asarray(sum(jnp.sum(jnp.square(leaf)) / len(leaf) for leaf in jax.tree.leaves(apart)))
 
 
 def _middle(places: PyTree) -> PyTree:

@@ -146,7 +146,7 @@ def health(path, solver, noisy: bool, begin: Any, state: PyTree, quotient: float
     stiffness, counts, suspects = (0.0, 0.0), (1, 1), []
     steps, pace = int(path.steps) * path.substeps, 0.0
     blind = Steps(solver).blind(path.dynamics)
-    largest = functools.cache(lambda: top(path))
+    largest: Any = functools.cache(lambda: top(path))
     spots = functools.cache(lambda: pair() if largest() is None else with_top(path, pair(), largest().step))
     if blind or not quotient < harmless(path, solver):
         there = spots() if blind else pair()

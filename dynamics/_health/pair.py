@@ -25,9 +25,9 @@ class Pair(eqx.Module):
 
     dynamics: AbstractDynamics
     signal: Any
-    times: Array
+    times: Array | np.ndarray
     states: PyTree
-    dt: Array
+    dt: Array | np.ndarray
     counts: Any = None
 
     def count(self, place: int) -> Any:
@@ -74,9 +74,10 @@ def pair_of(path, begin, state) -> Pair:
             return _pair(path, begin, state)
         start, first = state, path.end
     states = jax.tree.map(lambda a, b: np.stack([np.asarray(a), np.asarray(b)]), start, state)
-    dt = np.asarray(path.dt, jax.tree.leaves(state)[0].dtype)
-    times = np.asarray([int(first), int(path.end)], dt.dtype) * dt
-    return Pair(path.dynamics, path.signal, times, states, np.asarray(dt / path.substeps))
+    dt: Any = np.asarray(path.dt, jax.tree.leaves(state)[0].dtype)
+    times: Any = np.asarray([int(first), int(path.end)], dt.dtype) * dt
+    step: Any = np.asarray(dt / path.substeps)
+    return Pair(path.dynamics, path.signal, times, states, step)
 
 
 def _first_of(dynamics, signal, params):

@@ -103,7 +103,7 @@ def _differences(field, primals, tangents):
     return (ahead + behind) / 2, (ahead - behind) / (2 * step).astype(ahead.dtype)
 
 
-def leapfrogged(dynamics, signal, t: Array, dt: Array) -> Callable[[PyTree], PyTree]:
+def leapfrogged(dynamics, signal, t: Array, dt: Any) -> Callable[[PyTree], PyTree]:
     """The increment of a whole step without noise, over its length, where the kick carries the gradient.
 
     The step is no function of one Jacobian; its flow knows no gradient and costs next to nothing. The halves of the flow

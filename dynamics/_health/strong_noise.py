@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from equations.internal import quick_jit, split
 
@@ -29,7 +29,7 @@ _HURRY = 5_000_000
 _OWN = 0.5
 
 
-def changes(dynamics, signal, t: Array, state: PyTree, dt: Array, count=None) -> tuple[np.ndarray, PyTree]:
+def changes(dynamics, signal, t: ArrayLike, state: PyTree, dt: ArrayLike, count=None) -> tuple[np.ndarray, PyTree]:
     """The relative change of a kick by the kick before it, and some kicks, leaves `(draws, ...)`.
 
     For dX = s X dW the change is s sqrt(dt): a root of a ratio of mean squares, over all coordinates; where the state is
@@ -106,7 +106,7 @@ def _own(changed: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.where(explained, np.abs(_share(both, squares)) * np.sqrt(np.mean(sizes**2, 0)), 0)
 
 
-def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _share(a: Any, b: Any) -> np.ndarray:
     return np.where(b > 0, a / np.where(b > 0, b, 1), 0)
 
 

@@ -181,7 +181,7 @@ class Path(AbstractPath):
         complete = solver.flow_step(terms, start, stop, state, None)
         return keep(owes, complete, state)
 
-    def _advance(self, carried, offset, end, brownian):
+    def _advance(self, carried, offset, end, brownian: Any):
         """From training step `offset` to `end`: a scan over segments, which end where a block of noise does.
 
         What is carried is the state, the step of failure, the peak, whether half a flow is owing, the block of noise, and
@@ -202,7 +202,7 @@ class Path(AbstractPath):
             stop = jnp.maximum(stop, offset)
             state, found, new, seen = self._segment(state, offset, stop - offset, longest, owes, increments, seen)
             peak = peak.or_later(*new)
-            if Steps(self.solver).anchored:
+            if brownian is not None and Steps(self.solver).anchored:
                 block = brownian.measured(self, state, stop, block, (stop == self.end) & (stop > offset))
                 peak = Peak(block.ratio, stop)
             owes = owes | (stop > offset) if self._owing else owes
@@ -231,7 +231,9 @@ class Path(AbstractPath):
         if merged:
             scales = not self.windows and scales_all(self.dynamics, state)
             solver = Merged(solver, jnp.where(owes, -1, 0), counts, scales)
-        known = dict(merged=merged, counts=counts and not merged, trail=trail, params=self.dynamics.params)
+        known: dict[str, Any] = dict(
+            merged=merged, counts=counts and not merged, trail=trail, params=self.dynamics.params
+        )
         solver = Watched(solver, self._ok, offset, self.substeps, **known)
         state, inner = take_steps(
             self._terms(offset, increments),

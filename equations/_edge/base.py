@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import InitVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -52,16 +52,16 @@ class AbstractEdgeFlow(AbstractForwarder):
 
     _facts = refined(AbstractForwarder, reads="twin")
 
-    equation: AbstractIncrement = eqx.field(converter=_of_training)
+    equation: AbstractIncrement = eqx.field(converter=_of_training)  # pyright: ignore[reportGeneralTypeIssues]
     seed_scale: float | None = eqx.field(default=None, static=True, converter=_seed, kw_only=True)
     order: int = eqx.field(
         default=1, static=True, converter=lambda value: integer("order", value, maximum=3), kw_only=True
     )
-    # By name only, so that the equation comes first.
-    learning_rate: InitVar[Any] = dataclasses.field(default=inner("learning_rate"), kw_only=True)
-    batch_size: InitVar[Any] = dataclasses.field(default=inner("batch_size"), kw_only=True)
-    sampling: InitVar[Any] = dataclasses.field(default=inner("sampling"), kw_only=True)
-    noise_model: InitVar[Any] = dataclasses.field(default=inner("noise_model"), kw_only=True)
+    if not TYPE_CHECKING:  # by name only, so that the equation comes first
+        learning_rate: InitVar[Any] = dataclasses.field(default=inner("learning_rate"), kw_only=True)
+        batch_size: InitVar[Any] = dataclasses.field(default=inner("batch_size"), kw_only=True)
+        sampling: InitVar[Any] = dataclasses.field(default=inner("sampling"), kw_only=True)
+        noise_model: InitVar[Any] = dataclasses.field(default=inner("noise_model"), kw_only=True)
 
     @property
     def seeded(self) -> bool:

@@ -224,7 +224,8 @@ class CentralSplitting(Splitting):
         flow = self.dynamics
         center, half = from_window(params, memory)
         fresh = flow.init(center)
-        nu = split(flow.equation.algorithm).resumed(params, memory.inner).nu if fresh.nu is not None else None
+        inside: Any = split(flow.equation.algorithm)
+        nu = None if fresh.nu is None else inside.resumed(params, memory.inner).nu
         spread = None if fresh.spread is None else fresh.spread.at[0].set(ravel_pytree(half)[0])
         return CentralState(center, nu, fresh.modes, spread)
 

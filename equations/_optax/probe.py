@@ -5,6 +5,8 @@ step arrives where the step does, up to an error that falls with eta. A memory t
 step is no such map, but the parameters follow it all the same. What this cannot be told from is told by running both.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -100,8 +102,8 @@ def _measured(equation: AbstractIncrement, params: PyTree) -> tuple[np.ndarray, 
     NaN for a leaf that does not move, or whose steps vanish in rounding, or where the algorithm itself diverges on these
     gradients.
     """
-    limit = in_python(equation).scaling_limit()
-    quarter = limit.rescaled(0.25).scaling_limit()
+    limit: Any = in_python(equation).scaling_limit()
+    quarter: Any = limit.rescaled(0.25).scaling_limit()
     power = np.log(float(quarter.time_per_step()) / float(limit.time_per_step())) / np.log(0.25)
     fine = in_jax(limit.rescaled(float(_FINE) ** (-1 / power)), equation)
     leaves = jax.tree.leaves(params)

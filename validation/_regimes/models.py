@@ -66,10 +66,10 @@ MODELS = (
     Model(FLOW, _leading, stiff=4),
     Model("SDE", _stochastic),
     *(Model(f"modified, order {order}", _series(order), stiff=4) for order in (2, 3, 4)),
-    Model("rod flow, order 1", lambda equation: RodFlow(equation)),
-    Model("rod flow, order 2", lambda equation: modified(RodFlow(equation), order=2)),
-    Model("edge flow", lambda equation: EdgeFlow(equation)),
-    Model("central flow", lambda equation: CentralFlow(equation)),
+    Model("rod flow, order 1", lambda equation: RodFlow(equation=equation)),
+    Model("rod flow, order 2", lambda equation: modified(RodFlow(equation=equation), order=2)),
+    Model("edge flow", lambda equation: EdgeFlow(equation=equation)),
+    Model("central flow", lambda equation: CentralFlow(equation=equation)),
 )
 
 

@@ -181,7 +181,7 @@ def _map(equation, objective, params, rates, *, steps, windows, key, bound, chos
     for one in moved:
         observe = {"loss": objective.value} | ({} if edge is None else {"edge": edge(one)})
         own = jax.random.fold_in(key, 1) if one.batch_size is not None else None
-        runs.append(train(RodFlow(one), objective, params, key=own, observe=observe, **options))
+        runs.append(train(RodFlow(equation=one), objective, params, key=own, observe=observe, **options))
     losses = np.stack([_windows(run.observables["loss_average"], run.ok, windows) for run in runs])
     nothing = np.full_like(losses, np.nan)
     found = nothing if edge is None else np.stack([_windows(r.observables["edge"], r.ok, windows) for r in runs])
