@@ -93,9 +93,8 @@ def _obstacle(problem: Problem) -> str | None:
 
 def _begin(increment: Any, params: PyTree) -> tuple[Any, Any]:
     """The state of the algorithm at rest at the point, in two: what moves, and counts at infinity."""
-    state, averages = increment.init(params), increment.averages(params)
-    late = jax.tree.map(lambda leaf, average: leaf if average else at_infinity(leaf), state, averages)
-    return eqx.partition(late, averages)
+    moves, counts = increment.split(increment.init(params))
+    return moves, at_infinity(counts)
 
 
 def _size(problem: Problem) -> int:
@@ -140,7 +139,7 @@ def _linearized(increment: Any, signal: Any, params: PyTree) -> tuple[Array, Arr
         state = eqx.combine(unravel(vector), counted)
         rate = velocity_of(increment, jnp.zeros(()), state, gradient)
         new = add_scaled(state, (increment.learning_rate, rate))
-        return ravel_pytree(eqx.filter(new, increment.averages(params)))[0]
+        return ravel_pytree(increment.split(new)[0])[0]
 
     unit, spread = ravel_pytree(params)
     inside = jax.jacfwd(step)(flat, zero)  # A

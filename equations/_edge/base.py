@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import ArrayLike, PyTree
 
 from .._base import check_contract
@@ -18,8 +17,9 @@ from .._checks.facts import refined
 from .._forwarder import AbstractForwarder, inner
 from .._gradients import is_noisy
 from .._modified.increment import AbstractIncrement, Increment
+from .._modified.truncated import left_out
 from .._series import Series
-from .._splitting import Splitting, split
+from .._splitting import Splitting
 from .._wrappers.base import check_inside
 from .states import Window
 
@@ -68,10 +68,6 @@ class AbstractEdgeFlow(AbstractForwarder):
         """Whether anything seeds the alternation."""
         return self.seed_scale != 0
 
-    @property
-    def random(self):
-        return self.seeded or self.equation.random
-
     def gradient_of(self, signal: Any, state: PyTree) -> PyTree:
         """The full gradient at a state of the algorithm, in the form its velocity takes."""
         increment = self.equation
@@ -102,20 +98,15 @@ class AbstractEdgeFlow(AbstractForwarder):
 
         return optax.GradientTransformationExtraArgs(init, update)
 
+    def diffusion(self, t, state, signal):
+        return None
+
     def is_affine(self, state):
         return False
 
-    def held(self, low, high=None):
-        return eqx.tree_at(
-            lambda e: e.equation, self, self.equation.held(low, high), is_leaf=lambda node: node is self.equation
-        )
-
-    def around_moved(self, equation, clock):
-        return dataclasses.replace(self, equation=equation)
-
     def series(self):
         name = type(self).__name__
-        told = None if self.order == 1 else lambda params: f"O(h^{self.order}), h = natural time of a step"
+        told = None if self.order == 1 else lambda params: left_out(self.order)
         return Series(
             self.order, continued=self.continued, remainder=told, maker=name, kind=f"a {name}", discrete=True
         )  # fmt: skip
@@ -129,59 +120,29 @@ class AbstractEdgeFlow(AbstractForwarder):
 
     def check(self, params, signal):
         self.equation.check(params, signal)
-        if is_noisy(self.equation):
-            self._check_noise(params)
         if self.order > 1:
             check_derivatives(signal, params, f"the series of order {self.order}")
 
-    def _check_noise(self, params: PyTree) -> None:
-        inside = self.equation
-        affine = inside.is_affine(inside.init(eqx.filter(params, eqx.is_inexact_array)))
-        if not affine or inside.several_gradients:
+
+class AbstractNoiseless(AbstractEdgeFlow):
+    """Of these what is a flow alone: nothing is drawn, and minibatches have no part in it."""
+
+    @property
+    def random(self):
+        return False
+
+    def check(self, params, signal):
+        super().check(params, signal)
+        if is_noisy(self.equation):
+            name = type(self).__name__
             raise ValueError(
-                "Argument `batch_size` must be None, with no noise, for the equations of the edge of stability of a rule "
-                f"that is not affine in the gradient, but that of {type(inside.algorithm).__name__} is "
-                f"{inside.batch_size!r}."
+                f"Argument `batch_size` must be None for {'an' if name[0] in 'AEIOU' else 'a'} {name}, which has no noise, "
+                f"but {self.batch_size!r} was given."
             )
 
 
-class EdgeSplitting(Splitting):
-    """The kick is what seeds the alternation, and where there are minibatches their noise.
-
-    Both the center and the alternating part receive it, each as if it were all of the parameters: a mode of multiplier
-    m = 1 - eta lambda has the variance Sigma/(1 - m^2) = Sigma/(2 eta lambda) + Sigma/(2 (2 - eta lambda)) of training, of
-    which the first part is the center's, the second that of the alternation (derived; by the stationary states of both).
-    """
-
-    @property
-    def kicks(self):
-        return 1
+class NoiselessSplitting(Splitting):
+    """Without a kick."""
 
     def noise(self, state, signal, kicks_per_step):
-        edge = self.dynamics
-        inside = edge.equation
-        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], edge.params(state))
-        # One vector: the program that draws it is compiled for each leaf anew.
-        seed = jax.ShapeDtypeStruct(flat.shape, flat.dtype) if edge.seeded else None
-        batches = split(inside).noise(edge.at_center(state), signal, kicks_per_step) if is_noisy(inside) else None
-        return None if seed is None and batches is None else (seed, batches, batches)
-
-    def kick(self, t, state, signal, noise, dt):
-        edge = self.dynamics
-        if noise is None:
-            return jax.tree.map(jnp.zeros_like, state)
-        seed, first, second = noise
-        center = edge.at_center(state)
-        zero = jax.tree.map(jnp.zeros_like, center)
-        inside = split(edge.equation)
-        moves, turns = (
-            zero if normals is None else inside.kick(t, center, signal, normals, dt) for normals in (first, second)
-        )
-        if seed is not None:
-            numbers = ravel_pytree(center.params)[1](seed)
-            more = edge.seed(center.params, numbers, dt / edge.learning_rate)
-            turns = eqx.tree_at(lambda s: s.params, turns, jax.tree.map(jnp.add, turns.params, more))
-        return edge.kicked(state, moves, turns)
-
-    def kicks_have_a_mean(self, state):
-        return False
+        return None

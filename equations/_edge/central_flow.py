@@ -11,11 +11,10 @@ from jaxtyping import Array, PyTree
 
 from .._checks.arguments import integer
 from .._checks.derivatives import check_derivatives
-from .._gradients import is_noisy
 from .._optimizers.rmsprop import RMSProp
 from .._signals.base import is_parameter
-from .._splitting import Splitting, split
-from .base import AbstractEdgeFlow
+from .._splitting import split
+from .base import AbstractNoiseless, NoiselessSplitting
 from .complementarity import complementary
 from .descent import is_descent
 from .sharpness import direction_like
@@ -42,12 +41,8 @@ def central_places(state: CentralState) -> PyTree:
     return jax.vmap(unravel)(jnp.concatenate([center + away, center - away]).astype(center.dtype))
 
 
-class AbstractCentral(AbstractEdgeFlow):
+class AbstractCentral(AbstractNoiseless):
     """What central and stable flow share: the preconditioner P of the algorithm, and its second moment."""
-
-    @property
-    def random(self):
-        return False
 
     def init(self, params):
         return CentralState(params, self._rule.init(params).nu if self._adaptive else None, None, None)
@@ -84,9 +79,6 @@ class AbstractCentral(AbstractEdgeFlow):
         nu, unravel = ravel_pytree(state.nu)
         return unravel(((1 - self._rule.decay) / self.learning_rate * (squares - nu)).astype(nu.dtype))
 
-    def diffusion(self, t, state, signal):
-        return None
-
     def splitting(self):
         return CentralSplitting(self, substeps=2, alternating=central_places, smooth=False)
 
@@ -98,11 +90,6 @@ class AbstractCentral(AbstractEdgeFlow):
             raise ValueError(
                 f"Argument `equation` must be gradient descent or plain RMSProp for a {type(self).__name__}, but a "
                 f"{type(rule).__name__} was given; RodFlow takes any algorithm."
-            )
-        if is_noisy(self.equation):
-            raise ValueError(
-                f"Argument `batch_size` must be None for a {type(self).__name__}, which has no noise, but "
-                f"{self.batch_size!r} was given."
             )
         check_derivatives(signal, params, f"a {type(self).__name__}")
 
@@ -207,7 +194,7 @@ class CentralFlow(AbstractCentral):
         return turned, complementary(constant, linear, jnp.where(size > 0, size, 1))
 
 
-class CentralSplitting(Splitting):
+class CentralSplitting(NoiselessSplitting):
     """From the first step of the algorithm where that is singular, and along the window of a run."""
 
     def start(self, state, signal, noise):
@@ -216,9 +203,6 @@ class CentralSplitting(Splitting):
             return None
         begun: Any = split(rule).start(rule.init(state.params), signal, None)
         return eqx.tree_at(lambda s: (s.params, s.nu), state, (begun.params, begun.nu))
-
-    def noise(self, state, signal, kicks_per_step):
-        return None
 
     def resumed(self, params, memory):
         flow = self.dynamics

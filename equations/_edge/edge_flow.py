@@ -5,10 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .._gradients import is_noisy
-from .._splitting import Splitting
 from .._tree import add_scaled, scaled_sum
-from .base import AbstractEdgeFlow
+from .base import AbstractNoiseless, NoiselessSplitting
 from .descent import check_descent
 from .sharpness import direction_like
 from .states import ends, from_window, norm, shortest, unit
@@ -29,7 +27,7 @@ def edge_ends(state: EdgeState) -> PyTree:
     return ends(state.params, jax.tree.map(lambda u: (rho * u).astype(u.dtype), u))
 
 
-class EdgeFlow(AbstractEdgeFlow):
+class EdgeFlow(AbstractNoiseless):
     r"""Gradient descent that alternates along one direction u, by rho on either side of the center w.
 
         dw = -[g(w + rho u) + g(w - rho u)]/2 dt,    du = (1 - u u^T) G dt,    d ln rho = ln|1 - eta u^T G|/eta dt,
@@ -41,15 +39,11 @@ class EdgeFlow(AbstractEdgeFlow):
 
     Two gradients an evaluation.
 
-    **Arguments:** `equation`: gradient descent, `SGD` or what is the same, scheduled or not, without noise; `seed_scale`:
-    of the floor, as of `RodFlow`; 0 is none.
+    **Arguments:** `equation`: gradient descent, `SGD` or what is the same, without a schedule and without noise;
+    `seed_scale`: of the floor, as of `RodFlow`; 0 is none.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-
-    @property
-    def random(self):
-        return False
 
     def init(self, params):
         direction = unit(direction_like(params))
@@ -88,19 +82,11 @@ class EdgeFlow(AbstractEdgeFlow):
         rate = jnp.where(eta * along > 1, jnp.log(factor), -2.0) / eta
         rest = (self.floor(state.params, u) - state.log_amplitude) / eta
         growth = jnp.maximum(rate, jnp.minimum(rest, 0) if not self.seeded else rest)
-        relative = self.rate_of(t, state.params, even)
         return EdgeState(
-            relative,
+            jax.tree.map(jnp.negative, even),
             jax.tree.map(lambda new, old: new.astype(old.dtype), turn, u),
             growth.astype(state.log_amplitude.dtype),
         )
-
-    def rate_of(self, t: Array, params: PyTree, gradient: PyTree) -> PyTree:
-        """The rate of the parameters on this gradient."""
-        return jax.tree.map(jnp.negative, gradient)
-
-    def diffusion(self, t, state, signal):
-        return None
 
     def splitting(self):
         return EdgeFlowSplitting(self, substeps=2, alternating=edge_ends)
@@ -108,18 +94,10 @@ class EdgeFlow(AbstractEdgeFlow):
     def check(self, params, signal):
         super().check(params, signal)
         check_descent(self, params)
-        if is_noisy(self.equation):
-            raise ValueError(
-                "Argument `batch_size` must be None for an EdgeFlow, which has no noise, but "
-                f"{self.batch_size!r} was given."
-            )
 
 
-class EdgeFlowSplitting(Splitting):
+class EdgeFlowSplitting(NoiselessSplitting):
     """Along the window of a run."""
-
-    def noise(self, state, signal, kicks_per_step):
-        return None
 
     def resumed(self, params, memory):
         center, half = from_window(params, memory)

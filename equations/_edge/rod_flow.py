@@ -3,17 +3,21 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from .._checks.arguments import integer
+from .._gradients import is_noisy
 from .._modified.increment import TwinState
 from .._modified.series import by_derivatives
-from .._splitting import split
+from .._signals.base import is_parameter
+from .._splitting import Splitting, split
 from .._tree import add_scaled
 from .._velocity import velocity_of
-from .base import AbstractEdgeFlow, EdgeSplitting
+from .base import AbstractEdgeFlow
 from .states import RodState, from_window, norm, rod_ends, shortest
 
 
@@ -41,16 +45,16 @@ class RodFlow(AbstractEdgeFlow):
     **Raises:** TypeError or ValueError, naming the argument.
     """
 
+    @property
+    def random(self):
+        return self.seeded or self.equation.random
+
     def init(self, params):
         center = self.equation.init(params)
         return RodState(center, jax.tree.map(jnp.zeros_like, center))
 
     def params(self, state):
         return state.center.params
-
-    def at_center(self, state: RodState) -> TwinState:
-        """The state of the algorithm in the middle."""
-        return state.center
 
     def velocity(self, t, state, gradient):
         """The rate of the center where both ends see this gradient; nothing then alternates but what did."""
@@ -59,9 +63,6 @@ class RodFlow(AbstractEdgeFlow):
 
     def drift(self, t, state, signal):
         return by_derivatives(lambda y: self.doubled(t, y, signal), state, self.learning_rate, self.order)
-
-    def diffusion(self, t, state, signal):
-        return None
 
     def doubled(self, t: Array, state: RodState, signal: Any) -> RodState:
         """The increments of the doubled map over the learning rate."""
@@ -97,25 +98,65 @@ class RodFlow(AbstractEdgeFlow):
     def splitting(self):
         return RodSplitting(self, substeps=4, alternating=rod_ends)
 
-    def kicked(self, state: RodState, moves: TwinState, turns: TwinState) -> RodState:
-        """The change of a state by one of its center and one of what alternates."""
-        return RodState(moves, turns)
+    def check(self, params, signal):
+        super().check(params, signal)
+        inside = self.equation
+        if not is_noisy(inside):
+            return
+        affine = inside.is_affine(inside.init(eqx.filter(params, is_parameter)))
+        if not affine or inside.several_gradients:
+            raise ValueError(
+                "Argument `batch_size` must be None, with no noise, for the rod flow of a rule that is not affine in the "
+                f"gradient, but that of {type(inside.algorithm).__name__} is {inside.batch_size!r}."
+            )
 
     def continued(self, order, fluctuations=False):
         highest = 2 if self.equation.random else 3
         return dataclasses.replace(self, order=integer("order", order, maximum=highest))
 
 
-class RodSplitting(EdgeSplitting):
-    """From the first step of the algorithm where that is singular, and along the window of a run."""
+class RodSplitting(Splitting):
+    """The kick is what seeds the alternation, and where there are minibatches their noise.
+
+    Both the center and the rod receive it, each as if it were all of the parameters: a mode of multiplier
+    m = 1 - eta lambda has the variance Sigma/(1 - m^2) = Sigma/(2 eta lambda) + Sigma/(2 (2 - eta lambda)) of training, of
+    which the first part is the center's, the second that of the rod (derived; by the stationary states of both).
+    """
+
+    @property
+    def kicks(self):
+        return 1
 
     def start(self, state, signal, noise):
-        edge = self.dynamics
         batches = None if noise is None else noise[1]
-        started = split(edge.equation).start(state.center, signal, batches)
+        started = split(self.dynamics.equation).start(state.center, signal, batches)
         return None if started is None else RodState(started, state.rod)
 
     def resumed(self, params, memory):
         center, half = from_window(params, memory)
         still = jax.tree.map(jnp.zeros_like, memory.inner)
         return RodState(TwinState.of(center, memory.inner), TwinState.of(half, still))
+
+    def noise(self, state, signal, kicks_per_step):
+        inside = self.dynamics.equation
+        flat = jax.eval_shape(lambda tree: ravel_pytree(tree)[0], state.center.params)
+        # One vector: the program that draws it is compiled for each leaf anew.
+        seed = jax.ShapeDtypeStruct(flat.shape, flat.dtype) if self.dynamics.seeded else None
+        batches = split(inside).noise(state.center, signal, kicks_per_step) if is_noisy(inside) else None
+        return None if seed is None and batches is None else (seed, batches, batches)
+
+    def kick(self, t, state, signal, noise, dt):
+        if noise is None:
+            return jax.tree.map(jnp.zeros_like, state)
+        seed, *batches = noise
+        rod, center = self.dynamics, state.center
+        inside, zero = split(rod.equation), jax.tree.map(jnp.zeros_like, center)
+        moves, turns = (zero if one is None else inside.kick(t, center, signal, one, dt) for one in batches)
+        if seed is not None:
+            numbers = ravel_pytree(center.params)[1](seed)
+            more = rod.seed(center.params, numbers, dt / rod.learning_rate)
+            turns = eqx.tree_at(lambda s: s.params, turns, jax.tree.map(jnp.add, turns.params, more))
+        return RodState(moves, turns)
+
+    def kicks_have_a_mean(self, state):
+        return False

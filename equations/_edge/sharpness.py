@@ -124,6 +124,5 @@ def _memory(increment: AbstractIncrement, params: PyTree, state: PyTree) -> PyTr
             f"Argument `equation` must be that of the run, in whose state its second moment is, but the state of this one "
             f"is a {type(state).__name__}."
         )
-    averages = increment.averages(params).memory
-    late = jax.tree.map(lambda leaf, average: leaf if average else at_infinity(leaf), empty.memory, averages)
-    return optax.tree_utils.tree_set(late, **known)
+    moves, counts = increment.split(empty)
+    return optax.tree_utils.tree_set(eqx.combine(moves, at_infinity(counts)).memory, **known)

@@ -6,7 +6,6 @@ import pytest
 
 from dynamics import solve
 from equations import SGD, Adam, EdgeFlow, Momentum, Objective, RodFlow
-from equations._edge.base import EdgeSplitting
 from equations._edge.rod_flow import RodSplitting
 
 ETA, SPREAD = 0.5, 1.0
@@ -38,7 +37,7 @@ class Half(RodFlow):
 
 class _HalfSplitting(RodSplitting):
     def kick(self, t, state, signal, noise, dt):
-        kick = EdgeSplitting.kick(self, t, state, signal, noise, dt)
+        kick = super().kick(t, state, signal, noise, dt)
         return type(kick)(*(type(part)(part.params / 2**0.5, part.memory) for part in (kick.center, kick.rod)))
 
 
