@@ -156,3 +156,13 @@ def averaging(optimizer, share):
     return optax.GradientTransformationExtraArgs(
         lambda params: (optimizer.init(params), jax.tree.map(jnp.asarray, params), jnp.zeros((), jnp.int32)), update
     )
+
+
+def deviations(values, mean, covariance):
+    """Of sampled first and second moments from exact ones in standard errors, and the largest relative error bar."""
+    away = values - mean
+    products = np.concatenate([away, away[:, :1] ** 2, away[:, 1:] ** 2], axis=1)
+    wanted = np.array([0, 0, covariance[0, 0], covariance[1, 1]])
+    error = products.std(axis=0, ddof=1) / len(values) ** 0.5
+    bars = error / np.array([*np.abs(mean), *wanted[2:]])
+    return np.abs(products.mean(axis=0) - wanted) / error, bars.max()

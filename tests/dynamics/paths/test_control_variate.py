@@ -9,6 +9,7 @@ import optax
 import pytest
 import scipy.linalg
 from numpy.testing import assert_allclose
+from oracles import deviations
 
 import dynamics._paths.brownian as brownian
 import dynamics._paths.control_variate as control_variate
@@ -90,16 +91,6 @@ def sampled(key, paths, substeps=1, steps=20):
         solver=ControlVariate(BATCH, EVERY),
     )
     return run, np.asarray(run.observables["w"][:, -1])
-
-
-def deviations(values, mean, covariance):
-    """Of sampled first and second moments from exact ones in standard errors, and the largest relative error bar."""
-    away = values - mean
-    products = np.concatenate([away, away[:, :1] ** 2, away[:, 1:] ** 2], axis=1)
-    wanted = np.array([0, 0, covariance[0, 0], covariance[1, 1]])
-    error = products.std(axis=0, ddof=1) / len(values) ** 0.5
-    bars = error / np.array([*np.abs(mean), *wanted[2:]])
-    return np.abs(products.mean(axis=0) - wanted) / error, bars.max()
 
 
 @pytest.mark.parametrize(

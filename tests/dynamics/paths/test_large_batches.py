@@ -10,6 +10,7 @@ import optax
 import pytest
 import scipy.linalg
 from numpy.testing import assert_allclose
+from oracles import deviations
 
 from dynamics import LargeBatches, solve, train
 from dynamics._paths.large_batches import Groups
@@ -100,16 +101,6 @@ def sampled(key, paths, n=4):
     run = solve(SGD(0.1, 2), OBJECTIVE, START, solver=LargeBatches(n), **how)
     assert dict(run.details)["gradients"].startswith("1 times")
     return np.asarray(run.observables["w"][:, -1])
-
-
-def deviations(values, mean, covariance):
-    """Of sampled first and second moments from exact ones in standard errors, and the largest relative error bar."""
-    away = values - mean
-    products = np.concatenate([away, away[:, :1] ** 2, away[:, 1:] ** 2], axis=1)
-    wanted = np.array([0, 0, covariance[0, 0], covariance[1, 1]])
-    error = products.std(axis=0, ddof=1) / len(values) ** 0.5
-    bars = error / np.array([*np.abs(mean), *wanted[2:]])
-    return np.abs(products.mean(axis=0) - wanted) / error, bars.max()
 
 
 @pytest.mark.parametrize("paths", [8000, pytest.param(80_000, marks=pytest.mark.slow)])

@@ -11,6 +11,7 @@ import pytest
 import scipy.linalg
 from marks import some
 from numpy.testing import assert_allclose
+from oracles import deviations
 from registry import EQUATIONS
 
 import dynamics._paths.svag as svag
@@ -159,16 +160,6 @@ def sampled(equation, l, key, paths):  # noqa: E741
         equation, OBJECTIVE, START, steps=10, key=key, paths=paths, observe=OBSERVE, save_every=10, solver=SVAG(l)
     )
     return np.asarray(run.observables["w"][:, -1])
-
-
-def deviations(values, mean, covariance):
-    """Of sampled first and second moments from exact ones in standard errors, and the largest relative error bar."""
-    away = values - mean
-    products = np.concatenate([away, away[:, :1] ** 2, away[:, 1:] ** 2], axis=1)
-    wanted = np.array([0, 0, covariance[0, 0], covariance[1, 1]])
-    error = products.std(axis=0, ddof=1) / len(values) ** 0.5
-    bars = error / np.array([*np.abs(mean), *wanted[2:]])
-    return np.abs(products.mean(axis=0) - wanted) / error, bars.max()
 
 
 @pytest.mark.parametrize(
