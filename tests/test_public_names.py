@@ -46,6 +46,8 @@ ADDED = {
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes Sweep SymmetryCheck
         plot_regimes regimes
+        Judgment extrapolated judge_bound judge_convergence judge_curve judge_density judge_equality judge_number
+        judge_slope
     """,
 }
 RENAMED = {"Regularised": "Regularized", "regularised": "regularized"}

@@ -37,3 +37,12 @@ from ._symmetry.results import SymmetryCheck as SymmetryCheck
 from ._symmetry.symmetry import Symmetry as Symmetry
 from ._tails import hill as hill
 from ._tails import tail_index as tail_index
+from ._verdicts.density import judge_density as judge_density
+from ._verdicts.exact import judge_convergence as judge_convergence
+from ._verdicts.exact import judge_equality as judge_equality
+from ._verdicts.extrapolate import extrapolated as extrapolated
+from ._verdicts.judgment import Judgment as Judgment
+from ._verdicts.numbers import judge_bound as judge_bound
+from ._verdicts.numbers import judge_curve as judge_curve
+from ._verdicts.numbers import judge_number as judge_number
+from ._verdicts.numbers import judge_slope as judge_slope

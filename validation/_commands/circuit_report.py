@@ -8,10 +8,11 @@ import numpy as np
 
 from .._axes import finish
 from .._plain import versions
+from .._svg import svg
 from .._table import lines
 from .circuit_data import Task
 from .circuit_run import EDGE, Law, Run
-from .page import svg, write_page
+from .page import write_page
 
 _COLORS = {"SGD": "0.35", "FA": "#0072b2", "DFA": "#009e73", "KP": "#d55e00"}
 

@@ -9,7 +9,8 @@ from dynamics.internal import title as name_of
 from .._compare.compare import Comparison
 from .._compare.plots import plot_difference, plot_fan
 from .._compare.table import cells, ensembles, is_settled, warnings
-from .page import svg, write_page
+from .._svg import svg
+from .page import write_page
 
 
 def _figures(comparison: Comparison) -> list[dict]:

@@ -7,7 +7,8 @@ import numpy as np
 from .._axes import finish
 from .._irreversibility.result import VECTORS
 from .._plain import versions
-from .page import svg, write_page
+from .._svg import svg
+from .page import write_page
 
 _NAMES = (*VECTORS, "entropy_production")
 _STYLE = dict(zip(_NAMES, (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"), ("#cc79a7", "D")), strict=True))

@@ -10,6 +10,7 @@ import tyro
 
 from .algorithm import LEARNING_RATES, composed
 from .algorithm import lookup as _lookup
+from .atlas import AtlasOptions, run_atlas
 from .circuit import CircuitOptions, run_circuit
 from .irreversibility import Irreversible, run_irreversibility
 from .regimes import RegimesOptions, run_regimes
@@ -196,6 +197,11 @@ def main() -> None:
     def _(options: tyro.conf.OmitArgPrefixes[RegimesOptions]) -> None:
         """Show which model of full-batch training holds at which learning rate, up to the edge of stability."""
         guarded(run_regimes, options)
+
+    @command.command(name="atlas")
+    def _(options: tyro.conf.OmitArgPrefixes[AtlasOptions]) -> None:
+        """Predict, simulate and judge the papers that this project is built from."""
+        guarded(run_atlas, options)
 
     @command.command(name="sweep")
     def _(options: tyro.conf.OmitArgPrefixes[SweepOptions]) -> None:

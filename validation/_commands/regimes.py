@@ -59,8 +59,9 @@ def run_regimes(options: RegimesOptions) -> None:
     from .._plain import versions
     from .._regimes.models import MODELS
     from .._regimes.regimes import regimes
+    from .._svg import svg
     from .digits import squared_problem
-    from .page import svg, write_page
+    from .page import write_page
     from .progress import progress
 
     begin = time.monotonic()
