@@ -36,7 +36,7 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The longest test first, for which no worker shall wait in the end; some brothers and some instances are slow."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
     slow = slow_brothers() | slow_instances()
     for item in items:
         if item.path.is_relative_to(FOLDER) and f"{item.path.relative_to(FOLDER)}::{item.name}" in slow:

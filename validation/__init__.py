@@ -1,48 +1,9 @@
-"""Whether an equation is true: comparison with the discrete algorithm, and reports."""
+"""Whether an equation is true: comparison with the discrete algorithm, and reports.
 
-from ._compare.compare import Comparison as Comparison
-from ._compare.compare import compare as compare
-from ._compare.plots import plot_difference as plot_difference
-from ._compare.plots import plot_fan as plot_fan
-from ._compare.statistics import Estimate as Estimate
-from ._compare.statistics import Moment as Moment
-from ._hebbian import HebbianAlignment as HebbianAlignment
-from ._hebbian import anti_hebbian_noise as anti_hebbian_noise
-from ._hebbian import noisy_alignment as noisy_alignment
-from ._irreversibility.corrected import Corrected as Corrected
-from ._irreversibility.corrected import corrected as corrected
-from ._irreversibility.estimators import NeuralEstimate as NeuralEstimate
-from ._irreversibility.estimators import neural_estimate as neural_estimate
-from ._irreversibility.estimators import short_time_bound as short_time_bound
-from ._irreversibility.fluctuation import FluctuationTheorem as FluctuationTheorem
-from ._irreversibility.fluctuation import fluctuation_theorem as fluctuation_theorem
-from ._irreversibility.irreversibility import irreversibility as irreversibility
-from ._irreversibility.result import Irreversibility as Irreversibility
-from ._orders.fit import Sweep as Sweep
-from ._orders.orders import Orders as Orders
-from ._orders.orders import orders as orders
-from ._regimes.plot import plot_regimes as plot_regimes
-from ._regimes.regimes import RegimeMap as RegimeMap
-from ._regimes.regimes import Regimes as Regimes
-from ._regimes.regimes import regimes as regimes
-from ._scaling_rule import ScalingRule as ScalingRule
-from ._scaling_rule import scaling_rule as scaling_rule
-from ._symmetry.invariance import invariance as invariance
-from ._symmetry.results import Balance as Balance
-from ._symmetry.results import ChargeStep as ChargeStep
-from ._symmetry.results import Invariance as Invariance
-from ._symmetry.results import Least as Least
-from ._symmetry.results import OrbitSlope as OrbitSlope
-from ._symmetry.results import SymmetryCheck as SymmetryCheck
-from ._symmetry.symmetry import Symmetry as Symmetry
-from ._tails import hill as hill
-from ._tails import tail_index as tail_index
-from ._verdicts.density import judge_density as judge_density
-from ._verdicts.exact import judge_convergence as judge_convergence
-from ._verdicts.exact import judge_equality as judge_equality
-from ._verdicts.extrapolate import extrapolated as extrapolated
-from ._verdicts.judgment import Judgment as Judgment
-from ._verdicts.numbers import judge_bound as judge_bound
-from ._verdicts.numbers import judge_curve as judge_curve
-from ._verdicts.numbers import judge_number as judge_number
-from ._verdicts.numbers import judge_slope as judge_slope
+The names, which `__init__.pyi` lists, are imported when they are first asked for: a command that computes nothing answers
+at once.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

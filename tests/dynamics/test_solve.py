@@ -25,7 +25,7 @@ FAST = dfx.ForwardMode()  # compiles faster than the default, where nothing is d
 quickly = functools.partial(solve, adjoint=FAST)
 ADAM = Adam(learning_rate=0.05, batch_size=4)
 
-# As in the README, where what it says of `compare` is run.
+# As in the documentation, where what it says of `compare` is run.
 SNIPPET = """
 import jax, jax.numpy as jnp
 from equations import Objective, SGD

@@ -28,7 +28,7 @@ def run(name: str, *, key: Array | None = None, full: bool = False) -> AtlasResu
     known, full = entry(name), flag("full")(full)
     key = jax.random.key(0) if key is None else typed_key("key", key)
     begin = time.monotonic()
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         findings = module_of(known.name).measure(key, full)
     return AtlasResult(*known, findings=findings, seconds=time.monotonic() - begin, note=findings.note)
 

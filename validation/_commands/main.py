@@ -1,6 +1,7 @@
 """The command `traindyn`."""
 
 import dataclasses
+import importlib.metadata
 import sys
 import time
 from pathlib import Path
@@ -88,6 +89,24 @@ def run_list() -> None:
     print("The noise of its gradient, as `noise_model`:\n")
     for name, kind in sorted(noise_models().items()):
         print(f"{name}\n{describe(kind, ('summary',))}\n")
+
+
+def run_show(name: str) -> None:
+    """The command `traindyn show`."""
+    import difflib
+
+    from .catalogue import algorithms, describe, edge_flows, exported, forms, noise_models, signals
+
+    brief = {**forms(), **signals(), **noise_models()}
+    known = {**brief, **edge_flows(), **exported(), **algorithms()}
+    plain = name.lower().replace("-", "_")
+    plain = plain if plain in known else plain.replace("_", "")
+    if plain not in known:
+        near = difflib.get_close_matches(plain, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"Argument `name` must be a name of `traindyn list`, but {name!r} was given.{hint}")
+    parts = ("summary",) if plain in brief else ("summary", "formula", "sources")
+    print(f"{plain}\n{describe(known[plain], parts)}")
 
 
 def run_compare(options: Compare) -> None:
@@ -213,6 +232,18 @@ def main() -> None:
         """The algorithms: formula, scaling, natural clock, order and source of each."""
         run_list()
 
+    @command.command(name="show")
+    def _(name: tyro.conf.Positional[str]) -> None:
+        """One of these: formula, scaling, order and source.
+
+        Args:
+            name: As `traindyn list` has it.
+        """
+        guarded(run_show, name)
+
+    if sys.argv[1:] == ["--version"]:
+        print(f"traindyn {importlib.metadata.version('traindyn')}")
+        return
     command.cli(
         prog="traindyn",
         description="Training algorithms as differential equations, held against the discrete algorithms they model.",

@@ -38,7 +38,7 @@ def measure(key, full):
             jax.random.split(key, 4), ((EXAMPLES, FEATURES), FEATURES, EXAMPLES, (2, FEATURES)), strict=True
         )
     )
-    y = X @ (truth * (jnp.arange(FEATURES) < 5)) + 0.5 * noise
+    y = X @ jnp.where(jnp.arange(FEATURES) < 5, truth, 0.0) + 0.5 * noise
 
     def loss(params, example):
         product = params["u"] * params["w"]

@@ -17,7 +17,7 @@ from dynamics import solve
 from equations import AbstractDynamics, Langevin, Objective, scheduled
 
 CASES = [
-    ("refused solvers", "instance", "SRA1 on the Ornstein-Uhlenbeck equation of the README", "test_the_readme"),
+    ("refused solvers", "instance", "SRA1 on the Ornstein-Uhlenbeck equation of the documentation", "test_the_readme"),
     ("refused solvers", "brother", "every solver for additive noise, in law", "test_law"),
     ("refused solvers", "brother", "one of each family, in order, on shared paths", "test_strong_order"),
     (
@@ -56,7 +56,7 @@ OBSERVE = {"x": lambda x: x}
 
 
 class Diagonal(AbstractDynamics):
-    """dX = -X dt + 0.5 dW, as in the README."""
+    """dX = -X dt + 0.5 dW, as in the documentation."""
 
     def drift(self, t, state, signal):
         return -state

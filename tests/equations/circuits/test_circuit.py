@@ -12,7 +12,7 @@ from equations import Circuit, Stimulus
 
 RULES = ("SGD", "FA", "DFA", "KP")
 
-# As in the README, but shorter.
+# As in the documentation, but shorter.
 SNIPPET = """
 from equations import Circuit
 from dynamics import solve, stimuli

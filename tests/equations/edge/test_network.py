@@ -1,4 +1,4 @@
-"""The flows of the edge against gradient descent and Adam on a network: the table of the README."""
+"""The flows of the edge against gradient descent and Adam on a network: the table of the documentation."""
 
 import jax
 import jax.numpy as jnp
