@@ -15,6 +15,7 @@ _COLORS = dict(
     )
 )
 _NONE = "#d9d9d9"
+_LEAST = 1e-7  # of the errors that are shown
 
 
 def plot_regimes(regimes: Any):
@@ -64,18 +65,29 @@ def _cells(ax, one) -> None:
 def _errors(ax, one) -> None:
     for name, errors in one.errors.items():
         worst = np.max(np.where(np.isnan(errors), -np.inf, errors), axis=1)
-        shown = np.where(np.isfinite(worst), np.minimum(worst, 10), np.nan)
+        shown = np.where(np.isfinite(worst), np.clip(worst, _LEAST, 10), np.nan)  # no error at all is shown at the edge
         ax.plot(one.learning_rates, shown, color=_COLORS[name], marker="o", ms=4, lw=1.2)
     ax.axhline(one.bound, color="0.5", ls="--", lw=0.8)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    rates = one.learning_rates
+    rates = _apart(one.learning_rates)
     ax.set_xticks(rates, [f"{rate:.3g}" for rate in rates], minor=False)
     ax.set_xticks([], minor=True)
     ax.set_xlabel("learning rate η")
     ax.set_ylabel("relative error of the mean loss")
     ax.set_title("largest error over the windows (diverged: none)", fontsize="medium", loc="left")
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _apart(rates: np.ndarray) -> list[float]:
+    """Those whose labels have room beside each other: a tenth of the axis, which is logarithmic, lies between them."""
+    ordered = np.sort(rates)
+    room = 0.1 * np.log(ordered[-1] / ordered[0])
+    kept = [ordered[-1]]
+    for rate in ordered[-2::-1]:
+        if np.log(kept[-1] / rate) >= room:
+            kept.append(rate)
+    return kept[::-1]
 
 
 def _is_dark(color: str) -> bool:
