@@ -1,6 +1,7 @@
 """An algorithm by its name, as the commands compose it."""
 
 import difflib
+from typing import Any
 
 # On the digits; 0.001 for every other.
 LEARNING_RATES = dict.fromkeys(("sgd", "sam", "extragradient", "optimisticgradient"), 0.1) | {
@@ -10,10 +11,12 @@ LEARNING_RATES = dict.fromkeys(("sgd", "sam", "extragradient", "optimisticgradie
 
 
 def lookup(name: str) -> type:
-    """The class of this name.
+    """The class of this name, or a user's own by `file.py:Name` or `module:Name`.
 
     **Raises:** ValueError with the nearest one that is known.
     """
+    if ":" in name:
+        return _own(name)
     from .catalogue import algorithms, exported, signals
 
     known, plain = algorithms(), name.lower().replace("_", "").replace("-", "")
@@ -28,6 +31,17 @@ def lookup(name: str) -> type:
     near = difflib.get_close_matches(plain, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
+
+
+def _own(name: str) -> type:
+    from .function import load_function
+
+    found: Any = load_function(name, ".", "equation")
+    if not (isinstance(found, type) and "scaling_limit" in dir(found)):
+        raise ValueError(
+            f"Argument `equation` must name a class of `equations.AbstractEquation`, but {name!r} is another thing."
+        )
+    return found
 
 
 def composed(equation, weight_decay: float, schedule: str, steps: int):

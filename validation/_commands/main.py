@@ -20,14 +20,16 @@ from .sweep import SweepOptions, run_sweep
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Compare continuous and discrete training of a tanh network on scikit-learn's digits.
+    """Compare continuous and discrete training of a tanh network on scikit-learn's digits, or of a problem of your own.
 
     Prints a table and writes report.html, results.json and trajectories.nc.
     """
 
     equation: tuple[str, ...] = ("sgd", "momentum", "adam")
-    """Names of the algorithms, compared one after the other; what goes around them, but for decay and schedule, is for
-    Python."""
+    """Names of the algorithms, compared one after the other, or `file.py:Class` of your own; what goes around them, but for
+    decay and schedule, is for Python."""
+    problem: str = "digits"
+    """The digits, or `file.py:function` of your own, which returns objective, parameters and observables for a key."""
     learning_rate: float | None = None
     """Learning rate; by default 0.1 for sgd, 0.01 for momentum and adagrad, 0.001 for all others."""
     batch_size: int = 32
@@ -143,11 +145,14 @@ def run_compare(options: Compare) -> None:
     from .._compare.compare import compare
     from .compare_report import write_report
     from .digits import digits_problem
+    from .function import load_problem
     from .progress import cost_in_words, progress
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
-    objective, network, observe = digits_problem(jax.random.fold_in(key, 0), integer("hidden", options.hidden))
+    own, data_key = options.problem != "digits", jax.random.fold_in(key, 0)
+    hidden = integer("hidden", options.hidden)
+    objective, network, observe = load_problem(options.problem, data_key) if own else digits_problem(data_key, hidden)
     comparisons = {}
     with progress(3 * len(equations_)) as show:
         for place, (name, equation) in enumerate(equations_.items()):
@@ -165,14 +170,17 @@ def run_compare(options: Compare) -> None:
             )  # fmt: skip
             show(completed=3 * place + 3)
         show(description="report")
-        title = "Continuous and discrete training: tanh network on digits"
-        configuration = {
+        title = f"Continuous and discrete training: {options.problem if own else 'tanh network on digits'}"
+        described = {
             "data": "scikit-learn digits, 1797 images of 8 x 8",
             "network": f"tanh, 64-{options.hidden}-10, cross-entropy, float32",
+        }
+        configuration = {
+            **({} if own else described),
             **{
                 name.replace("_", " "): value
                 for name, value in dataclasses.asdict(options).items()
-                if name not in ("output", "hidden", "equation") and value is not None
+                if name not in ("output", "hidden", "equation", "problem") and value is not None
             },
         }
         files = write_report(folder, title, comparisons, configuration)

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -18,8 +18,9 @@ class RegimesOptions:
 
     equation: tuple[str, ...] = ("sgd", "adam")
     """Names of the algorithms, one after the other."""
-    problem: Literal["mlp", "cnn"] = "mlp"
-    """A tanh network 64-16-10, or a small convolutional one, both with squared loss."""
+    problem: str = "mlp"
+    """`mlp`, a tanh network 64-16-10, or `cnn`, a small convolutional one, both on digits with squared loss; or
+    `file.py:function` of your own, which returns objective and parameters for a key."""
     learning_rates: tuple[float, ...] | None = None
     """Learning rates for all algorithms; by default five about the edge for sgd, three for others."""
     steps: int = 500
@@ -42,7 +43,7 @@ _OTHERS = (3e-4, 1e-3, 3e-3)
 
 def run_regimes(options: RegimesOptions) -> None:
     """The command `traindyn regimes`."""
-    from equations.internal import integer
+    from equations.internal import choice, integer
 
     from .algorithm import lookup
     from .files import check_folder
@@ -61,12 +62,19 @@ def run_regimes(options: RegimesOptions) -> None:
     from .._regimes.regimes import regimes
     from .._svg import svg
     from .digits import squared_problem
+    from .function import load_problem
     from .page import write_page
     from .progress import progress
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
-    objective, network = squared_problem(jax.random.fold_in(key, 0), options.problem, options.examples)
+    own, data_key = ":" in options.problem, jax.random.fold_in(key, 0)
+    if own:
+        objective, network, _ = load_problem(options.problem, data_key)
+    else:
+        objective, network = squared_problem(
+            data_key, choice("problem", options.problem, ("mlp", "cnn")), options.examples
+        )
     total = sum(1 + len(MODELS) * len(own) for own in rates)
     with progress(total, "training") as show:
         found = regimes(
@@ -82,7 +90,7 @@ def run_regimes(options: RegimesOptions) -> None:
         )
         show(description="report")
     configuration = {
-        "data": f"scikit-learn digits, {options.examples} images of 8 x 8",
+        **({} if own else {"data": f"scikit-learn digits, {options.examples} images of 8 x 8"}),
         "algorithms": ", ".join(kinds),
         **{
             name.replace("_", " "): value
