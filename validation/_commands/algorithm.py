@@ -34,10 +34,11 @@ def lookup(name: str) -> type:
 
 
 def _own(name: str) -> type:
+    from .catalogue import is_class_with
     from .function import load_function
 
     found: Any = load_function(name, ".", "equation")
-    if not (isinstance(found, type) and "scaling_limit" in dir(found)):
+    if not is_class_with(found, "scaling_limit"):
         raise ValueError(
             f"Argument `equation` must name a class of `equations.AbstractEquation`, but {name!r} is another thing."
         )

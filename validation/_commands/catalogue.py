@@ -67,9 +67,13 @@ def describe(kind: Any, needed: tuple[str, ...] = Description._fields) -> Descri
     return found
 
 
+def is_class_with(kind: Any, member: str) -> bool:
+    return isinstance(kind, type) and member in dir(kind)
+
+
 def _from_rooms(member: str, *rooms: str) -> dict[str, Any]:
     """The exported classes with some member that stand in some rooms of `equations`, by their names in lower case."""
-    kinds = [kind for kind in vars(equations).values() if isinstance(kind, type) and member in dir(kind)]
+    kinds = [kind for kind in vars(equations).values() if is_class_with(kind, member)]
     return {
         kind.__name__.lower(): kind
         for kind in kinds
