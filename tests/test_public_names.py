@@ -45,7 +45,7 @@ ADDED = {
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes Sweep SymmetryCheck
-        plot_regimes regimes
+        plot plot_density plot_orders plot_phase plot_regimes regimes
         Judgment extrapolated judge_bound judge_convergence judge_curve judge_density judge_equality judge_number
         judge_slope
     """,

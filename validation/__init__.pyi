@@ -1,4 +1,5 @@
 from . import atlas as atlas
+from . import plots as plots
 from ._compare.compare import Comparison as Comparison
 from ._compare.compare import compare as compare
 from ._compare.plots import plot_difference as plot_difference
@@ -20,6 +21,10 @@ from ._irreversibility.result import Irreversibility as Irreversibility
 from ._orders.fit import Sweep as Sweep
 from ._orders.orders import Orders as Orders
 from ._orders.orders import orders as orders
+from ._plots.orders import plot_orders as plot_orders
+from ._plots.trajectories import plot as plot
+from ._plots.trajectories import plot_density as plot_density
+from ._plots.trajectories import plot_phase as plot_phase
 from ._regimes.plot import plot_regimes as plot_regimes
 from ._regimes.regimes import RegimeMap as RegimeMap
 from ._regimes.regimes import Regimes as Regimes

@@ -86,6 +86,12 @@ class Comparison:
         sides = {"equation": self.flow, "refined": self.refined, "discrete": self.run}
         return {side: _runaway(trajectory, self.scale) for side, trajectory in sides.items()}
 
+    def plot(self, observable: str | None = None, component: tuple[int, ...] = (), ax: Any = None) -> Any:
+        """`validation.plot_fan` of this; of the first observable, where none is named."""
+        from .plots import plot_fan
+
+        return plot_fan(self, next(iter(self.flow.observables)) if observable is None else observable, component, ax)
+
     def __str__(self):
         return table(self)
 

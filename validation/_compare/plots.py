@@ -3,39 +3,11 @@
 import numpy as np
 
 from .._axes import finish
+from .._plots.axes import BLUE, GREEN, VERMILION, axes
+from .._plots.trajectories import label_of, paths_of
 from .student import quantile
 
-EQUATION, DISCRETE, SOLVER = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito: told apart by color-blind readers
-
-
-def _axes(ax):
-    if ax is not None:
-        return ax
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.add_subplot()
-
-
-def _paths(trajectory, observable: str, component: tuple[int, ...]) -> np.ndarray:
-    """The paths that did not diverge, `(paths, saves)`."""
-    if observable not in trajectory.observables:
-        raise ValueError(
-            f"Argument `observable` must be one of {sorted(trajectory.observables)}, but {observable!r} was given."
-        )
-    values = np.asarray(trajectory.observables[observable], dtype=float)
-    if values.ndim - 2 != len(component):
-        raise ValueError(
-            f"Argument `component` must index the {values.ndim - 2} axes of {observable!r}, but {component!r} "
-            "was given."
-        )
-    return values[(np.asarray(trajectory.ok), slice(None), *component)]
-
-
-def _label(observable, component):
-    return observable + "".join(f"[{i}]" for i in component)
+EQUATION, DISCRETE, SOLVER = BLUE, VERMILION, GREEN
 
 
 def _finish(ax, title, y):
@@ -52,11 +24,11 @@ def plot_fan(comparison, observable: str, component: tuple[int, ...] = (), ax=No
 
     **Returns:** the axes.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     steps = comparison.steps
     quantiles = (0.1, 0.25, 0.5, 0.75, 0.9)
-    flow = _paths(comparison.flow, observable, component)
-    run = _paths(comparison.run, observable, component)
+    flow = paths_of(comparison.flow, observable, component)
+    run = paths_of(comparison.run, observable, component)
     if len(flow):
         low, lower, middle, upper, high = np.quantile(flow, quantiles, axis=0)
         ax.fill_between(steps, low, high, color=EQUATION, alpha=0.15, lw=0, label="equation, 10–90 %")
@@ -68,7 +40,7 @@ def plot_fan(comparison, observable: str, component: tuple[int, ...] = (), ax=No
         spread = np.stack([middle - low, high - middle])
         ax.errorbar(steps[at], middle[at], yerr=spread[:, at], fmt="o", ms=2.5, lw=0.8, color=DISCRETE,
                     label="discrete, median and 10–90 %")  # fmt: skip
-    label = _label(observable, component)
+    label = label_of(observable, component)
     return _finish(ax, label, label)
 
 
@@ -80,8 +52,8 @@ def plot_difference(comparison, observable: str, statistic: str = "mean", compon
 
     **Returns:** the axes.
     """
-    ax = _axes(ax)
-    _paths(comparison.flow, observable, component)  # checks both
+    ax = axes(ax)
+    paths_of(comparison.flow, observable, component)  # checks both
     if statistic not in ("mean", "variance"):
         raise ValueError(f"Argument `statistic` must be 'mean' or 'variance', but {statistic!r} was given.")
     steps, moment = comparison.steps, comparison.moments[observable][statistic]
@@ -95,5 +67,5 @@ def plot_difference(comparison, observable: str, statistic: str = "mean", compon
     solver, solver_error = moment.solver_error.value[at], moment.solver_error.error[at]
     ax.plot(steps, solver, color=SOLVER, lw=1, ls="--", label="solver error")
     ax.fill_between(steps, solver - solver_error, solver + solver_error, color=SOLVER, alpha=0.2, lw=0)
-    title = f"{statistic} of {_label(observable, component)}: model error"
+    title = f"{statistic} of {label_of(observable, component)}: model error"
     return _finish(ax, title, "equation − discrete")

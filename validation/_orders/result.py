@@ -82,6 +82,12 @@ class Orders:
             words.append(f"batch size {self.equation.batch_size} {self.equation.sampling.replace('_', ' ')}")
         return ", ".join(words)
 
+    def plot(self, observable: str | None = None, measure: str | None = None, ax: Any = None) -> Any:
+        """`validation.plot_orders` of this."""
+        from .._plots.orders import plot_orders
+
+        return plot_orders(self, observable, measure, ax)
+
     def __str__(self):
         return table(self)
 
