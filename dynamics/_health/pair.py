@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics
-from equations.internal import abstract_value, quick_jit, split, zeros_of
+from equations.internal import abstract_value, filled_value, quick_jit, split, zeros_of
 
 from .reach import begins_regular, memory_of
 
@@ -53,10 +53,17 @@ def paired(path, begin, state) -> Pair:
 _pair = quick_jit(level=0)(paired)
 
 
-@quick_jit(level=0)
 def state_at_start(path, begin) -> PyTree:
-    """Of the first path."""
-    return begin.state(path.dynamics)
+    """Of the first path. To compile what fills an empty memory with zeros takes a seventh of what all checks take."""
+    found = filled_value(_state_of, path.dynamics, begin)
+    return _computed_state(path.dynamics, begin) if found is None else found
+
+
+def _state_of(dynamics, begin) -> PyTree:
+    return begin.state(dynamics)
+
+
+_computed_state = quick_jit(level=0)(_state_of)
 
 
 def pair_of(path, begin, state) -> Pair:
