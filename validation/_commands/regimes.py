@@ -19,8 +19,8 @@ class RegimesOptions:
     equation: tuple[str, ...] = ("sgd", "adam")
     """Names of the algorithms, one after the other."""
     problem: str = "mlp"
-    """`mlp`, a tanh network 64-16-10, or `cnn`, a small convolutional one, both on digits with squared loss; or
-    `file.py:function` of your own, which returns objective and parameters for a key."""
+    """`mlp`, a tanh network 64-16-10, or `cnn`, a convolutional one, both on digits; `transformer`, one block on text;
+    all with squared loss. Or `file.py:function` of your own, which returns objective and parameters for a key."""
     learning_rates: tuple[float, ...] | None = None
     """Learning rates for all algorithms; by default five about the edge for sgd, three for others."""
     steps: int = 500
@@ -28,7 +28,7 @@ class RegimesOptions:
     windows: int = 5
     """Windows of time over which losses are averaged; a divisor of the steps."""
     examples: int = 200
-    """Images."""
+    """Images, or windows of text."""
     bound: float = 0.05
     """The largest relative error at which a model holds."""
     seed: int = 0
@@ -39,6 +39,9 @@ class RegimesOptions:
 
 _RATES = {"sgd": (0.05, 0.1, 0.2, 0.3, 0.4), "momentum": (0.005, 0.01, 0.02, 0.03)}
 _OTHERS = (3e-4, 1e-3, 3e-3)
+_DATA = dict.fromkeys(("mlp", "cnn"), "scikit-learn digits, images of 8 x 8") | {
+    "transformer": "Python's documentation, windows of 12 characters and the next"
+}
 
 
 def run_regimes(options: RegimesOptions) -> None:
@@ -65,16 +68,17 @@ def run_regimes(options: RegimesOptions) -> None:
     from .function import load_problem
     from .page import write_page
     from .progress import progress
+    from .text import text_problem
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
     own, data_key = ":" in options.problem, jax.random.fold_in(key, 0)
     if own:
         objective, network, _ = load_problem(options.problem, data_key)
+    elif choice("problem", options.problem, tuple(_DATA)) == "transformer":
+        objective, network = text_problem(data_key, options.examples)
     else:
-        objective, network = squared_problem(
-            data_key, choice("problem", options.problem, ("mlp", "cnn")), options.examples
-        )
+        objective, network = squared_problem(data_key, options.problem, options.examples)
     total = sum(1 + len(MODELS) * len(own) for own in rates)
     with progress(total, "training") as show:
         found = regimes(
@@ -90,7 +94,7 @@ def run_regimes(options: RegimesOptions) -> None:
         )
         show(description="report")
     configuration = {
-        **({} if own else {"data": f"scikit-learn digits, {options.examples} images of 8 x 8"}),
+        **({} if own else {"data": f"{_DATA[options.problem]}: {options.examples} examples"}),
         "algorithms": ", ".join(kinds),
         **{
             name.replace("_", " "): value

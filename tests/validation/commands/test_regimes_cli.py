@@ -28,7 +28,7 @@ def test_wrong_argument(arguments, words, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("problem", ["mlp", "cnn"])
+@pytest.mark.parametrize("problem", ["mlp", "cnn", "transformer"])
 def test_report(problem, tmp_path):
     options = ("--equation", "sgd", "--problem", problem, "--learning-rates", 0.05, 0.1, "--steps", 10, "--windows", 2)
     done = traindyn("regimes", *options, "--examples", 20, cwd=tmp_path)
