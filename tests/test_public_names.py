@@ -41,13 +41,14 @@ ADDED = {
     """,
     "dynamics": """
         Exponents lyapunov mean_square_radius mean_square_threshold
+        Average TimeAverage time_average
         ControlVariate Fused Histogram LargeBatches Reduced SVAG Stimuli sweep
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes Sweep SymmetryCheck
         plot_regimes regimes
         Judgment extrapolated judge_bound judge_convergence judge_curve judge_density judge_equality judge_number
-        judge_slope
+        judge_slope TailScan tail_scan
     """,
 }
 RENAMED = {"Regularised": "Regularized", "regularised": "regularized"}
