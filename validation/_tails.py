@@ -65,8 +65,8 @@ def tail_index(
 def hill(samples: Shaped[Array | np.ndarray, "..."] | Any, largest: int) -> Estimate:
     """Hill's estimate of a tail index from the `largest` largest of |samples|, with its standard error beta/sqrt(largest).
 
-    The samples must be independent, and of a distribution without atoms. (Hill 1975, Annals of Statistics 3) Its error knows
-    nothing of what the distribution is short of a power law among so many: `tail_scan` looks for that.
+    The samples must be independent, and of a distribution without atoms. (Hill 1975, Annals of Statistics 3) Its error
+    knows nothing of what the distribution is short of a power law among so many: `tail_scan` looks for that.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
@@ -119,8 +119,8 @@ def tail_scan(samples: Shaped[Array | np.ndarray, "..."] | Any) -> TailScan:
     Under a power law the spacings i ln(X_i/X_(i+1)) of the sorted sizes are independent, exponential and of the mean 1/beta
     for all i. Of a distribution that is one only in its tail they drift, and Hill's estimate with them: against ln i the
     drift is tested at every count (a score test, in the manner of Guillou and Hall 2001, J. Royal Statistical Society B 63,
-    293). The plateau ends where it first shows, at 2.5 standard errors. A bias that is just not seen there may be as large as
-    the error, so the estimate is from an eighth of these samples, where it is less than half of it for corrections that
+    293). The plateau ends where it first shows, at 2.5 standard errors. A bias that is just not seen there may be as large
+    as the error, so the estimate is from an eighth of these samples, where it is less than half of it for corrections that
     fall off as x^-beta. A plateau has 1024 samples or more: fewer do not tell a power law from an exponential tail. (From a
     lognormal distribution of large variance no number of samples does.)
 
@@ -143,10 +143,10 @@ def tail_scan(samples: Shaped[Array | np.ndarray, "..."] | Any) -> TailScan:
     with np.errstate(divide="ignore", invalid="ignore"):
         values = counts / sums
         trends = (weighted - first / counts * sums) / (sums / counts * np.sqrt(second - first**2 / counts))
-    estimates = Estimate(values, values / np.sqrt(counts))
+    scanned = dict(counts=counts, estimates=Estimate(values, values / np.sqrt(counts)), trends=trends)
     flat = np.cumprod(np.abs(trends) < _TREND).astype(bool)
     reach = int(counts[flat][-1]) if flat.any() else 0
     if reach < _PLATEAU:
-        return TailScan("cannot tell", Estimate(np.nan, np.nan), 0, counts, estimates, trends)
+        return TailScan("cannot tell", Estimate(np.nan, np.nan), 0, **scanned)
     largest = reach // _INWARD
-    return TailScan("plateau", hill(sizes, largest), largest, counts, estimates, trends)
+    return TailScan("plateau", hill(sizes, largest), largest, **scanned)

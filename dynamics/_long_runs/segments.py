@@ -25,8 +25,8 @@ def check_run(run: Any, observe: Any, options: dict) -> Callable:
     for name in _REFUSED:
         if options.get(name) is not None:
             raise ValueError(
-                f"Argument `{name}` must be left out of a run in segments, of which every path is seen at every record, but "
-                f"{options[name]!r} was given."
+                f"Argument `{name}` must be left out of a run in segments, of which every path is seen at every record, "
+                f"but {options[name]!r} was given."
             )
     return run
 

@@ -37,14 +37,14 @@ class TimeAverage:
     - `samples`: the average of each path, `(paths, ...)`: independent samples, for `validation.judge_number`.
     - `batch_means`: `(paths, batches, ...)` after `burn_in`.
     - `series`: what was observed after `burn_in` every `thinning` steps, `(paths, n, ...)`, for `validation.judge_density`.
-    - `autocorrelation_time`: in training steps, `(...)`: the variance of a mean over n steps is that of the observable times
-        it over n. By Sokal's estimate on `series`; a time shorter than `thinning` shows as `thinning`.
+    - `autocorrelation_time`: in training steps, `(...)`: the variance of a mean over n steps is that of the observable
+        times it over n. By Sokal's estimate on `series`; a time shorter than `thinning` shows as `thinning`.
     - `effective_samples`: so many independent ones all records after `burn_in` are worth, `(...)`.
     - `burn_in`: training steps that are left out.
     - `halves`: how far the later half of the rest is from the earlier one, in normal deviations.
-    - `starts`: how much more the paths differ than what each does in time lets them, in normal deviations; NaN for one path.
-    - `arrived`: `"not arrived"` where halves or paths are more than 4 deviations apart; `"arrived"` where none are more than 3
-        and every path is 50 autocorrelation times long, so that these can be trusted; else `"cannot tell"`. Paths with
+    - `starts`: how much more the paths differ than what each does in time lets them, in normal deviations; NaN for one.
+    - `arrived`: `"not arrived"` where halves or paths are more than 4 deviations apart; `"arrived"` where none are more
+        than 3 and every path is 50 autocorrelation times long, so that these can be trusted; else `"cannot tell"`. Paths with
         parameters of their own (`per_path`) show what no run from one place does: a place that it does not leave.
     - `steps`, `thinning`: training steps of all, and between two points of `series`.
     - `failed`: paths that failed, of which nothing is here. `paths`: those which did not, their places `(paths,)`.
@@ -75,8 +75,8 @@ class TimeAverage:
             first = np.argmax(np.abs(np.ravel(value)))
             more = "" if np.ndim(value) == 0 else f" (largest of {np.size(value)})"
             rows.append(
-                f"{name}: {np.ravel(value)[first]:.5g} ± {np.ravel(error)[first]:.2g}{more}, autocorrelation time {size:.3g} "
-                f"steps, {np.min(self.effective_samples[name], initial=np.inf):.3g} effective samples, halves "
+                f"{name}: {np.ravel(value)[first]:.5g} ± {np.ravel(error)[first]:.2g}{more}, autocorrelation time "
+                f"{size:.3g} steps, {np.min(self.effective_samples[name], initial=np.inf):.3g} effective samples, halves "
                 f"{self.halves[name]:.2g} and paths {self.starts[name]:.2g} deviations apart"
             )
         lost = f", {self.failed} failed and left out" if self.failed else ""
