@@ -41,7 +41,7 @@ ADDED = {
     """,
     "dynamics": """
         Exponents lyapunov mean_square_radius mean_square_threshold
-        Average TimeAverage time_average
+        Average FirstPassage TimeAverage first_passage time_average
         ControlVariate Fused Histogram LargeBatches Reduced SVAG Stimuli sweep
     """,
     "validation": """

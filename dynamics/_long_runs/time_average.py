@@ -44,8 +44,8 @@ class TimeAverage:
     - `halves`: how far the later half of the rest is from the earlier one, in normal deviations.
     - `starts`: how much more the paths differ than what each does in time lets them, in normal deviations; NaN for one.
     - `arrived`: `"not arrived"` where halves or paths are more than 4 deviations apart; `"arrived"` where none are more
-        than 3 and every path is 50 autocorrelation times long, so that these can be trusted; else `"cannot tell"`. Paths with
-        parameters of their own (`per_path`) show what no run from one place does: a place that it does not leave.
+        than 3 and every path is 50 autocorrelation times long, so that these can be trusted; else `"cannot tell"`. Paths
+        with parameters of their own (`per_path`) show what no run from one place does: a place that it does not leave.
     - `steps`, `thinning`: training steps of all, and between two points of `series`.
     - `failed`: paths that failed, of which nothing is here. `paths`: those which did not, their places `(paths,)`.
     - `end`: the `Trajectory` of the last batch, from which `time_average(..., start=)` or a run goes on.
