@@ -37,7 +37,7 @@ ADDED = {
         PolyakAveraged Population RMSPropState ScalingLimit ScheduledBatches Series Splitting Stored Symbolic TwinState
         UnderdampedState Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
         CentralFlow CentralState EdgeFlow EdgeState RodFlow RodState Sharpness StableFlow hessian_eigenpairs sharpness
-        stability_threshold
+        stability_threshold batch_objective
     """,
     "dynamics": """
         Exponents lyapunov mean_square_radius mean_square_threshold
