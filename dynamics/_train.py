@@ -118,7 +118,7 @@ def train_problem(problem: Problem, key: Array, noise: str, order: Array | None 
         one = lambda: fresh(problem.dynamic, key)  # noqa: E731
 
         def carried():
-            training = Training.of(equation, problem.signal, problem.dynamic, key, noise, order)
+            training = Training.of(equation, problem.signal, problem.dynamic, key, noise, order=order)
             return training.resumed(path_keys(key, problem.paths, problem.ahead), problem.first)
 
         begin, _ = problem.start.progress_as("discrete", (noise,), one, equation, problem.dynamic, carried)
@@ -228,7 +228,7 @@ def _ensemble(equation, signal, begin, *, key, paths, ahead, layout, **options):
 
 def _begin(equation, signal, params, key, *, noise, order) -> Progress:
     """A path before its first step."""
-    params, memory, carried = Training.of(equation, signal, params, key, noise, order).init(params)
+    params, memory, carried = Training.of(equation, signal, params, key, noise, order=order).init(params)
     return Progress.begin((memory, carried), TwinState(params, memory), params)
 
 
@@ -236,7 +236,7 @@ def _path(
     equation, signal, progress, key, *, first, steps, static, observe, places, save_every, noise, order, keep_states
 ):
     """One run of the twin: a loop over records around a scan over training steps."""
-    training = Training.of(equation, signal, progress.recorded.params, key, noise, order)
+    training = Training.of(equation, signal, progress.recorded.params, key, noise, order=order)
 
     def saved(state: TwinState):
         """The observables and, if wanted, the state."""
