@@ -120,9 +120,9 @@ def tail_scan(samples: Shaped[Array | np.ndarray, "..."] | Any) -> TailScan:
     for all i. Of a distribution that is one only in its tail they drift, and Hill's estimate with them: against ln i the
     drift is tested at every count (a score test, in the manner of Guillou and Hall 2001, J. Royal Statistical Society B 63,
     293). The plateau ends where it first shows, at 2.5 standard errors. A bias that is just not seen there may be as large
-    as the error, so the estimate is from an eighth of these samples, where it is less than half of it for corrections that
-    fall off as x^-beta. A plateau has 1024 samples or more: fewer do not tell a power law from an exponential tail. (From a
-    lognormal distribution of large variance no number of samples does.)
+    as the error, so the estimate is from an eighth of these samples, where it is about half of it for corrections that
+    fall off as x^-beta, and is added to the error in quadrature. A plateau has 1024 samples or more: fewer do not tell a
+    power law from an exponential tail. (From a lognormal distribution of large variance no number of samples does.)
 
     **Arguments:** `samples`: independent, of a distribution without atoms; their signs are left out.
 
@@ -149,4 +149,5 @@ def tail_scan(samples: Shaped[Array | np.ndarray, "..."] | Any) -> TailScan:
     if reach < _PLATEAU:
         return TailScan("cannot tell", Estimate(np.nan, np.nan), 0, **scanned)
     largest = reach // _INWARD
-    return TailScan("plateau", hill(sizes, largest), largest, **scanned)
+    found = hill(sizes, largest)
+    return TailScan("plateau", Estimate(found.value, found.error * 1.25**0.5), largest, **scanned)

@@ -14,10 +14,11 @@ v = u w, b1 = E x^2, b2 = E xy, D = a1 a3 - a2^2:
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.datasets import load_digits
 
 from dynamics import solve, train
-from equations import SGD, Objective, Population
-from validation import judge_density, judge_number
+from equations import SGD, Momentum, Objective, Population
+from validation import judge_density, judge_equality, judge_number
 
 from . import Findings
 
@@ -50,6 +51,31 @@ def loss(params, example):  # (u w x - y)^2 - y^2
     return square * v**2 - 2 * product * v
 
 
+def neuron(net):
+    """Squared weights into and out of each ReLU neuron, (neurons,)."""
+    return jnp.sum(net["in"] ** 2, axis=1), jnp.sum(net["out"] ** 2, axis=0)
+
+
+def on_digits(key, steps=40):
+    """The charge of every neuron of a ReLU network moves by rate^2 (|g_in|^2 - |g_out|^2) per step, and not else."""
+    x, labels = (jnp.asarray(part[:400]) for part in load_digits(return_X_y=True))
+    first, second = jax.random.split(key)
+    net = {"in": jax.random.normal(first, (16, 64)) / 8, "out": jax.random.normal(second, (10, 16)) / 4}
+
+    def entropy(net, example):
+        scores = net["out"] @ jax.nn.relu(net["in"] @ example[0])
+        return jax.nn.logsumexp(scores) - scores[example[1]]
+
+    observe = {
+        "Q": lambda net: jnp.subtract(*neuron(net)),
+        "gap": lambda net, state: jnp.subtract(*neuron(state.trace)),
+    }
+    run = train(Momentum(0.1, batch_size=1, momentum=0.0), Objective(entropy, (x / 16, labels)), net, steps=steps, key=key,
+                observe=observe)  # fmt: skip
+    charge, gap = (np.asarray(run.observables[name][0]) for name in ("Q", "gap"))
+    return charge[-1], charge[0] + 0.1**2 * gap[1:].sum(axis=0), charge[0]
+
+
 def measure(key, full):
     # The equation sees mean and covariance of (x^2, xy) alone: four examples have those of Gaussian data.
     corners = np.linalg.cholesky(2 * np.array([[A1, A2], [A2, A3]])).T
@@ -69,6 +95,7 @@ def measure(key, full):
     tiny = {"u": jnp.array(1e-12), "w": jnp.array(1e-12)}
     low = train(SGD(rate, 1), gaussian, tiny, steps=count, key=key, paths=2000, observe=observe, save_every=count)
     falls = jnp.log(jnp.abs(low.observables["v"][:, -1] / low.observables["v"][:, 0])) / count
+    digits = on_digits(key)
     x, e = np.linspace(-8, 8, 2000), np.linspace(-8, 8, 2001)[:, None]
     chance = np.exp(-(x**2 + e**2) / 2)
     lyapunov = 2 * np.sum(chance * np.log(np.abs(1 + 2 * rate * x * (x + NOISE * e)))) / np.sum(chance)
@@ -79,8 +106,11 @@ def measure(key, full):
             judge_number("decay of the charge over T times the mean of g", decay, 4.0, mutant=2.0),
             judge_number("rate of ln v of SGD at 1.5 T_c", falls, lyapunov, mutant=2 * np.log(1 + 2 * rate * B2)),
         ),
+        beyond=(judge_equality("charges of a ReLU network on digits", *digits[:2], mutant=digits[2], operations=4000),),
         data={"v": late[1].ravel()},
-        note="The mutants take v^-1 for v^-3/2, half the rate of the charge, and leave the noise out of the rate of ln v.",
+        note="The mutants take v^-1 for v^-3/2, half the rate of the charge, and leave the noise out of the rate of ln v. "
+        "On digits what survives is the source of the law: charges move by the second order of a step alone; the mutant "
+        "keeps them.",
     )  # fmt: skip
 
 

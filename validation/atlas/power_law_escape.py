@@ -66,7 +66,7 @@ def measure(key, full):
         means.append((rate * run.times.mean(), rate * run.times.std() / len(run.times) ** 0.5))
     sgd = extrapolated(rates, Estimate(*np.array(means).T))
     passed = first_passage(SGD(0.4, 1), noisy(T, 0.4), jnp.array(0.0), steps=8192, segment=512, run=solve, **options)
-    spread = solve(SGD(0.4, 1), noisy(T, 0.4), jnp.array(0.0), steps=4096, save_every=1024, key=key, paths=400,
+    spread = solve(SGD(0.4, 1), noisy(T, 0.4), jnp.array(0.0), steps=512, save_every=128, key=key, paths=400,
                    observe={"x": lambda x: jnp.mod(x, 2 * jnp.pi)})  # fmt: skip
     phi, rival = 1 + 1 / (T * CURVED), 2 * kappa(T, 0.0)
     return Findings(

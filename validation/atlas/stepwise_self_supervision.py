@@ -46,7 +46,7 @@ def learned(run, gammas):
 
 def measure(key, full):
     whole, watch = Objective(population, jnp.zeros(1)), {"s": lambda W: jnp.diagonal(W)}
-    aligned, time = 1e-2 * jnp.eye(WIDTH, len(GAMMA)), 1.2
+    aligned = 1e-2 * jnp.eye(WIDTH, len(GAMMA))
     rates, errors, wrong = (0.02, 0.01, 0.005, 0.0025), [], []
     for place, rate in enumerate(rates):
         run = train(SGD(rate), whole, aligned, steps=60 * 2**place, observe=watch, save_every=2**place)
@@ -87,7 +87,7 @@ def measure(key, full):
             judge_convergence("sigmoids of gradient descent", rates, errors, order=1, mutant=wrong),
             judge_convergence("times of a small generic start", scales, late, order=0.5, mutant=rival),
             judge_curve("mean growth of small weights by batches of 3", growth, expected[0], mutant=expected[1]),
-            judge_equality("mean of Barlow's loss over batches of 3", batches.value(W), loss + (N - B) / ((N - 1) * B) * spread,
+            judge_equality("mean of Barlow's loss over batches", batches.value(W), loss + (N - B) / ((N - 1) * B) * spread,
                            mutant=loss, operations=200),
         ),
         data={"t": np.asarray(last.times), "modes": np.asarray(last.observables["modes"][0]),
@@ -112,4 +112,4 @@ def plot(ax, data):
             label="gradient flow" if place == 0 else None,
         )
     ax.set(xlabel="time, learning rate × steps", ylabel="eigenvalues of the correlation C")
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc="center right")
