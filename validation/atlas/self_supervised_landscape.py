@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from dynamics import time_average, train
+from dynamics import train
 from equations import SGD, Objective, Population, batch_objective
 from validation import Estimate, extrapolated, judge_convergence, judge_curve, judge_equality
 
@@ -88,11 +88,12 @@ def measure(key, full):
     sizes, means = (16, 32, 64) if not full else (32, 64, 128, 256), []
     for size in sizes:
         batches = Objective(infonce, Population(views(size), draws=16))
-        found = time_average(
-            SGD(3.2 / size, batch_size=1), batches, descended, steps=8 * size * 2, batches=8, save_every=size // 8, key=key,
-            paths=16, observe={"gram": lambda W: jnp.diagonal(W.T @ W)[:3]},
+        run = train(
+            SGD(3.2 / size, batch_size=1), batches, descended, steps=16 * size, save_every=size, key=key, paths=16,
+            observe={"gram": lambda W: jnp.diagonal(W.T @ W)[:3]},
         )  # fmt: skip
-        means.append(found.mean["gram"])
+        found = np.asarray(run.observables["gram"][:, 4:].mean(axis=1))  # (paths, 3)
+        means.append((found.mean(axis=0), found.std(axis=0, ddof=1) / 4))
     limit = extrapolated(1 / np.array(sizes), Estimate(*(np.stack(part) for part in zip(*means, strict=True))))
     return Findings(
         claims=(
