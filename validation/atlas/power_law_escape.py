@@ -43,7 +43,7 @@ def kappa(T, half=0.5):
 def exact(T, clock=0, seen_every=0.0):
     """The mean time in t, or that in tau (clock 1), which goes by L of it.
 
-    Seen at intervals the level is passed .583 standard deviations of a step too late in space (Broadie, Glasserman, Kou 1997).
+    Seen at intervals the level is passed .583 standard deviations of one too late in space (Broadie, Glasserman, Kou 1997).
     """
     late = 0.5826 * height(EXIT) * (T * CURVED * seen_every) ** 0.5
     x = np.linspace(0, EXIT + late, 200_001)
