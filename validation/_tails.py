@@ -143,11 +143,11 @@ def tail_scan(samples: Shaped[Array | np.ndarray, "..."] | Any) -> TailScan:
     with np.errstate(divide="ignore", invalid="ignore"):
         values = counts / sums
         trends = (weighted - first / counts * sums) / (sums / counts * np.sqrt(second - first**2 / counts))
-    scanned = dict(counts=counts, estimates=Estimate(values, values / np.sqrt(counts)), trends=trends)
+    scanned: Any = dict(counts=counts, estimates=Estimate(values, values / np.sqrt(counts)), trends=trends)
     flat = np.cumprod(np.abs(trends) < _TREND).astype(bool)
     reach = int(counts[flat][-1]) if flat.any() else 0
     if reach < _PLATEAU:
-        return TailScan("cannot tell", Estimate(np.nan, np.nan), 0, **scanned)
+        return TailScan("cannot tell", Estimate(np.asarray(np.nan), np.asarray(np.nan)), 0, **scanned)
     largest = reach // _INWARD
     found = hill(sizes, largest)
     return TailScan("plateau", Estimate(found.value, found.error * 1.25**0.5), largest, **scanned)

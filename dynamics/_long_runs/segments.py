@@ -61,9 +61,10 @@ def segments(
     """The trajectories of the parts of a run, of so many steps each; `options` as of the run."""
     shared = {name: options.pop(name) for name in tuple(options) if name not in ("key", "paths", "per_path", "frozen")}
     for _ in range(parts):
-        start = run(equation, objective, params, steps=steps, start=start, **shared, **options)
+        part = run(equation, objective, params, steps=steps, start=start, **shared, **options)
         params, options = None, {}  # of the first part alone: from there on all is known
-        yield start
+        start = part
+        yield part
 
 
 def records(trajectory: Trajectory) -> dict[str, np.ndarray]:

@@ -11,6 +11,8 @@ v = u w, b1 = E x^2, b2 = E xy, D = a1 a3 - a2^2:
 - above T_c all weight is at v = 0, which SGD approaches at the rate 2 E ln|1 + 2 rate xy| of ln v per step.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,7 +84,7 @@ def measure(key, full):
     four = jnp.asarray(np.array([B1, B2]) + np.concatenate([corners, -corners])).T
     observe = {"v": lambda p: p["u"] * p["w"], "Q": lambda p: jnp.log(jnp.abs(p["u"] ** 2 - p["w"] ** 2))}
     start, steps = {"u": jnp.array(1.0), "w": jnp.array(0.7)}, 40_000 if full else 1600
-    options = dict(steps=steps, key=key, paths=4096 if full else 160, observe=observe, save_every=20)
+    options: Any = dict(steps=steps, key=key, paths=4096 if full else 160, observe=observe, save_every=20)
     flow = solve(SGD(T, 1), Objective(loss, (four[0], four[1])), start, **options)
     gaussian = Objective(loss, Population(drawn))
     run = train(SGD(T, 1), gaussian, start, **options)

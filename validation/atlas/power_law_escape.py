@@ -11,6 +11,8 @@ and in the clock tau kappa/L*, without the 1/2 and with the curvatures of ln L. 
 c = 1/(T h*):    E t = int_0^a L(y)^c int_0^y L(z)^-c/(T h* L(z)) dz dy,    which tends to 1/(2 kappa) as T -> 0.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +65,7 @@ def measure(key, full):
     other = [[abs(2 * factor * kappa(t, 0.0) * RATIO**-0.5 / (LOW**2 / 2) * exact(t, 1) - 1) for t in temperatures]
              for factor in (1.0, RATIO**0.5)]  # fmt: skip
     late = exact(T, seen_every=0.4)
-    options = dict(observable=jnp.abs, level=EXIT, paths=4000 if full else 400)
+    options: Any = dict(observable=jnp.abs, level=EXIT, paths=4000 if full else 400)
     rates, means = (0.4, 0.2, 0.1), []
     for place, rate in enumerate(rates):
         every = 2**place

@@ -11,6 +11,8 @@ plus decay |W|^2. Quartic form: W^T W = (2/3) S^-1/2 [S^-1/2 B S^-1/2]_+ S^-1/2.
 which the quartic form meets at the threshold, b -> 0, alone: both have the same collapse, and differ by three in between.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +27,13 @@ from . import Findings
 A0, C, DECAY = np.array([2.0, 1.0, 0.5, 0.2]), 0.3, 0.3
 
 
-def exact(a=A0, decay=DECAY):
+def exact(a: Any = A0, decay=DECAY):
     s = a + C
     u = (np.sqrt(1 + 8 * (C + decay) / s) - 1) / 2
     return np.where(a > decay, (1 / u - 1) / s, 0.0)
 
 
-def quartic(a=A0, decay=DECAY, coefficient=2 / 3):
+def quartic(a: Any = A0, decay=DECAY, coefficient=2 / 3):
     return coefficient * np.maximum(a - decay, 0) / (a + C) ** 2
 
 
@@ -61,7 +63,7 @@ def views(size):
 
 def on_digits(key, rate=0.02, steps=20, batch=16, paths=400):
     """How small weights grow: 1 + 2 rate (a N/(N - 1) (1 - 1/batch) - decay) per step, whatever the augmentation."""
-    x = load_digits().data[:300] / 16
+    x = load_digits(return_X_y=True)[0][:300] / 16
     x = x - x.mean(axis=0)
     x = x @ np.linalg.svd(x, full_matrices=False)[2][[0, 3, 12, 40]].T
     a = x.var(axis=0) * len(x) / (len(x) - 1) * (1 - 1 / batch)
