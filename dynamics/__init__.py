@@ -8,6 +8,11 @@ from ._exponents.lyapunov import Exponents as Exponents
 from ._exponents.lyapunov import lyapunov as lyapunov
 from ._exponents.mean_square import mean_square_radius as mean_square_radius
 from ._exponents.mean_square import mean_square_threshold as mean_square_threshold
+from ._long_runs.first_passage import FirstPassage as FirstPassage
+from ._long_runs.first_passage import first_passage as first_passage
+from ._long_runs.time_average import Average as Average
+from ._long_runs.time_average import TimeAverage as TimeAverage
+from ._long_runs.time_average import time_average as time_average
 from ._paths.control_variate import ControlVariate as ControlVariate
 from ._paths.fused import Fused as Fused
 from ._paths.large_batches import LargeBatches as LargeBatches

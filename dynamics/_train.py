@@ -5,11 +5,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal, TwinState
-from equations.internal import choice, is_noisy, size_of, state_from
+from equations.internal import choice, is_noisy, size_of, source_of, state_from
 
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
@@ -44,6 +45,7 @@ def train(
     reduce: tuple | None = None,
     devices: Any = None,
     block: int | None = None,
+    order: Any = None,
 ) -> Any:  # as `solve`
     """Runs the discrete algorithm that an equation models, its Optax twin.
 
@@ -59,6 +61,10 @@ def train(
         Gaussian noise of the covariance of its fixed keys in `"gaussian"`.
     - `keep_states`: records the state of the equation that belongs to parameters and memory in `states`, as `solve` does
         and as observables of two arguments see it, and `TwinState(params, memory)` in `twin_states`.
+    - `order`: the examples of the batches, of real ones alone, in place of drawing them: an array of integers
+        `(n, batch_size)`, of which row t mod n is the batch of training step t, counted from the first of all. Cyclic
+        passes are `jnp.arange(N).reshape(-1, batch_size)`. No equation knows of an order: that of `sampling="shuffled"`,
+        without noise, is the leading one of any order in which every example comes equally often.
     - `start`: a `Trajectory` of `train`, or of `solve` of the same rule: the algorithm goes on with the memory that the
         equation's state is, its batches are those of the steps that it would be at. Refused where that state does not tell
         the memory, as that of `modified(..., memory="adiabatic")` does not.
@@ -75,19 +81,20 @@ def train(
     problem = problem.scheduled(steps, paths, save_every, observe, keep_states=keep_states, layout=layout)
     noise = choice("noise", noise, ("minibatch", "gaussian"))
     kept = check_kept(reduce, problem)
-    random = draws(problem.equation, noise)
+    order = check_order(order, problem, noise)
+    random = draws(problem.equation, noise, order)
     key = problem.check_key(key, random)
     if kept is None:
-        return train_problem(problem, key, noise)
-    return reduced(lambda problem: train_problem(problem, key, noise), problem, kept, random)
+        return train_problem(problem, key, noise, order)
+    return reduced(lambda problem: train_problem(problem, key, noise, order), problem, kept, random)
 
 
-def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
+def train_problem(problem: Problem, key: Array, noise: str, order: Array | None = None) -> Trajectory:
     """`train` on what is checked already, but for the twin.
 
     **Raises:** TypeError or ValueError before any compilation where the twin is none.
     """
-    equation, random = problem.equation, draws(problem.equation, noise)
+    equation, random = problem.equation, draws(problem.equation, noise, order)
     twin = equation.twin()
     if not isinstance(twin, optax.GradientTransformation):
         raise TypeError(
@@ -95,14 +102,15 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
             f"{type(equation).__name__}.twin() gave {twin!r}."
         )
     begin_source(problem, noise)
-    check_epoch(problem)
+    if order is None:
+        check_epoch(problem)
     check_twin(equation, problem.dynamic)
     check_state(problem)
     apart = problem.apart(random)
     paths, layout = (problem.paths, problem.layout) if apart else (1, Layout())
 
     def fresh(params, key):
-        return _begin(equation, problem.signal, params, key, noise)
+        return _begin(equation, problem.signal, params, key, noise=noise, order=order)
 
     if problem.start is None:
         begin = problem.begin(fresh, key)
@@ -110,7 +118,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         one = lambda: fresh(problem.dynamic, key)  # noqa: E731
 
         def carried():
-            training = Training.of(equation, problem.signal, problem.dynamic, key, noise)
+            training = Training.of(equation, problem.signal, problem.dynamic, key, noise, order=order)
             return training.resumed(path_keys(key, problem.paths, problem.ahead), problem.first)
 
         begin, _ = problem.start.progress_as("discrete", (noise,), one, equation, problem.dynamic, carried)
@@ -127,6 +135,7 @@ def train_problem(problem: Problem, key: Array, noise: str) -> Trajectory:
         places=places,
         save_every=problem.save_every,
         noise=noise,
+        order=order,
         paths=paths,
         ahead=problem.before,
         layout=layout,
@@ -176,11 +185,34 @@ def check_state(problem: Problem) -> None:
         )
 
 
-def draws(equation: AbstractEquation, noise: str) -> bool:
+def check_order(order: Any, problem: Problem, noise: str) -> Array | None:
+    """The batches that a user gives, checked.
+
+    **Raises:** ValueError, naming `order`.
+    """
+    if order is None:
+        return None
+    equation, source = problem.equation, source_of(problem.objective.data)
+    if noise != "minibatch" or equation.batch_size is None:
+        raise ValueError("Argument `order` must be left out where no batches of examples are taken, but it was given.")
+    if source is not None and not source.by_index:
+        raise ValueError(f"Argument `order` must be left out for examples of {source!r}, which have no numbers.")
+    found, size = np.asarray(order), size_of(problem.objective)
+    if not (np.issubdtype(found.dtype, np.integer) and found.ndim == 2 and found.shape[1] == equation.batch_size):
+        raise ValueError(
+            f"Argument `order` must hold integers of shape (n, {equation.batch_size}), a batch in every row, but an array "
+            f"of {found.dtype} and shape {found.shape} was given."
+        )
+    if not (len(found) and found.min() >= 0 and found.max() < size):
+        raise ValueError(f"Argument `order` must hold numbers of examples, from 0 to {size - 1}, but it holds others.")
+    return jnp.asarray(found, jnp.int32)
+
+
+def draws(equation: AbstractEquation, noise: str, order: Array | None = None) -> bool:
     """Whether anything is random in the discrete algorithm with this kind of `noise`."""
     if noise == "gaussian":
         return is_noisy(equation)
-    return equation.batch_size is not None or equation.gradient_noise.injects
+    return (equation.batch_size is not None and order is None) or equation.gradient_noise.injects
 
 
 @eqx.filter_jit
@@ -189,20 +221,22 @@ def _ensemble(equation, signal, begin, *, key, paths, ahead, layout, **options):
         return _path(equation, signal, progress, key, **options)
 
     def fresh(params, key):
-        return _begin(equation, signal, params, key, options["noise"])
+        return _begin(equation, signal, params, key, noise=options["noise"], order=options["order"])
 
     return begin.each(run, fresh, path_keys(key, paths, ahead), layout)
 
 
-def _begin(equation, signal, params, key, noise) -> Progress:
+def _begin(equation, signal, params, key, *, noise, order) -> Progress:
     """A path before its first step."""
-    params, memory, carried = Training.of(equation, signal, params, key, noise).init(params)
+    params, memory, carried = Training.of(equation, signal, params, key, noise, order=order).init(params)
     return Progress.begin((memory, carried), TwinState(params, memory), params)
 
 
-def _path(equation, signal, progress, key, *, first, steps, static, observe, places, save_every, noise, keep_states):
+def _path(
+    equation, signal, progress, key, *, first, steps, static, observe, places, save_every, noise, order, keep_states
+):
     """One run of the twin: a loop over records around a scan over training steps."""
-    training = Training.of(equation, signal, progress.recorded.params, key, noise)
+    training = Training.of(equation, signal, progress.recorded.params, key, noise, order=order)
 
     def saved(state: TwinState):
         """The observables and, if wanted, the state."""

@@ -5,6 +5,7 @@ from ._average import AveragedState as AveragedState
 from ._average import at_average as at_average
 from ._base import AbstractDynamics as AbstractDynamics
 from ._base import AbstractEquation as AbstractEquation
+from ._batch_objective import batch_objective as batch_objective
 from ._circuits.base import AbstractCircuit as AbstractCircuit
 from ._circuits.circuit import Circuit as Circuit
 from ._circuits.state import CircuitState as CircuitState

@@ -37,17 +37,18 @@ ADDED = {
         PolyakAveraged Population RMSPropState ScalingLimit ScheduledBatches Series Splitting Stored Symbolic TwinState
         UnderdampedState Weights WrappedLimit WrappedSplitting accumulated at_average averaged clipped stratonovich
         CentralFlow CentralState EdgeFlow EdgeState RodFlow RodState Sharpness StableFlow hessian_eigenpairs sharpness
-        stability_threshold
+        stability_threshold batch_objective
     """,
     "dynamics": """
         Exponents lyapunov mean_square_radius mean_square_threshold
+        Average FirstPassage TimeAverage first_passage time_average
         ControlVariate Fused Histogram LargeBatches Reduced SVAG Stimuli sweep
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes Sweep SymmetryCheck
         plot plot_density plot_orders plot_phase plot_regimes regimes
         Judgment extrapolated judge_bound judge_convergence judge_curve judge_density judge_equality judge_number
-        judge_slope
+        judge_slope TailScan tail_scan
     """,
 }
 RENAMED = {"Regularised": "Regularized", "regularised": "regularized"}

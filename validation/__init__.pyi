@@ -39,8 +39,10 @@ from ._symmetry.results import Least as Least
 from ._symmetry.results import OrbitSlope as OrbitSlope
 from ._symmetry.results import SymmetryCheck as SymmetryCheck
 from ._symmetry.symmetry import Symmetry as Symmetry
+from ._tails import TailScan as TailScan
 from ._tails import hill as hill
 from ._tails import tail_index as tail_index
+from ._tails import tail_scan as tail_scan
 from ._verdicts.density import judge_density as judge_density
 from ._verdicts.exact import judge_convergence as judge_convergence
 from ._verdicts.exact import judge_equality as judge_equality

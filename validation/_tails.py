@@ -1,5 +1,6 @@
 """Power-law tails of stationary distributions: the exponent by theory and from samples."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ def tail_index(
 def hill(samples: Shaped[Array | np.ndarray, "..."] | Any, largest: int) -> Estimate:
     """Hill's estimate of a tail index from the `largest` largest of |samples|, with its standard error beta/sqrt(largest).
 
-    The samples must be independent, and of a distribution without atoms. (Hill 1975, Annals of Statistics 3)
+    The samples must be independent, and of a distribution without atoms. (Hill 1975, Annals of Statistics 3) Its error
+    knows nothing of what the distribution is short of a power law among so many: `tail_scan` looks for that.
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
@@ -78,3 +80,74 @@ def hill(samples: Shaped[Array | np.ndarray, "..."] | Any, largest: int) -> Esti
         )
     value = 1 / np.mean(np.log(sizes[:largest] / sizes[largest]))
     return Estimate(value, value / largest**0.5)
+
+
+_FEWEST, _PLATEAU, _INWARD, _TREND = 32, 1024, 8, 2.5
+
+
+@dataclasses.dataclass(frozen=True)
+class TailScan:
+    """What `tail_scan` returns.
+
+    **Attributes:**
+
+    - `verdict`: `"plateau"` or `"cannot tell"`.
+    - `exponent`: an `Estimate` on the plateau, NaN where there is none; for `judge_number`.
+    - `largest`: the number of samples that it is from; 0 where there is none.
+    - `counts`: numbers of largest samples, `(n,)`, in geometric order.
+    - `estimates`: Hill's at each of them, `(n,)`, with statistical errors alone.
+    - `trends`: at each of them, how many standard errors the spacings of the logarithms drift, `(n,)`.
+    """
+
+    verdict: str
+    exponent: Estimate
+    largest: int
+    counts: np.ndarray
+    estimates: Estimate
+    trends: np.ndarray
+
+    def __str__(self):
+        reach = f"no drift among the largest {_INWARD * self.largest}" if self.largest else "no plateau"
+        return (
+            f"{self.verdict}: {self.exponent.value:.4g} ± {self.exponent.error:.2g} of {self.largest} samples, {reach}"
+        )
+
+
+def tail_scan(samples: Shaped[Array | np.ndarray, "..."] | Any) -> TailScan:
+    r"""Hill's estimate over the number of samples that it takes, and whether it has a plateau.
+
+    Under a power law the spacings i ln(X_i/X_(i+1)) of the sorted sizes are independent, exponential and of the mean 1/beta
+    for all i. Of a distribution that is one only in its tail they drift, and Hill's estimate with them: against ln i the
+    drift is tested at every count (a score test, in the manner of Guillou and Hall 2001, J. Royal Statistical Society B 63,
+    293). The plateau ends where it first shows, at 2.5 standard errors. A bias that is just not seen there may be as large
+    as the error, so the estimate is from an eighth of these samples, where it is about half of it for corrections that
+    fall off as x^-beta, and is added to the error in quadrature. A plateau has 1024 samples or more: fewer do not tell a
+    power law from an exponential tail. (From a lognormal distribution of large variance no number of samples does.)
+
+    **Arguments:** `samples`: independent, of a distribution without atoms; their signs are left out.
+
+    **Raises:** ValueError, naming the argument.
+    """
+    sizes = np.sort(np.abs(np.asarray(samples, float).ravel()))[::-1]
+    sizes = sizes[: np.searchsorted(-sizes, 0.0)]
+    if sizes.size < 2 * _FEWEST or not np.all(np.isfinite(sizes)) or sizes[0] == sizes[2 * _FEWEST - 1]:
+        raise ValueError(
+            f"Argument `samples` must hold at least {2 * _FEWEST} finite numbers beside zero that differ, but does not."
+        )
+    octaves = np.log2((sizes.size - 1) / _FEWEST)
+    counts = np.unique((_FEWEST * 2 ** np.arange(0, octaves + 1e-9, 0.5)).astype(int))
+    places = np.arange(1, sizes.size)
+    spacings = places * np.log(sizes[:-1] / sizes[1:])
+    logs = np.log(places)
+    sums, weighted, first, second = (np.cumsum(part)[counts - 1] for part in (spacings, logs * spacings, logs, logs**2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = counts / sums
+        trends = (weighted - first / counts * sums) / (sums / counts * np.sqrt(second - first**2 / counts))
+    scanned: Any = dict(counts=counts, estimates=Estimate(values, values / np.sqrt(counts)), trends=trends)
+    flat = np.cumprod(np.abs(trends) < _TREND).astype(bool)
+    reach = int(counts[flat][-1]) if flat.any() else 0
+    if reach < _PLATEAU:
+        return TailScan("cannot tell", Estimate(np.asarray(np.nan), np.asarray(np.nan)), 0, **scanned)
+    largest = reach // _INWARD
+    found = hill(sizes, largest)
+    return TailScan("plateau", Estimate(found.value, found.error * 1.25**0.5), largest, **scanned)

@@ -14,18 +14,24 @@ from .._arguments.checks import check_equation, check_key
 
 
 class Sampler(eqx.Module):
-    """The minibatches of one path; carried through its steps is the permutation of the current epoch, if any."""
+    """The minibatches of one path; carried through its steps is the permutation of the current epoch, if any.
+
+    `order`: those of the user's, `(n, batch_size)`, gone through again and again; None: they are drawn.
+    """
 
     key: Array
     size: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
     sampling: str = eqx.field(static=True)
+    order: Array | None = None
 
     @classmethod
-    def of(cls, equation: AbstractEquation, signal: AbstractSignal, key: Array) -> "Sampler":
+    def of(
+        cls, equation: AbstractEquation, signal: AbstractSignal, key: Array, order: Array | None = None
+    ) -> "Sampler":
         """That of a path of an equation with minibatches."""
         size: Any = equation.batch_size
-        return cls(key, size_of(signal), size, equation.sampling)
+        return cls(key, size_of(signal), size, equation.sampling if order is None else "given", order)
 
     def init(self) -> Array | None:
         """What is carried before the first step."""
@@ -42,6 +48,8 @@ class Sampler(eqx.Module):
 
     def indices(self, step: Array, carried: Any) -> tuple[Array, Array | None]:
         """The examples of a training step, shape `(batch_size,)`, and what is carried on."""
+        if self.order is not None:
+            return self.order[step % len(self.order)], None
         if self.sampling != "shuffled":
             return self.independent(jax.random.fold_in(self.key, step)), None
         per_epoch = self.size // self.batch_size

@@ -27,15 +27,21 @@ class Training(eqx.Module):
 
     @classmethod
     def of(
-        cls, equation: AbstractEquation, signal: AbstractSignal, params: PyTree, key: Array, noise: str
+        cls,
+        equation: AbstractEquation,
+        signal: AbstractSignal,
+        params: PyTree,
+        key: Array,
+        noise: str,
+        order: Array | None = None,
     ) -> "Training":
-        """The run of a path with this key, under `noise` as of `train`."""
+        """The run of a path with this key, under `noise` and in the `order` as of `train`."""
         model, sampler, structure = equation.gradient_noise, None, None
         if noise == "gaussian":
             structure = model.structure(equation.batches(signal), params) if is_noisy(equation) else None
             return cls(equation, signal, None, None if structure is None else Brownian(key, structure, 1), noise)
         if equation.batch_size is not None:
-            sampler = Sampler.of(equation, signal, key)
+            sampler = Sampler.of(equation, signal, key, order)
             structure = sampler.injected(equation, signal, params)
         elif model.injects:
             structure = model.injected(signal, params)

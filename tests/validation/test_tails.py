@@ -9,7 +9,7 @@ from oracles import squared_error
 
 from dynamics import train
 from equations import SGD, Objective
-from validation import hill, tail_index
+from validation import hill, judge_number, tail_index, tail_scan
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,48 @@ def test_hill_on_a_pareto_distribution():
                        ("samples", lambda: hill(np.ones(9), 3))):  # fmt: skip
         with pytest.raises(ValueError, match=f"Argument `{name}`"):
             call()
+
+
+def test_a_plateau_is_found_where_the_bias_ends():
+    """Of Student's t: the exponent is its degrees of freedom; Hill's from a hundredth of the samples is the mutant."""
+    samples = np.random.default_rng(0).standard_t(3, size=400_000)
+    found, far = tail_scan(samples), hill(samples, 20_000)
+    assert found.verdict == "plateau" and str(found).startswith("plateau: ")
+    assert abs(found.exponent.value - 3) < 3 * found.exponent.error and found.largest > 200
+    assert abs(far.value - 3) > 5 * far.error
+    place = int(np.argmin(np.abs(found.counts - 2048)))
+    assert found.estimates.value[place] == pytest.approx(hill(samples, int(found.counts[place])).value)
+
+
+def test_the_error_of_a_plateau_is_its_spread():
+    generator = np.random.default_rng(1)
+    scans = [tail_scan(generator.standard_t(3, size=100_000)) for _ in range(40)]
+    z = np.array([(one.exponent.value - 3) / one.exponent.error for one in scans if one.verdict == "plateau"])
+    assert len(z) > 30 and abs(z.mean()) < 0.7 and 0.7 < z.std() < 1.4
+    assert all(abs(one.trends[one.counts <= 8 * one.largest]).max() < 2.5 for one in scans if one.largest)
+
+
+def test_no_plateau_without_a_power_law():
+    generator = np.random.default_rng(2)
+    for samples in (generator.normal(size=200_000), generator.exponential(size=200_000), generator.pareto(3.0, 500)):
+        found = tail_scan(samples)
+        assert found.verdict == "cannot tell" and np.isnan(found.exponent.value) and found.largest == 0
+    for wrong in (np.ones(100), np.arange(9), np.full(100, np.nan)):
+        with pytest.raises(ValueError, match="Argument `samples`"):
+            tail_scan(wrong)
+
+
+@pytest.mark.slow
+def test_the_bias_of_two_million_samples():
+    """Kesten's recursion at a rate of one half: 2.905; thirty thousand samples of two million say 2.71."""
+    generator, weights = np.random.default_rng(0), np.zeros(2_000_000)
+    for _ in range(200):
+        x = generator.normal(size=weights.size)
+        weights = (1 - 0.5 * x**2) * weights + 0.5 * x * generator.normal(size=weights.size)
+    found, far = tail_scan(weights), hill(weights, 30_000)
+    print(found, far)
+    assert judge_number("exponent", found.exponent, 2.9045, mutant=far.value).z < 3
+    assert abs(far.value - 2.9045) > 5 * far.error
 
 
 @pytest.mark.slow
