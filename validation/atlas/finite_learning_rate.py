@@ -1,0 +1,120 @@
+"""The covariance of SGD with momentum at rest in a quadratic bowl is known exactly at any learning rate.
+
+Source: Liu, Ziyin and Ueda, "Noise and Fluctuation of Finite Learning Rate Stochastic Gradient Descent"
+(arXiv:2012.03636), theorem 1, and Ziyin et al., "Strength of Minibatch Noise in SGD" (arXiv:2102.05375), theorem 2; read
+in the second, and verified here.
+
+m' = mu m + g, w' = w - eta m', Hessian H, C the covariance of g:
+
+    (1 - mu) eta (HS + SH) - eta^2 (1 + mu^2)/(1 - mu^2) HSH + eta^2 mu/(1 - mu^2) (HHS + SHH) = eta^2 C
+
+Linear regression on x ~ N(0, A), label noise s^2, batches of B: with G = 2 (1 - mu) - ((1 - mu)/(1 + mu) + 1/B) eta A and
+k = tr[eta A/G], S = (eta s^2/B) (1 + k/(B - k))/G. The differential equation lacks the terms in eta^2 H:
+S = eta C/(2 (1 - mu) H).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.datasets import load_digits
+
+from dynamics import solve, stationary, train
+from equations import Momentum, Objective, Population, regularized
+from validation import judge_curve, judge_equality, judge_number
+
+from . import Findings
+
+A, RATE, BATCH = np.array([0.5, 1.0, 1.5, 2.0]), 0.4, 4
+MOMENTA = (0.0, 0.5, 0.8)
+
+
+def predicted(momentum, finite=1.0):
+    """Variances of linear regression; `finite` = 0 leaves out what the finite learning rate adds to decay."""
+    g = 2 * (1 - momentum) - (finite * (1 - momentum) / (1 + momentum) + 1 / BATCH) * RATE * A
+    k = np.sum(RATE * A / g)
+    return RATE / BATCH * (1 + k / (BATCH - k)) / g
+
+
+def balance(H, S, momentum, product):
+    """The left side of the theorem over eta; `product` is the factor of HSH."""
+    crossed = momentum * (H @ H @ S + S @ H @ H) - product * H @ S @ H
+    return (1 - momentum) * (H @ S + S @ H) + RATE * crossed / (1 - momentum**2)
+
+
+def regression(w, example):
+    return 0.5 * (example[0] @ w - example[1]) ** 2
+
+
+def draw(key):
+    x, noise = jnp.split(jax.random.normal(key, (5,)), [4])
+    return jnp.sqrt(A) * x, noise[0]
+
+
+def network(w, example):
+    return jnp.log1p(jnp.exp(-example[1] * (jnp.tanh(example[0] @ w[:8].reshape(4, 2)) @ w[8:])))
+
+
+def measure(key, full):
+    keys, paths = jax.random.split(key, 5), 200_000 if full else 20_000
+    fresh, start = Objective(regression, Population(draw)), jnp.zeros(4)
+    squares = [
+        np.asarray(train(Momentum(RATE, BATCH, momentum=mu), fresh, start, steps=100, save_every=100, key=keys[0],
+                         paths=paths).final) ** 2 for mu in MOMENTA
+    ]  # fmt: skip
+
+    pulls = jax.random.normal(keys[1], (32, 4)) @ (jnp.eye(4) + 0.5 * jnp.eye(4, k=1))
+    pulls, H = pulls - pulls.mean(axis=0), np.diag(A) + 0.2
+    bowl, ball = Objective(lambda w, x: 0.5 * w @ H @ w - x @ w, pulls), Momentum(RATE, BATCH, momentum=0.8)
+    C = np.asarray(pulls.T @ pulls) / len(pulls) / BATCH
+    S = np.asarray(stationary(ball, bowl, start, discrete=True).covariance)[:4, :4]
+    at_rest = np.asarray(solve(ball, bowl, start, steps=100, save_every=100, key=keys[2], paths=paths, substeps=4).final)
+    image = np.einsum("pi,ij,pj->p", at_rest, H, at_rest)
+
+    images, labels = load_digits(n_class=2, return_X_y=True)
+    features = np.linalg.svd(images[:64] / 16 - images[:64].mean(0) / 16)[0][:, :4] * 8
+    digits = regularized(Objective(network, (features, 2.0 * labels[:64] - 1)), lambda w: 0.02 * jnp.sum(w**2))
+    begin = train(Momentum(0.5), digits, jax.random.normal(keys[3], (10,)), steps=2000, save_every=2000).final[0]
+    fast = Momentum(4.0, 32, momentum=0.5)
+    rest, slow = (stationary(fast, digits, begin, discrete=one, multiplicative=True) for one in (True, False))
+    run = train(fast, digits, begin, steps=400, save_every=400, key=keys[4], paths=paths // 10)
+    curvature = np.asarray(jax.jit(jax.hessian(lambda w: digits.value(w)))(rest.mean[:10]))
+    print(np.linalg.eigvalsh(curvature))
+    off = np.asarray(run.final - rest.mean[:10])
+    excess = lambda found: 0.5 * np.trace(curvature @ np.asarray(found.covariance)[:10, :10])  # noqa: E731
+    return Findings(
+        claims=(
+            judge_curve(
+                "variances of linear regression, momentum .8", squares[2], predicted(0.8), mutant=predicted(0.8, 0.0)
+            ),
+            judge_curve(
+                "the same without momentum", squares[0], predicted(0.0), mutant=predicted(0.0, 0.0)
+            ),
+            judge_equality(
+                "the theorem, H and C do not commute", balance(H, S, 0.8, 1 + 0.8**2), RATE * C,
+                mutant=balance(H, S, 0.8, 1 - 0.8**2) + 0 * C, operations=300,
+            ),
+            judge_number(
+                "tr[H S] of the differential equation", image, RATE * np.trace(C) / (2 * (1 - 0.8)),
+                mutant=np.trace(H @ S),
+            ),
+        ),
+        beyond=(
+            judge_number(
+                "excess loss of a tanh network on digits", 0.5 * np.einsum("pi,ij,pj->p", off, curvature, off),
+                excess(rest), mutant=excess(slow),
+            ),
+        ),
+        data={"squares": squares},
+        note="Mutants: no (1 - mu)/(1 + mu), the sign of mu^2 turned, the algorithm's value, and the equation's.",
+    )  # fmt: skip
+
+
+def plot(ax, data):
+    for momentum, squares, marker in zip(MOMENTA, data["squares"], "osd", strict=True):
+        error = squares.std(axis=0) / len(squares) ** 0.5
+        ax.errorbar(A, squares.mean(axis=0), 3 * error, fmt=marker, color="#1b1b1b", ms=5, label=f"SGD, μ = {momentum}")
+        ax.plot(A, predicted(momentum), color="#0072b2", label="exact" if momentum == 0 else None)
+        ax.plot(A, predicted(momentum, 0.0), "--", color="#d55e00", label="small rate" if momentum == 0 else None)
+    ax.set_xlabel("curvature")
+    ax.set_ylabel("variance of the weight (± 3 standard errors)")
+    ax.legend(frameon=False)
