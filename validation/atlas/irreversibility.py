@@ -20,7 +20,7 @@ from validation import corrected, irreversibility, judge_convergence, judge_numb
 
 from . import Findings
 
-RATES = (0.08, 0.04, 0.02, 0.01)
+RATES = (0.04, 0.02, 0.01, 0.005)
 MEASURES = ("backward_error", "time_renormalized", "time_asymmetry", "entropy_production")
 
 
