@@ -16,11 +16,10 @@ S = eta C/(2 (1 - mu) H).
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.datasets import load_digits
 
 from dynamics import solve, stationary, train
-from equations import Momentum, Objective, Population, regularized
-from validation import Estimate, extrapolated, judge_curve, judge_equality, judge_number
+from equations import Momentum, Objective, Population
+from validation import judge_curve, judge_equality, judge_number
 
 from . import Findings
 
@@ -51,36 +50,8 @@ def draw(key):
     return jnp.sqrt(A) * x, noise[0]
 
 
-def network(w, example):
-    return jnp.log1p(jnp.exp(-example[1] * (jnp.tanh(example[0] @ w[:8].reshape(4, 2)) @ w[8:])))
-
-
-def on_digits(key):
-    """At minibatches so large that the minimum is a bowl; the mutant is the differential equation."""
-    keys = jax.random.split(key)
-    images, labels = load_digits(n_class=2, return_X_y=True)
-    features = np.linalg.svd(images[:64] / 16 - images[:64].mean(0) / 16)[0][:, :4] * 8
-    digits = regularized(Objective(network, (features, 2.0 * labels[:64] - 1)), lambda w: 0.05 * jnp.sum(w**2))
-    begin = train(Momentum(0.5), digits, jax.random.normal(keys[0], (10,)), steps=500, save_every=500).final[0]
-    curvature, batches, ratios, mutants = jax.jit(jax.hessian(lambda w: digits.value(w))), (32, 64, 128), [], []
-    for batch in batches:
-        ball = Momentum(4.0, batch, momentum=0.5)
-        exact, slow = (stationary(ball, digits, begin, discrete=one, multiplicative=True) for one in (True, False))
-        run = train(ball, digits, begin, steps=100, save_every=100, key=keys[1], paths=400)
-        off, bend = np.asarray(run.final - exact.mean[:10]), np.asarray(curvature(exact.mean[:10]))
-        expected, mutant = (np.sum(bend * np.asarray(found.covariance)[:10, :10]) for found in (exact, slow))
-        ratios.append(np.einsum("pi,ij,pj->p", off, bend, off) / expected)
-        mutants.append(mutant / expected)
-    ratios = np.array(ratios)
-    measured = Estimate(ratios.mean(axis=1), ratios.std(axis=1) / ratios.shape[1] ** 0.5)
-    return judge_number(
-        "excess loss of a tanh network on digits over predicted, large batches",
-        extrapolated(1 / np.array(batches), measured), 1.0, mutant=mutants[-1],
-    )  # fmt: skip
-
-
 def measure(key, full):
-    keys, paths = jax.random.split(key, 4), 200_000 if full else 10_000
+    keys, paths = jax.random.split(key, 3), 200_000 if full else 10_000
     fresh, start = Objective(regression, Population(draw)), jnp.zeros(4)
     squares = {
         mu: np.asarray(train(Momentum(rate, BATCH, momentum=mu), fresh, start, steps=100, save_every=100, key=keys[0],
@@ -92,7 +63,9 @@ def measure(key, full):
     bowl, ball = Objective(lambda w, x: 0.5 * w @ H @ w - x @ w, pulls), Momentum(RATES[0.5], BATCH, momentum=0.5)
     C = np.asarray(pulls.T @ pulls) / len(pulls) / BATCH
     S = np.asarray(stationary(ball, bowl, start, discrete=True).covariance)[:4, :4]
-    at_rest = np.asarray(solve(ball, bowl, start, steps=100, save_every=100, key=keys[2], paths=paths // 4, substeps=2).final)
+    at_rest = np.asarray(
+        solve(ball, bowl, start, steps=100, save_every=100, key=keys[2], paths=paths // 4, substeps=2).final
+    )
     image = np.einsum("pi,ij,pj->p", at_rest, H, at_rest)
 
     return Findings(
@@ -110,7 +83,6 @@ def measure(key, full):
                 mutant=np.trace(H @ S),
             ),
         ),
-        beyond=(on_digits(keys[3]),) if full else (),
         data={"squares": squares},
         note="Mutants: no (1 - mu)/(1 + mu), the sign of mu^2 turned, the algorithm's value, and the equation's.",
     )  # fmt: skip

@@ -1,10 +1,10 @@
 """The noise of SGD keeps a deep linear network flat where label noise is isotropic, and sharpens it where it is not.
 
-Source: "Does SGD Seek Flatness or Sharpness?" (arXiv:2602.05065), the solvable model and its corollaries; recalled, the trace
-of the Hessian, which stands for sharpness here, derived here.
+Source: "Does SGD Seek Flatness or Sharpness?" (arXiv:2602.05065), the solvable model and its corollaries; recalled, the
+trace of the Hessian, which stands for sharpness here, derived here.
 
-y = V x + e, loss |y - W_D ... W_1 x|^2/2, started at the flattest minimum. SGD comes to rest where Tr E[g g^T] is least; with
-M = Se^(1/2) V Sx^(1/2), t = |M|_*, K = (Tr Se Tr Sx)^(1/D) t^(2 - 2/D), d outputs, as eta -> 0
+y = V x + e, loss |y - W_D ... W_1 x|^2/2, started at the flattest minimum. SGD comes to rest where Tr E[g g^T] is least;
+with M = Se^(1/2) V Sx^(1/2), t = |M|_*, K = (Tr Se Tr Sx)^(1/D) t^(2 - 2/D), d outputs, as eta -> 0
 
     Tr H = K [(D - 1) Tr(Se^-1 (M M^T)^(1/2))/t + d/Tr Se],   the flattest: D (d Tr Sx)^(1/D) |V Sx^(1/2)|_*^(2 - 2/D).
 """
@@ -21,7 +21,7 @@ from . import Findings
 
 NOISES = {"anisotropic": (1.0, 0.3), "isotropic": (0.5, 0.5)}  # standard deviations of the labels
 RATES = (0.05, 0.035, 0.025)
-V = jnp.eye(2)
+V = np.eye(2)
 
 
 def predicted(noise, depth):
@@ -29,7 +29,9 @@ def predicted(noise, depth):
     variances = np.array(noise) ** 2
     t, total = np.sum(noise), np.sum(variances)
     K = (2 * total) ** (1 / depth) * t ** (2 - 2 / depth)
-    return K * ((depth - 1) * np.sum(1 / np.array(noise)) / t + 2 / total), depth * 4 ** (1 / depth) * 2 ** (2 - 2 / depth)
+    return K * ((depth - 1) * np.sum(1 / np.array(noise)) / t + 2 / total), depth * 4 ** (1 / depth) * 2 ** (
+        2 - 2 / depth
+    )
 
 
 def product(layers):
@@ -56,8 +58,8 @@ def measure(key, full):
         for rate in RATES:
             steps = 100 * round(time / rate**2 / 100)
             run = train(
-                SGD(rate, 1), objective, [V] * depth, steps=steps, key=key, paths=paths, observe={"trace": trace},
-                save_every=steps // 100,
+                SGD(rate, 1), objective, [jnp.asarray(V)] * depth, steps=steps, key=key, paths=paths,
+                observe={"trace": trace}, save_every=steps // 100,
             )  # fmt: skip
             course = np.asarray(run.observables["trace"])
             means.append(course[:, 50:].mean(axis=1))
@@ -70,9 +72,11 @@ def measure(key, full):
             judge_number("Tr H under anisotropic noise, as eta -> 0", limits["anisotropic"], rest, mutant=flattest),
             judge_number("Tr H under isotropic noise, as eta -> 0", limits["isotropic"], same, mutant=rest),
         ),
-        data={"courses": courses, "time": np.asarray(run.times) * RATES[-1], "depth": depth, "limit": limits["anisotropic"]},
-        note="Mutants: the flattest minimum, and the value of the other noise. V = Sx = 1, where the slow drift does not rotate "
-        "hidden layers (see entropic-forces); where it does, SGD does not come to rest at the least Tr E[g g^T].",
+        data={
+            "courses": courses, "time": np.asarray(run.times) * RATES[-1], "depth": depth, "limit": limits["anisotropic"],
+        },
+        note="Mutants: the flattest minimum, and the value of the other noise. V = Sx = 1, where the slow drift does not "
+        "rotate hidden layers (see entropic-forces); where it does, SGD does not rest at the least Tr E[g g^T].",
     )  # fmt: skip
 
 
@@ -81,9 +85,19 @@ def plot(ax, data):
     for name, marker in zip(NOISES, "os", strict=True):
         course = data["courses"][name][:, ::5]
         error = 3 * course.std(axis=0) / len(course) ** 0.5
-        ax.errorbar(data["time"][::5], course.mean(axis=0), error, fmt=marker, color="#1b1b1b", ms=4, label=f"{name} noise, η = {RATES[-1]}")
+        ax.errorbar(
+            data["time"][::5],
+            course.mean(axis=0),
+            error,
+            fmt=marker,
+            color="#1b1b1b",
+            ms=4,
+            label=f"{name} noise, η = {RATES[-1]}",
+        )
     value, error = data["limit"]
-    ax.errorbar([1.04 * data["time"][-1]], [value], [3 * error], fmt="d", color="#1b1b1b", mfc="w", label="anisotropic, η → 0")
+    ax.errorbar(
+        [1.04 * data["time"][-1]], [value], [3 * error], fmt="d", color="#1b1b1b", mfc="w", label="anisotropic, η → 0"
+    )
     ax.axhline(rest, color="#0072b2", label="least gradient fluctuation")
     ax.axhline(flattest, color="#d55e00", ls="--", label="flattest minimum")
     ax.set_ylim(flattest - 1.4, None)

@@ -4,8 +4,8 @@ Source: Ziyin, Wang, Li and Wu, "Parameter Symmetry and Noise Equilibrium of Sto
 (arXiv:2402.07193), the Noether flow; recalled from its abstract, the equations derived here.
 
 Loss invariant under exp(lambda A), with gamma |theta|^2: the charge C = theta . A theta obeys dC/dt = -4 gamma C +
-eta E[g . A g]. Scale invariance has C = r^2 and g perpendicular to theta, so that at rest E r^4 = eta E[|g|^2 r^2]/(4 gamma),
-and exactly, at any learning rate, with k = 1 - 2 eta gamma,
+eta E[g . A g]. Scale invariance has C = r^2 and g perpendicular to theta: at rest E r^4 = eta E[|g|^2 r^2]/(4 gamma), and
+exactly, at any learning rate, with k = 1 - 2 eta gamma,
 
     (1 - k^4) E r^4 = 2 k^2 eta^2 E[|g|^2 r^2] + eta^4 E|g|^4.
 
@@ -75,7 +75,9 @@ def measure(key, full):
     watch = moments(network, digits, lambda w: w["in"], 0.01)
     real_run = train(SGD(RATE, 1), real, layers, steps=3000, save_every=15, paths=24, observe=watch, key=keys[5])
     trained, _, _ = balance(real_run, 50)
-    steps = Symmetry.scaling(lambda w: [w]).steps(SGD(RATE), Objective(loss, data), start, [jnp.array([3])], decay=GAMMA)
+    steps = Symmetry.scaling(lambda w: [w]).steps(
+        SGD(RATE), Objective(loss, data), start, [jnp.array([3])], decay=GAMMA
+    )
     k = 1 - 2 * RATE * GAMMA
     return Findings(
         claims=(

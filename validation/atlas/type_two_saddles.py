@@ -28,7 +28,6 @@ PHASES = {
     "neither": ((6.0, -4.0) * 5, 0.2),
 }
 WAYS = np.array([1.0, -1.0])  # of s and d
-START = {"s": jnp.asarray(1e-3), "d": jnp.asarray(1e-3)}
 
 
 def of_algorithm(h, rate):
@@ -54,7 +53,7 @@ def network(params, example):
 def judged(what, model, phases, prediction, steps, key):
     """The exponents of these phases, that of s first, where `lyapunov` gives the larger one first."""
     right, mutant = (np.array([rule(*phase) for phase in phases]) for rule in (prediction, of_mean))
-    saddle, parts = jax.tree.map(jnp.zeros_like, START), []
+    saddle, parts = dict.fromkeys("sd", jnp.zeros(())), []
     for (h, rate), (along_s, along_d) in zip(phases, right, strict=True):
         found = lyapunov(
             SGD(rate, 1), Objective(loss, jnp.array(h)), saddle, steps=steps, key=key, exponents=2, model=model,
@@ -66,14 +65,14 @@ def judged(what, model, phases, prediction, steps, key):
 
 
 def measure(key, full):
-    keys, steps = jax.random.split(key, 6), 100_000 if full else 10_000
+    keys, steps = jax.random.split(key, 7), 100_000 if full else 10_000
     phases = list(PHASES.values())
     found, algorithm = judged("exponents of SGD", "algorithm", phases, of_algorithm, steps, keys[0])
-    _, equation = judged("those of its equation where SGD leaves both ways", "equation", phases[3:], of_equation, steps // 5, keys[1])
-    ends = [
-        train(SGD(rate, 1), Objective(loss, jnp.array(h)), START, steps=600, save_every=600, key=keys[2], paths=64).final
-        for h, rate in phases
-    ]
+    _, equation = judged(
+        "those of its equation where SGD leaves both ways", "equation", phases[3:], of_equation, steps // 5, keys[1]
+    )
+    start, options = dict.fromkeys("sd", jnp.asarray(1e-3)), dict(steps=600, save_every=600, key=keys[2], paths=64)
+    ends = [train(SGD(rate, 1), Objective(loss, jnp.array(h)), start, **options).final for h, rate in phases]
     left = np.array([np.hypot(end["s"], end["d"]) > 1e-3 for end in ends]).T.astype(float)
     rules = [[float(max(rule(*phase)) > 0) for phase in phases] for rule in (of_algorithm, of_equation)]
 
@@ -81,9 +80,9 @@ def measure(key, full):
     digits = Objective(network, (images[:100] / 16, 4.0 * labels[:100] - 1))
     zero = {"in": jnp.zeros((2, 64)), "out": jnp.zeros(2)}
     exponent = lyapunov(SGD(0.3, 1), digits, zero, steps=4000, key=keys[3])
-    small = jax.tree.map(lambda leaf, k: 1e-30 * jax.random.normal(k, leaf.shape), zero, dict(zip(zero, keys[4:])))
+    small = {name: 1e-30 * jax.random.normal(k, zero[name].shape) for name, k in zip(zero, keys[4:6], strict=True)}
     size = lambda params: jnp.log(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))) / 2  # noqa: E731
-    run = train(SGD(0.3, 1), digits, small, steps=60, save_every=30, key=keys[5], paths=64, observe={"size": size})
+    run = train(SGD(0.3, 1), digits, small, steps=60, save_every=30, key=keys[6], paths=64, observe={"size": size})
     sizes = np.asarray(run.observables["size"])
     return Findings(
         claims=(algorithm, equation, judge_curve("runs that leave", left, rules[0], mutant=rules[1])),
@@ -99,17 +98,18 @@ def measure(key, full):
 
 
 def plot(ax, data):
-    rates = np.linspace(0.002, 0.25, 400)
-    h, _ = PHASES["collapse"]
-    for way, (name, style) in enumerate((("correct: u = w", "-"), ("incorrect: u = -w", ":"))):
-        ax.plot(rates, [of_algorithm(h, rate)[way] for rate in rates], style, color="#0072b2", label=f"SGD, {name}")
-        ax.plot(rates, [of_equation(h, rate)[way] for rate in rates], style, color="#d55e00", label=f"equation, {name}")
-    pairs = zip(PHASES.items(), np.reshape(data["found"], (2, -1, 2)).swapaxes(0, 1), strict=True)
-    for (_, (values, rate)), (value, error) in pairs:
+    rates, (h, _) = np.linspace(0.002, 0.25, 400), PHASES["collapse"]
+    for way, (name, lines) in enumerate((("correct", ("-", "--")), ("incorrect", ("-.", ":")))):
+        for rule, line, color in ((of_algorithm, lines[0], "#0072b2"), (of_equation, lines[1], "#d55e00")):
+            label = f"{'SGD' if rule is of_algorithm else 'equation'}, {name}"
+            ax.plot(rates, [rule(h, rate)[way] for rate in rates], line, color=color, label=label)
+    for (values, rate), value, error in zip(
+        PHASES.values(), *(part.reshape(-1, 2) for part in data["found"]), strict=True
+    ):
         if values == h:
             ax.errorbar([rate] * 2, value, 3 * error, fmt="o", color="#1b1b1b", ms=4)
     ax.axhline(0, color="#1b1b1b", lw=0.8)
     ax.set_ylim(-1, 0.8)
     ax.set_xlabel("learning rate")
-    ax.set_ylabel("Lyapunov exponent per step")
+    ax.set_ylabel("Lyapunov exponent per step (± 3 s.e.)")
     ax.legend(frameon=False)
