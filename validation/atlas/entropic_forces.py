@@ -129,8 +129,8 @@ def measure(key, full):
         note="Mutants: the universal kernel, no rotation, the ratio and the difference at the start. For V = [[1, .5], "
         "[-.3, .8]], Sx = diag(1.5, .5), Se = diag(.64, .09) the universal kernel is [1.0624 .4066 .8345], that with the "
         "rotation [1.0578 .4078 .8484], and SGD at eta = .02, .01, .005 (32 paths, errors below .0006) has "
-        "[1.0449 .3935 .8606], [1.0513 .4008 .8544], [1.0547 .4045 .8515], in a straight line to [1.058 .408 .848]. Those were "
-        "Gaussian inputs and labels; of two values each, at .01, [1.0534 .4022 .8487]: it is not for heavy tails.",
+        "[1.0449 .3935 .8606], [1.0513 .4008 .8544], [1.0547 .4045 .8515], in a straight line to [1.058 .408 .848]. Those "
+        "were Gaussian inputs and labels; of two values each, at .01, [1.0534 .4022 .8487]: it is not for heavy tails.",
     )  # fmt: skip
 
 

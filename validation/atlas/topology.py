@@ -72,7 +72,7 @@ def measure(key, full):
 
     gaps = np.array([gap(train, factor) for factor in FACTORS])
     flows = np.array([gap(solve, 0.6, substeps=substeps) for substeps in (1, 2, 4)])
-    w = jax.random.uniform(keys[0], (number, 1), minval=-REACH, maxval=REACH) + 1e-9 * jnp.arange(2)
+    w = jax.random.uniform(keys[0], (number, 1), minval=-REACH, maxval=REACH) + jnp.array([0.0, 1e-9])
     ends = [train(SGD(factor / K), Objective(wells, one), w, steps=1).final[0] for factor in FACTORS]
     crossed = np.array([np.asarray(end[:, 0] > end[:, 1]) for end in ends]).T.astype(float)
     beyond, ratio = on_network(keys[1:])
@@ -92,9 +92,9 @@ def measure(key, full):
         ),
         beyond=(beyond,),
         data={"crossed": crossed.mean(axis=0), "error": crossed.std(axis=0) / number**0.5},
-        note="Mutants: 2/lambda_max for 1/lambda_max, steps for the flow. On the network the bound is not tight: a pair merges "
-        f"at one over the curvature of its own difference, here {ratio:.1f} times as late as 1/lambda_max, which belongs to all "
-        "neurons together.",
+        note="Mutants: 2/lambda_max for 1/lambda_max, steps for the flow. On the network the bound is not tight: a pair "
+        f"merges at one over the curvature of its own difference, here {ratio:.1f} times as late as at 1/lambda_max, which "
+        "belongs to all neurons together.",
     )  # fmt: skip
 
 
