@@ -42,7 +42,7 @@ def exact(u, w, t):
 def kernel_ratios(key, widths, draws):
     """The kernel at the end over that at the start for g = d^-1 and d^-1/2, by the equation, `(2, widths, draws)`.
 
-    One ensemble holds all: zeros that are added to a narrow network stay zero, and q = sqrt(g) p has g = 1 and its own time.
+    One ensemble holds all: zeros added to a narrow network stay zero, and q = sqrt(g) p has g = 1 and a time of its own.
     """
     width = np.repeat(widths, draws)
     first = (np.arange(widths[-1]) < width[:, None, None]) * jax.random.normal(key, (len(width), 2, widths[-1]))
@@ -55,7 +55,7 @@ def kernel_ratios(key, widths, draws):
 
 
 def measure(key, full):
-    start = 0.15 * jax.random.normal(key, (2, 20))
+    start = 0.08 * jax.random.normal(key, (2, 20))
     u, w = np.sqrt(A) * start[0], np.sqrt(B) * start[1]
     objective = Objective(lambda p, e: (G * GAUGE * p[0] @ p[1] * e[0] - e[1]) ** 2 / 2, EXAMPLES)
     observe = {"product": lambda p: GAUGE * p[0] @ p[1], "kernel": lambda p: jnp.sum(p**2)}
@@ -77,7 +77,9 @@ def measure(key, full):
     )
 
     def falls(what, side, row, order):
-        return judge_convergence(what, errors[side][0], errors[side][1][row], order=order, mutant=errors[side][1][row + 1])
+        return judge_convergence(
+            what, errors[side][0], errors[side][1][row], order=order, mutant=errors[side][1][row + 1]
+        )
 
     return Findings(
         claims=(
