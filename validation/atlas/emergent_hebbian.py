@@ -72,7 +72,7 @@ def digits():
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    return jnp.asarray(images[:50] / 16), jnp.asarray(labels[:50])
+    return jnp.asarray(images[:40] / 6), jnp.asarray(labels[:40])
 
 
 def cross_entropy(net, e):
@@ -89,15 +89,15 @@ def measure(key, full):
         ("gradient descent", Objective(loss, (X, Y)), train), ("random feedback", feedback, train),
         ("random feedback, flow", feedback, solve), ("an error of chance", Objective(random_error, (X, errors)), train),
     ):  # fmt: skip
-        product, power = at_rest(run, signal, net, X, 0.5, 6000)
+        product, power = at_rest(run, signal, net, X, 0.8, 4000)
         claims.append(
-            judge_equality(f"product, {name}", product, DECAY * power, mutant=DECAY * power * 0, operations=6000)
+            judge_equality(f"product, {name}", product, DECAY * power, mutant=DECAY * power * 0, operations=4000)
         )
 
     # A linear neuron, whose noise comes from its training: white inputs, so that every weight has the same.
     teacher = jax.random.normal(keys[5], (SIZE,))
     white = jnp.linalg.qr(jax.random.normal(keys[6], (64, SIZE)))[0] * 8.0
-    critical, rate, paths = anti_hebbian_noise(np.asarray(teacher), DECAY), 0.2, 20_000 if full else 2000
+    critical, rate, paths = anti_hebbian_noise(np.asarray(teacher), DECAY), 0.2, 20_000 if full else 1000
     shares, square = np.array([0.3, 0.7, 1.0, 1.5, 2.0]), jnp.sum(white**2, 1)
     seen = (white @ teacher) ** 2
     slow = rate * (1 + DECAY)
@@ -113,12 +113,12 @@ def measure(key, full):
         claims.append(judge_curve(f"alignment under noise, {side}", found, right, mutant=no_size))
         data |= {side: found, "right": np.asarray(right), "shares": shares, "no_size": np.asarray(no_size)}
     images = digits()
-    wide = eqx.nn.MLP(64, 10, 12, 2, activation=jnp.tanh, key=keys[3], dtype=jnp.float64)
-    product, power = at_rest(train, Objective(cross_entropy, images), wide, images[0], 0.5, 3000, decay=0.02)
+    wide = eqx.nn.MLP(64, 10, 8, 1, activation=jnp.tanh, key=keys[3], dtype=jnp.float64)
+    product, power = at_rest(train, Objective(cross_entropy, images), wide, images[0], 0.1, 4000, decay=0.1)
     return Findings(
         claims=tuple(claims),
         beyond=(
-            judge_equality("product in a network of digits", product, 0.02 * power, mutant=0 * power, operations=3000),
+            judge_equality("product in a network of digits", product, 0.1 * power, mutant=0 * power, operations=4000),
         ),
         data=data,
         note="Mutants: a signal that has nothing to do with the Hebbian one; noise without its factor of the input's size.",
