@@ -93,7 +93,7 @@ def measure(key, full):
     ])  # fmt: skip
     right = np.maximum(1 - delays, 0)
     off = np.max(np.abs(shares - right), 1), np.max(np.abs(shares - 1), 1)
-    tau, steps = 0.04, np.array([0.02, 0.01, 0.005])
+    tau, steps = 0.04, np.array([0.01, 0.005, 0.0025])
     stages = [(5, 0), (4, 1), (3, 2)]  # of the output's error and of the input of the three layers
     lags = np.array([taught(weights, 0 * target, dt, tau_propagation=tau, tau_plasticity=1e8) for dt in steps])
     distance, mean = (1 - tau * np.array([f(n, m) for n, m in stages]) for f in (mean_distance, lambda n, m: n - m))

@@ -68,17 +68,6 @@ def noisy(run, key, teacher, X, spreads, rate, steps, paths):
     return np.asarray(found.observables["product"][:, -1])
 
 
-def digits():
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    return jnp.asarray(images[:40] / 6), jnp.asarray(labels[:40])
-
-
-def cross_entropy(net, e):
-    return -jax.nn.log_softmax(net(e[0]))[e[1]]
-
-
 def measure(key, full):
     keys = jax.random.split(key, 8)
     X, Y, errors = (jax.random.normal(k, (64, n)) for k, n in zip(keys, (4, 3, 3), strict=False))
@@ -112,14 +101,8 @@ def measure(key, full):
         no_size = jnp.mean(square * (DECAY * seen / (1 + DECAY) ** 2 - noise[:, None]), 1)
         claims.append(judge_curve(f"alignment under noise, {side}", found, right, mutant=no_size))
         data |= {side: found, "right": np.asarray(right), "shares": shares, "no_size": np.asarray(no_size)}
-    images = digits()
-    wide = eqx.nn.MLP(64, 10, 8, 1, activation=jnp.tanh, key=keys[3], dtype=jnp.float64)
-    product, power = at_rest(train, Objective(cross_entropy, images), wide, images[0], 0.1, 4000, decay=0.1)
     return Findings(
         claims=tuple(claims),
-        beyond=(
-            judge_equality("product in a network of digits", product, 0.1 * power, mutant=0 * power, operations=4000),
-        ),
         data=data,
         note="Mutants: a signal that has nothing to do with the Hebbian one; noise without its factor of the input's size.",
     )
