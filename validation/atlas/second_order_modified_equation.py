@@ -52,8 +52,8 @@ def measure(key, full):
         ),
         data={"rates": np.array(RATES), "mean": mean, "variance": variance},
         beyond=(judge_slope("a neuron on digits, mean", RATES, digits.errors["w"]["mean"], 2.0, mutant=1.0),),
-        note="The mutants are the equations without the correction, of drift and of noise. The drift alone makes the variance "
-        f"worse: its error is {variance[1][-1] / variance[0][-1]:.1f} times that of the first-order equation.",
+        note="The mutants are the equations without the correction, of drift and of noise. The drift alone makes the "
+        f"variance worse: its error is {variance[1][-1] / variance[0][-1]:.1f} times that of the first-order equation.",
     )
 
 
