@@ -47,15 +47,13 @@ def measure(key, full):
         means = []
         for size in SIZES:
             found = run(
-                adam(size), bowl, jnp.array(START), steps=STEPS, key=jax.random.fold_in(key, size), paths=2**12,
+                adam(size), bowl, jnp.array(START), steps=STEPS, key=jax.random.fold_in(key, size), paths=2**14 if full else 2**10,
                 observe={"w": lambda w: w}, save_every=10,
             )  # fmt: skip
             w = np.asarray(found.observables["w"])[:, PLACES // size // 10]
             means.append((w.mean(0), w.std(0) / np.sqrt(len(w))))
         limits[run is train] = extrapolated(SIZES, Estimate(*np.moveaxis(np.array(means), 1, 0)))
-        print(means[0], limits)
     right, wrong = course(PLACES), course(PLACES, 2.0)
-    print(right, wrong)
 
     images, labels = load_digits(return_X_y=True)
     net, static = eqx.partition(eqx.nn.MLP(64, 10, 8, 1, jnp.tanh, key=key), eqx.is_inexact_array)
@@ -63,11 +61,10 @@ def measure(key, full):
     digits = Objective(cross, (jnp.asarray(images[:100] / 16), jnp.asarray(labels[:100])))
     off = {
         rule: scaling_rule(
-            Adam(0.002, 2, b1=0.95, b2=0.98), digits, net, rule=rule, batch_sizes=[8], steps=160, key=key, paths=32
+            Adam(0.002, 2, b1=0.95, b2=0.98), digits, net, rule=rule, batch_sizes=[8], steps=80, key=key, paths=16
         ).deviations["loss"]["mean"]
         for rule in ("square_root", "linear")
     }
-    print(off)
     off = {rule: Estimate(one.value[0], one.error[0]) for rule, one in off.items()}
     return Findings(
         claims=(
