@@ -4,8 +4,8 @@ Source: Malladi, Lyu, Panigrahi and Arora, "On the SDEs and Scaling Rules for Ad
 (arXiv:2205.10287), the equation of Adam and its square-root rule; recalled, verified here.
 
 At kappa times the batch, sqrt(kappa) times the learning rate, kappa (1 - beta), eps/sqrt(kappa). Where noise sigma
-dominates and batches shrink along the rule, dm = c1 (g - m) ds + noise, d theta = -m/(sigma0 (1 - e^(-c1 s))) ds in the clock
-s = eta^2 step, with c1 = (1 - beta1)/eta^2 and sigma0 = eta sigma/sqrt(B): beta2 has dropped out.
+dominates and batches shrink along the rule, dm = c1 (g - m) ds + noise, d theta = -m/(sigma0 (1 - e^(-c1 s))) ds in the
+clock s = eta^2 step, with c1 = (1 - beta1)/eta^2 and sigma0 = eta sigma/sqrt(B): beta2 has dropped out.
 """
 
 import equinox as eqx
@@ -47,8 +47,8 @@ def measure(key, full):
         means = []
         for size in SIZES:
             found = run(
-                adam(size), bowl, jnp.array(START), steps=STEPS, key=jax.random.fold_in(key, size), paths=2**14 if full else 2**10,
-                observe={"w": lambda w: w}, save_every=10,
+                adam(size), bowl, jnp.array(START), steps=STEPS, key=jax.random.fold_in(key, size),
+                paths=2**14 if full else 2**10, observe={"w": lambda w: w}, save_every=10,
             )  # fmt: skip
             w = np.asarray(found.observables["w"])[:, PLACES // size // 10]
             means.append((w.mean(0), w.std(0) / np.sqrt(len(w))))

@@ -3,9 +3,9 @@
 Source: Ziyin, Wang and Ueda, "LaProp: Separating Momentum and Adaptivity in Adam" (arXiv:2002.04839); the algorithm read in
 the authors' code, the formulas derived here.
 
-After one gradient 1 and then gradients e, at decays mu and nu, with a_t = mu^t + e (1 - mu^t)/(1 - mu) and b_t likewise of nu
-and e^2, Adam's step is [(1 - mu) a_t/(1 - mu^(t+1))]/sqrt[(1 - nu) b_t/(1 - nu^(t+1))], which grows as (mu/sqrt(nu))^t where
-mu > sqrt(nu). No step of LaProp is above 1/sqrt(1 - nu), for any mu.
+After one gradient 1 and then gradients e, at decays mu and nu, with a_t = mu^t + e (1 - mu^t)/(1 - mu) and b_t likewise
+of nu and e^2, Adam's step is [(1 - mu) a_t/(1 - mu^(t+1))]/sqrt[(1 - nu) b_t/(1 - nu^(t+1))], which grows as
+(mu/sqrt(nu))^t where mu > sqrt(nu). No step of LaProp is above 1/sqrt(1 - nu), for any mu.
 """
 
 import equinox as eqx

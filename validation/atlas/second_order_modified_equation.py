@@ -67,6 +67,8 @@ def plot(ax, data):
         ax.loglog(rates, values[-1] * (rates / rates[-1]) ** order, color="#0072b2", lw=1, label=f"order {order}")
         ax.loglog(rates, values, marker, color="#1b1b1b", ms=5, label=label)
     ax.loglog(rates, data["mean"][0], "--x", color="#d55e00", lw=1, label="mean, first-order equation")
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.set_xticks([], minor=True)
     ax.set_xlabel("learning rate η")
     ax.set_ylabel("error of the equation at time 2")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
