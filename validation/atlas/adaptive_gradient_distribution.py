@@ -68,8 +68,8 @@ def measure(key, full):
         data={"plain": plain, "heavy": heavy, "digits": seen},
         beyond=(judge_bound("Var |u| of a network on digits at step 12", seen[:, 11], at_most=LIMIT, mutant=0.05),),
         note="The mutants count one step more, or leave the momentum out. Single steps of the equation are not those of "
-        f"the algorithm: their variance at step 2 is {equation[:, 1].mean():.2f}, since a step of the equation is divided by "
-        "what was known before. The increase with time does not survive momentum.",
+        f"the algorithm: their variance at step 2 is {equation[:, 1].mean():.2f}, since a step of the equation is divided "
+        "by what was known before. The increase with time does not survive momentum.",
     )  # fmt: skip
 
 
