@@ -74,7 +74,7 @@ def measure(key, full):
     ]
     return Findings(
         claims=(
-            judge_number("E w^2 in a box, as the learning rate vanishes", algorithm, second_moment(), mutant=second_moment(0)),
+            judge_number("E w^2 in a box, at a vanishing rate", algorithm, second_moment(), mutant=second_moment(0)),
             judge_number("E w^2 of the equation, likewise", equation, second_moment(), mutant=second_moment(0)),
             judge_number("E w^2 without a volume", flat, alpha**2 * exact, mutant=exact),
         ),
