@@ -50,7 +50,9 @@ def starts_apart(means: Float[np.ndarray, "paths batches *rest"]) -> float:
     flat = means.reshape(paths, batches, -1)
     within = flat - flat.mean(axis=1, keepdims=True)
     tau = np.maximum(autocorrelation_time(within), 1.0)
-    variance = within.var(axis=(0, 1)) * batches / (batches - 1) * tau / batches
+    # About their own mean both the variance and the autocorrelation time of a path are too small by about so much.
+    seen = 1 - np.minimum(tau / batches, 0.5)
+    variance = within.var(axis=(0, 1)) * tau / batches / seen**2
     between = flat.mean(axis=1).var(axis=0, ddof=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(between > 1e-24 * np.square(flat).max(initial=0.0), between / variance, 0.0)

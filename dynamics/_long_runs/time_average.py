@@ -32,7 +32,9 @@ class TimeAverage:
 
     **Attributes:**
 
-    - `mean`: an `Average` of each, over all paths that did not fail and all steps after `burn_in`.
+    - `mean`: an `Average` of each, over all paths that did not fail and all steps after `burn_in`. Its error is from the
+        spread of 16 paths or more; of fewer from batch means, too small by a third or more where a path is shorter than 50
+        autocorrelation times.
     - `freedom`: the degrees of freedom of its standard error, by which Student's t says how much it means.
     - `samples`: the average of each path, `(paths, ...)`: independent samples, for `validation.judge_number`.
     - `batch_means`: `(paths, batches, ...)` after `burn_in`.

@@ -68,10 +68,10 @@ def measure(key, full):
     options: Any = dict(observable=jnp.abs, level=EXIT, paths=4000 if full else 400)
     rates, means = (0.4, 0.2, 0.1), []
     for place, rate in enumerate(rates):
-        every = 2**place
-        run = first_passage(SGD(rate, 1), noisy(T, rate), jnp.array(0.0), steps=8192 * every, save_every=every,
-                            segment=512 * every, key=jax.random.fold_in(key, place), **options)  # fmt: skip
-        means.append(rate * np.array([run.times.mean(), run.times.std() / len(run.times) ** 0.5]) / late)
+        run = first_passage(SGD(rate, 1), noisy(T, rate), jnp.array(0.0), steps=8192 * 2**place, segment=512,
+                            key=jax.random.fold_in(key, place), **options)  # fmt: skip
+        times = rate * run.times / exact(T, seen_every=rate)
+        means.append((times.mean(), times.std() / len(times) ** 0.5))
     sgd = extrapolated(rates, Estimate(*np.array(means).T))
     passed = first_passage(
         SGD(0.4, 1), noisy(T, 0.4), jnp.array(0.0), steps=8192, segment=512, run=solve, key=key, **options

@@ -124,4 +124,4 @@ def plot(ax, data):
     ax.set(
         xlabel="variance of a mode in the data (line: weight decay)", ylabel="weight on it, $w^2$", ylim=(-0.02, None)
     )
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(frameon=False, loc=(0.46, 0.44))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynamics import solve, time_average, train
-from dynamics._long_runs.arrival import mean_and_error
+from dynamics._long_runs.arrival import halves_apart, mean_and_error, starts_apart
 from equations import SGD, Isotropic, Objective
 from validation import judge_number
 
@@ -47,6 +47,21 @@ def test_errors_are_the_spread_of_repeated_runs():
         groups = found.batch_means["square"].reshape(256 // paths, paths, -1)
         values, errors, _ = map(np.array, zip(*map(mean_and_error, groups), strict=True))
         assert 0.8 < values.std(ddof=1) / np.sqrt(np.mean(errors**2)) < 1.25
+
+
+def test_what_has_arrived_is_not_sent_back():
+    """An autoregressive series, 66 autocorrelation times long, whose halves and paths do agree."""
+    generator, rho, found = np.random.default_rng(0), 0.8, []
+    x, sums = generator.normal(size=800), []
+    for _ in range(30):
+        total = np.zeros(800)
+        for _ in range(20):
+            x = rho * x + (1 - rho**2) ** 0.5 * generator.normal(size=800)
+            total += x
+        sums.append(total / 20)
+    for means in np.stack(sums, axis=1).reshape(100, 8, 30):
+        found.append((halves_apart(means), starts_apart(means)))
+    assert np.max(found) < 4 and np.mean(np.array(found) > 3) < 0.03
 
 
 def test_a_run_goes_on():
