@@ -55,10 +55,8 @@ def measure(key, full):
         return np.array([run(equation(rate), objective, params, steps=1).final[0] for rate in RATES])
 
     algorithm = step(train, SGD)
-    with_force, without = (
-        np.linalg.norm(step(solve, equation) - algorithm, axis=1)
-        for equation in (lambda rate: corrected(SGD(rate), "time_asymmetry"), SGD)
-    )
+    with_force = np.linalg.norm(step(solve, lambda rate: corrected(SGD(rate), "time_asymmetry")) - algorithm, axis=1)
+    without = np.linalg.norm(step(solve, SGD) - algorithm, axis=1)
 
     observe = {
         "work": lambda w: jnp.sum(w * objective.gradient(w)),
