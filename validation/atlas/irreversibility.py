@@ -51,14 +51,13 @@ def measure(key, full):
     objective = Objective(neuron, data)
     ratios, mutant, agree = judged("largest distance of a measure from phi", neuron, data, params)
 
-    def step(run, equation):
-        return np.array([run(equation(rate), objective, params, steps=1).final[0] for rate in RATES])
+    def step(run, equations):
+        return np.array([run(equation, objective, params, steps=1).final[0] for equation in equations])
 
-    algorithm = step(train, SGD)
-    with_force, without = (
-        np.linalg.norm(step(solve, equation) - algorithm, axis=1)
-        for equation in (lambda rate: corrected(SGD(rate), "time_asymmetry"), SGD)
-    )
+    leading = [SGD(rate) for rate in RATES]
+    algorithm = step(train, leading)
+    with_force = np.linalg.norm(step(solve, [corrected(sgd, "time_asymmetry") for sgd in leading]) - algorithm, axis=1)
+    without = np.linalg.norm(step(solve, leading) - algorithm, axis=1)
 
     observe = {
         "work": lambda w: jnp.sum(w * objective.gradient(w)),

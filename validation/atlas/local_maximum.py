@@ -85,7 +85,7 @@ def measure(key, full):
         ),
         data={"growth": rates},
         note="Mutants: the exponents of the mean step, by which nothing stays at a maximum; no growth under AMSGrad, its "
-        f"own under Adam, and SGD's under its equation. Of the AMSGrad runs {np.mean(stays):.0%} are at the maximum after 150 "
+        f"own under Adam, SGD's under its equation. Of the AMSGrad runs {np.mean(stays):.0%} are at the maximum after 150 "
         "steps; others have met so large a second moment that they leave it.",
     )  # fmt: skip
 
