@@ -117,5 +117,5 @@ def plot(ax, data):
     )
     ax.axhline(0, color="#999999", lw=0.6)
     ax.set_xlabel("noise of the weights / its critical value")
-    ax.set_ylabel("learning signal along the Hebbian update")
+    ax.set_ylabel("signal along Hebbian update")
     ax.legend(frameon=False)

@@ -133,5 +133,5 @@ def plot(ax, data):
         ax.axhline(right[0], color="#0072b2", lw=1.2, label="predicted at rest" if phi == 1 else None)
     ax.axhline(SINGULAR[0], color="#d55e00", ls="--", label="of the data, if all were learned")
     ax.set_xlabel("time (learning rate x steps)")
-    ax.set_ylabel("largest singular value of the learned map")
+    ax.set_ylabel("largest singular value learned")
     ax.legend(frameon=False, loc="center right")
