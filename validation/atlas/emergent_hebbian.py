@@ -78,9 +78,9 @@ def measure(key, full):
         ("gradient descent", Objective(loss, (X, Y)), train), ("random feedback", feedback, train),
         ("random feedback, flow", feedback, solve), ("an error of chance", Objective(random_error, (X, errors)), train),
     ):  # fmt: skip
-        product, power = at_rest(run, signal, net, X, 0.8, 4000)
+        product, power = at_rest(run, signal, net, X, 0.8, 16_000)
         claims.append(
-            judge_equality(f"product, {name}", product, DECAY * power, mutant=DECAY * power * 0, operations=4000)
+            judge_equality(f"product, {name}", product, DECAY * power, mutant=DECAY * power * 0, operations=16_000)
         )
 
     # A linear neuron, whose noise comes from its training: white inputs, so that every weight has the same.
@@ -117,5 +117,5 @@ def plot(ax, data):
     )
     ax.axhline(0, color="#999999", lw=0.6)
     ax.set_xlabel("noise of the weights / its critical value")
-    ax.set_ylabel("learning signal along the Hebbian update")
+    ax.set_ylabel("signal along Hebbian update")
     ax.legend(frameon=False)

@@ -102,7 +102,7 @@ def measure(key, full):
             "hits": lambda p: jnp.mean(jnp.argmax(jax.vmap(p.model)(images), 1) == labels),
         },
     )  # fmt: skip
-    away = found.observables["away"][0]
+    away, hits = found.observables["away"][0], float(found.observables["hits"][0, -1])
     fall = (1 - 0.01 * RATE) ** found.steps
     return Findings(
         claims=tuple(claims),
@@ -112,8 +112,9 @@ def measure(key, full):
             ),
         ),
         data=shown,
-        note="Mutants: no consistency in the map, the other phi, no decay. In a tanh network of digits with two hidden "
-        f"layers W - V^T falls as it should; {100 * float(found.observables['hits'][0, -1]):.0f} % of images are learned.",
+        note="Mutants: no consistency in the map, the other phi, no decay. At phi = -1 descent collapses up to the rate "
+        ".123 by the formula, and did at .11 (2e-10 after 3000 steps), not at .135 (.27). In a tanh network of digits with "
+        f"two hidden layers W - V^T falls as it should; {100 * hits:.0f} % of the images are learned.",
     )
 
 
@@ -133,5 +134,5 @@ def plot(ax, data):
         ax.axhline(right[0], color="#0072b2", lw=1.2, label="predicted at rest" if phi == 1 else None)
     ax.axhline(SINGULAR[0], color="#d55e00", ls="--", label="of the data, if all were learned")
     ax.set_xlabel("time (learning rate x steps)")
-    ax.set_ylabel("largest singular value of the learned map")
+    ax.set_ylabel("largest singular value learned")
     ax.legend(frameon=False, loc="center right")

@@ -111,5 +111,5 @@ def plot(ax, data):
     ax.axhline(data["flow"], color="#d55e00", ls="--", label="gradient flow")
     ax.plot(data["rates"], data["theory"], "o", color="#1b1b1b", ms=5, label="entropic loss, farthest layer")
     ax.set_xlabel("learning rate r of the entropic loss")
-    ax.set_ylabel("distance of the kernel from the predicted / norm")
+    ax.set_ylabel("distance from the predicted kernel")
     ax.legend(frameon=False)

@@ -118,5 +118,5 @@ def plot(ax, data):
         )
     ax.axhline(0, color="#999999", lw=0.6)
     ax.set_xlabel("standard deviation of the curvature")
-    ax.set_ylabel("growth of the distance from the mirror per step")
+    ax.set_ylabel("growth beside the mirror per step")
     ax.legend(frameon=False)

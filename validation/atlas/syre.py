@@ -140,5 +140,5 @@ def plot(ax, data):
     ax.plot(data["t"], 0 * data["right"], "--", color="#d55e00", label="decay to zero")
     ax.plot(data["t"], data["flow"], "o", color="#1b1b1b", ms=4, label="gradient flow, random center")
     ax.set_xlabel("time (learning rate x steps)")
-    ax.set_ylabel("difference of two equal weights / that of centers")
+    ax.set_ylabel("difference of weights / of centers")
     ax.legend(frameon=False)
