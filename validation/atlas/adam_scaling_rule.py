@@ -41,7 +41,7 @@ def course(steps, faster=1.0):
 
 
 def measure(key, full):
-    x = jax.scipy.stats.norm.ppf((jnp.arange(8) + 0.5) / 8)
+    x = jax.scipy.stats.norm.ppf((jnp.arange(8.0) + 0.5) / 8)
     bowl, limits = Objective(lambda w, x: (w - x) ** 2 / 2, x / x.std()), {}
     for run in (train, solve):
         means = []

@@ -57,7 +57,7 @@ def errors(run, points, curve, data, steps=100):
         copies = np.ones(len(nodes), int)
         copies[-1] += max(0, NODES[-1] - len(nodes))
         root = jnp.sqrt(jnp.asarray(np.repeat(weights / copies, copies)))
-        powers = root[:, None] * jnp.asarray(np.repeat(nodes, copies))[:, None] ** jnp.arange(3)
+        powers = root[:, None] * (np.repeat(nodes, copies)[:, None] ** np.arange(3))
         start = {"root": root} | {name: powers @ part for name, part in curve.items()}
         found = run(
             SGD(0.1),

@@ -37,9 +37,9 @@ def mean_loss(params, example):
 
 
 def dropped_digits(key, width, full):
-    """The variance of the answers of tanh networks that tell odd digits under dropout, one for each of eight starts."""
+    """Variance of what tanh networks with dropout say of odd digits, of eight starts, on the way and in the end."""
     images, labels = load_digits(return_X_y=True)
-    images, odd = jnp.asarray(images[:100] / 16), jnp.asarray(1.0 - 2 * (labels[:100, None] % 2))
+    images, odd = jnp.asarray(images[:50] / 16), jnp.asarray(1.0 - 2 * (labels[:50, None] % 2))
 
     def spread(params, x):
         return SPREAD**2 * jnp.sum(params["u"] ** 2, 0) @ jnp.tanh(params["w"] @ x) ** 2
@@ -47,15 +47,15 @@ def dropped_digits(key, width, full):
     def mean(params, e):
         return (jnp.sum((params["u"] @ jnp.tanh(params["w"] @ e[0]) - e[1]) ** 2) + spread(params, e[0])) / 2
 
-    shapes, steps = {"u": (8, 1, width), "w": (8, width, 64)}, 5000 if full else 1000
+    shapes, steps = {"u": (8, 1, width), "w": (8, width, 64)}, 30_000 if full else 3000
     start = {
         name: 0.3 * jax.random.normal(k, shapes[name]) for name, k in zip("uw", jax.random.split(key), strict=True)
     }
     run = train(
-        SGD(0.1), Objective(mean, (images, odd)), start, steps=steps, save_every=steps, per_path=True,
+        SGD(0.1), Objective(mean, (images, odd)), start, steps=steps, save_every=steps // 6, per_path=True,
         observe={"spread": lambda params: jnp.mean(jax.vmap(spread, (None, 0))(params, images))},
     )  # fmt: skip
-    return np.asarray(run.observables["spread"][:, -1])
+    return np.asarray(run.observables["spread"])[:, [1, -1]]
 
 
 def measure(key, full):
@@ -85,7 +85,8 @@ def measure(key, full):
         means.append((seen.mean(), seen.std(ddof=1) / np.sqrt(len(seen))))
     limit = extrapolated(RATES, Estimate(*np.array(means).T))
 
-    digits = np.stack([dropped_digits(key, width, full) for width in WIDE], 1)
+    early, digits = np.moveaxis(np.stack([dropped_digits(key, width, full) for width in WIDE], 1), 2, 0)
+    powers = [np.log(one.mean(0)[1] / one.mean(0)[2]) / np.log(2) for one in (early, digits)]
     return Findings(
         claims=(
             judge_equality(
@@ -98,9 +99,9 @@ def measure(key, full):
         ),
         data={"reached": np.array(reached), "m": np.array(m), "digits": digits},
         beyond=(judge_slope("power of 1/width, tanh on digits", 1 / WIDE, digits, 1.0, mutant=0.0),),
-        note="The mutant leaves out that dropout shrinks the function, (1 + s^2/d)^-2. The tanh networks tell odd "
-        f"digits from even: variances {np.array2string(digits.mean(0), precision=4)} at the widths {WIDE}. With r answers "
-        "the widths in question are those far above r s^2.",
+        note="The mutant leaves out that dropout shrinks the function, (1 + s^2/d)^-2. Tanh networks that tell odd digits "
+        "from even are on their way: from the width 16 to 32 the variance falls with the power "
+        f"{powers[0]:.2f} of 1/width after a sixth of the steps, {powers[1]:.2f} in the end.",
     )
 
 
