@@ -39,7 +39,7 @@ from ._arguments.checks import (
 )
 from ._arguments.frozen import which_stay
 from ._arguments.handed_out import check_axis
-from ._arguments.hooks import check_start, checked_noise
+from ._arguments.hooks import check_noise_models, check_start, checked_noise
 from ._arguments.model import Model
 from ._arguments.partly import partly
 from ._arguments.per_path import paths_of
@@ -153,6 +153,7 @@ class Problem:
         equation = as_ito(given)
         equation.check(self.params, self.objective)
         check_start(equation, self.dynamic)
+        check_noise_models(equation, self)
         equation = on_parameters(equation, self.params)
         if algorithm:
             check_algorithm(equation, self.params)
@@ -176,8 +177,7 @@ class Problem:
     ) -> "Problem":
         """The same with the schedule of a run, checked; warns of leaves that it moves and no gradient does.
 
-        `observe` as the user gave it, `dt` where the equation has no learning rate, and None for one path, or those which
-        go on.
+        `observe` as the user gave it, `dt` where there is no learning rate, None for one path or those which go on.
         """
         if self.has_examples:
             warn_frozen(self.equation, self.objective, self.params)

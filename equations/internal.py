@@ -22,6 +22,7 @@ from ._checks.derivatives import check_derivatives as check_derivatives
 from ._checks.derivatives import flow_is_misleading as flow_is_misleading
 from ._checks.facts import acts_late as acts_late
 from ._checks.facts import is_contract as is_contract
+from ._checks.facts import is_given_as as is_given_as
 from ._checks.frozen import warn_frozen as warn_frozen
 from ._checks.lineage import definer as definer
 from ._checks.lineage import inside as inside

@@ -1,5 +1,6 @@
 """What the methods of a user's class return: structure, shapes and dtypes, checked in one place before compilation."""
 
+import dataclasses
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from equations.internal import (
     fixed_gradient,
     inside,
     is_contract,
+    is_given_as,
     is_ours,
     once,
     split,
@@ -81,6 +83,29 @@ def checked_noise(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> Py
     return abstract_value(_checked_noise, dynamics, signal, params)
 
 
+def check_noise_models(equation: Any, problem: Any) -> None:
+    """The same for what a user's models of noise make of normal numbers, which is added to a gradient."""
+    for model in _models(equation.gradient_noise) if problem.has_examples else ():
+        if not is_ours(type(model)):
+            abstract_value(_check_noise_model, model, equation, problem.objective, problem.dynamic)
+
+
+def _models(model):
+    """A model of noise and those inside, on top of which it comes."""
+    yield model
+    for field in dataclasses.fields(model):
+        inner = getattr(model, field.name)
+        if is_given_as(type(inner), "noise_model"):
+            yield from _models(inner)
+
+
+def _check_noise_model(model, equation, signal, params):
+    batches = equation.batches(signal)
+    normals = zeros_of(model.structure(batches, params))
+    for hook, draws in (("delta", model.delta), ("draw", model.draw)):
+        _same(model, hook, draws(batches, params, normals), params, "the parameters", argument="noise_model")
+
+
 def check_twin(equation: AbstractEquation, params: PyTree) -> None:
     """The same for the updates of the parameters by an equation's twin, and for its memory."""
     abstract_value(_check_twin, equation, params)
@@ -88,10 +113,29 @@ def check_twin(equation: AbstractEquation, params: PyTree) -> None:
 
 def _check(dynamics, signal, params, hooks):
     state = dynamics.init(params)
+    _check_no_empty_tuple(state, params)
     _same(dynamics, "init", state, None)
     _same(dynamics, "params", dynamics.params(state), params)
     for hook in hooks:
         _check_one(dynamics, signal, state, hook)
+
+
+def _check_no_empty_tuple(state, params):
+    """Equinox's loops, in which Diffrax steps, take an empty tuple for an array. (One with names, as of Optax, is none.)"""
+
+    def find(tree):
+        pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda part: type(part) is tuple and not part)
+        return next((path for path, part in pairs if type(part) is tuple), None)
+
+    for argument, tree in (("params", params), ("equation", state)):
+        path = find(tree)
+        if path is not None:
+            place = "its state" if argument == "equation" else "they"
+            raise ValueError(
+                f"Argument `{argument}` must be without empty tuples, which the loops of Diffrax's solvers cannot carry, but "
+                f"{place} {'has' if argument == 'equation' else 'have'} one{_at(path)}: an empty list, or for a memory "
+                "optax.EmptyState(), may stand in its place."
+            )
 
 
 def _checked_noise(dynamics, signal, params):
@@ -195,17 +239,25 @@ def _number(leaf) -> bool:
     return not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
 
 
-def _same(dynamics, hook: str, value, model, like: str | None = None, allowed: Callable | None = None) -> None:
+def _same(
+    dynamics,
+    hook: str,
+    value,
+    model,
+    like: str | None = None,
+    allowed: Callable | None = None,
+    argument: str = "equation",
+) -> None:
     """Raises unless `value`, which the method `hook` gave, has structure, shapes and kind of dtype of `model`."""
     value = jax.tree.map(_struct, value)
     place = _named(dynamics, hook)
     like = like or ("`params`" if hook == "params" else "its state")
     what = "a velocity or drift" if hook in ("velocity", "drift", "flow") else f"a `{hook}`"
     if model is None:
-        wording = f"Argument `equation` must have {what} of floating-point numbers"
+        wording = f"Argument `{argument}` must have {what} of floating-point numbers"
     else:
         model = jax.tree.map(_struct, model)
-        wording = f"Argument `equation` must have {what} like {like}"
+        wording = f"Argument `{argument}` must have {what} like {like}"
         if jax.tree.structure(value) != jax.tree.structure(model):
             given, wanted = (eqx.tree_pformat(tree) for tree in (value, model))
             raise ValueError(f"{wording}, {wanted}, but {place} gives {given}.")

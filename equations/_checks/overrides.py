@@ -6,6 +6,7 @@ from typing import Any
 
 from .facts import facts, is_contract, is_given_as, root, told_by
 from .lineage import definer, inside, is_ours, newer, overrides, users
+from .noise_models import unheard
 from .old_names import overridden_old_name
 from .once import warn
 from .own_names import check_values, shadowing
@@ -83,6 +84,8 @@ def _refusal(kind: type, reads: str) -> str | None:
     named = (overridden_old_name(kind) if argument == "equation" else None) or _name(kind)
     if named is not None:
         return named
+    if argument == "noise_model":
+        return unheard(kind)
     if argument == "objective":
         found = next((name for name in ("gradient", "size") if users(kind, name)), None)
         return found and _wording(
