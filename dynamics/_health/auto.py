@@ -13,7 +13,7 @@ from equations.internal import integer, silent, split
 
 from .._paths.quotient import Peak
 from .course import in_the_course
-from .failed import rescued, tell_start
+from .failed import rescued, tell_end, tell_start
 from .health import SOUND, Health, harmless, health, is_checked, told
 from .memory import HEALTHY, run_of
 from .pair import state_at_start
@@ -73,6 +73,8 @@ def checked_run(
             break  # it is the equation that fails
         path, result, found = other, finer, _found(other, solver, noisy, begin, finer, before)
     rows = told(found, path, solver, _failures(result) > 0)
+    if not rows:
+        tell_end(path.dynamics, _failed_at(result))
     return result, path.substeps, (*rows, ("substeps_chosen", "auto")) if auto else rows
 
 

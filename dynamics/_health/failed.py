@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractSignal
+from equations import AbstractDynamics, AbstractEquation, AbstractSignal
 from equations.internal import inside, leaf_name, quick_jit, silent, split, warn
 
 
@@ -37,6 +37,16 @@ def tell_start(
             "stay where they are, with `ok` False. A norm or a root has no derivative at zero; start elsewhere, or give "
             "it one by the double `where` of JAX's FAQ."
         )
+
+
+def tell_end(dynamics: AbstractDynamics, failed_at: Array) -> None:
+    """Warns where no path of an algorithm's equation is left at the end, of which the final parameters say nothing."""
+    if silent((dynamics, failed_at)) or not isinstance(dynamics, AbstractEquation) or np.any(np.asarray(failed_at) < 0):
+        return
+    warn(
+        f"All paths of the equation of {_form(dynamics)} failed, the first in training step {int(np.min(failed_at))}, and "
+        "stay at their last records with `ok` False. Whether the algorithm itself diverges `train` tells."
+    )
 
 
 def rescued(failed: np.ndarray, finer: np.ndarray, random: bool) -> bool:
