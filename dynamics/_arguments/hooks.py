@@ -127,14 +127,12 @@ def _check_no_empty_tuple(state, params):
         pairs = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda part: type(part) is tuple and not part)
         return next((path for path, part in pairs if type(part) is tuple), None)
 
-    for argument, tree in (("params", params), ("equation", state)):
+    for argument, tree, where in (("params", params, "they have"), ("equation", state, "its state has")):
         path = find(tree)
         if path is not None:
-            place = "its state" if argument == "equation" else "they"
             raise ValueError(
-                f"Argument `{argument}` must be without empty tuples, which the loops of Diffrax's solvers cannot carry, but "
-                f"{place} {'has' if argument == 'equation' else 'have'} one{_at(path)}: an empty list, or for a memory "
-                "optax.EmptyState(), may stand in its place."
+                f"Argument `{argument}` must be without empty tuples, which the loops of Diffrax's solvers cannot carry, "
+                f"but {where} one{_at(path)}: an empty list, or for a memory optax.EmptyState(), may stand in its place."
             )
 
 
