@@ -131,8 +131,8 @@ def _wrong(signal: Any, params: PyTree, held: str, away: tuple[float, ...]) -> s
     path = jax.tree_util.tree_leaves_with_path(active)[worst][0]
     near = "at parameters near those given, " if any(away) else ""
     return (
-        f"it holds {held}, and {near}along {leaf_name('params', path)} the derivative that JAX takes of the gradient is off "
-        f"a central difference by {errors[:, worst].max():.0%}"
+        f"it holds {held}, and {near}along {leaf_name('params', path)} the derivative that JAX takes of the gradient is "
+        f"off a central difference by {errors[:, worst].max():.0%}"
     )
 
 
@@ -146,26 +146,27 @@ def _double(tree: PyTree) -> PyTree:
 
 @quick_jit(level=0)
 def _derivatives(signal, active, static, shifts, directions, members, weights, steps):
-    """By probe, the gradient of some examples at each of the steps along a direction from a shifted point, and its
-    derivative there."""
+    """By probe, the gradient of some examples at each of the steps along a direction from a shifted point, its derivative
+    there, and the size of the values over the length of the direction, of which gradients are that do not cancel."""
 
     def probe(given):
         shift, direction, members, weights = given
         examples = jax.tree.map(lambda leaf: leaf[members], signal.examples)
         point = add_scaled(active, (1.0, shift))
 
+        def values(a, frozen):
+            frozen = eqx.combine(frozen, static)
+            values = jax.vmap(lambda example: signal.surrogate(eqx.combine(a, static), frozen, example))(examples)
+            return values * weights.astype(values.dtype)
+
         def gradient(active):
-            frozen = eqx.combine(active, static)
-
-            def value(a):
-                values = jax.vmap(lambda example: signal.surrogate(eqx.combine(a, static), frozen, example))(examples)
-                return jnp.dot(values, weights.astype(values.dtype))
-
-            return jax.grad(value)(active)
+            return jax.grad(lambda a: jnp.sum(values(a, active)))(active)
 
         one = lambda step: jax.jvp(gradient, (add_scaled(point, (step, direction)),), (direction,))  # noqa: E731
         there, along = jax.lax.map(one, steps)
-        return there, jax.tree.map(lambda leaf: leaf[0], along)
+        length = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(direction)))
+        size = jnp.sum(jnp.abs(values(point, point))).astype(length.dtype)
+        return there, jax.tree.map(lambda leaf: leaf[0], along), size / length
 
     return jax.lax.map(probe, (shifts, directions, members, weights))
 
@@ -194,8 +195,8 @@ def _errors(signal, active, static, places, members, weights, away) -> np.ndarra
             given = turned(2 * ks, places[1], np.resize(away, len(probes))[ks]), turned(ks, places[0])
             group = members[ks // 2], weights[ks // 2].astype(dtype)
             found = jax.device_get(_derivatives(signal, active, static, *given, *group, steps))
-            there, along = map(jax.tree.leaves, found)
-            errors += [[off(g[k], d[k]) for g, d in zip(there, along, strict=True)] for k in range(chunk)]
+            pairs = list(zip(*map(jax.tree.leaves, found[:2]), strict=True))
+            errors += [[off(there[k], along[k], found[2][k]) for there, along in pairs] for k in range(chunk)]
             alive = jax.tree.map(lambda seen, g: seen | np.any(g != 0, axis=(0, 1)), alive, found[0])
         return np.array(errors), alive
 

@@ -6,7 +6,7 @@ import numpy as np
 
 STEPS = (1e-6, 3e-4)  # relative to the size of the parameters, for double and for single precision
 _TOLERANCE, _ROUGH = 1e-3, 1e-2  # of double and of single precision
-_SMALL = 1e-6  # of the gradient itself: what is off by less is of no account
+_NOTHING = 1e-11  # of a typical gradient, which is rounding error
 
 
 class _Try(NamedTuple):
@@ -18,19 +18,23 @@ class _Try(NamedTuple):
     size: float
 
 
-def off(there: np.ndarray, along: np.ndarray) -> float:
+def off(there: np.ndarray, along: np.ndarray, typical: float) -> float:
     """How far a derivative is off its difference, over both, of one leaf, by the step whose forward and backward
-    differences agree best. `there` are the values at a point, then at every step to either side of it.
+    differences agree best. `there` are the values at a point, then at every step to either side of it; what they are sums
+    of may be of the `typical` size and cancel.
 
     Zero where the difference itself is in doubt by a tenth of that, as at a kink or by rounding, or where another step
     says otherwise: what falls with the step, as of a cube at zero, is an error of the difference.
     """
     (here, *around), derivative = there.astype(float), along.astype(float)
-    if not (np.all(np.isfinite(there)) and np.all(np.isfinite(along))):
+    if not (np.all(np.isfinite(there)) and np.all(np.isfinite(along)) and np.isfinite(typical)):
+        return 0.0
+    scale = max(map(np.linalg.norm, there.astype(float)))
+    if scale <= _NOTHING * typical:
         return 0.0
     single = np.all(there == there.astype(np.float32))  # as where the signal itself is of single precision
-    scale = max(map(np.linalg.norm, there.astype(float)))
     rounding = 4 * np.finfo(np.float32 if single else float).eps * scale
+    floor = 0.0 if single else 3 * rounding / STEPS[0]  # above it the finer step has something to say
     tries = []
     for place, step in enumerate(STEPS):
         forward, backward = (around[2 * place] - here) / step, (here - around[2 * place + 1]) / step
@@ -41,7 +45,7 @@ def off(there: np.ndarray, along: np.ndarray) -> float:
     best = min(tries, key=lambda one: one.doubt / one.size if one.size else np.inf)
     # Of single precision the finer step is no longer one.
     tolerance = _TOLERANCE if tries[0].doubt < _TOLERANCE * tries[0].size else _ROUGH
-    if not best.off > max(10 * best.doubt, tolerance * best.size, _SMALL * scale):
+    if not best.off > max(10 * best.doubt, tolerance * best.size, floor):
         return 0.0
     if not all(_agree(best, other) for other in tries if other is not best):
         return 0.0

@@ -27,7 +27,7 @@ CASES = [
     ("what is stopped vanishes at the start", "brother", "far from the start: the point found", "test_the_point_found"),
     ("what is stopped vanishes at the start", "brother", "other parameters in a second call", "test_other_values[params]"),
     ("what is stopped vanishes at the start", "brother", "other examples in a second call", "test_other_values[examples]"),
-    ("what is stopped vanishes at the start", "brother", "a mutant that looks at the start only", "test_mutant_at_the_start"),
+    ("what is stopped vanishes at the start", "brother", "a mutant that looks there alone", "test_mutant_at_the_start"),
     ("a difference's own error", "instance", "logaddexp that begins with w^4", "test_right[quartic]"),
     ("a difference's own error", "instance", "a cube by custom_jvp, from 0 and .6", "test_right[cube]"),
     ("a difference's own error", "brother", "beside a force", "test_right[force]"),
@@ -35,6 +35,8 @@ CASES = [
     ("a difference's own error", "brother", "w |w|, which is once differentiable", "test_right[kink]"),
     ("a difference's own error", "brother", "near the symmetric point", "test_right[near]"),
     ("a difference's own error", "brother", "a root that ends near the start", "test_right[domain]"),
+    ("a difference's own error", "brother", "a gradient that cancels to rounding", "test_right[cancels]"),
+    ("a difference's own error", "brother", "targets far from one are no rounding", "test_any_size"),
     ("a difference's own error", "brother", "a mutant without the other step", "test_mutant_of_one_step"),
 ]  # fmt: skip
 
@@ -144,6 +146,11 @@ RIGHT = {
     "single": (lambda w, e: quartic(w.astype(SINGLE), e.astype(SINGLE)), ZEROS, [0.0, 1.0]),
     "kink": (lambda w, e: signed(w) + e * w, X, [0.0, 1.0]),
     "near": (quartic, ZEROS, [1e-5, 1e-9, 1e-17]),
+    "cancels": (
+        lambda w, e: (jnp.sum(jax.nn.softmax(w)) * e - jax.nn.relu(w[0])) ** 2,
+        X,
+        [[-0.3] * 3, [1e-6] * 3, [0.0] * 3],
+    ),
     "domain": (lambda w, e: jnp.sqrt(w - 0.97) + cube(w) + jnp.logaddexp(w, e), X, [1.0, 0.98]),
 }
 
@@ -153,6 +160,13 @@ def test_right(name):
     loss, data, values = RIGHT[name]
     objective = fresh(loss, data)
     assert [_false_derivative(objective, jnp.array(value)) for value in values] == [None] * len(values)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e4, 1e6])
+def test_any_size(size):
+    """What is right by a rounding error is not what is small beside the values."""
+    objective = fresh(lambda w, e: 0.5 * (size * e + 0.9 * stop(w) - w) ** 2)
+    assert _false_derivative(objective, ZERO) and _false_derivative(objective, ZERO + size)
 
 
 def test_mutant_of_one_step(monkeypatch):
