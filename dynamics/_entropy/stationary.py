@@ -185,6 +185,8 @@ def stationary(
         raise ValueError(
             "Argument `params` must be near a point where the drift vanishes and is smooth, but Newton's method found none."
         )
+    settled = equation.params(Local.at(equation, signal, state)[0].state(jnp.asarray(mean)))
+    check_derivatives(objective, eqx.combine(settled, problem.static), "`stationary`", found=True)
     eps, dtype = np.finfo(mean.dtype).eps, mean.dtype
     mean, jacobian, root = (np.asarray(a, float) for a in (mean, jacobian, root))
     eta = None if eta is None else float(eta)

@@ -4,6 +4,7 @@
 what differentiates the rule once more (a series, a Jacobian, a curl) would then see another rule than the one that is run.
 """
 
+import hashlib
 from typing import Any
 
 import equinox as eqx
@@ -20,27 +21,31 @@ from .._tree import add_scaled
 from .arguments import leaf_name
 from .frozen import without_gradient
 from .once import once, quick_jit
+from .quotients import STEPS, off
 
 _GROUPS = (2, 8)  # of examples, weighted at random, each with two directions of its own: fewer of large networks
 _NUMBERS = 500_000  # that are looked at in a probe of all groups
 _MOST = 256  # examples
 _SHOWN = 2  # of the probes that must show it: one may stand at a kink
-_STEPS = (1e-6, 3e-4)  # relative to the size of the parameters, for double and for single precision
-_TOLERANCE, _ROUGH = 1e-3, 1e-2  # of double and of single precision
+_AWAY = (1.0, 0.1, 0.5, 0.2)  # from the parameters, in their size: a loss may be no number far from them
+_FEW = 1000  # parameters times examples: in a millisecond or two
 
 
-def check_derivatives(signal: Any, params: PyTree, needed: str) -> None:
+def check_derivatives(signal: Any, params: PyTree, needed: str, found: bool = False) -> None:
     """Raises a ValueError where the derivative of a signal's gradient, which `needed` takes, is not that of the gradient.
 
     Silent under a trace. A signal without `stop_gradient` and custom derivatives is not tried; others are, at
-    up to some hundreds of examples, on directions of what is trained, in double precision where the signal has it.
+    up to some hundreds of examples, on directions of what is trained, in double precision where the signal has it. They are
+    tried at points around the parameters, once: what vanishes at a symmetric start shows there, and what is found is no
+    matter of values. Then at the parameters, and again where these or the examples have other values and are few, or where
+    the point was `found` from others.
     """
-    found = once(_false_derivative, signal, params)
-    if found is None:
+    wrong = _false_derivative(signal, params, found)
+    if wrong is None:
         return
     raise ValueError(
         f"Argument `{signal.argument}` must have a gradient with right "
-        f"derivatives for {needed}, but {found}: write the rule as an equations.AbstractSignal, whose surrogate(active, "
+        f"derivatives for {needed}, but {wrong}: write the rule as an equations.AbstractSignal, whose surrogate(active, "
         "frozen, example) takes from `frozen` what is not to be differentiated."
     )
 
@@ -69,34 +74,65 @@ def _suspects_of(signal: Any, params: PyTree) -> set[str]:
     return suspects(jax.make_jaxpr(value)(active, first).jaxpr)
 
 
-def _false_derivative(signal: Any, params: PyTree) -> str | None:
+def _false_derivative(signal: Any, params: PyTree, found: bool = False) -> str | None:
     """What is wrong with the derivative of the gradient, in words; None: all is well."""
-    active, static = eqx.partition(params, is_parameter)
-    held = " and ".join(sorted(_suspects_of(signal, params)))
+    held = once(_suspects_of, signal, params)
     if not held:
         return None
-    base = _directions(active, without_gradient(signal, params))
-    random, count = np.random.default_rng(1), min(signal.size, _MOST)
-    few = signal.take(jnp.linspace(0, signal.size - 1, count).round().astype(int))
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(active))
-    number = int(np.clip(_NUMBERS // numbers, *_GROUPS))
-    members = np.resize(random.permutation(count), (number, -(-count // number)))
+    held, few = " and ".join(sorted(held)), min(signal.size, _MOST) * _numbers(params) <= _FEW
+    wrong = once(_wrong, signal, params, held, _AWAY if few else (*_AWAY[:-1], 0.0))
+    if wrong is None and (few or found):
+        return once(_wrong_at, signal, params, held, _digest(signal, params))
+    return wrong
+
+
+def _numbers(params: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(params, is_parameter)))
+
+
+def _digest(signal: Any, params: PyTree) -> bytes:
+    """Of the values that are looked at."""
+    few = _sample(signal)
+    leaves = [np.asarray(leaf)[few] for leaf in jax.tree.leaves(signal.examples)]
+    leaves += map(np.asarray, jax.tree.leaves(eqx.filter(params, eqx.is_array)))
+    return hashlib.blake2b(b"".join(leaf.tobytes() for leaf in leaves), digest_size=16).digest()
+
+
+def _sample(signal: Any) -> np.ndarray:
+    return np.linspace(0, signal.size - 1, min(signal.size, _MOST)).round().astype(int)
+
+
+def _wrong_at(signal: Any, params: PyTree, held: str, digest: bytes) -> str | None:
+    return _wrong(signal, params, held, (0.0,))
+
+
+def _wrong(signal: Any, params: PyTree, held: str, away: tuple[float, ...]) -> str | None:
+    """What is wrong at points so far `away`."""
+    active, static = eqx.partition(params, is_parameter)
+    frozen = once(without_gradient, signal, params)
+    random, few = np.random.default_rng(1), _sample(signal)
+    given = signal if len(few) == signal.size else signal.take(jnp.asarray(few))
+    number = int(np.clip(_NUMBERS // _numbers(params), *_GROUPS))
+    members = np.resize(random.permutation(len(few)), (number, -(-len(few) // number)))
     weights = random.choice([-1.0, 1.0], members.shape) * random.uniform(0.5, 1.5, members.shape)
+    places = [_directions(active, frozen, seed) for seed in (0, 1)]
+    given, probes = (given, active, static, places), (members, weights, away)
     try:
         with jax.enable_x64(True):
-            errors = _errors(*_double((few, active, static, base)), members=members, weights=weights)
+            errors = _errors(*_double(given), *probes)
     except Exception:  # single precision may be written into the signal
         try:
-            errors = _errors(few, active, static, base, members, weights)
+            errors = _errors(*given, *probes)
         except TypeError as error:
             return f"it holds {held}, and JAX takes no derivative of the gradient: {str(error).splitlines()[0]}"
     if np.count_nonzero(errors.any(axis=1)) < _SHOWN:
         return None
     worst = np.argmax(errors.max(axis=0))
     path = jax.tree_util.tree_leaves_with_path(active)[worst][0]
+    near = "at parameters near those given, " if any(away) else ""
     return (
-        f"it holds {held}, and along {leaf_name('params', path)} the derivative that JAX takes of the gradient is off "
-        f"a central difference by {errors[:, worst].max():.0%}"
+        f"it holds {held}, and {near}along {leaf_name('params', path)} the derivative that JAX takes of the gradient is "
+        f"off a central difference by {errors[:, worst].max():.0%}"
     )
 
 
@@ -109,76 +145,75 @@ def _double(tree: PyTree) -> PyTree:
 
 
 @quick_jit(level=0)
-def _derivatives(signal, active, static, direction, members, weights, steps):
-    """The gradient of some examples at each of the steps along `direction`, and its derivative there."""
-    examples = jax.tree.map(lambda leaf: leaf[members], signal.examples)
+def _derivatives(signal, active, static, shifts, directions, members, weights, steps):
+    """By probe, the gradient of some examples at each of the steps along a direction from a shifted point, its derivative
+    there, and the size of the values over the length of the direction, of which gradients are that do not cancel."""
 
-    def gradient(active):
-        frozen = eqx.combine(active, static)
+    def probe(given):
+        shift, direction, members, weights = given
+        examples = jax.tree.map(lambda leaf: leaf[members], signal.examples)
+        point = add_scaled(active, (1.0, shift))
 
-        def value(a):
+        def values(a, frozen):
+            frozen = eqx.combine(frozen, static)
             values = jax.vmap(lambda example: signal.surrogate(eqx.combine(a, static), frozen, example))(examples)
-            return jnp.dot(values, weights.astype(values.dtype))
+            return values * weights.astype(values.dtype)
 
-        return jax.grad(value)(active)
+        def gradient(active):
+            return jax.grad(lambda a: jnp.sum(values(a, active)))(active)
 
-    one = lambda step: jax.jvp(gradient, (add_scaled(active, (step, direction)),), (direction,))  # noqa: E731
-    there, along = jax.lax.map(one, steps)
-    return there, jax.tree.map(lambda leaf: leaf[0], along)
+        one = lambda step: jax.jvp(gradient, (add_scaled(point, (step, direction)),), (direction,))  # noqa: E731
+        there, along = jax.lax.map(one, steps)
+        length = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(direction)))
+        size = jnp.sum(jnp.abs(values(point, point))).astype(length.dtype)
+        return there, jax.tree.map(lambda leaf: leaf[0], along), size / length
+
+    return jax.lax.map(probe, (shifts, directions, members, weights))
 
 
-def _errors(signal, active, static, base, members, weights) -> np.ndarray:
+def _errors(signal, active, static, places, members, weights, away) -> np.ndarray:
     """By probe and leaf, how far the derivative of the gradient is off its difference, over both, `(probes, leaves)`.
 
     Where some are, they are tried again on directions without the numbers whose gradient is zero at all probes and all
     steps, as where part of a leaf is behind `stop_gradient`: no flow goes there.
     """
-    steps = [0.0, *(sign * step for step in _STEPS for sign in (1, -1))]
-    steps = jnp.asarray(steps, jax.tree.leaves(active)[0].dtype)
+    dtype = jax.tree.leaves(active)[0].dtype
+    steps = np.asarray([0.0, *(sign * step for step in STEPS for sign in (1, -1))], dtype)
+    probes = np.arange(2 * len(members))
+    chunk = len(probes) if _numbers(active) * len(probes) <= _NUMBERS else 1
 
-    def errors_along(base):
-        errors, alive = [], jax.tree.map(lambda u: np.zeros(u.shape, bool), base[0])
-        for k in range(2 * len(members)):  # all in one program would take longer to compile than to run
-            direction = jax.tree.map(lambda u, w, k=k: (np.cos(k) * u + np.sin(k) * w).astype(u.dtype), *base)
-            group = jnp.asarray(members[k // 2]), jnp.asarray(weights[k // 2], steps.dtype)
-            found = jax.device_get(_derivatives(signal, active, static, direction, *group, steps))
-            errors.append([_off(*leaves) for leaves in zip(*map(jax.tree.leaves, found), strict=True)])
-            alive = jax.tree.map(lambda seen, g: seen | np.any(g != 0, axis=0), alive, found[0])
+    def turned(angles, pair, sizes=1.0):
+        def leaf(u, w):
+            turn = [np.reshape(f(angles) * sizes, (-1, *[1] * u.ndim)) for f in (np.cos, np.sin)]
+            return (turn[0] * u + turn[1] * w).astype(u.dtype)
+
+        return jax.tree.map(leaf, *pair)
+
+    def errors_along(places):
+        errors, alive = [], jax.tree.map(lambda u: np.zeros(u.shape, bool), places[0][0])
+        for ks in np.split(probes, len(probes) // chunk):
+            given = turned(2 * ks, places[1], np.resize(away, len(probes))[ks]), turned(ks, places[0])
+            group = members[ks // 2], weights[ks // 2].astype(dtype)
+            found = jax.device_get(_derivatives(signal, active, static, *given, *group, steps))
+            pairs = list(zip(*map(jax.tree.leaves, found[:2]), strict=True))
+            errors += [[off(there[k], along[k], found[2][k]) for there, along in pairs] for k in range(chunk)]
+            alive = jax.tree.map(lambda seen, g: seen | np.any(g != 0, axis=(0, 1)), alive, found[0])
         return np.array(errors), alive
 
-    errors, alive = errors_along(base)
+    errors, alive = errors_along(places)
     if np.any(errors) and not all(map(np.all, jax.tree.leaves(alive))):
-        errors, _ = errors_along(tuple(jax.tree.map(lambda u, seen: np.where(seen, u, 0 * u), u, alive) for u in base))
+        masked = lambda tree: jax.tree.map(lambda u, seen: np.where(seen, u, 0 * u), tree, alive)  # noqa: E731
+        errors, _ = errors_along([tuple(map(masked, pair)) for pair in places])
     return errors
 
 
-def _directions(active: PyTree, frozen: PyTree) -> tuple[PyTree, PyTree]:
-    """Two random directions of the size of the parameters, zero in leaves that are not trained."""
-    random = np.random.default_rng(0)
+def _directions(active: PyTree, frozen: PyTree, seed: int) -> tuple[PyTree, PyTree]:
+    """Two random directions of the size of the parameters, at least of length one or so in every leaf, zero in leaves that
+    are not trained."""
+    random = np.random.default_rng(seed)
 
     def leaf(p, frozen):
-        size = np.sqrt(np.mean(np.square(p, dtype=float))) or 1.0
+        size = max(np.sqrt(np.mean(np.square(p, dtype=float))) or 1.0, p.size**-0.5)
         return np.asarray(np.zeros(p.shape) if frozen else size * random.standard_normal(p.shape), p.dtype)
 
     return jax.tree.map(leaf, active, frozen), jax.tree.map(leaf, active, frozen)
-
-
-def _off(there: np.ndarray, along: np.ndarray) -> float:
-    """Of one leaf, by the step whose forward and backward differences agree best; 0 where the difference itself is in
-    doubt by a tenth of that, as at a kink, or where another step says otherwise, as by luck of rounding."""
-    (here, *around), derivative = there.astype(float), along.astype(float)
-    tries = []
-    for place, step in enumerate(_STEPS):
-        forward, backward = (around[2 * place] - here) / step, (here - around[2 * place + 1]) / step
-        difference = (forward + backward) / 2
-        size = np.linalg.norm(difference) + np.linalg.norm(derivative)
-        lengths = np.linalg.norm(forward - backward), np.linalg.norm(difference - derivative)
-        if size > 0 and np.isfinite(size):
-            tries.append(tuple(float(length / size) for length in lengths))
-    if not tries:
-        return 0.0
-    doubt, off = min(tries)
-    agreed = all(error > off / 3 for unsure, error in tries if unsure < 0.1)
-    # Of single precision the finer step is no longer one.
-    tolerance = _TOLERANCE if tries[0][0] < _TOLERANCE else _ROUGH
-    return off if off > max(10 * doubt, tolerance) and agreed else 0.0
