@@ -9,7 +9,7 @@ import numpy as np
 
 from equations.internal import is_traced, kicks_long, split
 
-from ._paths.held import counted, jumps
+from ._paths.held import counted, jumps, of_whole_steps
 from ._paths.large_batches import is_large
 from ._problem import Problem
 
@@ -101,6 +101,8 @@ def _of_counts(problem: Problem) -> str | None:
         return None
     if is_traced(problem.rates):
         return "whose schedule is traced"
+    if of_whole_steps(problem.equation, problem.steps):
+        return "whose schedule is a function of whole training steps, and another one between them"
     stops = np.asarray(jumps(problem.equation, problem.steps)[0])
     inside = stops[stops % problem.save_every != 0]
     if inside.size == 0:
