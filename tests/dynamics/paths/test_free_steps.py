@@ -1,5 +1,7 @@
 """Solvers whose steps are no training steps read what is counted continuously, and stop where it jumps."""
 
+import contextlib
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -9,6 +11,7 @@ import optax
 import pytest
 from schedules import (
     ETA,
+    NOISY,
     PIECEWISE,
     QUARTIC,
     RULE,
@@ -21,8 +24,10 @@ from schedules import (
 )
 from typing_extensions import override
 
-from dynamics import solve, train
+from dynamics import LargeBatches, solve, train
+from dynamics._coarse import coarse, missed_by_steps, of_large_batches
 from dynamics._paths import held as held_module
+from dynamics._problem import Problem
 from equations import SGD, Momentum, Objective, modified, scheduled
 from equations._modified.increment import Increment
 
@@ -30,6 +35,15 @@ CASES = [
     ("free steps", "instance", "a step-size controller across jumps", "test_a_controller_stops_at_jumps"),
     ("free steps", "instance", "the readings' orders, and those of mixtures", "test_two_readings_have_order_two"),
     ("free steps", "brother", "jumps between whole steps, under a trace; kinks", "test_jumps_are_found"),
+    ("whole steps", "instance", "alternating, in steps of many", "test_steps_of_many_refuse_whole_steps[LargeBatches]"),
+    (
+        "whole steps",
+        "brother",
+        "where an error chooses the steps",
+        "test_steps_of_many_refuse_whole_steps[solver_error]",
+    ),
+    ("whole steps", "brother", "smooth, but of a period of a step", "test_steps_of_many_that_do_not_follow"),
+    ("whole steps", "brother", "what is smooth or jumps is none", "test_functions_of_whole_steps_are_told_apart"),
     ("whole steps", "instance", "larger at every third step", "test_whole_steps_are_held[third]"),
     ("whole steps", "instance", "larger at one step", "test_whole_steps_are_held[one]"),
     ("whole steps", "instance", "larger at odd steps", "test_whole_steps_are_held[odd]"),
@@ -164,6 +178,7 @@ WHOLE = {
     "table": lambda k: jnp.where(k == 4, 0.1, cosine_of(1.0, STEPS)(k)),
 }
 ROUNDED = lambda k: jnp.where(jnp.round(k) % 3 == 2, 1.5, 0.2)  # noqa: E731  # jumps between steps, in the last one too
+SLOW = ("one", "odd", "after", "hidden", "rounded", "memory")
 FREE = dfx.PIDController(rtol=1e-9, atol=1e-9)
 
 
@@ -190,16 +205,16 @@ def test_functions_of_whole_steps_are_told_apart():
     assert not any(map(told, others)) and not any(told(others[0], steps) for steps in (0, 1, 2))
 
 
-@pytest.mark.parametrize(
-    "name", ["third", *(pytest.param(n, marks=pytest.mark.slow) for n in ("one", "odd", "after", "hidden", "rounded", "memory"))]
-)  # fmt: skip
+@pytest.mark.parametrize("name", ["third", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_whole_steps_are_held(name):
     """Where a controller chooses the steps: the state is where the times say."""
     schedule = {**WHOLE, "rounded": ROUNDED, "memory": WHOLE["third"]}[name]
     last, run = final(scheduled(SGD(ETA), schedule), stepsize_controller=FREE)
     np.testing.assert_allclose(last, np.exp(-run.times[-1]), rtol=1e-7)
     np.testing.assert_allclose(run.times[-1], rates_of(schedule).sum(), rtol=1e-12)
-    assert dict(run.details)["counts"].startswith("continuous" if name == "rounded" else "held within a training step, ")
+    assert dict(run.details)["counts"].startswith(
+        "continuous" if name == "rounded" else "held within a training step, "
+    )
     if name != "memory":
         return
     for rule in (scheduled(Momentum(ETA, momentum=0.3), schedule), modified(scheduled(SGD(ETA), schedule))):
@@ -220,3 +235,22 @@ def test_whole_steps_under_a_trace():
     for schedule in (PIECEWISE, WHOLE["third"]):
         run = jax.jit(lambda rate, s=schedule: final(scheduled(SGD(rate), s), stepsize_controller=FREE)[0])
         np.testing.assert_allclose(run(ETA), np.exp(-rates_of(schedule).sum()), rtol=1e-7)
+
+
+@pytest.mark.parametrize("argument", ["LargeBatches", "solver_error"])
+def test_steps_of_many_refuse_whole_steps(argument, key):
+    how, name = {"solver": LargeBatches(4)}, "odd"
+    if argument == "solver_error":
+        how, name = {"solver_error": 0.1, "observe": {"w": lambda w: w}}, "third"
+    with pytest.raises(ValueError, match="for Scheduled, whose schedule is a function of whole training steps"):
+        solve(scheduled(SGD(ETA, 1), WHOLE[name]), NOISY, jnp.ones(()), steps=12, save_every=12, key=key, **how)
+
+
+def test_steps_of_many_that_do_not_follow():
+    """A period of a step of the solver, which reads the same value again and again, is told of; a slow one is not."""
+    for period, missed in ((4, True), (24, False)):
+        rule = scheduled(SGD(ETA, 1), lambda k, period=period: 1.0 + 0.9 * jnp.cos(2 * jnp.pi * k / period))
+        problem = Problem.of(rule, NOISY, jnp.ones(())).scheduled(24, 1, 24, None)
+        assert (missed_by_steps(coarse(problem, 6)) > 0.05) is missed
+        with pytest.warns(UserWarning, match="`n` of LargeBatches") if missed else contextlib.nullcontext():
+            of_large_batches(problem, LargeBatches(4))

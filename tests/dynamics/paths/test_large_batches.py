@@ -27,10 +27,6 @@ from equations import (
     scheduled,
 )
 from validation import compare
-CASES = [
-    ("whole steps", "instance", "an alternating schedule in steps of many", "test_refusals[alternating]"),
-    ("whole steps", "brother", "one of period 3 where an error chooses the steps", "test_refusals[every third]"),
-]
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(8, 2)) * [1.0, 0.5], RNG.normal(size=8)
@@ -203,12 +199,6 @@ REFUSED = {
     "epochs": (SGD(0.1, 2, "shuffled"), {}, "whose batches are shuffled epochs"),
     "series": (modified(SGD(0.1, 2)), {}, "whose drift is more than the velocity"),
     "jump": (scheduled(SGD(0.1, 2), optax.piecewise_constant_schedule(1.0, {3: 0.5})), {}, "jumps with training step 3"),
-    "alternating": (scheduled(SGD(0.1, 2), lambda k: jnp.where(k % 2 == 0, 1.5, 0.2)), {}, "a function of whole training"),
-    "every third": (
-        scheduled(SGD(0.1, 2), lambda k: jnp.where(k % 3 == 0, 1.5, 0.2)),
-        {"solver_error": 0.1, "observe": OBSERVE, "solver": LargeBatches()},
-        "a function of whole training steps, and another one between",
-    ),
     "batch sizes": (scheduled(SGD(0.1, 2), batch_size=lambda k: 2 + (k > 3)), {}, "belongs to whole training steps"),
     "first step": (OptimisticGradient(0.1, 2), {}, "whose first step is the algorithm's"),
     "no length": (SGD(0.1, 2), {"solver": LargeBatches()}, "Argument `n` must be given for LargeBatches without"),
