@@ -1,17 +1,22 @@
 """Problems whose steps are many training steps."""
 
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from equations.internal import is_traced, kicks_long, split
+from equations.internal import is_traced, kicks_long, split, warn
 
-from ._paths.held import counted, jumps
+from ._paths.held import NEAR, counted, jumps, of_whole_steps
 from ._paths.large_batches import is_large
 from ._problem import Problem
+from ._times import rates_at
+
+_MISSED = 0.05  # of the integral of the learning rate, from where a warning says so
+_LOOKED_AT = 16384  # training steps, spread over the run
 
 
 def coarse(problem: Problem, number: int) -> Problem:
@@ -54,7 +59,31 @@ def of_large_batches(problem: Problem, solver: Any, substeps: int = 1, halves: b
         )
     if solver.n % substeps:
         raise ValueError(f"Argument `substeps` must be a divisor of `n` for {solver!r}, but {substeps} was given.")
-    return problem if solver.n == 1 else coarse(problem, problem.save_every // solver.n)
+    if solver.n == 1:
+        return problem
+    large = coarse(problem, problem.save_every // solver.n)
+    missed = missed_by_steps(large)
+    if missed > _MISSED:
+        warn(
+            f"Argument `n` of LargeBatches: the learning rate changes within steps of {solver.n} training steps in ways "
+            f"that they do not follow, about {missed:.0%} of its integral: give a smaller `n`."
+        )
+    return large
+
+
+def missed_by_steps(problem: Problem) -> float:
+    """How much of the integral of a scheduled rate steps of many training steps miss, which read it at both ends and in the
+    middle: relative, added up over steps whatever its sign. 0 where that is not known."""
+    if problem.stride < 2 or problem.rates is None or is_traced(problem.rates) or problem.traced:
+        return 0.0
+    stride, count = problem.stride, min(problem.steps, max(1, _LOOKED_AT // math.ceil(problem.stride)))
+    fine = 2 * math.ceil(stride)
+    places = np.asarray([NEAR, stride / 2, stride - NEAR, *((np.arange(fine) + 0.5) * (stride / fine))])
+    first = np.linspace(0, problem.steps - 1, count).astype(int) * stride
+    rates = np.asarray(rates_at(problem.equation, jnp.asarray((first + places[:, None]).ravel()))).reshape(-1, count)
+    integral = rates[3:].mean(0)
+    simpson = (rates[0] + 4 * rates[1] + rates[2]) / 6
+    return float(np.sum(np.abs(simpson - integral)) / max(np.sum(integral), np.finfo(float).tiny))
 
 
 def hindrance(problem: Problem) -> str | None:
@@ -101,6 +130,8 @@ def _of_counts(problem: Problem) -> str | None:
         return None
     if is_traced(problem.rates):
         return "whose schedule is traced"
+    if of_whole_steps(problem.equation, problem.steps):
+        return "whose schedule is a function of whole training steps, and another one between them"
     stops = np.asarray(jumps(problem.equation, problem.steps)[0])
     inside = stops[stops % problem.save_every != 0]
     if inside.size == 0:

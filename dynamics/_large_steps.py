@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from equations.internal import positive, unchecked
 
-from ._coarse import coarse, hindrance, opens
+from ._coarse import coarse, hindrance, missed_by_steps, opens
 from ._cost import cost_of
 from ._integrate import solve_problem
 from ._minibatches import obstacle
@@ -149,11 +149,11 @@ class LargeSteps:
         return None
 
     def _difference(self, problem: Problem, solver: Any) -> float:
-        """That of means to those by steps of half the length."""
+        """That of means to those by steps of half the length, or of what both miss of a schedule."""
         runs = [self._pilot(problem, substeps, solver) for substeps in (1, 2)]
         self.pilot = runs[1]
         seen = [jax.device_get(run.observables) if bool(run.ok.all()) else None for run in runs]
-        return _difference(*seen)
+        return max(_difference(*seen), missed_by_steps(problem))
 
     def _pilot(self, problem: Problem, substeps: int, solver: Any) -> Trajectory:
         with unchecked():

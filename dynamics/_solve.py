@@ -115,7 +115,8 @@ def solve(
         `diffrax.StepTo`, one for the run, which cannot go on). For noise-free equations the solver chooses its steps
         itself, ignoring `substeps`, and a path that diverges ends in the last state that the controller accepted. What a
         dynamics counts, such as the steps of a schedule, is held within a training step; with a controller it is read
-        continuously, and steps end where the learning rate jumps. The `details` of the result say which.
+        continuously, and steps end where the learning rate jumps, unless it is a function of whole training steps alone,
+        such as `jnp.where(step % 3 == 0, ...)`, and another one between them. The `details` of the result say which.
     - `adjoint`, `progress_meter`: passed on to Diffrax. The default adjoint is for reverse-mode differentiation.
     - `keep_states`: records the whole state, the optimizer's memory included, in `states`.
     - `start`: a `Trajectory` to go on from, in memory or loaded, in place of `params`: the memory, the half flow that a

@@ -90,9 +90,10 @@ class Method:
             adjoint = default_adjoint(problem.noise)
         stepped, stepping, how = solver, None, ()
         if problem.stream is None:
+            last = problem.first + problem.steps
             if controller is None:  # which meets a jump by short steps
-                warn_of_jumps(equation, signal, dynamic, problem.steps, problem.dt)
-            stepped, stepping, how = read(equation, signal, dynamic, problem.steps, solver, controller, adjoint)
+                warn_of_jumps(equation, signal, dynamic, last, problem.dt)
+            stepped, stepping, how = read(equation, signal, dynamic, last, solver, controller, adjoint)
         stepped = differentiable(stepped, adjoint)
         return cls(
             solver=solver,

@@ -27,12 +27,13 @@ def put(module: Any, **values: Any) -> Any:
 
 
 def clip_count(count: Array, window: tuple[Array, Array] | None) -> Array:
-    """A real count, kept inside an interval `(low, high)` as seen from within; as it is where that is None."""
+    """A real count, kept inside an interval `(low, high)` as seen from within, the very number where that is empty; as it
+    is where there is None."""
     if window is None:
         return count
     low, high = (jnp.asarray(end, count.dtype) for end in window)
     margin = _MARGIN * jnp.finfo(count.dtype).eps * jnp.maximum(1, high)
-    return jnp.clip(count, low + margin, high - margin)
+    return jnp.where(low < high, jnp.clip(count, low + margin, high - margin), low)
 
 
 def schedule_counts(memory: PyTree) -> PyTree[bool]:

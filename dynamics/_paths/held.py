@@ -18,6 +18,8 @@ from .terms import with_dynamics
 
 # So far from a whole step, before and after it, the learning rate is read; float32 holds that to 10^5 steps.
 NEAR = 1 / 64
+_FINE = 4  # places within a training step at which it is read for its integral
+_STEEP = 16  # times the change beside a whole step: not even a small root begins so
 
 
 def counted(dynamics: AbstractDynamics, signal: Any, params: PyTree) -> bool:
@@ -106,28 +108,74 @@ def jumps(dynamics: Any, steps: int) -> tuple[Array, Array]:
     steps, as a schedule does that is stretched by an odd factor, it does so with the second. Under a trace, where the
     values are not known, there is a place for every step, those without a jump at infinity.
     """
-    whole, end = jnp.arange(1.0, steps), jnp.full(1, float(steps))
-    if steps < 2:
-        return whole, end
-
-    def table(*places):
-        return [rates_at(dynamics, whole + place) for place in places]
-
-    left, before, after, right = table(-2 * NEAR, -NEAR, NEAR, 2 * NEAR)
-    start, later = table(NEAR - 1, 2 * NEAR - 1)
-    rounding = 1e-5 * jnp.max(jnp.abs(jnp.stack([before, after])))
-    slopes = jnp.abs(before - left) + jnp.abs(right - after)
-    at = jnp.abs(after - before) > 4 * slopes + rounding
-    inside = jnp.abs(before - start) > (4 / NEAR) * (jnp.abs(before - left) + jnp.abs(later - start)) + rounding
+    whole = jnp.arange(1.0, steps)
+    if steps < 1:
+        return whole, jnp.full(1, float(steps))
+    at, inside = _changes(dynamics, steps)
     # Inside, the last whole step is as far as it goes on.
-    stops = jnp.where(at | inside, whole, jnp.inf)
-    tops = jnp.where(inside, whole - 1 + 2 * NEAR, whole)
+    stops = jnp.where(at | inside, jnp.arange(1.0, steps + 1), jnp.inf)
+    tops = jnp.where(inside, jnp.arange(0.0, steps) + 2 * NEAR, jnp.arange(1.0, steps + 1))
+    stops, tops, end = stops[:-1], tops[:-1], tops[-1:]
     if not is_traced(stops):
         found = np.isfinite(stops)
         return stops[found], jnp.concatenate([tops[found], end])
     order = jnp.argsort(stops)
     tops = jnp.where(stops < jnp.inf, tops, end)
     return stops[order], jnp.concatenate([tops[order], end])
+
+
+@eqx.filter_jit
+def _changes(dynamics, steps):
+    """Whether the learning rate jumps with each training step from 1 to `steps`, and whether it does so before it."""
+    whole = jnp.arange(1.0, steps + 1)
+    places = jnp.asarray([-2 * NEAR, -NEAR, NEAR, 2 * NEAR, NEAR - 1, 2 * NEAR - 1])
+    left, before, after, right, start, later = _table(dynamics, whole, places)
+    rounding = 1e-5 * jnp.max(jnp.abs(jnp.stack([before, after])))
+    slopes = jnp.abs(before - left) + jnp.abs(right - after)
+    at = jnp.abs(after - before) > 4 * slopes + rounding
+    inside = jnp.abs(before - start) > (4 / NEAR) * (jnp.abs(before - left) + jnp.abs(later - start)) + rounding
+    return at, inside
+
+
+def _table(dynamics, whole, places):
+    """The learning rates at all places from all steps, `(places, steps)`."""
+    return rates_at(dynamics, (whole + places[:, None]).ravel()).reshape(places.size, whole.size)
+
+
+def of_whole_steps(dynamics: Any, steps: int) -> Array:
+    """Whether the learning rate is a function of whole training steps alone, which is another one between them: in one of
+    so many it has not the value from which it goes on, or its integral is not the sum of its values.
+
+    The integral of a smooth one differs from its sum by a remainder at the ends, and by the share of a change within a step
+    that a trapezoid leaves.
+    """
+    return jnp.zeros((), bool) if steps < 1 else _of_whole_steps(dynamics, steps)
+
+
+@eqx.filter_jit
+def _of_whole_steps(dynamics, steps):
+    whole, values = jnp.arange(0.0, steps), rates_at(dynamics, jnp.arange(steps))
+    fine = jnp.asarray([NEAR, 2 * NEAR, *((2 * j + 1) / (2 * _FINE) for j in range(_FINE)), 1 - NEAR, 1 - 2 * NEAR])
+    after, right, *inner, before, left = table = _table(dynamics, whole, fine)
+    size = jnp.max(jnp.abs(jnp.concatenate([values[None], table])))
+    away = jnp.any(jnp.abs(values - after) > _STEEP * jnp.abs(right - after) + 1e-5 * size)
+    # A step in which it jumps reads the value before.
+    inside = jnp.abs(before - after) > (4 / NEAR) * (jnp.abs(before - left) + jnp.abs(right - after)) + 1e-5 * size
+    off = jnp.sum(jnp.where(inside, 0.0, sum(inner) / _FINE - (values + before) / 2))
+    change = jnp.sum(jnp.where(inside, 0.0, jnp.abs(before - values)))
+    spread = jnp.maximum(jnp.max(values), jnp.max(table)) - jnp.minimum(jnp.min(values), jnp.min(table))
+    return away | (jnp.abs(off) > change / 4 + spread / 2 + 1e-4 * jnp.sum(jnp.abs(values)))
+
+
+def _whole_windows(dynamics, steps: int, alone: bool) -> tuple[Array, Array]:
+    """The training steps with which the learning rate is another, all if not `alone`, and the `tops` of `Between`, which
+    hold it there; like `jumps` under a trace."""
+    whole, values = jnp.arange(1.0, steps), rates_at(dynamics, jnp.arange(steps))
+    rounding = 8 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
+    changes = (jnp.abs(jnp.diff(values)) > rounding) | (not alone)
+    stops = jnp.where(changes, whole, jnp.inf)
+    stops = jnp.sort(stops) if is_traced(stops) else stops[np.isfinite(stops)]
+    return stops, jnp.concatenate([jnp.zeros(1, stops.dtype), stops])
 
 
 def read(
@@ -154,8 +202,8 @@ def read(
         return solver, None, (("counts", "held within a training step"),)
     dtype = jnp.result_type(*jax.tree.leaves(params))
     dynamics.held(*jnp.zeros(2, dtype))  # raises where counts cannot be read so
-    stops, tops = jumps(dynamics, steps)
-    if stops.size == 0:
+    stops, tops, reading = _windows(dynamics, signal, params, steps)
+    if stops.size == 0 and tops[0] > 0:
         return solver, controller, (("counts", "continuous, stopping at 0 jumps"),)
     if isinstance(solver, dfx.AbstractImplicitSolver):
         raise ValueError(
@@ -167,7 +215,26 @@ def read(
             "Argument `stepsize_controller` must be adaptive, such as diffrax.PIDController, where the learning rate "
             f"jumps, but {controller!r} was given."
         )
-    count = "" if is_traced(stops) else f"{stops.size} "
     stops, tops = jnp.asarray(stops, dtype), jnp.asarray(tops, dtype)
-    controller = dfx.ClipStepSizeController(controller, jump_ts=stops)
-    return Between(solver, stops, tops), controller, (("counts", f"continuous, stopping at {count}jumps"),)
+    if stops.size:
+        controller = dfx.ClipStepSizeController(controller, jump_ts=stops)
+    return Between(solver, stops, tops), controller, (("counts", reading),)
+
+
+def _windows(dynamics, signal, params, steps):
+    """`stops` and `tops` of `Between`, and how counts are read between them, in words."""
+    whole = of_whole_steps(dynamics, steps)
+    if not is_traced(whole) and not whole:
+        stops, tops = jumps(dynamics, steps)
+        return stops, tops, f"continuous, stopping at {stops.size} jumps"
+    alone = abstract_value(_counts_no_more, dynamics, signal, params) is not None
+    held_stops, held_tops = _whole_windows(dynamics, steps, alone)
+    if not is_traced(whole):
+        return held_stops, held_tops, f"held within a training step, stopping at {held_stops.size} of them"
+    stops, tops = jumps(dynamics, steps)
+    both = jnp.where(whole, held_stops, stops), jnp.where(whole, held_tops, tops)
+    return *both, "continuous, stopping at jumps, or held within a training step where it is a function of those"
+
+
+def _counts_no_more(dynamics, signal, params):
+    return jnp.zeros(()) if scales_all(dynamics, dynamics.init(params)) else None
