@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations import AbstractDynamics, AbstractEquation, AbstractSignal
-from equations.internal import inside, leaf_name, quick_jit, silent, split, warn
+from equations import AbstractDynamics, AbstractSignal
+from equations.internal import inside, leaf_name, learning_rate_of, quick_jit, silent, split, warn
 
 
 def tell_start(
@@ -41,7 +41,7 @@ def tell_start(
 
 def tell_end(dynamics: AbstractDynamics, failed_at: Array) -> None:
     """Warns where no path of an algorithm's equation is left at the end, of which the final parameters say nothing."""
-    if silent((dynamics, failed_at)) or not isinstance(dynamics, AbstractEquation) or np.any(np.asarray(failed_at) < 0):
+    if silent((dynamics, failed_at)) or learning_rate_of(dynamics) is None or np.any(np.asarray(failed_at) < 0):
         return
     warn(
         f"All paths of the equation of {_form(dynamics)} failed, the first in training step {int(np.min(failed_at))}, and "
