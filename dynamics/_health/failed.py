@@ -41,8 +41,8 @@ def tell_start(
 
 def tell_end(dynamics: AbstractDynamics, failed_at: Array) -> None:
     """Warns where no path of an algorithm's equation is left at the end, of which the final parameters say nothing."""
-    if silent((dynamics, failed_at)) or learning_rate_of(dynamics) is None or np.any(np.asarray(failed_at) < 0):
-        return
+    if silent((dynamics, failed_at)) or learning_rate_of(dynamics) is None or np.any(np.asarray(failed_at) <= 1):
+        return  # what fails in its first step is told of by `tell_start`
     warn(
         f"All paths of the equation of {_form(dynamics)} failed, the first in training step {int(np.min(failed_at))}, and "
         "stay at their last records with `ok` False. Whether the algorithm itself diverges `train` tells."
