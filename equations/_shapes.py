@@ -91,7 +91,7 @@ def _planned(call, structs):
 
 
 def _lifted(value):
-    if np.ndim(value) or jax.dtypes.issubdtype(jax.numpy.result_type(value), jax.dtypes.extended):
+    if np.ndim(value) or jax.numpy.issubdtype(jax.numpy.result_type(value), jax.dtypes.extended):
         raise _Computes
     return _Constant(np.asarray(value)[()], (), jax.numpy.result_type(value))
 

@@ -116,10 +116,12 @@ def _wrong(signal: Any, params: PyTree, held: str, away: tuple[float, ...]) -> s
     members = np.resize(random.permutation(len(few)), (number, -(-len(few) // number)))
     weights = random.choice([-1.0, 1.0], members.shape) * random.uniform(0.5, 1.5, members.shape)
     places = [_directions(active, frozen, seed) for seed in (0, 1)]
-    given, probes = (given, active, static, places), (members, weights, away)
+    probes: Any = (members, weights, away)
+    given = given, active, static, places
     try:
         with jax.enable_x64(True):
-            errors = _errors(*_double(given), *probes)
+            doubled: Any = _double(given)
+            errors = _errors(*doubled, *probes)
     except Exception:  # single precision may be written into the signal
         try:
             errors = _errors(*given, *probes)
@@ -182,7 +184,7 @@ def _errors(signal, active, static, places, members, weights, away) -> np.ndarra
     probes = np.arange(2 * len(members))
     chunk = len(probes) if _numbers(active) * len(probes) <= _NUMBERS else 1
 
-    def turned(angles, pair, sizes=1.0):
+    def turned(angles, pair, sizes: Any = 1.0):
         def leaf(u, w):
             turn = [np.reshape(f(angles) * sizes, (-1, *[1] * u.ndim)) for f in (np.cos, np.sin)]
             return (turn[0] * u + turn[1] * w).astype(u.dtype)

@@ -79,5 +79,5 @@ def together(judgments) -> str:
     return FAILS if FAILS in words else UNSURE if UNSURE in words or not words else HOLDS
 
 
-def _floats(numbers: dict[str, Any]) -> dict[str, float]:
+def _floats(numbers: dict[str, Any]) -> dict[str, Any]:
     return {name: float(value) for name, value in numbers.items()}

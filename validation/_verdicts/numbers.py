@@ -118,7 +118,7 @@ def _as_curve(measured: Any, prediction: Any, mutant: Any) -> tuple[Any, Any, An
 
     def one(value):
         if isinstance(value, tuple):
-            return Estimate(np.reshape(value.value, 1), np.reshape(value.error, 1))
+            return Estimate(*(np.reshape(part, 1) for part in value[:2]))
         return np.reshape(value, 1)
 
     if isinstance(measured, tuple):
@@ -131,7 +131,7 @@ def _as_curve(measured: Any, prediction: Any, mutant: Any) -> tuple[Any, Any, An
 
 def _estimate(measured: Any, freedom: float | int | None) -> tuple[Estimate, float]:
     if isinstance(measured, tuple):
-        found = Estimate(np.asarray(measured.value, float), np.asarray(measured.error, float))
+        found = Estimate(*(np.asarray(part, float) for part in measured[:2]))
         if found.value.ndim != 1 or found.value.shape != found.error.shape or not found.value.size:
             raise ValueError(f"Argument `measured` must be an Estimate of arrays (points,), but {measured} was given.")
         return found, np.inf if freedom is None else float(freedom)
