@@ -1,4 +1,7 @@
-"""Figures: every function takes Matplotlib axes as `ax=`, or makes some, and returns them."""
+"""Figures: every function takes Matplotlib axes as `ax=`, or makes some, and returns them.
+
+But `plot_regimes`, which makes a figure of several axes and returns it.
+"""
 
 from ._compare.plots import plot_difference as plot_difference
 from ._compare.plots import plot_fan as plot_fan

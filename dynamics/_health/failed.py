@@ -1,4 +1,4 @@
-"""Paths that fail in their first step because the rate of change is not finite at the start."""
+"""Words on paths that failed: in their first step, since the rate of change is not finite at the start, or all of them."""
 
 from typing import Any
 
