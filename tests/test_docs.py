@@ -12,7 +12,12 @@ import validation
 
 ROOT = Path(__file__).parents[1]
 README, PAGES = ROOT / "README.md", ROOT / "docs" / "pages"
-SHOWN = [page for page in sorted(PAGES.glob("*.md")) if "```python" in page.read_text()]
+LONG = "noise start sweeps irreversibility resume modified-equations edge-of-stability long-runs learning-rules".split()
+SHOWN = [
+    pytest.param(page, marks=[pytest.mark.slow] * (page.stem in LONG), id=page.stem)
+    for page in sorted(PAGES.glob("*.md"))
+    if "```python" in page.read_text()
+]
 
 
 def blocks(page, language="python"):
@@ -27,7 +32,7 @@ def run(page, tmp_path, monkeypatch):
     return scope
 
 
-@pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", SHOWN)
 def test_examples_run(page, tmp_path, monkeypatch, capsys):
     scope = run(page, tmp_path, monkeypatch)
     if page.stem == "start":

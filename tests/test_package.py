@@ -15,6 +15,7 @@ from benchmarks.__main__ import NAMES
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_wheel_in_a_clean_place(tmp_path):
     """Built, unpacked into an empty folder and imported from outside the repository, without the editable install."""
     source = tmp_path / "source"

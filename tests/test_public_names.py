@@ -113,6 +113,7 @@ def test_other_names_are_missing_as_ever():
         equations.Regularize  # noqa: B018
 
 
+@pytest.mark.slow
 def test_an_old_name_of_a_result():
     import numpy as np
 

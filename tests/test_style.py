@@ -16,6 +16,7 @@ def test_ruff(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_every_test_fits_on_a_screen():
     """No test function has more than 40 lines."""
     long = {}

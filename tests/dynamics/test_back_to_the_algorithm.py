@@ -72,6 +72,7 @@ def by_hand(rule, path, params, memory, steps):
     return params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(RULES, ["momentum", "adam"]))
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step")
 def test_steps_are_those_of_optax(name, tmp_path):

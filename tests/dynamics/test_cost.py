@@ -50,6 +50,7 @@ def test_gradients_of_a_training_step(name):
     assert (found.solver, found.algorithm) == (own, algorithm)
 
 
+@pytest.mark.slow
 def test_a_result_says_what_it_costs(key):
     run = solve(SGD(0.1, 4), OBJECTIVE, START, steps=2, key=key, substeps=2)
     assert dict(run.details)["gradients"] == (
@@ -92,6 +93,7 @@ def test_a_long_run_names_what_is_cheaper(name, monkeypatch):
     assert (wanted or "") in message and (wanted is not None or not told(equation, solver))
 
 
+@pytest.mark.slow
 def test_solve_and_compare_warn(key, monkeypatch):
     """And not of SVAG itself, nor below a hundred times; at the figures of 50 000 images without any change."""
     size = 784 * 128 + 128 * 10

@@ -117,6 +117,7 @@ def process(code: str):
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=os.environ | flags)
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_the_number_of_devices():
     process("import test_devices as t; t.simulated()")
 

@@ -136,6 +136,7 @@ def test_other_solvers(solver, substeps):
     assert_goes_on(*halves(solve, SGD(0.05), solver=dfx.Heun(), substeps=substeps))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step")
 def test_what_is_lost_shows():
     """Mutants: the parameters alone, without the memory; half a flow that is owed, forgotten; another run's noise."""
@@ -153,6 +154,7 @@ def test_what_is_lost_shows():
     assert not same(solve(adam, OBJECTIVE, start=half, **options).final, rest.final)
 
 
+@pytest.mark.slow
 def test_another_number_of_steps_compiles_nothing(monkeypatch):
     traced = []
 
@@ -177,6 +179,7 @@ def test_another_learning_rate_is_allowed():
     np.testing.assert_array_equal(rest.steps, [4, 5, 6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule",
     [
@@ -229,6 +232,7 @@ class Accumulated(SGD):
         return optax.MultiSteps(optax.sgd(self.learning_rate), 2).gradient_transformation()
 
 
+@pytest.mark.slow
 def test_an_algorithm_does_not_know_the_memory_of_an_equation():
     rule = Accumulated(0.05, 2)
     half = solve(rule, OBJECTIVE, W0, steps=2, key=KEY)

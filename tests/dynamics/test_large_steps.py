@@ -71,6 +71,7 @@ def error_of(run, name, exact):
     return np.max(off) / np.max(exact), np.max(values.std(0)) / len(values) ** 0.5 / np.max(exact)
 
 
+@pytest.mark.slow
 def test_a_flow_takes_fewer_gradients():
     """Than training steps, to 1e-6 of the loss."""
     run = flow(solver_error=1e-6)
@@ -110,6 +111,7 @@ def test_means_of_few_paths_and_of_what_is_kept(key):
     assert length(kept) == length(run) > 1
 
 
+@pytest.mark.slow
 def test_an_error_that_no_step_has(key, monkeypatch):
     monkeypatch.setattr(large_steps, "_SHORTEST", 40)
     with pytest.raises(ValueError, match="Argument `solver_error` must be an error that steps of"):
@@ -177,6 +179,7 @@ def regression_mean(times):
     return rest + np.stack([vectors @ (np.exp(-rates * t) * away) for t in times])
 
 
+@pytest.mark.slow
 def test_large_batches_where_there_are_many_examples():
     """At most 64 training steps, in which steps on all examples take more gradients than the algorithm; few paths see their
     own sampling error, but runs of two lengths are on the same batches."""
@@ -217,6 +220,7 @@ def under_schedule(name, **more):
     return run, np.max(away) / np.max(np.linalg.norm(wanted, axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, solver", [("smooth", LargeBatches(64)), *(
     pytest.param(name, solver, marks=pytest.mark.slow)
     for name, solver in (("smooth", None), ("jump", None), ("jump", LargeBatches(64)))
@@ -240,6 +244,7 @@ ADAPTIVE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_the_mean_velocity_of_a_long_kick_is_the_drift(name):
     """Of rules of second degree, whose drift is the mean over all examples."""

@@ -41,6 +41,7 @@ def test_a_script_of_what_was_drawn_repeats_the_run(key):
     assert float(drawn.final[0]) == float(again.final[0])
 
 
+@pytest.mark.slow
 def test_what_is_injected_is_drawn_still(key):
     pair = Objective(lambda w, e: (w * e[0] - e[1]) ** 2 / 2, (X, jnp.ones(6)))
     noisy = SGD(RATE, 2, noise_model=LabelNoise(0.3))

@@ -78,6 +78,7 @@ LIKE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LIKE)
 def test_names(kind, halves, tmp_path):
     like, words = LIKE[kind]

@@ -112,6 +112,7 @@ def test_compare_says_that_it_holds(batch):
 # All that runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 def test_going_on(run):
     equation = SGD(ETA, 2)
@@ -141,6 +142,7 @@ NET = Net(eqx.nn.Linear(2, 3, key=KEY), eqx.nn.Dropout(0.5), eqx.nn.Linear(3, 1,
 DROPOUT = Objective(of_net, (X, Y), random=True, draws=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 def test_dropout_as_users_write_it(run):
     fit = run(SGD(ETA, 2), DROPOUT, NET, steps=2, key=KEY, paths=2)
@@ -191,6 +193,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mean_that_is_not_its_own(name):
     signal = Objective(loss, (X, Y), random=True, mean=WRONG[name])
@@ -198,6 +201,7 @@ def test_a_mean_that_is_not_its_own(name):
         train(SGD(ETA), signal, 3 * W, steps=1, key=KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0.5, 0.8])
 @pytest.mark.parametrize("start", [(0.0, 0.0), (0.3, -0.2)])
 def test_a_mean_that_is_its_own_at_the_start_alone(keep, start):
@@ -232,6 +236,7 @@ def rare(w, example, key):
     return jnp.where(jax.random.bernoulli(key, 1e-3), 1e3, 0.0) * ridge(w, example)
 
 
+@pytest.mark.slow
 def test_a_rare_event_is_no_wrong_mean():
     train(SGD(ETA), Objective(rare, (X, Y), random=True, mean=ridge), W, steps=1, key=KEY)
     penalized = regularized(EXACT, lambda w: jnp.sum(w**2))
@@ -247,6 +252,7 @@ def test_too_few_draws():
     warn_sampling(with_loss_noise(SGD(ETA, 4), EXACT), EXACT, W)
 
 
+@pytest.mark.slow
 def test_steps_to_draws():
     """R times the examples of a step's count: (1/B) (C + V) over V/(N R)."""
     batch, size, gradients = 2, len(X), jax.vmap(lambda i: SAMPLED.take(i[None]).gradient(W))(jnp.arange(4))

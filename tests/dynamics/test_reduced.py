@@ -71,6 +71,7 @@ def check(reduced, run):
     np.testing.assert_array_equal(reduced.count + reduced.failed, reduced.paths)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The solver is unstable", "ignore:The noise")
 @pytest.mark.parametrize("name", some(RUNS, ["solve", "some fail"]))
 def test_moments_are_those_of_the_paths(name, key):
@@ -91,6 +92,7 @@ def test_mutant_that_counts_what_failed(monkeypatch, key):
         check(RUNS["some fail"](key=key, paths=21, reduce=ALL, block=8), RUNS["some fail"](key=key, paths=21))
 
 
+@pytest.mark.slow
 def test_histograms_and_quantiles(key):
     reduced, run = (RUNS["solve"](key=key, paths=300, reduce=kept) for kept in (ALL, None))
     values = np.asarray(run.observables["sum"])
@@ -107,6 +109,7 @@ def test_histograms_and_quantiles(key):
         reduced.quantile("w", 0.5)
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_the_records(key):
     one, other = (
         solve(Bath(), None, jnp.ones(2), dt=0.1, steps=6, save_every=n, observe=OBSERVE, key=key, paths=9, reduce=ALL)

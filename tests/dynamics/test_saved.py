@@ -50,6 +50,7 @@ def path(half, tmp_path):
     return tmp_path / "half.nc"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["adam", *(pytest.param(n, marks=pytest.mark.slow) for n in ("scheduled", "half"))])
 def test_goes_on(name, run, tmp_path):
@@ -85,6 +86,7 @@ def test_goes_on_in_a_new_process(half, path, tmp_path):
     assert same((rest.final, rest.observables), (end.final, end.observables))
 
 
+@pytest.mark.slow
 def test_all_of_it_is_there(half, path):
     again = Trajectory.load(path, like=W0)
     assert same((half.final, half.observables), (again.final, again.observables))
@@ -106,6 +108,7 @@ def test_xarray_opens_it(half, path):
         assert found.attrs["learning_rate"] == 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [96, 200, 1000])
 def test_what_is_half_open_is_closed(path, kept):
     """Nothing is told at the end of a process of a file that could not be read, as one of the right length is."""
@@ -139,6 +142,7 @@ def test_a_truncated_file(path, part):
         Trajectory.load(path, like=W0)
 
 
+@pytest.mark.slow
 def test_a_changed_number(path):
     with xr.open_datatree(path, engine="h5netcdf") as tree:
         tree = tree.load()
@@ -157,6 +161,7 @@ def test_foreign_files(tmp_path):
             Trajectory.load(tmp_path / name, like=W0)
 
 
+@pytest.mark.slow
 def test_other_parameters(path):
     for like in ({"a": W0["a"]}, W0 | {"a": jnp.ones(3)}, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), W0)):
         with pytest.raises(ValueError, match="Argument `like` must be parameters like those of the run"):

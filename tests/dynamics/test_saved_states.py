@@ -53,6 +53,7 @@ def assert_same(one, other, names=ASKED):
         assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)], ids=["train", "solve"])
 @pytest.mark.parametrize("name", some(RULES, ["adam"]))
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step")
@@ -96,6 +97,7 @@ class Warm(SGD):
         return Mine(jax.tree.map(jnp.negative, gradient), jnp.ones(()))
 
 
+@pytest.mark.slow
 def test_a_class_of_ones_own(tmp_path):
     """It is in no file: arrays by name, until the equation is given. It goes on all the same."""
     half = run_of(Warm(0.05), solve)

@@ -186,6 +186,7 @@ def test_brownian_motion_does_not_depend_on_how_it_is_looked_at(size, settings, 
         assert abs(values.mean() - mean) < 4 * values.std() / values.size**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem", "equation", "save_every"),
     [(PROBLEM, ADAM, 1)]
@@ -234,6 +235,7 @@ def test_substeps_refine_the_same_path(key):
     assert np.all(fine < coarse / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [solve, train])
 def test_a_path_does_not_depend_on_their_number(run, key):
     arguments = {"steps": 8, "key": key, "observe": OBSERVE} | ({"solver": dfx.Euler()} if run is solve else {})
@@ -274,6 +276,7 @@ def first_crossing(values, threshold):
     return np.where(beyond.any(1), beyond.argmax(1), -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "solver", "save_every"), [("noise", None, 1), ("noise", None, 6), ("drift", dfx.Euler(), 6)]
 )
@@ -302,6 +305,7 @@ def test_a_diverged_run_of_training_too(save_every, key):
     check_frozen(calm, broken, every, first_crossing(every.observables["w"], 0.35), save_every)
 
 
+@pytest.mark.slow
 def test_a_solution_that_ends_in_finite_time():
     """Constant steps and adaptive ones: flagged in the step that holds t = 1, true before it, finite after it."""
     arguments = {"steps": 30, "dt": 0.1, "observe": OBSERVE, "save_every": 2, "paths": 2}
@@ -345,6 +349,7 @@ def test_derivatives_of_a_run(mode):
     np.testing.assert_allclose(by_start @ unit, difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [solve, train])
 def test_under_jit_and_vmap_over_learning_rates(run, key):
     rates = jnp.array([0.02, 0.05, 0.1])
@@ -363,6 +368,7 @@ def test_under_jit_and_vmap_over_learning_rates(run, key):
 # Parameters and observables of every kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [pytest.param(solve, marks=pytest.mark.slow), train])
 def test_a_raw_network(run, key):
     network = mlp(key, (3, 4, 2))
@@ -404,6 +410,7 @@ def test_noise_free_paths_are_solved_once(key):
     np.testing.assert_allclose(flow.observables["w"][0], exact, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_step_size_control_agrees_with_constant_steps():
     """Adam has a first step of its own."""
     arguments = {"steps": 8, "observe": OBSERVE, "save_every": 2}
@@ -507,6 +514,7 @@ class OrnsteinUhlenbeck(AbstractDynamics):
         return lx.MatrixLinearOperator(jnp.array([[0.5, 0.0], [0.3, 0.2]]))
 
 
+@pytest.mark.slow
 def test_a_dynamics_of_the_user(key):
     """Its moments after t = 1, exactly known: mean e^{-At} x, and dC/dt = -AC - CA^T + SS^T."""
     flow = quickly(OrnsteinUhlenbeck(), None, jnp.array([1.0, -1.0]), steps=10, dt=0.1, key=key, paths=4000, save_every=5,
@@ -538,6 +546,7 @@ def test_a_dynamics_that_depends_on_time():
     np.testing.assert_allclose(flow.observables["w"][0], np.arange(4.0) ** 3, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_the_euler_step_of_a_user_s_rule_is_its_twin_on_gaussian_gradients(key):
     """A velocity and a twin are enough. (Trap 1 of the design: the step is the algorithm itself; it draws the same.)"""
 
@@ -626,6 +635,7 @@ def test_a_memory_that_overflows_is_a_divergence(run, options):
     np.testing.assert_array_equal(found.final, found.observables["w"][:, 1])
 
 
+@pytest.mark.slow
 def test_objective_inside_a_trace():
     problem = LinearRegression()
     x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)

@@ -49,6 +49,7 @@ def deviations(run, l, rate=0.2, batch=2, steps=8):  # noqa: E741
     return np.abs(values.mean(axis=0) - wanted) / error, (error / np.abs(wanted)).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", SOLVERS)
 @pytest.mark.parametrize("paths", [4000, pytest.param(60_000, marks=pytest.mark.slow)])
 def test_a_population_has_its_own_moments(side, paths, key):
@@ -146,6 +147,7 @@ def by_hand(order, rate=0.1):
     return w
 
 
+@pytest.mark.slow
 def test_batches_of_an_iterator_in_their_order(key):
     """Each run begins anew with what can be iterated again, at its end too; smaller batches are left out."""
     objective, given = Objective(loss, Feed(batches(), draws=8)), batches()[:-1]

@@ -22,6 +22,7 @@ def weights(w):
     return w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "equation"), [(solve, Momentum(0.05, 2)), (train, Adam(0.05, 2))])
 def test_the_parameters_in_the_states_are_the_observed_ones(function, equation):
     arguments = dict(steps=6, key=KEY, paths=3, observe={"w": weights}, save_every=2)
@@ -51,6 +52,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(RULES, ["momentum", "sgd"]))
 def test_one_structure_on_both_sides(name):
     """At the records and at the end; an observable sees the same."""

@@ -58,6 +58,7 @@ def states(dynamics, stream, steps, dt, **arguments):
 # What follows what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [None, dfx.Tsit5()])
 def test_a_stimulus_is_held_and_no_stage_sees_the_next(solver):
     stream = stimuli(X, Y, duration=1.0, key=KEY)
@@ -74,6 +75,7 @@ def test_without_a_key_each_path_has_stimuli_of_its_own():
     assert len({tuple(row) for row in shown}) == 3 and set(shown.ravel()) == set(range(7))
 
 
+@pytest.mark.slow
 def test_shuffled_epochs_and_given_orders():
     stream = stimuli(X, Y, duration=1.0, key=KEY, sampling="shuffled")
     shown = np.asarray(stream.indices(21)).reshape(3, 7)
@@ -130,6 +132,7 @@ def ring(stream, stimulus_steps, delay_steps, count):
     return past[delay_steps::stimulus_steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stimulus_steps", "delay_steps"), [(5, 2), pytest.param(4, 4, marks=pytest.mark.slow), (4, 7)]
 )

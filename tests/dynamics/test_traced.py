@@ -32,6 +32,7 @@ DATA = np.arange(6.0).reshape(2, 3)
 OBJECTIVE = Objective(loss, DATA)
 
 
+@pytest.mark.slow
 def test_a_dataset_of_many_runs():
     def run(rate):
         return train(SGD(rate), OBJECTIVE, W, steps=2, observe={"w": lambda w: w, "square": lambda w: jnp.sum(w**2)})

@@ -24,6 +24,7 @@ GRADIENTS = np.array([jax.grad(spread)(WEIGHT, X[jnp.array(subset)]) for subset 
 PARTS = batch_objective(spread, X, 3)
 
 
+@pytest.mark.slow
 def test_mean_and_noise_are_those_of_all_subsets():
     """The gradient at the whole data is the mutant; so is the covariance with replacement of single examples."""
     assert float(PARTS.gradient(WEIGHT)) == pytest.approx(GRADIENTS.mean(), rel=1e-12)
@@ -38,6 +39,7 @@ def test_the_algorithm_takes_a_batch_at_a_time(key):
     assert np.all(np.min(np.abs(steps[:, None] - GRADIENTS), axis=1) < 1e-12) and len(np.unique(steps.round(9))) == 10
 
 
+@pytest.mark.slow
 def test_of_more_subsets_than_draws(key):
     """Fresh batches in the algorithm, none of which holds an example twice; the drift by `draws` of them."""
     many = batch_objective(spread, X, 3, draws=9)

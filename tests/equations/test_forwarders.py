@@ -155,6 +155,7 @@ def without(kind, *names):
     return type(kind.__name__, (kind,), {name: getattr(AbstractEquation, name) for name in names})
 
 
+@pytest.mark.slow
 def test_a_forwarder_that_forgets_is_seen():
     """By the definition of its members, and by the times of a run, which end as if the rate were constant."""
     for member in members(AbstractEquation):

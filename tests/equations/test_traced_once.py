@@ -95,6 +95,7 @@ def test_runs_of_a_velocity(kind):
     assert 1 <= first <= 4 and warm == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("door", "kind"),
     [

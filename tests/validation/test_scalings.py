@@ -298,6 +298,7 @@ def one(step):
     return 1.0 + 0.0 * step
 
 
+@pytest.mark.slow
 def test_the_square_root_rule_ends_where_the_gradient_dominates():
     """It is a rule for noise: with hardly any, Adam's step is the sign of the gradient, and twice as long."""
     calm = Objective(lambda w, center: jnp.sum((w - center / 160.0) ** 2 / 2), CENTERS)

@@ -29,6 +29,7 @@ def test_compare(half):
         np.testing.assert_array_equal(side.observables["nu"][:, 0], half.final_state.nu)
 
 
+@pytest.mark.slow
 def test_parameters():
     rule = SGD(0.05)
     half = train(rule, OBJECTIVE, W0, steps=4)

@@ -36,6 +36,7 @@ def arrays(tree):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", some(MOVING, ["underdamped", "adamw", "optax"]))
 def test_stays(name, run):
@@ -93,6 +94,7 @@ def test_a_filter_of_equinox():
         check_frozen(lambda x: 1.0 if eqx.is_array(x) else False, NET)
 
 
+@pytest.mark.slow
 def test_goes_on():
     half = train(from_optax(optax.adam, 0.1, 2), OBJECTIVE, NET, steps=2, key=KEY, frozen=first)
     whole = train(from_optax(optax.adam, 0.1, 2), OBJECTIVE, NET, steps=4, key=KEY, frozen=first)

@@ -47,6 +47,7 @@ CIRCUITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(CIRCUITS, ["readout"]))
 @pytest.mark.filterwarnings("ignore:delay / duration", "ignore:dt / tau")
 def test_a_circuit(name):
@@ -96,6 +97,7 @@ def off(values):
     return abs(a.mean() - mean) / np.sqrt(variance / count), abs(a.var() / variance - 1) / np.sqrt(2 / count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", some([None, dfx.SRA1()], [None]), ids=["default", "SRA1"])
 def test_noise(solver):
     found = run(solver, keep_states=True)

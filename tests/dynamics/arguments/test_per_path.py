@@ -13,6 +13,7 @@ STARTS = jnp.array([[0.0, 1.0], [2.0, -1.0], [5.0, 5.0]])
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [pytest.param(solve, marks=pytest.mark.slow), train])
 def test_every_path_begins_with_its_own(run):
     """And has the noise that it has anyway: a path alone, with the others' keys, is the same."""

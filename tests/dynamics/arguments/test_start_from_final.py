@@ -49,6 +49,7 @@ def runs():
     return objective, w, {run.__name__: run(EQUATION, objective, w, **options) for run in (solve, train)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["solve", "train"])
 def test_final_in_every_door(name, runs):
     objective, _, trajectories = runs

@@ -176,6 +176,7 @@ def test_relaxation():
     assert abs(mutant.integral - 1) > 8 * mutant.integral_error
 
 
+@pytest.mark.slow
 def test_fluctuation_theorems(chain):
     """Of the total entropy of windows; mutants: the medium alone, the density of the other process."""
     exact = stationary(OU, None, jnp.ones(2), discrete=True)
@@ -197,6 +198,7 @@ def stationary_states(run):
     return np.asarray(run.states)[:, BURN:], float(OU.learning_rate)
 
 
+@pytest.mark.slow
 def test_estimator_by_the_uncertainty_relation(chain):
     """Within 10 % of the exact rate; in equilibrium nothing is produced, and the bias is taken out."""
     truth = float(stationary(OU, None, jnp.ones(2), discrete=True).entropy_production_rate)
@@ -220,6 +222,7 @@ def test_estimator_by_the_uncertainty_relation(chain):
     assert abs(parts.mean()) < 4 * error and abs(parts.mean() + bias) > 6 * error
 
 
+@pytest.mark.slow
 def test_neural_estimator_of_a_drift():
     """Increments N(m, 1) produce 2 m per unit of way, 2 m^2 on average; a small network, in a second, within 20 %."""
     rng, drift = np.random.default_rng(0), 0.5
@@ -252,6 +255,7 @@ class Noised(AbstractDynamics):
         return lx.DiagonalLinearOperator(self.sigma / jnp.sqrt(self.learning_rate) * jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_one_noisy_step_of_a_quadratic():
     """E Delta s = |(1 - M^2) theta|^2/(2 sigma^2) + tr(M^2 - 1)/2 = 4.70625."""
     equation, theta = Noised(jnp.asarray(0.1), jnp.asarray(0.1)), jnp.array([1.0, -0.5])
@@ -362,6 +366,7 @@ def test_path_entropy_with_state_dependent_noise():
 PROBLEM = LinearRegression()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discrete", [False, True])
 def test_linear_regression_with_its_multiplicative_noise(discrete):
     s = stationary(SGD(0.1, 4), PROBLEM.objective, PROBLEM.start, discrete=discrete, multiplicative=True)
@@ -400,6 +405,7 @@ class Preconditioned(AbstractEquation):
         return optax.chain(turn, optax.sgd(self.learning_rate))
 
 
+@pytest.mark.slow
 def test_matrix_learning_rate_and_momentum():
     """(1-m)(LHS + SHL) - (1+m^2)/(1-m^2) LHSHL + m/(1-m^2)(LHLHS + SHLHL) = LCL (Liu, Ziyin and Ueda 2021, ICML)."""
     noise = NOISE.T @ NOISE / len(NOISE) / 2
@@ -450,6 +456,7 @@ def spinning(noise):
     return np.asarray(run.states)[:, 200:], truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["minibatch", pytest.param("gaussian", marks=pytest.mark.slow)])
 def test_short_time_bound_on_training_runs(noise):
     """The algorithm's own runs, whose equation the estimator does not see: within 10 % of the closed form."""
@@ -590,6 +597,7 @@ def test_stationary_adam_and_schedules():
         stationary(SGD(0.1, 4), PROBLEM.objective, PROBLEM.start)
 
 
+@pytest.mark.slow
 def test_momentum_under_time_reversal():
     """Velocities change sign: with noise of the temperature in every direction alike, momentum is in equilibrium."""
     momentum = Momentum(0.01, 2, momentum=0.9)
@@ -603,6 +611,7 @@ def test_momentum_under_time_reversal():
     assert rate > 0.01 and abs(still) < 1e-10
 
 
+@pytest.mark.slow
 def test_singular_noise_is_regularized():
     """Momentum's step has no noise of its own in the position: the medium entropy grows as 1/r^2, and r is stated."""
     momentum = Momentum(0.1, 2, momentum=0.7)
@@ -617,6 +626,7 @@ def test_singular_noise_is_regularized():
     assert abs(scaled[2] / scaled[1] - 1) < 0.02 < abs(scaled[1] / scaled[0] - 1) + 0.02
 
 
+@pytest.mark.slow
 def test_wrong_arguments():
     flow = solve(OU, None, jnp.zeros(2), steps=2, key=KEY)
     with pytest.raises(ValueError, match="Argument `trajectory` must be recorded with keep_states=True"):
@@ -646,6 +656,7 @@ def test_wrong_arguments():
             stationary(SGD(0.1, 2), QUADRATIC, jnp.ones(2), parity=parity)
 
 
+@pytest.mark.slow
 def test_wrong_arguments_of_a_run():
     kept = solve(SGD(0.1, 2), QUADRATIC, jnp.ones(2), steps=2, key=KEY, keep_states=True, paths=2)
     with pytest.raises(ValueError, match="Argument `equation` must be what the trajectory was made with"):

@@ -78,6 +78,7 @@ def off(equation, run, **options):
     return values.mean(), values.std(ddof=1) / len(values) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROCESSES)
 def test_zero_current(name):
     """All entropy of the medium is a difference of ln p, path by path up to O(dt). Mutant: by steps."""
@@ -238,6 +239,7 @@ def ensemble():
     return entropy
 
 
+@pytest.mark.slow
 def test_few_paths_say_so(ensemble):
     for good, words in ((10, "by 0.25 on average; with 125 paths it is by 0.02"), (20, "by 0.12 on average")):
         with pytest.warns(UserWarning, match=f"{good} paths in 2 dimensions do not fix a Gaussian.*{words}"):

@@ -16,6 +16,7 @@ def mean_log(eta):
     return float(np.mean(np.log(np.abs(1 - eta * np.asarray(CURVATURES)))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta, verdict", [(0.3, "stable"), (0.6, "unstable"), (0.9, "unstable")])
 def test_one_dimension(eta, verdict, key):
     """E ln|1 - eta h|, within 3 standard errors; mean and mean square have other signs."""
@@ -37,6 +38,7 @@ def test_the_exponent_of_the_mean_is_rejected(key):
         assert not np.isfinite(np.mean(np.log(1 - 0.6 * np.asarray(CURVATURES))))
 
 
+@pytest.mark.slow
 def test_four_phases_of_a_type_two_saddle(key):
     """l = (u w x - y)^2 near zero: exponents E ln|1 +- 2 eta x y| along u = w and u = -w (Ziyin et al. 2023)."""
     phases = {}
@@ -50,6 +52,7 @@ def test_four_phases_of_a_type_two_saddle(key):
     assert set(phases.values()) == {(1.0, -1.0), (-1.0, -1.0), (1.0, 1.0)}
 
 
+@pytest.mark.slow
 def test_of_the_equation(key):
     """dx = -h x dt + s sqrt(eta) x dW has -h - eta s^2/2 in a unit of time."""
     eta, mean, square = 0.2, 1.0, 4.0

@@ -137,6 +137,7 @@ def test_no_program_runs_twice(name, monkeypatch, key):
     assert not launched
 
 
+@pytest.mark.slow
 def test_no_large_array_is_kept():
     memory = Healthy()
     array = jnp.zeros(10**5)

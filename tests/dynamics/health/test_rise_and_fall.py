@@ -92,6 +92,7 @@ TOPS = {  # beyond the limit, within it, and how it is solved
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(TOPS, ["momentum", "euler"]))
 def test_the_top_of_a_rate(name, key):
     beyond, within, how = TOPS[name]
@@ -121,6 +122,7 @@ def test_auto_divides_the_steps_of_the_top():
     assert not messages and int(dict(chosen.details)["substeps"]) > 1 and np.all(np.abs(chosen.final) < 1)
 
 
+@pytest.mark.slow
 def test_a_look_at_the_ends_is_caught(monkeypatch):
     monkeypatch.setattr(_health, "top", lambda path: None)
     equation, _, how = TOPS["adam"]  # where the parameters themselves do not show it

@@ -115,6 +115,7 @@ def last(tree):
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
+@pytest.mark.slow
 def test_a_network_held_at_the_edge_of_its_solver():
     objective, params = net(0)
     arguments = dict(steps=320, save_every=320)

@@ -98,6 +98,7 @@ PLACES = {
 START, STEPS = jnp.asarray([0.0, 1.0]), dict(steps=60, save_every=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(PLACES, ["flow"]))
 def test_a_steep_place(name, key):
     equation, how = PLACES[name]
@@ -147,6 +148,7 @@ def test_noise_alone():
         assert np.max(quotients(stationary(momentum))) < 2
 
 
+@pytest.mark.slow
 def test_two_moves_alone_are_caught(monkeypatch):
     monkeypatch.setattr(_trail, "_KEPT", 0.0)
     monkeypatch.setattr(_trail, "_KNOWN", 0.0)

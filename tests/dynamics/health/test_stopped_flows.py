@@ -57,6 +57,7 @@ def messages(equation, objective, **settings):
     return trajectory, [str(one.message) for one in caught]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_told(name):
     equation, objective, settings = RUNS[name]

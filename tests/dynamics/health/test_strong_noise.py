@@ -219,6 +219,7 @@ def particle(dt, key):
     return found(Particle(jnp.asarray(2.0)), None, jnp.ones(2), steps=16, save_every=16, dt=dt, key=key)[1]
 
 
+@pytest.mark.slow
 def test_a_particle(key):
     messages = particle(0.5, key)
     assert len(messages) == 1 and "noise of a solver's step" in messages[0], messages

@@ -23,6 +23,7 @@ def passages(**more):
     return first_passage(WHITE, QUADRATIC, jnp.array(0.0), **options)
 
 
+@pytest.mark.slow
 def test_the_mean_is_known_although_most_paths_have_not_passed():
     """The mean over those that have is the mutant."""
     found = passages()
@@ -33,6 +34,7 @@ def test_the_mean_is_known_although_most_paths_have_not_passed():
     assert str(found).startswith(f"{found.crossed.sum()} of 2000 paths passed in 48 steps (0 failed)")
 
 
+@pytest.mark.slow
 def test_below_and_after():
     """By symmetry, on other records; the first ten steps left out change nothing for what forgets."""
     found = passages(below=True, level=-LEVEL, after=10, save_every=2, key=jax.random.key(1))
@@ -42,6 +44,7 @@ def test_below_and_after():
     assert np.all(found.times[found.crossed] % 2 == 0)
 
 
+@pytest.mark.slow
 def test_it_ends_when_all_have_passed():
     found = passages(level=-3.0, steps=160)
     assert found.censored == 0 and found.steps <= 32

@@ -23,6 +23,7 @@ def averaged(w0=0.0, **more):
     return time_average(NOISY, QUADRATIC, jnp.asarray(w0), **options)
 
 
+@pytest.mark.slow
 def test_variance_and_memory_of_the_algorithm():
     """That of the equation, eta s^2/2, is the mutant: by 33 % off at this rate."""
     found = averaged(5.0)
@@ -40,6 +41,7 @@ def test_variance_and_memory_of_the_algorithm():
     assert found.series["w"].shape == (16, 12800 - found.burn_in) and found.thinning == 1
 
 
+@pytest.mark.slow
 def test_errors_are_the_spread_of_repeated_runs():
     """Of one path, whose errors come from batches, and of sixteen."""
     found = averaged(paths=256, batches=16, steps=16 * 50)
@@ -64,6 +66,7 @@ def test_what_has_arrived_is_not_sent_back():
     assert np.max(found) < 4 and np.mean(np.array(found) > 3) < 0.03
 
 
+@pytest.mark.slow
 def test_a_run_goes_on():
     whole = averaged(batches=16)
     half = averaged(steps=16 * 400, batches=8)
@@ -92,12 +95,14 @@ def test_a_run_that_has_not_arrived_is_told():
     assert one.starts["w"] < 3
 
 
+@pytest.mark.slow
 def test_a_short_run_cannot_tell():
     slow = SGD(RATE / 1000, noise_model=Isotropic(SCALE))
     found = time_average(slow, QUADRATIC, jnp.array(0.0), steps=160, key=jax.random.key(0), observe=SQUARE, batches=16)
     assert found.arrived == "cannot tell"
 
 
+@pytest.mark.slow
 def test_failed_paths_are_left_out():
     """Where paths begin beyond the well, they run away."""
     well = Objective(lambda w, e: w**2 / 2 - w**4 / 4 + 0 * e, jnp.zeros(1))
@@ -109,6 +114,7 @@ def test_failed_paths_are_left_out():
     assert found.failed == 1 and found.paths.tolist() == [0, 1, 3] and found.samples["w"].shape == (3,)
 
 
+@pytest.mark.slow
 def test_vectors_and_thinning(monkeypatch):
     monkeypatch.setattr("dynamics._long_runs.time_average._KEPT", 500)
     found = averaged(observe={"pair": lambda w: jnp.stack([w, w**2])}, steps=800, batches=8, paths=2, save_every=5)

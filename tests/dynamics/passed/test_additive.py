@@ -256,6 +256,7 @@ class Fragile(AbstractDynamics):
         return lx.DiagonalLinearOperator(jnp.ones(state.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_every", some([1, 6], [6]))
 def test_a_path_that_fails(save_every):
     options = {"steps": 24, "dt": 0.25, "key": KEY, "paths": 12, "solver": dfx.SRA1(), "observe": OBSERVE}

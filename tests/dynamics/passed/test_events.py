@@ -54,6 +54,7 @@ def is_ground(t, y, args, **kwargs):
     return y[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [True, False])
 def test_what_is_said_of_the_end_is_saved(events, tmp_path):
     """Of paths that met their event and of others; a run without either says nothing of it."""

@@ -237,6 +237,7 @@ def test_given_steps_do_not_go_on():
         run("Heun", 2, half)
 
 
+@pytest.mark.slow
 def test_another_number_of_steps_compiles_nothing():
     traced = []
 

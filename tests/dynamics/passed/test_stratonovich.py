@@ -84,6 +84,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(SOLVERS, ["SPaRK"]))
 def test_law(name):
     assert deviations(last(Geometric(), jnp.ones(2), SOLVERS[name], 50, TIME / 50, 8000)) < 1

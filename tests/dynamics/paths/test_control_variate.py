@@ -93,6 +93,7 @@ def sampled(key, paths, substeps=1, steps=20):
     return run, np.asarray(run.observables["w"][:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "paths, substeps", [(8000, 1), *(pytest.param(120_000, n, marks=pytest.mark.slow) for n in (1, 3))]
 )
@@ -115,6 +116,7 @@ def test_sampled_moments_are_those_of_the_scheme(paths, substeps, key, monkeypat
     assert deviations(sampled(key, paths + 1, substeps)[1], *exact)[0].max() > 8
 
 
+@pytest.mark.slow
 def test_the_noise_of_the_correction_is_measured(key):
     """Of 200 windows, whose mean is that of its second moments; by hand of 64 paths within four standard errors."""
     run, _ = sampled(key, 64, steps=1000)
@@ -175,6 +177,7 @@ def test_compare_counts_it_as_solver_error(key):
 FADING = scheduled(SGD(0.1, 2, "without_replacement"), optax.linear_schedule(1.0, 0.1, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equation", [Momentum(0.1, 2), pytest.param(FADING, marks=pytest.mark.slow)])
 def test_records_change_nothing_and_it_goes_on_to_the_bit(equation, key):
     how = dict(key=key, paths=2, observe=OBSERVE, solver=ControlVariate(BATCH, EVERY))

@@ -157,6 +157,7 @@ def test_jumps_are_found():
     np.testing.assert_array_equal(traced[1][:3], [4, 8, 20])
 
 
+@pytest.mark.slow
 def test_what_cannot_stop_is_refused():
     rule, controller = scheduled(SGD(ETA), PIECEWISE), dfx.PIDController(rtol=1e-6, atol=1e-6)
     slaved = modified(scheduled(Momentum(ETA, momentum=0.5), PIECEWISE), memory="adiabatic")
@@ -182,6 +183,7 @@ SLOW = ("one", "odd", "after", "hidden", "rounded", "memory")
 FREE = dfx.PIDController(rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_functions_of_whole_steps_are_told_apart():
     """From smooth ones, however steep or periodic, and from those that jump."""
 
@@ -205,6 +207,7 @@ def test_functions_of_whole_steps_are_told_apart():
     assert not any(map(told, others)) and not any(told(others[0], steps) for steps in (0, 1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["third", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_whole_steps_are_held(name):
     """Where a controller chooses the steps: the state is where the times say."""
@@ -219,6 +222,14 @@ def test_whole_steps_are_held(name):
         return
     for rule in (scheduled(Momentum(ETA, momentum=0.3), schedule), modified(scheduled(SGD(ETA), schedule))):
         np.testing.assert_allclose(final(rule, stepsize_controller=FREE)[0], final(rule, substeps=8)[0], rtol=1e-6)
+
+
+def test_whole_steps_that_are_not_told_of_miss(monkeypatch):
+    """Mutant: a function of whole steps is read between them like any other."""
+    monkeypatch.setattr(held_module, "of_whole_steps", lambda *args: jnp.zeros((), bool))
+    jax.clear_caches()
+    last, run = final(scheduled(SGD(ETA), WHOLE["third"]), stepsize_controller=FREE)
+    assert abs(last / np.exp(-rates_of(WHOLE["third"]).sum()) - 1) > 0.01
 
 
 @pytest.mark.slow

@@ -132,6 +132,7 @@ def test_other_constants_miss_it(name):
     assert max(worst(mutant, batch_size, problems=PROBLEMS[:3]) for batch_size in (1, 16)) > 1 / 4
 
 
+@pytest.mark.slow
 def test_solve_takes_these_steps(monkeypatch):
     """Three steps on given normals, with a record between, to rounding; and by Diffrax's own loop."""
     problem, eta, batch_size, c = PROBLEMS[0], 0.1, 2, Constants()

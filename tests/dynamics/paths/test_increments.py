@@ -87,6 +87,7 @@ def test_noise_of_half_the_variance_is_rejected(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.slow
 def test_moments_of_the_numbers():
     """Up to the third of two values, up to the fifth of three; numbers of other places, kicks and steps are others."""
     for law, fourth in (("two-point", 1.0), ("three-point", 3.0)):
@@ -107,6 +108,7 @@ def _numbers(coins, index):
     return jax.vmap(read)(index * coins.rows + jnp.arange(coins.rows, dtype=jnp.int32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["two-point", pytest.param("three-point", marks=pytest.mark.slow)])
 def test_the_bits_of_a_path(law):
     """Those of a path are a function of key and path, whatever is recorded and however many paths there are."""
@@ -159,6 +161,7 @@ def test_refused(name):
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_equations_of_algorithms():
     """Whose noise is linear in its numbers: the covariance of a few steps is that by normals."""
     gaussian, other = (

@@ -43,6 +43,7 @@ class Smooth(SGD):
         return -jnp.cos(40 * t) * gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "first"), [(Stairs, 4), (Floors, 3)], ids=["Stairs-4", "Floors-3"])
 def test_a_jump(kind, first):
     equation = kind(0.05) if kind is Stairs else decayed(kind(0.05), 0.1)

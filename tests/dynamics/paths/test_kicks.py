@@ -52,6 +52,7 @@ def run(dynamics, solver=None, paths=4):
     return solve(dynamics, None, jnp.ones(1), steps=20, dt=0.25, key=jax.random.key(0), paths=paths, solver=solver)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, kicks", [(Bath, 1), (Said, 1), (Multiplicative, None), (OwnKick, None)])
 def test_how_often_noise_is_kicked(kind, kicks):
     """And as often with a flow of one's own; that of the default has two stages where the noise is additive."""
@@ -60,6 +61,7 @@ def test_how_often_noise_is_kicked(kind, kicks):
     assert dict(run(kind(), Strang()).details)["solver"] == repr(Strang(kicks=kicks))
 
 
+@pytest.mark.slow
 def test_what_is_given_stays():
     assert dict(run(Bath(), Strang(kicks=2)).details)["solver"] == repr(Strang(kicks=2))
 
@@ -70,6 +72,7 @@ def variance(dt, steps, by="halves"):
     return 0.49 * dt * np.sum(whole ** (2 * np.arange(steps))) * (half if by == "halves" else whole) ** 2
 
 
+@pytest.mark.slow
 def test_the_variance_of_one_kick():
     """Its closed form within 4 standard errors, and that of the equation; of first order it is rejected."""
     final = np.asarray(run(Bath(), paths=40_000).final)[:, 0]

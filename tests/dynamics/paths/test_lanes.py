@@ -46,6 +46,7 @@ def test_any_number_of_paths(paths, monkeypatch):
     np.testing.assert_array_equal(part, found[:3])
 
 
+@pytest.mark.slow
 def test_one_path_two_axes_and_clocks_of_their_own():
     noise, x = data(3, 4)
     start, stops = jnp.asarray(0.0), jnp.array([2.0, 3.0, 5.0])

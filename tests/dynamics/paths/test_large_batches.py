@@ -103,6 +103,7 @@ def sampled(key, paths, n=4):
     return np.asarray(run.observables["w"][:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paths", [8000, pytest.param(80_000, marks=pytest.mark.slow)])
 def test_sampled_moments_are_those_of_the_scheme(paths, key, monkeypatch):
     """Within four standard errors, in the slow test of less than a hundredth. Those of a step on one batch are not, whose
@@ -115,6 +116,7 @@ def test_sampled_moments_are_those_of_the_scheme(paths, key, monkeypatch):
         assert deviations(sampled(key, paths + 1 + extra), *exact)[0].max() > 8
 
 
+@pytest.mark.slow
 def test_one_batch_is_the_algorithm_and_all_lengths_go_by_its_batches(key):
     """Where the noise does not depend on the state all of it is the same, and where nothing pulls, all of the path."""
     how = dict(steps=12, key=key, paths=3, observe=OBSERVE, save_every=12)
@@ -176,6 +178,7 @@ def test_compare_tells_the_solver_error_by_half_the_length(key):
     )
 
 
+@pytest.mark.slow
 def test_batches_of_what_has_no_end(key):
     infinite = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), Population(lambda key: jax.random.normal(key, (2,))))
     run = solve(

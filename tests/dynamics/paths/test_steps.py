@@ -27,6 +27,7 @@ def loss(w, x):
 RUN = dict(steps=6, save_every=3, key=jax.random.key(0), paths=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("equation", "solver", "adjoint"),
     [
@@ -68,6 +69,7 @@ def slowed(a):
     return end, -0.15 * end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", some((shifted, seen, slowed), (shifted,)))
 def test_a_derivative_by_what_functions_close_over(function):
     """Of which no argument tells."""

@@ -59,6 +59,7 @@ AFFINE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(AFFINE, {"sgd", "momentum", "batch_sizes"}))
 def test_one_substep_is_the_algorithm(name, key):
     """On the batches that `train` draws with the same key, to rounding."""
@@ -162,6 +163,7 @@ def sampled(equation, l, key, paths):  # noqa: E741
     return np.asarray(run.observables["w"][:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "momentum, paths", [(None, 8000), *(pytest.param(m, 80_000, marks=pytest.mark.slow) for m in (None, 0.8))]
 )
@@ -179,6 +181,7 @@ def test_sampled_moments_are_those_of_the_scheme(momentum, paths, key, monkeypat
     assert deviations(sampled(equation, 3, key, paths + 2), *exact)[0].max() > 8
 
 
+@pytest.mark.slow
 def test_a_schedule_is_held_within_a_training_step(key):
     """On examples that are all alike nothing is random: Euler's steps of a fourth, by hand."""
     alike = Objective(loss, (np.ones((2, 2)), np.zeros(2)))
@@ -209,6 +212,7 @@ def test_a_step_takes_batches_alone(key):
     assert 997 not in set(sizes(jaxpr)) and 4 in set(sizes(jaxpr))
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_bit(key):
     how = dict(paths=3, observe=OBSERVE, solver=SVAG(2))
     whole = solve(AFFINE["momentum"], OBJECTIVE, START, steps=8, key=key, **how)

@@ -47,6 +47,7 @@ def test_what_does_not_tend_to_the_equation_is_refused(name, key):
             compare(equation, objective, START, steps=2, key=key, observe=OBSERVE, solver=SVAG(2))
 
 
+@pytest.mark.slow
 def test_the_entropy_of_its_steps_is_warned_of(key):
     equation = SGD(0.1, 4)
     run = solve(equation, OBJECTIVE, START, steps=8, key=key, paths=8, solver=SVAG(2), keep_states=True)
@@ -54,6 +55,7 @@ def test_the_entropy_of_its_steps_is_warned_of(key):
         entropy_production(equation, OBJECTIVE, run)
 
 
+@pytest.mark.slow
 def test_a_signal_without_examples_is_refused(key):
     stream = stimuli(np.ones((3, 2)), np.ones((3, 1)), duration=1.0)
     circuit = Circuit((2, 3, 1), "KP", 0.1, 10.0)

@@ -23,6 +23,7 @@ def planned(experiment, axes, run=train, most=8):
     return called, plan, firsts
 
 
+@pytest.mark.slow
 def test_every_setting_is_a_run_of_its_own():
     runs = sweep(experiment, AXES, run=train, shard_size=4)
     assert runs["loss"].dims == ("learning_rate", "batch_size", "seed", "path", "step")
@@ -40,6 +41,7 @@ def test_every_setting_is_a_run_of_its_own():
     assert runs.attrs["equation"] == "SGD" and runs["loss"].notnull().all() and runs["ok"].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [dfx.Euler(), pytest.param(None, marks=pytest.mark.slow)])
 def test_solve(solver):
     more = {"solver": solver, "paths": 2}
@@ -49,6 +51,7 @@ def test_solve(solver):
     assert runs.sizes["path"] == 2 and runs.attrs["kind"] == "equation"
 
 
+@pytest.mark.slow
 def test_one_program_for_each_structure():
     """24 settings of three seeds with four batch sizes; what is small is compiled by a first sweep."""
     programs = []
@@ -136,6 +139,7 @@ def test_single_precision_stays():
     assert sweep(narrow, {"learning_rate": [0.1, 0.2]}, run=train)["w"].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_labels_stand_for_anything():
     axes = {"batch": {"four": 4, "full": None}, "kind": {"a": SGD, "b": Adam}}
     runs = sweep(

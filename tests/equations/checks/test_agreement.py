@@ -134,6 +134,7 @@ def test_no_noise():
     refused(of(SGD, noise=lambda self, *args: None)(ETA, 1), KICK, "Mine.noise")
 
 
+@pytest.mark.slow
 def test_euler():
     """Alone; of a rule that is not affine too."""
     for base in (SGD, Adam):
@@ -155,6 +156,7 @@ def process(**members):
     return type("Rule", (Process,), {"splitting": lambda self: part(self)})()
 
 
+@pytest.mark.slow
 def test_plain():
     run = dict(objective=None, dt=0.1)
     refused(process(flow=lambda self, t, state, signal: -3 * state), FLOW, "Mine.flow", **run)
@@ -162,6 +164,7 @@ def test_plain():
     agreed(process(**scaled("kick", -1.0)), **run)
 
 
+@pytest.mark.slow
 def test_leapfrog():
     """The gradient of SGD moves what it is taken at; that of momentum moves the memory alone."""
     leap = {"splitting": lambda self: GradientSplitting(self, leapfrog=True)}

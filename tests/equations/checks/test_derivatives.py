@@ -107,6 +107,7 @@ def test_wrong_derivatives(name):
         check_derivatives(signal, params, "a test")
 
 
+@pytest.mark.slow
 def test_refused():
     objective, _ = WRONG["temporal"]
     sgd, key = SGD(0.1, 5), jax.random.key(0)
@@ -188,6 +189,7 @@ def test_no_false_alarm(name):
     assert _false_derivative(*RIGHT[name]) is None
 
 
+@pytest.mark.slow
 def test_kinks_are_no_fault():
     """At zero weights every example is at a kink, where no difference means anything."""
     signal = Objective(crossed, (INPUTS, LABELS))

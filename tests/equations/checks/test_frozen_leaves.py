@@ -133,6 +133,7 @@ def test_silent():
         jax.jit(lambda params: warn_frozen(MOVING["langevin"], OBJECTIVE, params))(PARAMS)
 
 
+@pytest.mark.slow
 def test_dead_units():
     model = eqx.nn.MLP(3, "scalar", 4, 1, activation=jax.nn.relu, key=jax.random.key(0))
     dead = eqx.tree_at(lambda m: m.layers[0].bias, model, jnp.full(4, -1e3))

@@ -146,6 +146,7 @@ def test_factors():
         warn_frozen(SGD(0.05), Spred(Objective(masked, DATA), 0.1), Factors.of(W))
 
 
+@pytest.mark.slow
 def test_silent():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -175,6 +176,7 @@ PASSING = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_passes():
     for name, (objective, params) in PASSING.items():
         params = jnp.concatenate([params, params]) if name == "dead" else params
@@ -187,6 +189,7 @@ def rare():
     return Objective(lambda w, e: (w[e[1]] @ e[0] - 0.5 * stop(w[1] @ e[0])) ** 2, (RNG.normal(size=(600, 3)), rows))
 
 
+@pytest.mark.slow
 def test_a_rare_example():
     assert frozen_entries(rare(), W[:2]) is None
     some = frozen_parts.stopped_entries(rare().take(jnp.arange(6, 600)), W[:2], False)

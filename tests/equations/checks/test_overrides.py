@@ -103,6 +103,7 @@ def exact_moments(rate, noise):
     return decay, noise**2 / ETA * (1 - decay**2) / (2 * rate)
 
 
+@pytest.mark.slow
 def test_a_drift():
     """Without noise, and with it, where mean and variance are those of d w = -3 w dt + noise."""
     np.testing.assert_allclose(ensemble(Thrice(ETA)), np.exp(-3.0), rtol=1e-4)

@@ -93,6 +93,7 @@ def test_passes(name):
     assert derivatives._false_derivative(*RIGHT[name]) is None
 
 
+@pytest.mark.slow
 def test_a_mask():
     """The series is that of the four numbers that are trained, the others closed over."""
     equation = modified(SGD(0.2), order=2)

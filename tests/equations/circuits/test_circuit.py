@@ -66,6 +66,7 @@ def test_the_discrete_rule_is_the_one_written_by_hand(rule):
         np.testing.assert_allclose(new, right, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_sgd_with_skip_connections_is_gradient_descent():
     circuit = Circuit((3, 5, 4, 2), "SGD", 1e-3, 20.0, skip=((0, 3), (1, 3)))
     weights = circuit.init(jax.random.key(3))
@@ -81,6 +82,7 @@ def test_sgd_with_skip_connections_is_gradient_descent():
     np.testing.assert_allclose(flat(found), flat(right), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_alignment_of_direct_feedback_follows_all_paths():
     circuit = Circuit((3, 5, 4, 2), "DFA", skip=((1, 3),))
     weights = circuit.init(jax.random.key(3))
@@ -193,6 +195,7 @@ def test_mutants_leave_the_discrete_rule(mutant):
     assert right < 0.05 and wrong > 3 * right
 
 
+@pytest.mark.slow
 def test_without_decay_back_kolen_pollack_does_not_align():
     circuit = NoDecayBack((3, 6, 5, 2), "KP", 0.02, 50.0, 40.0)
     weights = circuit.init(jax.random.key(3))

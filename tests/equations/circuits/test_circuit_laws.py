@@ -66,6 +66,7 @@ def check_delay(delay):
     assert abs(before - triangle(1 - delay)) < 0.02
 
 
+@pytest.mark.slow
 def test_delay():
     check_delay(0.4)
 
@@ -76,6 +77,7 @@ def test_other_delays(delay):
     check_delay(delay)
 
 
+@pytest.mark.slow
 def test_a_delayed_input_is_seen_in_a_correlated_sequence():
     """It has the same overlap with its own error: only what the last error teaches tells it apart."""
     own, before = (overlaps(linear(1, DelayedInput, delay=0.4), NOTHING, 500, shift)[0] for shift in (0, 1))
@@ -84,6 +86,7 @@ def test_a_delayed_input_is_seen_in_a_correlated_sequence():
     assert abs(before - 0.4) > 0.3
 
 
+@pytest.mark.slow
 def test_the_error_of_the_previous_stimulus_is_seen():
     own, before = (overlaps(linear(1, PreviousError), NOTHING, 500, shift)[0] for shift in (0, 1))
     print(f"PreviousError: own error {own:.1e}, not 1; the last error {before:.4f}, not 0")
@@ -106,6 +109,7 @@ def low_passed(delay, presynaptic, error):
 FILTERS = [(0.2, 0.1, 0.3), (0.4, None, 0.2), (0.4, 0.2, None), (1.2, 0.3, 0.1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("delay", "presynaptic", "error"), [FILTERS[0], *(pytest.param(*f, marks=pytest.mark.slow) for f in FILTERS[1:])]
 )

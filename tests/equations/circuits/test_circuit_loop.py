@@ -79,6 +79,7 @@ class Loop:
             self.v = {pair: v + dt * (learn[pair].T / TAU_W - v / TAU_D) for pair, v in self.v.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "delay", "filters"),
     [
@@ -173,6 +174,7 @@ class White(AbstractStream):
         return Stimulus(x, jnp.zeros(1)), carried
 
 
+@pytest.mark.slow
 def test_noise_is_independent_of_stimuli_paths_and_what_was_before():
     """Increments over stimuli: correlations within 4 standard errors of 0, where equal draws would have 1."""
     arguments = {"steps": 200, "dt": 0.5, "paths": 3, "key": jax.random.key(2), "keep_states": True}

@@ -15,6 +15,7 @@ ETA = 0.5
 SHARPENING = Objective(lambda w, e: (1 + w[0]) * w[1] ** 2 / 2 - 0.1 * w[0] + 0 * e, jnp.zeros(1))
 
 
+@pytest.mark.slow
 def test_a_complementarity_problem(key):
     """X and Y positive semidefinite, and orthogonal, for a random positive map."""
     root = jax.random.normal(key, (9, 9))
@@ -36,6 +37,7 @@ def run_of(flow, steps=200, **options):
     return solve(flow, SHARPENING, start, steps=steps, observe=observe, save_every=steps, **options)
 
 
+@pytest.mark.slow
 def test_one_mode_holds_the_edge():
     """There x stays at 3, and its force 0.1 is that of half the oscillation: sigma^2 = 0.2."""
     run = run_of(CentralFlow(SGD(ETA), modes=1))
@@ -89,6 +91,7 @@ def test_without_complementarity_the_curvature_is_held_below_the_edge_too(monkey
     assert not away < 1e-3
 
 
+@pytest.mark.slow
 def test_modes_stay_orthonormal(key):
     """Rows without it, as by dropping the decomposition, are not."""
     operator = lambda v: jnp.linspace(0, 3, 12) * v  # noqa: E731

@@ -27,6 +27,7 @@ def product(flow, key, eta, steps=1500):
     return np.asarray(run.observables["w"][0, -1]), float(run.extras["oscillation"][0, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [RodFlow, EdgeFlow], ids=["rod", "edge"])
 def test_the_orbit_of_a_quartic(make, key):
     center, square = quartic(make(SGD(1.0), seed_scale=1e-4), key)
@@ -34,6 +35,7 @@ def test_the_orbit_of_a_quartic(make, key):
     assert abs(center) < noise and abs(square - 0.1) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [RodFlow, EdgeFlow], ids=["rod", "edge"])
 @pytest.mark.parametrize("eta", [1.05, 1.2])
 def test_the_orbit_of_a_product(make, eta, key):

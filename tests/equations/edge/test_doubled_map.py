@@ -115,6 +115,7 @@ def test_without_a_seed_nothing_alternates_and_the_flow_is_that_of_the_increment
     assert isinstance(state.center, TwinState)
 
 
+@pytest.mark.slow
 def test_a_tiny_rod_keeps_the_digits_of_its_growth():
     """The difference of the gradients at both ends of a rod of 1e-14 has two digits; the secant further out has all."""
     rod, center = RodFlow(SGD(0.3)), jnp.array([0.4, -0.7, 0.2])

@@ -41,6 +41,7 @@ class _HalfSplitting(RodSplitting):
         return type(kick)(*(type(part)(part.params / 2**0.5, part.memory) for part in (kick.center, kick.rod)))
 
 
+@pytest.mark.slow
 def test_the_variance_is_that_of_training(key):
     value, error = variance(RodFlow(SGD(ETA, batch_size=1)), key)
     assert np.all(np.abs(value - EXACT) < 4 * error)

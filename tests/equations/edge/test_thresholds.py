@@ -116,6 +116,7 @@ def dense(objective, weights):
     return np.linalg.eigvalsh(jax.hessian(lambda w: objective.value(unravel(w)))(flat))[::-1]
 
 
+@pytest.mark.slow
 def test_sharpness_is_that_of_the_dense_hessian():
     objective, weights = problem()
     expected = dense(objective, weights)
@@ -162,6 +163,7 @@ def test_by_thirty_products():
     assert "length=30" in loops
 
 
+@pytest.mark.slow
 def test_in_units_of_the_threshold():
     objective, weights = problem()
     found = float(sharpness(objective, SGD(ETA))(weights, weights))
@@ -170,6 +172,7 @@ def test_in_units_of_the_threshold():
     assert float(sharpness(objective, ball)(weights, ball.init(weights))) == pytest.approx(found / 1.8, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_preconditioned_by_the_state():
     """The same from a run of Adam, from its equation, and from a rod flow: those of a dense matrix."""
     objective, weights = problem()

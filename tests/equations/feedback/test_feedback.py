@@ -66,6 +66,7 @@ def far(a, b):
     return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -96,6 +97,7 @@ def test_with_the_transposed_weights_it_is_the_gradient(options):
     assert far(wrong.gradient(net, WEIGHTS), gradient) > 1e-3
 
 
+@pytest.mark.slow
 def test_single_layers_and_scalar_outputs():
     """Without hidden layers there is no feedback; numbers in and out are no vectors."""
     single = network(depth=0)
@@ -107,6 +109,7 @@ def test_single_layers_and_scalar_outputs():
         assert far(kind(loss, data, feedback).gradient(scalar), Objective(loss, data).gradient(scalar)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direct", [False, True])
 def test_random_feedback_is_uniform_and_independent(direct):
     """Within 3/sqrt(in), and up to there; no matrix is drawn with the numbers of another."""
@@ -170,6 +173,7 @@ def test_the_rules_are_the_textbook_ones():
         assert distance < 1e-12 if "Alignment" in name else distance > 0.1, name
 
 
+@pytest.mark.slow
 def test_plastic_feedback_learns_what_the_weights_learn():
     """g(V) = h delta^T + decay V of Kolen and Pollack; times the rate for HSP; the mirror -xi (W xi)^T + decay V."""
     weights = jnp.abs(WEIGHTS) / jnp.sum(jnp.abs(WEIGHTS))
@@ -189,6 +193,7 @@ def test_plastic_feedback_learns_what_the_weights_learn():
     assert far(mirror.feedback, [0.4 * v - s @ m.T for v, s, m in zip(FEEDBACK, second, w, strict=True)]) < 1e-12
 
 
+@pytest.mark.slow
 def test_one_backward_pass():
     """Counted by the compiler: floating-point operations over those of the gradient of the same loss."""
     net = eqx.nn.MLP(64, 10, 64, 3, activation=jnp.tanh, key=jax.random.key(0))
@@ -294,6 +299,7 @@ def test_feedback_alignment_turns_the_signal_to_the_gradient():
     assert whole[-1] < 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate, decays", [(1.0, (0.1, 0.1)), (1.0, (0.1, 0.25)), (-1.0, (0.1, 0.1))])
 def test_heterosynaptic_rest(rate, decays):
     """V = phi W_out^T with phi = rate gamma_W/gamma_V; of the opposite sign nothing is learned."""

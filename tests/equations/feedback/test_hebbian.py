@@ -154,6 +154,7 @@ def linear_loss(w, example):
     return 0.5 * (jnp.dot(w, example[0]) - example[1]) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FA", "random error", pytest.param("gradient", marks=pytest.mark.slow)])
 def test_any_rule_at_rest_looks_hebbian(name):
     """<-E g, E h_b h_a^T> = gamma E|h_b|^2 in both layers, whatever the rule; not before, nor for half the decay."""

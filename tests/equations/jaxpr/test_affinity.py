@@ -123,6 +123,7 @@ FALSE = {
 }
 
 
+@pytest.mark.slow
 def test_declared():
     rule = Declared(0.05, 2, rule=unknown)
     plain = Rule(0.05, 2, rule=lambda g: H @ g)

@@ -150,6 +150,7 @@ def test_gradient_descent_is_the_known_field(order, route):
         assert apart > 1e-5
 
 
+@pytest.mark.slow
 def test_order_two_is_implicit_regularization():
     """The flow of L + (h/4)|grad L|^2, for any PyTree."""
     h = 0.1
@@ -174,6 +175,7 @@ def curl(field, theta):
     return np.linalg.norm(jacobian - jacobian.T) / np.linalg.norm(jacobian)
 
 
+@pytest.mark.slow
 def test_order_three_is_no_gradient():
     h = 0.1
     fields = [lambda y, o=o: drift(modified(SGD(h), order=o), params=UNRAVEL(y)) for o in (1, 2, 3)]
@@ -244,6 +246,7 @@ def mutated(kind, equation):
     return kind(**{field.name: getattr(equation, field.name) for field in dataclasses.fields(equation)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutant", "order"), [(Third, 2), (Sign, 2), (NoTwelfth, 3)])
 def test_a_wrong_series_has_a_lower_order(mutant, order):
     rates = [0.02, 0.01]
@@ -255,6 +258,7 @@ def test_a_wrong_series_has_a_lower_order(mutant, order):
 # Orders, against the algorithms themselves (validation.orders measures more of them in test_orders.py)
 
 
+@pytest.mark.slow
 def test_the_local_order_of_gradient_descent():
     """Of which the mutants above fall short."""
     rates = [0.02, 0.01, 0.005]
@@ -412,6 +416,7 @@ def momentum_field(h, b, nesterov):
     return -gamma * GRADIENT - h * c1 * HESSIAN @ GRADIENT - h**2 * (c2 * HESSIAN @ HESSIAN @ GRADIENT + c3 * TENSOR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nesterov", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_momentum_at_fixed_beta_is_the_known_field(nesterov):
     rates, right, mutant = np.array([0.002, 0.001]), [], []
@@ -439,6 +444,7 @@ def adam_field(h, beta, rho, eps, outside=True):
     return -g / d - h / 2 * (HESSIAN @ (g / d)) / d * bracket
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outside", some([True, False], [False]))
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
 def test_adaptive_methods_at_fixed_rates_are_the_known_fields(name, outside):
@@ -470,6 +476,7 @@ def matrix(operator, size):
     return np.asarray(jax.vmap(lambda unit: flat(operator.mv(unit)))(jnp.eye(size))).T
 
 
+@pytest.mark.slow
 def test_second_order_of_sgd_is_the_sme():
     """Li, Tai and E: drift -grad(L + (eta/4)|grad L|^2), diffusion sqrt(eta) (C/B)^(1/2) as it was."""
     plain, second = SGD(0.1, 4), modified(SGD(0.1, 4), order=2)
@@ -485,6 +492,7 @@ def covariance(theta, batch_size):
     return deviations.T @ deviations / len(X) / batch_size
 
 
+@pytest.mark.slow
 def test_fluctuations_have_the_known_diffusion():
     """S = Sigma + (eta/2)[H Sigma + Sigma H + grad L . grad Sigma], with a remainder O(eta^2)."""
     sigma, along = jax.jvp(lambda y: covariance(y, 4), (THETA,), (GRADIENT,))
@@ -565,6 +573,7 @@ def test_shuffled_epochs_by_all_six_orders():
 # Use
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -637,6 +646,7 @@ def counting(end):
 ending, staying = counting(0.0), counting(0.2)
 
 
+@pytest.mark.slow
 def test_a_drift_of_ones_own():
     field = lambda y: Drift(0.1).drift(ZERO, y, None)  # noqa: E731
     state = jnp.asarray([0.8, -0.3])

@@ -139,6 +139,7 @@ def test_covariance_is_that_of_the_formula(kind):
     assert all(off(MODELS[kind], kind, *case) < 1e-12 for case in CHECKED[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_one_draw_is_the_mean_and_the_noise(kind):
     """What the algorithm is given, at amplitude 1 and at others; Gaussian but for Student-t."""
@@ -248,6 +249,7 @@ REAL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "batch_size"), REAL)
 def test_real_batches_have_the_covariance_too(kind, batch_size):
     """What is injected into real batches; Diagonal describes batches, which keep their own covariance."""
@@ -257,12 +259,14 @@ def test_real_batches_have_the_covariance_too(kind, batch_size):
     assert distance(one_step(MODELS[kind], batch_size, "minibatch"), truth) < 4.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["diagonal", "label", "student"])
 def test_drawn_noise_has_the_covariance(kind):
     truth = formula(kind, BATCH, "with_replacement")
     assert distance(one_step(MODELS[kind], BATCH, "gaussian"), truth) < 4.5
 
 
+@pytest.mark.slow
 def test_labels_of_shuffled_epochs_are_noisy():
     """Whose batches are no noise at leading order: an epoch of two batches, at a rate that leaves the gradients alone."""
     tiny = 1e-6
@@ -308,6 +312,7 @@ def test_label_noise_in_linear_regression():
 # Types, recompilation, input
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [pytest.param(solve, marks=pytest.mark.slow), train])
 def test_every_scale_runs_without_recompilation_in_float32(run):
     """Everything at once: label noise on Student-t noise on diagonal noise, under momentum."""
@@ -411,6 +416,7 @@ SIGNALS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", some([None, BATCH], [BATCH]))
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_any_optimizer_signal_and_noise(signal, batch_size):
@@ -436,6 +442,7 @@ def test_any_optimizer_signal_and_noise(signal, batch_size):
             assert real.shape == params.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", some(["dense", "convolution", "shared"], ["shared"]))
 def test_mean_square_is_that_of_the_examples(layers):
     """A dense layer by products of squares, any other as it is, whatever the number of examples at a time."""

@@ -43,6 +43,7 @@ def one(learning_rate):
     return optax.multi_transform({"x": optax.sgd(halved(learning_rate)), "y": optax.sgd(learning_rate)}, LABELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", [mask, labels])
 def test_times(factory):
     for run in (solve, train):

@@ -71,6 +71,7 @@ def swept(equation, **options):
 # Orders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(FAMILY, ["adam", "amsgrad", "rmsprop_centered"]))
 def test_second_order_with_the_new_second_moment(name):
     """`modified` of every one of them, after a transient: the series is regular where nu is not near zero."""
@@ -82,6 +83,7 @@ def test_second_order_with_the_new_second_moment(name):
     assert report.verdict["w"]["mean"] == "holds" and abs(slope - 2) < 0.15
 
 
+@pytest.mark.slow
 def test_decay_beside_an_optimizer_of_the_clock_of_eta_squared():
     """lambda ~ eta beside AdaGrad: first order, continued after a transient; at the same lambda there is no limit."""
     rule = decayed(FAMILY["adagrad"], 0.3)
@@ -107,6 +109,7 @@ class Lagged(Adam):
         return optax.chain(lagged, optax.scale_by_learning_rate(self.learning_rate))
 
 
+@pytest.mark.slow
 def test_the_model_of_the_old_second_moment_is_of_first_order_only():
     """For what Optax divides by, the published model of the lagged one is no second-order model."""
     errors = []
@@ -356,6 +359,7 @@ def variance(samples):
     return squares.mean(0), squares.std(0) / len(samples) ** 0.5
 
 
+@pytest.mark.slow
 def test_variance_of_the_magnitude_of_adams_update_grows_to_a_bound():
     """1 - t Gamma(t/2)^2 / (pi Gamma((t + 1)/2)^2) at b1 = 0, b2 -> 1, which is Var|u| with E u^2 = 1."""
     found, error = variance(magnitudes(0.0, 10))

@@ -50,6 +50,7 @@ def played(run, equation, steps=STEPS):
 # Extragradient
 
 
+@pytest.mark.slow
 def test_extragradient_contracts_at_its_exact_rate():
     """z' = (1 - eta^2 + i eta) z, and |z'|^2 = (1 - eta^2 + eta^4) |z|^2."""
     eta, z = 0.1, played(train, ExtraGradient(0.1))
@@ -113,6 +114,7 @@ def test_optimistic_gradient_has_its_exact_roots():
     assert abs(z[-1]) < abs(z[0]) and np.all(np.abs(roots) < 1)
 
 
+@pytest.mark.slow
 def test_steps_on_the_same_draws_are_those_of_optax():
     """The start of the equation and its Euler steps, on the same Gaussian gradients."""
     equation = OptimisticGradient(0.05, 2, alpha=0.8, beta=0.5)

@@ -96,6 +96,7 @@ def test_a_matrix_learning_rate_with_momentum(mu):
         assert np.abs(sides(0.0)[0] - right).max() > 0.05 * np.abs(right).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mu", [0.0, 0.8])
 def test_linear_regression_with_its_multiplicative_noise(mu):
     """S = (sigma^2/B)(1 + kappa/B) L G^-1, C = (1/B)(A S A + tr(A S) A + sigma^2 A), for a rate that commutes with A."""
@@ -142,6 +143,7 @@ def test_natural_gradient_without_label_noise(mu):
     assert moduli[1] < 1 - 1e-3 and moduli[2] > 1 + 1e-3
 
 
+@pytest.mark.slow
 def test_the_equation_has_the_leading_part():
     """The equation's stationary covariance tends to the algorithm's as the rate falls, with a relative error O(rate)."""
     objective = gaussian_regression(A)

@@ -76,6 +76,7 @@ ETA, BETA, STEPS, PATHS = 0.05, 0.8, 120, 5000
 
 
 # One of each suffices: the laws hold a step of both twins, and a kick of both equations, exactly.
+@pytest.mark.slow
 @pytest.mark.parametrize("nesterov", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_stationary_covariance_of_the_discrete_run(nesterov, key):
     objective, noise = problem()

@@ -86,6 +86,7 @@ def sharpened(objective, rho):
     return jax.jit(lambda params: -laws.flat(jax.grad(value)(params)))
 
 
+@pytest.mark.slow
 def test_minibatches_descend_the_mean_square_of_their_gradients():
     """Exactly where the gradient is linear; else to first order in rho."""
     w = jnp.asarray(START)
@@ -176,6 +177,7 @@ class NoiseOfSGD(SAM):
         return SGD(self.learning_rate, self.batch_size).diffusion(t, state, signal)
 
 
+@pytest.mark.slow
 def test_order_one_in_mean_and_variance():
     """Of real batches at rho ~ eta; at rho ~ sqrt(eta) of the mean, and of the variance under Gaussian weights.
 
@@ -280,6 +282,7 @@ def kicked(equation, share):
     return kicks + splitting.flow(ZERO, HERE, PLANE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sampling", some(["with_replacement", "without_replacement"], ["with_replacement"]))
 def test_kicks_under_the_norm_are_those_of_real_batches(sampling, share):
@@ -306,6 +309,7 @@ def test_gaussian_weights_have_another_mean_under_the_norm():
         laws.sampled("mean", np.asarray(kicked(equation, 1)) - enumerated(equation).mean(0), 0.0)
 
 
+@pytest.mark.slow
 def test_the_drift_under_the_norm_has_a_stated_error():
     equation = SAM(0.05, BATCH, rho=0.5)
     truth = enumerated(equation).mean(0)
@@ -355,6 +359,7 @@ def trained(equation, params, signal):
     return run.step(jnp.zeros((), int), run.init(params), None)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [fused, trained])
 def test_a_step_is_two_gradients(part):
     one = operations(part, SGD(0.05, 64))
@@ -463,6 +468,7 @@ def test_refused(name):
         call()
 
 
+@pytest.mark.slow
 def test_shuffled_epochs_are_run():
     """Two batches that are the data set, of which both gradients are one's own."""
     run = train(sam(sampling="shuffled"), LINE, jnp.asarray(START), steps=2, key=jax.random.key(0), paths=8)

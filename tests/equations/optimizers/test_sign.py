@@ -270,6 +270,7 @@ def lion_slopes(kind, count):
     return np.log2(np.array(errors)[:-1] / np.array(errors)[1:])
 
 
+@pytest.mark.slow
 def test_lion_is_of_first_order():
     """At its default hyperparameters, mean and Var/eta, without sampling."""
     found = lion_slopes(Lion, 3)

@@ -27,6 +27,7 @@ def exact(time):
     return moved / np.sqrt(1 - START @ START + moved @ moved)
 
 
+@pytest.mark.slow
 def test_exact_solution():
     flow = solve(SGD(learning_rate=0.05), SIGNAL, START, steps=100, observe={"w": lambda w: w}, save_every=10)
     found = np.asarray(flow.observables["w"][0])
@@ -68,6 +69,7 @@ def test_it_is_not_a_gradient():
     assert np.linalg.norm(jacobian - jacobian.T) > 0.1 * np.linalg.norm(jacobian)
 
 
+@pytest.mark.slow
 def test_twin_is_the_textbook_update(key):
     """w' = w + eta y (x - y w), y = w.x, averaged over the batch."""
     eta, steps = 0.05, 20

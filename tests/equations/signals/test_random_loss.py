@@ -99,6 +99,7 @@ def test_the_given_mean_is_the_ridge():
     np.testing.assert_allclose(EXACT.value(W), value, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [16, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_sampled_mean_and_its_stated_error(draws):
     signal = objective(draws=draws)
@@ -109,6 +110,7 @@ def test_a_sampled_mean_and_its_stated_error(draws):
     np.testing.assert_allclose(signal.value(W), EXACT.value(W), rtol=0.3)
 
 
+@pytest.mark.slow
 def test_an_example_keeps_its_keys():
     order = jnp.array([2, 0, 2])
     some = SAMPLED.take(order)
@@ -183,6 +185,7 @@ def test_what_a_kick_is_given():
     assert with_loss_noise(equation, EXACT) is equation
 
 
+@pytest.mark.slow
 def test_parts_and_variances_are_those_of_the_root():
     of, noise = batches(SAMPLED, "without"), LossNoise()
     expected = of_root(noise, SAMPLED, "without", jnp.arange(SIZE))
@@ -213,6 +216,7 @@ def steps_of(equation, signal=EXACT):
     return (np.asarray(W) - np.asarray(run.final)) / float(equation.learning_rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", some(["with", "without", "full"], ("with", "full")))
 def test_every_example_of_a_batch_has_a_key_of_its_own(setting):
     samples = steps_of(SGD(1.0, *SETTINGS[setting]))
@@ -231,6 +235,7 @@ def test_gaussian_gradients():
     np.testing.assert_allclose(expected, covariance("with"), rtol=0.2, atol=0.02)
 
 
+@pytest.mark.slow
 def test_both_gradients_of_a_step_have_the_same_keys():
     """Under keys of its own the second one would miss rho E_mask[A_mask g_mask], A_mask the Hessian of one mask."""
     inputs, gradients = MASKS * X[:, None] / KEEP, masked()

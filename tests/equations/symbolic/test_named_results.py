@@ -213,6 +213,7 @@ def test_momentum_at_fixed_beta(nesterov):
     assert lows == {"right": None, "the other algorithm's": 2, "4 -> 1": 3, "12 dropped": 3}
 
 
+@pytest.mark.slow
 def test_heavy_ball_with_beta_near_one():
     """v' = v - mu h v - h g, x' = x + h v' (h^2 the learning rate, 1 - beta = mu h): a step near 1 in (x, v).
 
@@ -491,6 +492,7 @@ def generator(function, drift, diffusion):
     return (slope.T * drift)[0] + HALF * (slope.jacobian(STATE) * diffusion).trace()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
 def test_second_order_modified_equation_of_sgd(sampling):
     """E phi after a step is exp(h A) phi to h^2 for any phi, A the generator (Li, Tai and E 2019)."""

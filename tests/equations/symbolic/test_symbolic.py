@@ -40,6 +40,7 @@ def exactly(expression, point):
     return float(expression.subs(where).evalf(20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, tolerance", [(jnp.float64, 1e-12), (jnp.float32, 1e-5)])
 def test_compiled_as_sympy_evaluates(dtype, tolerance):
     expressions = ELEMENTARY + BY_CASES
@@ -51,6 +52,7 @@ def test_compiled_as_sympy_evaluates(dtype, tolerance):
         assert np.all(np.abs(values - exact) <= tolerance * np.maximum(1, np.abs(exact))), expression
 
 
+@pytest.mark.slow
 def test_derivatives_of_what_is_compiled():
     """By JAX, of the compiled expressions; by SymPy, compiled. Where SymPy has none (zeta in its order), JAX may fail."""
     smooth = [e for e in ELEMENTARY if not e.has(sp.zeta, sp.lowergamma, sp.Ei)]
@@ -60,6 +62,7 @@ def test_derivatives_of_what_is_compiled():
     np.testing.assert_allclose(by_jax, by_sympy, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_bessel_functions_out_of_reach_are_not_numbers():
     far = to_jax([sp.besselj(0, x)], (x,))
     assert jnp.isfinite(far(jnp.asarray(300.0))[0]) and jnp.isnan(far(jnp.asarray(500.0))[0])
@@ -197,6 +200,7 @@ def test_modified_as_by_derivatives(order):
     assert jnp.max(jnp.abs(found - by_hand(rate, order, point, **mutant))) > 1e-4
 
 
+@pytest.mark.slow
 def test_opaque_loss_as_a_given_one():
     """Derivatives of the function by JAX, to the fourth, against SymPy's of the expression."""
     opaque = symbolic(
@@ -276,6 +280,7 @@ def test_fluctuations_of_a_root_that_is_not_symmetric():
         )
 
 
+@pytest.mark.slow
 def test_fluctuations_of_multiplicative_noise():
     """The diffusion is (1 - (h/2) J) sigma(y - (h/2) b) up to O(h^2), checked against the shifted one."""
     b, sigma = -sp.sin(x) - x**2, sp.sqrt(eta) * (1 + x**2)
@@ -286,6 +291,7 @@ def test_fluctuations_of_multiplicative_noise():
     assert sp.simplify(found.drift_expressions[0] - b + eta / 2 * b.diff(x) * b) == 0
 
 
+@pytest.mark.slow
 def test_solve_ornstein_uhlenbeck(key):
     rate = 1.5 * (1 + 0.1 * 1.5 / 2)  # of the modified equation
     flow = solve(OU.modified(2), None, jnp.array([1.0]), steps=20, key=key, paths=4000)
@@ -334,6 +340,7 @@ def test_stationary_density(arguments):
     assert sp.simplify(equation.fokker_planck(mutant) / mutant) != 0
 
 
+@pytest.mark.slow
 def test_gaussian_densities_are_normalized():
     density = OU.stationary_density().subs({eta: 0.1, k: 1.5, s: 0.5})
     assert abs(float(sp.Integral(density, (x, -2, 2)).evalf()) - 1) < 1e-12
@@ -344,6 +351,7 @@ def test_gaussian_densities_are_normalized():
     assert abs(total - 1) < 1e-12
 
 
+@pytest.mark.slow
 def test_modified_loss_is_the_potential():
     """At order 2 there is one, with its Gibbs density; at order 3 the field has a curl."""
     noisy = quartic(diffusion=sp.sqrt(eta) * sp.eye(2))
@@ -357,6 +365,7 @@ def test_modified_loss_is_the_potential():
     assert third.loss_expression is None and curl != 0 and curl.coeff(eta, 1) == 0
 
 
+@pytest.mark.slow
 def test_new_values_do_not_recompile():
     traced = []
     functions = {"L": lambda a: traced.append(a) or jnp.cos(a)}
@@ -391,6 +400,7 @@ def test_float32_stays_and_transformations_work(key):
     )
 
 
+@pytest.mark.slow
 def test_sympy_is_not_imported_with_the_package():
     program = "import sys, equations; assert 'sympy' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

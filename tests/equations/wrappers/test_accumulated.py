@@ -28,6 +28,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(RULES, ["scheduled"]))
 def test_updates_are_those_of_optax(name, every=3, updates=6):
     """On the same examples, as so many small batches, `optax.MultiSteps` comes to the same weights with every update."""
@@ -45,6 +46,7 @@ def test_updates_are_those_of_optax(name, every=3, updates=6):
     np.testing.assert_allclose(run.observables["w"][0], record[::every], rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_law_of_a_gradient():
     """Mean and covariance over all ways to draw it, summed out: those of the equation's batches. Mutant: one batch of B."""
     few = LinearRegression(examples=3).objective

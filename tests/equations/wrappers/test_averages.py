@@ -79,6 +79,7 @@ def exponential(rate, eta, rho, time):
     return (forgets * np.exp(-rate * time) - rate * np.exp(-forgets * time)) / (forgets - rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", [SGD(0.02), pytest.param(decayed(SGD(0.02), 0.0), marks=pytest.mark.slow)])
 def test_another_learning_rate_keeps_the_mean(inner):
     """At kappa eta it takes rho^kappa: in the equation exactly, in the algorithm to first order. Mutant: rho as it was."""
@@ -101,6 +102,7 @@ def test_another_learning_rate_keeps_the_mean(inner):
     assert np.all(np.abs(moved - base) < 0.1 * np.abs(unmoved - base))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("inner", [SAM(0.05, 2, rho=0.1), pytest.param(Momentum(0.05, 2), marks=pytest.mark.slow)])
 def test_the_weights_are_those_without(inner, run):
@@ -111,6 +113,7 @@ def test_the_weights_are_those_without(inner, run):
     np.testing.assert_array_equal(both[1], both[2])
 
 
+@pytest.mark.slow
 def test_a_model_is_averaged():
     """The same structure on both sides; the average is a model, at which the loss is that of all the weights' means."""
     network = mlp(jax.random.key(3), (3, 4, 2))
@@ -136,6 +139,7 @@ def weights(net):
     return jax.flatten_util.ravel_pytree(eqx.filter(net, eqx.is_inexact_array))[0]
 
 
+@pytest.mark.slow
 def test_schedule_free_is_evaluated_elsewhere():
     """At the point that Optax says, in the algorithm and, of the same parameters and memory, in the equation."""
     optimizer = optax.contrib.schedule_free_sgd(0.05)
@@ -177,6 +181,7 @@ def test_the_order_of_a_series(order, rates):
     assert abs(report.slope["averaged"]["mean"] - order) < 0.15
 
 
+@pytest.mark.slow
 def test_what_is_at_rest():
     """An exponential average is of a stationary state, a mean over a run is of none, and leaves that of the parameters."""
     alone = stationary(SGD(0.1, 1), BOWL, jnp.zeros(2)).covariance

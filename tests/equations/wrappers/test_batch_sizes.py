@@ -100,6 +100,7 @@ def test_half_the_rate_is_twice_the_batch():
         assert np.all(np.abs(unchanged / slower - 1) > 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", [SGD(ETA), Adam(ETA)])
 def test_the_twin_takes_so_many_examples(inner):
     """The first B(k) of those that are drawn, under a schedule of the rate too."""
@@ -135,6 +136,7 @@ PRIVATE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", some(PRIVATE, ["outside"]))
 @pytest.mark.parametrize("run", [train, pytest.param(solve, marks=pytest.mark.slow)])
 def test_what_is_added_to_the_sum_is_divided_by_its_size(kind, run):
@@ -194,6 +196,7 @@ def test_runs_go_on(rule, run):
     np.testing.assert_array_equal(run(rule, BOWL, start=half, steps=8).final, whole.final)
 
 
+@pytest.mark.slow
 def test_without_batches_nothing_is_scheduled():
     rule = ScheduledBatches(equation=SGD(ETA), schedule=growing)
     runs = [run(rule, BOWL, jnp.ones(2), steps=3).final for run in (train, solve)]

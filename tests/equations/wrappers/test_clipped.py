@@ -168,6 +168,7 @@ def test_the_covariance_is_that_of_clipped_gradients_and_what_is_added(batch_siz
         check_covariance(NoiseOfTheMean, batch_size)
 
 
+@pytest.mark.slow
 def test_a_random_loss_is_clipped_with_its_key():
     """Var_B = f Var(examples' means) + (1/B) mean_i Var_key, of clipped gradients; by three keys, whose noise is taken out
     of the first again."""
@@ -183,6 +184,7 @@ def test_a_random_loss_is_clipped_with_its_key():
 real = eqx.filter_jit(real_gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", some([None, 2], [2]))
 def test_a_step_of_the_algorithm(batch_size):
     """The gradient of a real batch is Optax's, and noise norm z/B, also around other equations and in what is around it."""
@@ -200,6 +202,7 @@ def test_a_step_of_the_algorithm(batch_size):
     close(real(several, batch, PARAMS, {"own": normals})(PARAMS), wanted)
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_sign():
     """DP-signSGD: erf(g/(sigma sqrt(2))), sigma that of the clipped gradients and of what is added."""
     equation = clipped(SignSGD(ETA, 2), NORM, NOISE)
@@ -208,6 +211,7 @@ def test_the_mean_of_the_sign():
     np.testing.assert_allclose(flat(eqx.filter_jit(equation.drift)(T, PARAMS, PLAIN)), wanted, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_series_has_the_derivative_of_the_clipped_gradient():
     """modified: -(g + (eta/2) g'[g]) with g the clipped gradient."""
     equation = modified(clipped(SGD(ETA), NORM))
@@ -254,6 +258,7 @@ def test_a_norm_that_clips_nothing_is_isotropic_noise(rule):
 RUNS = {"train": (train, SGD), "adam": (solve, Adam), "signs": (solve, SignSGD)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(RUNS, fast=["train"]))
 def test_a_run_of_that(name):
     run, rule = RUNS[name]
@@ -263,6 +268,7 @@ def test_a_run_of_that(name):
     np.testing.assert_allclose(ours.observables["w"], plain.observables["w"], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_stationary_of_what_is_clipped():
     ours, plain = (stationary(e, BOWL, START) for e in pairs(SGD))
     for found, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):

@@ -99,6 +99,7 @@ def test_warm_up_on_a_quadratic_is_exact():
     assert min(abs(discrete / held - 1).max(), abs(continuous / held - 1).max()) > 1e-3  # the three are told apart
 
 
+@pytest.mark.slow
 def test_a_whole_step_has_the_factor_that_optax_takes():
     """To the last bit, in Optax's own arithmetic, which at a count is that of float32; at a real step it is another."""
     counts = jnp.arange(60, dtype=jnp.int32)
@@ -138,6 +139,7 @@ def test_the_noise_has_the_factor_of_the_schedule():
     assert max(found.values()) < 4 and mutant > 8
 
 
+@pytest.mark.slow
 def test_adamw_is_a_composition():
     """Optax's AdamW with a schedule, to 1e-12 over a hundred steps; its equation is ours for AdamW."""
     decay, schedule = 0.1, optax.cosine_decay_schedule(1.0, 200)
@@ -173,6 +175,7 @@ def test_a_penalty_makes_no_noise():
 # Free composition
 
 
+@pytest.mark.slow
 def test_the_series_of_a_composition():
     """modified(scheduled(decayed(...))) has the order it says; the schedule is a function of the natural time."""
     rule = scheduled(decayed(SGD(0.2), 0.3), optax.cosine_decay_schedule(1.0, 20))
@@ -487,6 +490,7 @@ def neurons(params, example):
     return 0.5 * (jnp.dot(params["a"], jnp.tanh(params["w"] @ x)) - y) ** 2
 
 
+@pytest.mark.slow
 def test_syre_tells_duplicated_neurons_apart():
     """Four neurons that begin alike stay alike under plain decay, and fit three different ones under syre."""
     rng = np.random.default_rng(0)
@@ -582,6 +586,7 @@ def test_bad_input(error, name, call):
         call()
 
 
+@pytest.mark.slow
 def test_a_schedule_that_was_asked_for_is_kept_under_jit():
     """An equation is a PyTree: a learning rate that is traced reaches the inner one."""
     still, rule = at_rest()[0], scheduled(SGD(ETA), warm_up)

@@ -72,6 +72,7 @@ def exact_rules(kind):
 KINDS = [*SCHEDULES, "around", "decayed", "from_optax", "float32"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", some(KINDS, ["piecewise", "staircase", "then_zero", "around", "from_optax", "float32"])
 )

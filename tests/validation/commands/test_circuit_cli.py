@@ -47,6 +47,7 @@ def test_defaults_belong_to_the_data():
     assert times.count == 30_000 and abs(step_length(times) - times.propagation / 2) < 1e-12
 
 
+@pytest.mark.slow
 def test_data():
     task = circles(jax.random.key(0))
     radii = np.linalg.norm(np.asarray(task.x[:, :2]), axis=1)
@@ -82,6 +83,7 @@ def test_circuits_that_learn(monkeypatch):
     assert np.all((run.accuracy >= 0) & (run.accuracy <= 1)) and run.surface is None
 
 
+@pytest.mark.slow
 def test_the_law_of_delay_from_neurons_that_follow_it(monkeypatch):
     """Given neurons that learn at (1 - delay/T)/tau_plasticity, with some scatter, the law has their rates."""
     durations, scatter = 80, 0.02 * np.random.default_rng(0).normal(size=200)

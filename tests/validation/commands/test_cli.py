@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
     return cwd / "traindyn-compare"
 
 
+@pytest.mark.slow
 def test_writes_three_whole_files(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.json", "trajectories.nc"]
 
@@ -155,6 +156,7 @@ def test_unknown_option(called):
     assert code == 2 and "--batch-size" in err + out
 
 
+@pytest.mark.slow
 def test_a_wrong_argument_leaves_no_traceback(tmp_path):
     done = traindyn("compare", "--steps", "0", cwd=tmp_path)
     assert done.returncode == 2 and "Argument `steps`" in done.stderr and "Traceback" not in done.stderr

@@ -11,6 +11,7 @@ from equations import SGD
 from validation._commands.irreversibility_run import _converged
 
 
+@pytest.mark.slow
 def test_wrong_argument(tmp_path):
     done = traindyn("irreversibility", "--steps", 10, "--points", 3, cwd=tmp_path)
     assert done.returncode == 2 and "Argument `points` must divide `steps`, 10, but 3 was given" in done.stderr

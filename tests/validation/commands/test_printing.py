@@ -64,6 +64,7 @@ def made(equation, flow, run, noise="minibatch"):
     return Comparison(equation, flow, flow, run, {"x": moments(*kept, 2, (not quiet, not quiet))})
 
 
+@pytest.mark.slow
 def test_without_noise():
     result = compare(SGD(0.1), OBJECTIVE, START, steps=4, observe={"w": lambda w: w})
     text = str(result)
@@ -119,6 +120,7 @@ def test_one_path_diverges():
     assert result.runaway["discrete"][0] == 0.125 and "on 12.5% of its paths, which the averages hold" in str(result)
 
 
+@pytest.mark.slow
 def test_report(tmp_path):
     schedule = optax.cosine_decay_schedule(1.0, 10)
     results = {

@@ -37,6 +37,7 @@ def test_show(name, words, capsys):
     assert words in capsys.readouterr().out.lower()
 
 
+@pytest.mark.slow
 def test_show_of_a_misspelled_name(tmp_path):
     done = traindyn("show", "adamm", cwd=tmp_path)
     assert done.returncode == 2 and "Did you mean 'adam" in done.stderr and "Traceback" not in done.stderr

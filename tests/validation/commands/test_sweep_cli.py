@@ -65,6 +65,7 @@ def write(path, text):
 SMALL = "experiment: own_sweep.py:experiment\nlearning_rate: [0.1, 2e-1]\nseed: [0, 1]\nworkers: 0\n"
 
 
+@pytest.mark.slow
 def test_own_experiment(file, capsys):
     run_sweep(SweepOptions(file(SMALL + "factor: 0.5\n")))
     printed = capsys.readouterr().out

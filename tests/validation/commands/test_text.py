@@ -24,6 +24,7 @@ def test_more_than_there_is():
         characters(10**9)
 
 
+@pytest.mark.slow
 def test_it_learns():
     objective, network = text_problem(jax.random.key(0), 40)
     run = train(SGD(0.05), objective, network, steps=60, observe={"loss": objective.value}, save_every=60)
@@ -31,6 +32,7 @@ def test_it_learns():
     assert last < 0.8 * first
 
 
+@pytest.mark.slow
 def test_it_reads_the_order_of_what_came_before():
     _, network = text_problem(jax.random.key(0), 4)
     tokens = jnp.arange(LENGTH)

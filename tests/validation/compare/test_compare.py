@@ -46,6 +46,7 @@ def distances(estimate, exact):
     return np.abs(estimate.value - exact)[1:] / estimate.error[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["mean", "variance"])
 def test_every_part_is_within_its_own_error_bar(result, statistic):
     sde, sgd = (side[statistic] for side in truth())
@@ -120,6 +121,7 @@ def test_to_dict_is_json(result):
     assert document["hyperparameters"]["batch_size"] == BATCH and document["steps"][-1] == STEPS
 
 
+@pytest.mark.slow
 def test_noise_free_sides_have_no_error_bar():
     found = compare(SGD(ETA), PROBLEM.objective, PROBLEM.start, steps=10, paths=3, save_every=5, observe={"w": weights})
     mean = found.moments["w"]["mean"]
@@ -144,6 +146,7 @@ def over_the_rim(start):
                    observe={"w": weights})  # fmt: skip
 
 
+@pytest.mark.slow
 def test_diverged_paths_are_left_out_and_counted():
     """The paths that noise carries over the rim overflow, the others keep the averages finite."""
     found = over_the_rim(0.2)

@@ -77,6 +77,7 @@ def test_clipped_from_a_start():
     assert np.all(off(result.moments["w"]["mean"]) < 3.5) and np.all(result.moments["w"]["mean"].sampling[-1] > 1e-3)
 
 
+@pytest.mark.slow
 def test_its_size():
     """That of a gradient, which is known: within a factor of two (eight sets tell it to a quarter)."""
     objective = Objective(loss, (X, Y), random=True, draws=16)

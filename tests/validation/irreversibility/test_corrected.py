@@ -76,6 +76,7 @@ def test_each_force_makes_the_full_batch_run_second_order(force):
     assert abs(plain - 1) < 0.15 and abs(better - 2) < 0.15
 
 
+@pytest.mark.slow
 def test_ito_and_stratonovich():
     """Independent batches. Mutant: -eta grad phi in the Itô drift."""
     sgd, force = SGD(0.1, 2), "time_asymmetry"
@@ -124,6 +125,7 @@ def test_orders_knows_the_claim():
     assert report.verdict["parameters"]["mean"] == "fails"
 
 
+@pytest.mark.slow
 def test_shuffled_epochs():
     """At epoch ends the minibatch force is the drift. Mutant: that of the full batch."""
     sgd, force, epoch = SGD(0.1, 2, "shuffled"), "time_asymmetry", lambda eta: (epoch_matrix(eta), 3)

@@ -83,6 +83,7 @@ def problem(name):
     return Objective(cross_entropy, jax.tree.map(wide, objective.data)), jax.tree.map(wide, network), 32, 0.04
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["rescaling model", *(pytest.param(n, marks=SLOW) for n in ("digits MLP", "deep linear network", "tanh MLP"))],
@@ -103,6 +104,7 @@ def test_sgd_the_four_are_one(name):
     assert all((e == 0) == results[0].enumerated for e in results[0].standard_errors.values())
 
 
+@pytest.mark.slow
 def test_phi_is_the_mean_over_all_batches():
     """The pass over the examples against the enumeration, for every sampling and any size of the last chunk."""
     for sampling in ("with_replacement", "without_replacement", "shuffled"):
@@ -125,6 +127,7 @@ def test_batches_drawn_without_replacement_hold_no_example_twice():
         assert np.all(np.diff(indices, axis=1) > 0) and len(np.unique(indices, axis=0)) == 5
 
 
+@pytest.mark.slow
 def test_drawn_batches_agree_with_all(monkeypatch):
     """Within 4 standard errors, and these are those of the exact spread between batches and of repeated draws. Mutants: the
     error from a raw second moment, and for a distance the length of the noise vector."""
@@ -187,6 +190,7 @@ def test_cost_of_one_batch(equation, number):
 # Beyond SGD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mu", [0.5, 0.9])
 def test_momentum_on_its_slow_manifold(mu):
     """(1 + mu) gamma^3 and gamma^2: time asymmetry over backward error is (1 - mu)/(1 + mu) within 2 %."""
@@ -224,6 +228,7 @@ def test_adam_at_its_own_betas():
     assert json.loads(json.dumps(r.to_dict()))["manifold_correction"] == r.manifold_correction
 
 
+@pytest.mark.slow
 def test_steps_beyond_the_leading_order_are_warned_of():
     bowl, start = Objective(lambda w, a: 0.5 * a * w**2, np.array([1.0, 3.0])), jnp.array(0.3)
     with pytest.warns(UserWarning, match="a force is .*e.* times .* a step of 100000 is too large"):
@@ -277,6 +282,7 @@ class Rotation(AbstractSignal):
         return active[0] * frozen[1] - active[1] * frozen[0]
 
 
+@pytest.mark.slow
 def test_a_rotation_has_no_potential():
     """The displacement is eta^2 theta, where -grad phi = -theta/2; the entropy production is |v|^2/4 all the same."""
     eta, theta = 0.01, jnp.array([1.0, 0.5])
@@ -432,6 +438,7 @@ def test_mutant_independent_batch_on_the_way_back():
 # What it says
 
 
+@pytest.mark.slow
 def test_the_report_and_wrong_arguments():
     r = irreversibility(SGD(0.02, 2), RESCALING, START, probes=0)
     assert "all 6 batches" in str(r) and "time renormalized" in str(r)
@@ -469,6 +476,7 @@ def halved(step):
     return 0.5 / (1.0 + step)
 
 
+@pytest.mark.slow
 def test_a_schedule_only_counts():
     """Scheduled SGD remembers nothing: the four measures are those of the rate of its first step."""
     r = irreversibility(scheduled(SGD(0.04, 2), halved), RESCALING, START, probes=0)

@@ -81,6 +81,7 @@ def drawn(values, batches, keys=400):
     return values[rng.integers(0, len(values), (keys, batches))]
 
 
+@pytest.mark.slow
 def test_coverage_of_the_scalars(residuals):
     """|z| > 3 in at most 3 % of 400 keys."""
     scalars = residuals[1]
@@ -214,6 +215,7 @@ EMPTY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EMPTY)
 def test_an_empty_memory(name):
     """A displacement of first order is held against its own limit: large steps warn, small ones do not."""
@@ -238,6 +240,7 @@ def test_orders_of_displacements():
     assert of_others(*first, 1.0).part > 0.5 > of_empty_memories(first[0], {2: first[1]}, 1.0).part  # mutant
 
 
+@pytest.mark.slow
 def test_noise_does_not_warn():
     """What is off beyond its error bars warns, what may be noise does not."""
     irreversibility(SGD(0.3, 2), MANY, START, key=KEY, batches=32, probes=0)  # entropy production .48 ± .04

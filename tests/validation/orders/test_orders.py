@@ -45,6 +45,7 @@ def exact(equation, rates=RATES, **options):
 # Exact moments
 
 
+@pytest.mark.slow
 def test_moment_equations_agree_with_the_closed_form():
     sampling = "without_replacement"
     eta, steps = 0.05, 37
@@ -58,6 +59,7 @@ def test_moment_equations_agree_with_the_closed_form():
         assert np.max(np.abs(side.ravel() - truth)) < 1e-12 * np.max(np.abs(truth))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("equation", "expected"),
     [(FIRST, (1, 1, 1)), pytest.param(SECOND, (2, 2, 1), marks=pytest.mark.slow), (BOTH, (2, 2, 2))],
@@ -280,6 +282,7 @@ def test_sampling_measures_the_errors_that_moments_give():
             assert np.all(np.abs(errors.value - truth.errors["w"][measure].value) < 4 * errors.error)
 
 
+@pytest.mark.slow
 def test_moments_do_not_close_for_a_rule_that_switches_far_from_the_start():
     """A drop of the learning rate after 40 steps, and clipping of gradients that only an outlier has."""
 
@@ -297,6 +300,7 @@ def test_moments_do_not_close_for_a_rule_that_switches_far_from_the_start():
         assert closes == (factory is optax.sgd)
 
 
+@pytest.mark.slow
 def test_float32_where_x64_is_on():
     problem = LinearRegression()
     single = Objective(problem.objective.loss, (problem.x.astype(np.float32), problem.y.astype(np.float32)))
@@ -395,6 +399,7 @@ def test_verdicts(errors, deviation, hidden, verdict):
 # The report, and bad input
 
 
+@pytest.mark.slow
 def test_report(capsys):
     with pytest.warns(UserWarning, match="eta \\* lambda_max is"):
         report = exact(SECOND, rates=[0.5, 0.25, 0.125], observe=None)
@@ -442,6 +447,7 @@ def test_bad_input(change, kind, wording):
         orders(given.pop("equation"), given.pop("objective"), given.pop("params"), **given)
 
 
+@pytest.mark.slow
 def test_a_key_is_needed_exactly_in_sampling(neuron):
     exact(FIRST, rates=[0.1, 0.05, 0.025])
     with pytest.raises(ValueError, match="Argument `key` must be a key"):

@@ -27,6 +27,7 @@ def ax():
     return Figure().add_subplot()
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_figure(both, ax):
     assert plots.plot(*both, observable="loss", ax=ax) is ax
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -58,6 +59,7 @@ def test_orders():
         report.plot(measure="mode")
 
 
+@pytest.mark.slow
 def test_a_comparison_draws_its_first_observable():
     result = compare(SGD(0.1, 2), OBJECTIVE, jnp.zeros(2), **OPTIONS)
     assert result.plot().get_ylabel() == "loss" and result.plot("w", (0,)).get_ylabel() == "w[0]"

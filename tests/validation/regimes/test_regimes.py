@@ -21,6 +21,7 @@ def found() -> Regimes:
     return regimes(SGD(0.1), PRODUCT, START, learning_rates=rates, **options)
 
 
+@pytest.mark.slow
 def test_below_the_edge_all_hold_and_beyond_it_the_rod_does(found):
     (one,) = found.maps
     assert one.errors["gradient flow"].shape == (2, 2)

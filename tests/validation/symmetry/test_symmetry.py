@@ -164,6 +164,7 @@ def test_a_transformation_that_is_no_symmetry():
     np.testing.assert_allclose(r.gradient, expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_scaling_of_some_arrays():
     """The others stay; and where the loss is ln|w|, only g . A theta = 1 says that it is no symmetry."""
     w = draw(6, 4)
@@ -215,6 +216,7 @@ def product(p):
     return p[0] * p[1]
 
 
+@pytest.mark.slow
 def test_the_charge_decays_at_the_predicted_rate():
     """u^2 - w^2 at the rate eta^2 E[(u w x - y)^2 x^2] per step, within 3 %; phi falls to the least value of the orbit."""
     eta, steps = 0.02, 6000
@@ -233,6 +235,7 @@ def test_the_charge_decays_at_the_predicted_rate():
     assert measured > 0.5 and abs(measured / predicted - 1) < 0.03
 
 
+@pytest.mark.slow
 def test_noether_flow():
     """Against the covariance of the gradients."""
     eta, gamma = 0.05, 0.02
@@ -279,6 +282,7 @@ def test_master_balance_in_a_stationary_state():
     assert abs(difference.mean()) < 4 * error and error < 0.05 * abs(loss.mean())
 
 
+@pytest.mark.slow
 def test_moments_are_means_over_batches():
     """For every sampling, against the enumeration. Mutant: the factor of sampling with replacement."""
     p = (jnp.array(1.3), jnp.array(0.4))

@@ -25,6 +25,7 @@ def test_densities_with_integrable_ends():
     assert judge_density("x", rng.normal(size=5000), wide, mutant=lambda x: -(x**2) / 2).verdict == "fails"
 
 
+@pytest.mark.slow
 def test_rarity():
     rng, right = np.random.default_rng(1), lambda x: -0.5 * np.log(x) + np.log1p(-x)
     found = [
