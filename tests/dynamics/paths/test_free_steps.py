@@ -227,7 +227,6 @@ def test_whole_steps_are_held(name):
 def test_whole_steps_that_are_not_told_of_miss(monkeypatch):
     """Mutant: a function of whole steps is read between them like any other."""
     monkeypatch.setattr(held_module, "of_whole_steps", lambda *args: jnp.zeros((), bool))
-    jax.clear_caches()
     last, run = final(scheduled(SGD(ETA), WHOLE["third"]), stepsize_controller=FREE)
     assert abs(last / np.exp(-rates_of(WHOLE["third"]).sum()) - 1) > 0.01
 
