@@ -4,6 +4,7 @@
 what differentiates the rule once more (a series, a Jacobian, a curl) would then see another rule than the one that is run.
 """
 
+import functools
 import hashlib
 from typing import Any
 
@@ -21,7 +22,7 @@ from .._tree import add_scaled
 from .arguments import leaf_name
 from .frozen import without_gradient
 from .once import once, quick_jit
-from .quotients import STEPS, off
+from .quotients import STEPS, offs
 
 _GROUPS = (2, 8)  # of examples, weighted at random, each with two directions of its own: fewer of large networks
 _NUMBERS = 500_000  # that are looked at in a probe of all groups
@@ -110,11 +111,10 @@ def _wrong(signal: Any, params: PyTree, held: str, away: tuple[float, ...]) -> s
     """What is wrong at points so far `away`."""
     active, static = eqx.partition(params, is_parameter)
     frozen = once(without_gradient, signal, params)
-    random, few = np.random.default_rng(1), _sample(signal)
+    few = _sample(signal)
     given = signal if len(few) == signal.size else signal.take(jnp.asarray(few))
     number = int(np.clip(_NUMBERS // _numbers(params), *_GROUPS))
-    members = np.resize(random.permutation(len(few)), (number, -(-len(few) // number)))
-    weights = random.choice([-1.0, 1.0], members.shape) * random.uniform(0.5, 1.5, members.shape)
+    members, weights = _groups(len(few), number)
     places = [_directions(active, frozen, seed) for seed in (0, 1)]
     probes: Any = (members, weights, away)
     given = given, active, static, places
@@ -136,6 +136,14 @@ def _wrong(signal: Any, params: PyTree, held: str, away: tuple[float, ...]) -> s
         f"it holds {held}, and {near}along {leaf_name('params', path)} the derivative that JAX takes of the gradient is "
         f"off a central difference by {errors[:, worst].max():.0%}"
     )
+
+
+@functools.cache
+def _groups(examples: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The examples of so many groups, all of which are in one, and their weights."""
+    random = np.random.default_rng(1)
+    members = np.resize(random.permutation(examples), (number, -(-examples // number)))
+    return members, random.choice([-1.0, 1.0], members.shape) * random.uniform(0.5, 1.5, members.shape)
 
 
 def _double(tree: PyTree) -> PyTree:
@@ -197,8 +205,8 @@ def _errors(signal, active, static, places, members, weights, away) -> np.ndarra
             given = turned(2 * ks, places[1], np.resize(away, len(probes))[ks]), turned(ks, places[0])
             group = members[ks // 2], weights[ks // 2].astype(dtype)
             found = jax.device_get(_derivatives(signal, active, static, *given, *group, steps))
-            pairs = list(zip(*map(jax.tree.leaves, found[:2]), strict=True))
-            errors += [[off(there[k], along[k], found[2][k]) for there, along in pairs] for k in range(chunk)]
+            pairs = zip(*map(jax.tree.leaves, found[:2]), strict=True)
+            errors += zip(*(offs(there, along, found[2]) for there, along in pairs), strict=True)
             alive = jax.tree.map(lambda seen, g: seen | np.any(g != 0, axis=(0, 1)), alive, found[0])
         return np.array(errors), alive
 

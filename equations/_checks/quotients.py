@@ -18,6 +18,18 @@ class _Try(NamedTuple):
     size: float
 
 
+def offs(there: np.ndarray, along: np.ndarray, typical: np.ndarray) -> list[float]:
+    """`off` by probe, along the first axis of all; without a loop where every step agrees, as it nearly always does."""
+    values = there.reshape(*there.shape[:2], -1).astype(float)
+    derivative = along.reshape(len(along), -1).astype(float)
+    close = np.ones(len(there), bool)
+    for place, step in enumerate(STEPS):
+        quotient = (values[:, 2 * place + 1] - values[:, 2 * place + 2]) / (2 * step)
+        difference, *sizes = (np.linalg.norm(x, axis=1) for x in (quotient - derivative, quotient, derivative))
+        close &= difference <= _TOLERANCE * sum(sizes)
+    return [0.0 if near else off(*one) for near, *one in zip(close, there, along, typical, strict=True)]
+
+
 def off(there: np.ndarray, along: np.ndarray, typical: float) -> float:
     """How far a derivative is off its difference, over both, of one leaf, by the step whose forward and backward
     differences agree best. `there` are the values at a point, then at every step to either side of it; what they are sums
