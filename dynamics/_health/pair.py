@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from equations import AbstractDynamics
 from equations.internal import abstract_value, filled_value, quick_jit, split, zeros_of
 
-from .reach import begins_regular, memory_of
+from .reach import begins_regular, is_empty, memory_of
 
 
 class Pair(eqx.Module):
@@ -77,7 +77,8 @@ def pair_of(path, begin, state) -> Pair:
         memory = zip(*(map(np.asarray, memory_of(path.dynamics, one)) for one in (start, state)), strict=True)
         # What stays as it is, such as the coefficients of a series, is no memory.
         moved = [before for before, after in memory if not np.array_equal(before, after)]
-        if not moved or any(map(np.any, moved)):
+        params = [np.asarray(leaf) for leaf in jax.tree.leaves(path.dynamics.params(start))]
+        if not all(is_empty(before, params) for before in moved) or not moved:
             return _pair(path, begin, state)
         start, first = state, path.end
     states = jax.tree.map(lambda a, b: np.stack([np.asarray(a), np.asarray(b)]), start, state)

@@ -1,11 +1,16 @@
 """Where strong noise is to be looked for: at the start or later on, at once or through the flow."""
 
+import functools
+import operator
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations.internal import split
+from equations.internal import handed_on, split
 
 # Of dt times a rate: below, a velocity whose response to noise is bounded averages over some kicks.
 _FAST = 0.3
@@ -41,18 +46,32 @@ def fastest(table: np.ndarray) -> float:
 
 
 def memory_of(dynamics, state: PyTree) -> list[Array]:
-    """The arrays of a state that are no parameters."""
-    own = {id(leaf) for leaf in jax.tree.leaves(dynamics.params(state))}
-    return [leaf for leaf in jax.tree.leaves(state) if id(leaf) not in own and jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    """The arrays of a state that are no parameters; by their places, since an average begins as the very same array."""
+    state = jax.tree.map(jnp.asarray, state)
+    leaves, first = jax.tree.leaves(state), sum(map(eqx.is_array, jax.tree.leaves(dynamics)))
+    own = handed_on(_params_of, dynamics, state)
+    kept = [first + place not in own for place in range(len(leaves))]
+    return [leaf for leaf, keep in zip(leaves, kept, strict=True) if keep and jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def _params_of(dynamics, state):
+    return dynamics.params(state)
+
+
+def is_empty(memory: Any, params: list) -> Any:
+    """Whether an array of a memory holds nothing yet: zeros, or the parameters, as an average does at first."""
+    copies = [(memory == leaf).all() for leaf in params if leaf.shape == memory.shape]
+    return functools.reduce(operator.or_, copies, (memory == 0).all())
 
 
 def begins_regular(dynamics, signal, start: PyTree, first: PyTree, dt: Array) -> Array:
     """Whether an equation whose first training step is taken as the algorithm takes it, from `start` to `first`, is regular
     there: its memory is not empty, and its own step would be nearly the same."""
     memory = memory_of(dynamics, start)
-    filled = jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in memory])) if memory else jnp.asarray(True)
+    here = jax.tree.leaves(dynamics.params(start))
+    filled = ~jnp.all(jnp.stack([is_empty(leaf, here) for leaf in memory])) if memory else jnp.asarray(True)
     field = jax.tree.map(lambda y: dt * y, dynamics.drift(jnp.zeros_like(dt), start, signal))
-    here, after, ours = (jax.tree.leaves(dynamics.params(tree)) for tree in (start, first, field))
+    after, ours = (jax.tree.leaves(dynamics.params(tree)) for tree in (first, field))
     taken = [b - a for a, b in zip(here, after, strict=True)]
     off = jnp.sum(jnp.stack([jnp.sum(jnp.square(a - b)) for a, b in zip(taken, ours, strict=True)]))
     return filled & (off <= _SINGULAR**2 * jnp.sum(jnp.stack([jnp.sum(jnp.square(a)) for a in taken])))
