@@ -14,3 +14,10 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def path_of(argument: str, given: Any, otherwise: str = "") -> Path:
+    """What was given as a path; a TypeError that names the argument where it is none."""
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"Argument `{argument}` must be a path{otherwise}, but {given!r} was given.")
+    return Path(given)

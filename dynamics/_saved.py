@@ -19,7 +19,7 @@ from equations.internal import is_parameter
 from ._checkpoint import Checkpoint
 from ._described import Recorded, hyperparameters, is_recorded, title
 from ._file_states import States, state_at_end
-from ._files import write_whole
+from ._files import path_of, write_whole
 from ._paths.progress import Stored, names_of
 from ._paths.quotient import Peak
 from ._rebuilt import describe
@@ -59,7 +59,7 @@ def save(trajectory: Any, path: str | os.PathLike) -> None:
 
 def _target(path: str | os.PathLike) -> pathlib.Path:
     """Where a file may be written; a ValueError where none can be."""
-    target = pathlib.Path(path)
+    target = path_of("path", path)
     if not target.parent.is_dir():
         raise ValueError(f"Argument `path` must lie in a directory that exists, but {str(path)!r} was given.")
     if target.is_dir():
@@ -79,7 +79,7 @@ def load(path: str | os.PathLike, like: PyTree, equation: Any = None) -> dict[st
 
     if like is None:
         raise TypeError("Argument `like` must be parameters like those of the run, but None was given.")
-    if not pathlib.Path(path).is_file():
+    if not path_of("path", path).is_file():
         raise ValueError(
             f"Argument `path` must be a file that Trajectory.save wrote, but there is none at {str(path)!r}."
         )

@@ -115,8 +115,8 @@ class Trajectory(eqx.Module):
 
         It can be opened by xarray, as what `to_xarray` gives; parameters and states are groups of their own.
 
-        **Raises:** TypeError under jit, vmap or grad; ValueError for the result of a vmap, or where the directory of `path`
-        is not there, or `path` is a directory or the name of a Zarr store.
+        **Raises:** TypeError under jit, vmap or grad, or where `path` is no path; ValueError for the result of a vmap, or
+        where the directory of `path` is not there, or `path` is a directory or the name of a Zarr store.
         """
         save(self, path)
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._described import version
-from .._files import write_whole
+from .._files import path_of, write_whole
 from .axes import Axes
 from .described import digest
 from .extra import needed
@@ -130,9 +130,7 @@ class Store:
 
 def check_path(given: Any) -> Path:
     """The path of a store, in a folder that is there."""
-    if not isinstance(given, str | os.PathLike):
-        raise TypeError(f"Argument `store` must be a path or None, but {given!r} was given.")
-    path = Path(given).absolute()
+    path = path_of("store", given, " or None").absolute()
     if not path.parent.is_dir():
         raise ValueError(f"Argument `store` must lie in a directory that exists, but {str(given)!r} was given.")
     return path

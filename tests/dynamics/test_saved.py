@@ -130,6 +130,9 @@ def test_names_of_files_that_are_none(half, tmp_path):
         with pytest.raises(ValueError, match=f"Argument `path` must be the name of .*{words}"):
             half.save(name)
     half.save(tmp_path / "half.nc")
+    for call in (half.save, lambda path: Trajectory.load(path, like=W0)):
+        with pytest.raises(TypeError, match="Argument `path` must be a path, but 3 was given"):
+            call(3)
     with pytest.raises(TypeError, match="Argument `like` must be parameters like those of the run, but None"):
         Trajectory.load(tmp_path / "half.nc")
 
