@@ -1,8 +1,10 @@
 """What README and documentation show is run as it stands; every public name has its place in the reference."""
 
+import importlib.util
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -85,6 +87,49 @@ def test_every_page_is_in_the_navigation_and_no_link_is_dead():
     for page in PAGES.rglob("*.md"):
         assert str(page.relative_to(PAGES)) in navigation
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+            made = link == "gallery.md"  # as the pages are built
+            assert made or (page.parent / link).exists(), f"{page.name}: {link}"
     for link in re.findall(r"\]\((?!http)([^)#]+)", README.read_text()):
         assert (ROOT / link).exists(), link
+
+
+def gallery():
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FIGURES = gallery().scripts()
+DRAWN_FROM_NUMBERS = {path.stem for path in (ROOT / "docs" / "gallery" / "data").glob("*.json")}
+
+
+def test_the_gallery_is_short_and_whole():
+    """Fifteen figures or more, of scripts of at most 40 lines, each on the page with its caption."""
+    page = gallery().page()
+    assert len(FIGURES) >= 15 and {script.stem for script in FIGURES} >= DRAWN_FROM_NUMBERS
+    for script in FIGURES:
+        text = script.read_text()
+        assert len(text.splitlines()) <= 40, script
+        assert ("def measure" in text) == (script.stem in DRAWN_FROM_NUMBERS) != ("def figure" in text), script
+        assert page.count(f"gallery/{script.stem}-") == 2, script
+
+
+@pytest.mark.parametrize(
+    "script", [pytest.param(one, marks=[pytest.mark.slow] * (one.stem != "delay_law"), id=one.stem) for one in FIGURES]
+)
+def test_a_figure_is_drawn_for_light_and_dark(script):
+    light, dark = gallery().pictures(script).values()
+    assert light.startswith("<?xml") and "#1b1b1b" in light or "#000000" in light
+    assert "#e6e6e6" in dark and "#1b1b1b" not in dark
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["feedback_angles", "sweep_heat_map"])
+def test_stored_numbers_are_those_of_the_script(name):
+    figures = gallery()
+    script = figures.FOLDER / f"{name}.py"
+    with jax.enable_x64(False):  # as the command is
+        found, stored = figures.loaded(script).measure(), figures.data_of(script)
+    for key, value in stored.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-4)
