@@ -14,7 +14,7 @@ import validation
 
 ROOT = Path(__file__).parents[1]
 README, PAGES = ROOT / "README.md", ROOT / "docs" / "pages"
-LONG = "noise start sweeps irreversibility resume modified-equations edge-of-stability long-runs learning-rules".split()
+LONG = "noise start sweeps irreversibility resume modified-equations edge-of-stability long-runs learning-rules losses".split()
 SHOWN = [
     pytest.param(page, marks=[pytest.mark.slow] * (page.stem in LONG), id=page.stem)
     for page in sorted(PAGES.glob("*.md"))
