@@ -8,9 +8,11 @@ from typing import Annotated
 
 import tyro
 
+from .options import Shown
+
 
 @dataclasses.dataclass(frozen=True)
-class AtlasOptions:
+class AtlasOptions(Shown):
     """The papers that this project is built from, each predicted, simulated and judged.
 
     Prints a table and writes report.html with every figure, and results.json. Exits with 0 where every entry holds or is
@@ -51,7 +53,7 @@ def run_atlas(options: AtlasOptions) -> None:
 
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
     results, begin = [], time.monotonic()
-    with progress(len(chosen), "atlas") as show:
+    with progress(len(chosen), "atlas", hidden=options.json or options.quiet) as show:
         for one in chosen:
             show(description=one.name)
             start = time.monotonic()

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from .options import Shown
+
 _DEFAULTS = {
     "circles": {
         "rules": ("FA", "KP"), "time": 600.0, "duration": 0.02, "tau_plasticity": 1.0, "tau_decay": 500.0,
@@ -24,7 +26,7 @@ _DEFAULTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class CircuitOptions:
+class CircuitOptions(Shown):
     """Let plastic circuits learn in continuous time, and vary the delay of their errors and their time scales.
 
     Prints a table and writes report.html and results.json. Times are in seconds of the circuit.
@@ -146,7 +148,7 @@ def run_circuit(options: CircuitOptions) -> None:
         jobs |= {("ratio", rule, ratio): (circuits, rule, slow, sweep_delay) for rule in rules}
     if delays:
         jobs["law"] = delay_law, times, delays, jax.random.fold_in(key, 2)
-    with progress(len(jobs), "circuits") as show:
+    with progress(len(jobs), "circuits", hidden=options.json or options.quiet) as show:
 
         def done(job):
             result = job[0](*job[1:])

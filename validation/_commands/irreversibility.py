@@ -7,9 +7,11 @@ from typing import Annotated
 
 import tyro
 
+from .options import Shown
+
 
 @dataclasses.dataclass(frozen=True)
-class Irreversible:
+class Irreversible(Shown):
     """Measure the irreversibility of training on scikit-learn's digits, and what it does to the charges of a network.
 
     Four measures of a tanh network along its training and over learning rates, and the charges of a ReLU network against
@@ -65,7 +67,7 @@ def _run(options: Irreversible) -> None:
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
-    with progress(points + 7, "training") as show:
+    with progress(points + 7, "training", hidden=options.json or options.quiet) as show:
 
         def stage(what):
             show(description=what, advance=1)

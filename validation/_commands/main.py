@@ -14,12 +14,13 @@ from .algorithm import lookup as _lookup
 from .atlas import AtlasOptions, run_atlas
 from .circuit import CircuitOptions, run_circuit
 from .irreversibility import Irreversible, run_irreversibility
+from .options import DIVERGED, Shown, shown, with_config
 from .regimes import RegimesOptions, run_regimes
 from .sweep import SweepOptions, run_sweep
 
 
 @dataclasses.dataclass(frozen=True)
-class Compare:
+class Compare(Shown):
     """Compare continuous and discrete training of a tanh network on scikit-learn's digits, or of a problem of your own.
 
     Prints a table and writes report.html, results.json and trajectories.nc.
@@ -154,7 +155,7 @@ def run_compare(options: Compare) -> None:
     hidden = integer("hidden", options.hidden)
     objective, network, observe = load_problem(options.problem, data_key) if own else digits_problem(data_key, hidden)
     comparisons = {}
-    with progress(3 * len(equations_)) as show:
+    with progress(3 * len(equations_), hidden=options.json or options.quiet) as show:
         for place, (name, equation) in enumerate(equations_.items()):
             cost = cost_in_words(equation, objective, network, options.steps, options.substeps)
 
@@ -180,13 +181,16 @@ def run_compare(options: Compare) -> None:
             **{
                 name.replace("_", " "): value
                 for name, value in dataclasses.asdict(options).items()
-                if name not in ("output", "hidden", "equation", "problem") and value is not None
+                if name not in ("output", "hidden", "equation", "problem", "json", "quiet", "config")
+                and value is not None
             },
         }
         files = write_report(folder, title, comparisons, configuration)
     for comparison in comparisons.values():
         print(comparison, end="\n\n")
     print(f"{time.monotonic() - begin:.0f} s; written: {', '.join(str(path) for path in files.values())}")
+    if any(share == 1 for comparison in comparisons.values() for share in comparison.failed.values()):
+        sys.exit(DIVERGED)
 
 
 def main() -> None:
@@ -208,27 +212,27 @@ def main() -> None:
     @command.command(name="compare")
     def _(options: tyro.conf.OmitArgPrefixes[Compare]) -> None:
         """Compare continuous and discrete training of a network on real data."""
-        guarded(run_compare, options)
+        guarded(lambda options: shown(run_compare, options), options)
 
     @command.command(name="irreversibility")
     def _(options: tyro.conf.OmitArgPrefixes[Irreversible]) -> None:
         """Measure how irreversible training on real data is, and which symmetries that breaks."""
-        guarded(run_irreversibility, options)
+        guarded(lambda options: shown(run_irreversibility, options), options)
 
     @command.command(name="circuit")
     def _(options: tyro.conf.OmitArgPrefixes[CircuitOptions]) -> None:
         """Let plastic circuits learn in continuous time; vary delay and time scales."""
-        guarded(run_circuit, options)
+        guarded(lambda options: shown(run_circuit, options), options)
 
     @command.command(name="regimes")
     def _(options: tyro.conf.OmitArgPrefixes[RegimesOptions]) -> None:
         """Show which model of full-batch training holds at which learning rate, up to the edge of stability."""
-        guarded(run_regimes, options)
+        guarded(lambda options: shown(run_regimes, options), options)
 
     @command.command(name="atlas")
     def _(options: tyro.conf.OmitArgPrefixes[AtlasOptions]) -> None:
         """Predict, simulate and judge the papers that this project is built from."""
-        guarded(run_atlas, options)
+        guarded(lambda options: shown(run_atlas, options), options)
 
     @command.command(name="sweep")
     def _(options: tyro.conf.OmitArgPrefixes[SweepOptions]) -> None:
@@ -252,7 +256,16 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"traindyn {importlib.metadata.version('traindyn')}")
         return
+    try:
+        arguments = with_config(sys.argv[1:])
+    except ValueError as error:
+        print(f"traindyn: {error}", file=sys.stderr)
+        sys.exit(2)
     command.cli(
+        args=arguments,
         prog="traindyn",
-        description="Training algorithms as differential equations, held against the discrete algorithms they model.",
+        description="Training algorithms as differential equations, held against the discrete algorithms they model. "
+        "Exits with 0 where all is done or holds, with 2 on wrong use, with 3 where all paths of a side diverge, and where "
+        "a verdict is asked for, as by `atlas`, with 1 if it fails and 4 if it cannot be told. `--tyro-print-completion "
+        "bash` (or zsh, tcsh) prints what completes commands in a shell.",
     )

@@ -9,8 +9,8 @@ from dynamics.internal import Method, Problem, check_substeps, cost_of
 
 
 @contextlib.contextmanager
-def progress(total: int, description: str = "") -> Iterator[Callable[..., None]]:
-    """A bar of `total` parts on standard error, which is gone in the end.
+def progress(total: int, description: str = "", hidden: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar of `total` parts on standard error, which is gone in the end; none if `hidden`.
 
     **Yields:** a function of a `description`, of how many parts are `completed`, or by how many to `advance`.
     """
@@ -18,7 +18,7 @@ def progress(total: int, description: str = "") -> Iterator[Callable[..., None]]
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
         task = bar.add_task(description, total=total)
         yield lambda **change: bar.update(task, **change)
 

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import tyro
 
+from .options import Shown
+
 
 @dataclasses.dataclass(frozen=True)
-class RegimesOptions:
+class RegimesOptions(Shown):
     """Which model of training holds where: full-batch training on digits, beside every model of it.
 
     Gradient flow, modified equations, rod flow, edge flow and central flow against the algorithm, over learning rates and
@@ -80,7 +82,7 @@ def run_regimes(options: RegimesOptions) -> None:
     else:
         objective, network = squared_problem(data_key, options.problem, options.examples)
     total = sum(1 + len(MODELS) * len(own) for own in rates)
-    with progress(total, "training") as show:
+    with progress(total, "training", hidden=options.json or options.quiet) as show:
         found = regimes(
             equations,
             objective,

@@ -93,7 +93,6 @@ def measure(key, full):
     images, labels = load_digits(return_X_y=True)
     parts = np.linalg.svd(images - images.mean(0), full_matrices=False)[0][:60, :10] * np.sqrt(len(images)) / 3
     digits = errors(train, points, curves(keys[2], 10, 10), (parts, jax.nn.one_hot(labels[:60], 10)))
-    print(algorithm, flow, digits)
     return Findings(
         claims=(
             judge_convergence(
