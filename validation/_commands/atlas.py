@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from .options import Shown
+from .options import Shown, told_if_interrupted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,10 @@ def run_atlas(options: AtlasOptions) -> None:
             start = time.monotonic()
             try:
                 results.append(run(one.name, key=key, full=options.full))
+            except KeyboardInterrupt:
+                if not results:
+                    raise
+                break
             except Exception as error:  # one entry spoils nothing else
                 results.append(failed(one, error, time.monotonic() - start))
             show(advance=1)
@@ -68,6 +72,7 @@ def run_atlas(options: AtlasOptions) -> None:
         print(result, end="\n\n")
     written = ", ".join(str(path) for path in files.values())
     print(f"{table(results)}\n\n{time.monotonic() - begin:.0f} s; written: {written}")
+    told_if_interrupted(len(results), len(chosen), "entries")
     verdicts = {result.verdict for result in results}
     if verdicts & {"fails", "cannot tell"}:
         sys.exit(1 if "fails" in verdicts else 4)

@@ -14,7 +14,7 @@ from .algorithm import lookup as _lookup
 from .atlas import AtlasOptions, run_atlas
 from .circuit import CircuitOptions, run_circuit
 from .irreversibility import Irreversible, run_irreversibility
-from .options import DIVERGED, Shown, shown, with_config
+from .options import DIVERGED, INTERRUPTED, Shown, shown, told_if_interrupted, with_config
 from .regimes import RegimesOptions, run_regimes
 from .sweep import SweepOptions, run_sweep
 
@@ -163,12 +163,17 @@ def run_compare(options: Compare) -> None:
                 done = 3 * place + ("discrete", "equation", "refinement").index(what)
                 show(description=f"{name}: {what}{cost if what == 'equation' else ''}", completed=done)
 
-            comparisons[name] = compare(
-                equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1),
-                paths=_paths(equation, options), observe=observe, save_every=save_every,
-                substeps=options.substeps, noise=options.noise,
-                progress=stage,
-            )  # fmt: skip
+            try:
+                comparisons[name] = compare(
+                    equation, objective, network, steps=options.steps, key=jax.random.fold_in(key, 1),
+                    paths=_paths(equation, options), observe=observe, save_every=save_every,
+                    substeps=options.substeps, noise=options.noise,
+                    progress=stage,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                if not comparisons:
+                    raise
+                break
             show(completed=3 * place + 3)
         show(description="report")
         title = f"Continuous and discrete training: {options.problem if own else 'tanh network on digits'}"
@@ -189,6 +194,7 @@ def run_compare(options: Compare) -> None:
     for comparison in comparisons.values():
         print(comparison, end="\n\n")
     print(f"{time.monotonic() - begin:.0f} s; written: {', '.join(str(path) for path in files.values())}")
+    told_if_interrupted(len(comparisons), len(equations_), "algorithms")
     if any(share == 1 for comparison in comparisons.values() for share in comparison.failed.values()):
         sys.exit(DIVERGED)
 
@@ -202,7 +208,7 @@ def main() -> None:
             run(options)
         except KeyboardInterrupt:
             print("traindyn: interrupted; nothing was written", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         except (ValueError, TypeError) as error:
             if not str(error).startswith("Argument"):
                 raise  # not a wrong argument but a defect

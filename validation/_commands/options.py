@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-DIVERGED = 3  # exit code
+DIVERGED, INTERRUPTED = 3, 130  # exit codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +74,10 @@ def shown(run: Callable[[Any], None], options: Shown) -> None:
         written = options.json and Path(options.output, "results.json")  # type: ignore[attr-defined]
         if written and sys.exc_info()[0] in (None, SystemExit) and written.is_file():
             print(written.read_text(), end="")
+
+
+def told_if_interrupted(done: int, wanted: int, what: str) -> None:
+    """Ends a command that wrote what it had when it was interrupted."""
+    if done < wanted:
+        print(f"traindyn: interrupted; written are {done} of {wanted} {what}", file=sys.stderr)
+        sys.exit(INTERRUPTED)

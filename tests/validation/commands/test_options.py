@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command import traindyn
 
+from validation._atlas.catalog import entry
 from validation._commands.options import Shown, shown, with_config
 
 
@@ -66,6 +67,24 @@ def test_a_file_that_is_none(text, words, tmp_path):
         file.write_text(text)
     with pytest.raises(ValueError, match=f"Argument `config` {words}"):
         with_config(["compare", "--config", str(file)])
+
+
+def test_what_was_done_before_an_interrupt_is_written(tmp_path, monkeypatch, capsys):
+    from validation._atlas import run as module
+    from validation._commands.atlas import AtlasOptions, run_atlas
+
+    def run_one(name, **options):
+        if done:
+            raise KeyboardInterrupt
+        done.append(name)
+        return module.failed(entry(name), ValueError("none"), 0.0)
+
+    done = []
+    monkeypatch.setattr(module, "run", run_one)
+    with pytest.raises(SystemExit) as left:
+        run_atlas(AtlasOptions(names=("spred", "syre"), output=tmp_path, quiet=True))
+    assert left.value.code == 130 and "written are 1 of 2 entries" in capsys.readouterr().err
+    assert [one["name"] for one in json.loads((tmp_path / "results.json").read_text())["entries"]] == ["spred"]
 
 
 @pytest.mark.slow
