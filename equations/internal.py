@@ -7,6 +7,7 @@ from ._checks.agreement import check_agreement as check_agreement
 from ._checks.arguments import LARGEST as LARGEST
 from ._checks.arguments import choice as choice
 from ._checks.arguments import decay as decay
+from ._checks.arguments import did_you_mean as did_you_mean
 from ._checks.arguments import explicit_axes as explicit_axes
 from ._checks.arguments import flag as flag
 from ._checks.arguments import integer as integer

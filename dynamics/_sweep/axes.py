@@ -1,7 +1,6 @@
 """What is varied: settings are the product of axes."""
 
 import dataclasses
-import difflib
 import inspect
 import keyword
 import math
@@ -11,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from equations.internal import did_you_mean
 
 TAKEN = ("path", "step", "time", "ok", "failed_at")  # what the results are called beside the observables
 
@@ -97,8 +98,7 @@ def check_known(argument: str, names: Iterable[str], known: Iterable[str], what:
     known = list(known)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             raise ValueError(f"Argument `{argument}` must {what}, {', '.join(known)}, but {name!r} was given.{hint}")
 
 

@@ -1,9 +1,10 @@
 """Checks of arguments, made before any tracing: the message names the argument, what was given and what is allowed."""
 
+import difflib
 import numbers
 import operator
-from collections.abc import Callable
-from typing import Literal, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, overload
 
 import equinox as eqx
 import jax
@@ -133,10 +134,19 @@ def typed_key(name: str, value, allowed: str = "a single typed key such as jax.r
     return value
 
 
+def did_you_mean(given: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A question with the nearest name that is known, to stand behind a message; nothing where none is near."""
+    near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 def choice(name: str, value, allowed: tuple[str, ...]) -> str:
     """`value`, one of the strings that are allowed."""
     if not (isinstance(value, str) and value in allowed):
-        raise ValueError(f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}, but {value!r} was given.")
+        raise ValueError(
+            f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}, but {value!r} was given."
+            + did_you_mean(value, allowed)
+        )
     return value
 
 

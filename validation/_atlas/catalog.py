@@ -1,7 +1,6 @@
 """The entries: one file each in `validation/atlas`, found by its name and described by its docstring."""
 
 import ast
-import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -30,11 +29,11 @@ def entry(name: str) -> Entry:
     """
     known = {one.name: one for one in entries()}
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        from equations.internal import did_you_mean
+
         raise ValueError(
-            f"Argument `name` must be an entry of the atlas, as `traindyn atlas --list` shows them, but {name!r} was "
-            f"given{hint}"
+            f"Argument `name` must be an entry of the atlas, as `traindyn atlas --list` shows them, but {name!r} was given."
+            + did_you_mean(name, known)
         )
     return known[name]
 

@@ -1,6 +1,5 @@
 """An algorithm by its name, as the commands compose it."""
 
-import difflib
 from typing import Any
 
 # On the digits; 0.001 for every other.
@@ -17,6 +16,8 @@ def lookup(name: str) -> type:
     """
     if ":" in name:
         return _own(name)
+    from equations.internal import did_you_mean
+
     from .catalogue import algorithms, exported, signals
 
     known, plain = algorithms(), name.lower().replace("_", "").replace("-", "")
@@ -28,8 +29,7 @@ def lookup(name: str) -> type:
             "or is descended by one: decay and schedules are the options --weight-decay and --schedule, all else is for "
             "Python."
         )
-    near = difflib.get_close_matches(plain, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(plain, known)
     raise ValueError(f"Argument `equation` must be one of {', '.join(sorted(known))}, but {name!r} was given.{hint}")
 
 

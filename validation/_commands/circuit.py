@@ -1,7 +1,6 @@
 """The command `traindyn circuit`."""
 
 import dataclasses
-import difflib
 import math
 import time
 import warnings
@@ -69,15 +68,15 @@ def _completed(options: CircuitOptions) -> CircuitOptions:
 
 
 def _check_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
-    from equations.internal import FEEDBACK
+    from equations.internal import FEEDBACK, did_you_mean
 
     if not rules:
         raise ValueError(f"Argument `rules` must name at least one of {', '.join(FEEDBACK)}, but none was given.")
     for rule in rules:
         if rule not in FEEDBACK:
-            near = difflib.get_close_matches(rule.upper(), FEEDBACK, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"Argument `rules` must be of {', '.join(FEEDBACK)}, but {rule!r} was given. Did you mean {near!r}?"
+                f"Argument `rules` must be of {', '.join(FEEDBACK)}, but {rule!r} was given."
+                + did_you_mean(rule.upper(), FEEDBACK, cutoff=0.0)
             )
     return tuple(dict.fromkeys(rules))
 

@@ -96,7 +96,7 @@ def run_list() -> None:
 
 def run_show(name: str) -> None:
     """The command `traindyn show`."""
-    import difflib
+    from equations.internal import did_you_mean
 
     from .catalogue import algorithms, describe, edge_flows, exported, forms, noise_models, signals
 
@@ -105,8 +105,7 @@ def run_show(name: str) -> None:
     plain = name.lower().replace("-", "_")
     plain = plain if plain in known else plain.replace("_", "")
     if plain not in known:
-        near = difflib.get_close_matches(plain, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(plain, known)
         raise ValueError(f"Argument `name` must be a name of `traindyn list`, but {name!r} was given.{hint}")
     parts = ("summary",) if plain in brief else ("summary", "formula", "sources")
     print(f"{plain}\n{describe(known[plain], parts)}")

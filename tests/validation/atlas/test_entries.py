@@ -29,5 +29,5 @@ def test_entries_say_what_they_claim_and_where_it_stands(known):
 
 
 def test_a_misspelled_name_is_met_by_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'spred'"):
+    with pytest.raises(ValueError, match="Did you mean 'spred'"):
         atlas.run("spread")
