@@ -43,7 +43,8 @@ class Kept:
         """From what the user gave as `reduce`, checked."""
         names = ", ".join(map(repr, MOMENTS))
         wording = f"Argument `reduce` must be a tuple of {names} and at most one Histogram(edges), but "
-        if not isinstance(given, tuple | list) or not given:
+        named = isinstance(given, tuple | list) and all(isinstance(one, str | Histogram) for one in given)
+        if not named or not given:
             raise TypeError(f"{wording}{given!r} was given.")
         histograms = [one for one in given if isinstance(one, Histogram)]
         moments = [one for one in given if not isinstance(one, Histogram)]

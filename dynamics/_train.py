@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation, AbstractSignal, TwinState
-from equations.internal import choice, is_noisy, size_of, source_of, state_from
+from equations.internal import choice, is_noisy, real_array, size_of, source_of, state_from
 
 from ._arguments.hooks import check_twin
 from ._arguments.observables import sees_state
@@ -197,6 +197,7 @@ def check_order(order: Any, problem: Problem, noise: str) -> Array | None:
         raise ValueError("Argument `order` must be left out where no batches of examples are taken, but it was given.")
     if source is not None and not source.by_index:
         raise ValueError(f"Argument `order` must be left out for examples of {source!r}, which have no numbers.")
+    real_array("order", order, f"integers of shape (n, {equation.batch_size}), a batch in every row")
     found, size = np.asarray(order), size_of(problem.objective)
     if not (np.issubdtype(found.dtype, np.integer) and found.ndim == 2 and found.shape[1] == equation.batch_size):
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from equations.internal import integer
+from equations.internal import integer, real_array
 
 from ._compare.statistics import Estimate
 
@@ -32,10 +32,10 @@ def tail_index(
     from scipy.optimize import brentq  # here, for the time that the import of SciPy takes
     from scipy.special import logsumexp
 
-    multipliers = np.asarray(multipliers, float)
+    multipliers = real_array("multipliers", multipliers, "real numbers")
     if multipliers.ndim != 1 or not multipliers.size or not np.all(np.isfinite(multipliers)):
         raise ValueError("Argument `multipliers` must be a vector of finite numbers, but another array was given.")
-    weights = np.ones_like(multipliers) if weights is None else np.asarray(weights, float)
+    weights = np.ones_like(multipliers) if weights is None else real_array("weights", weights, "real numbers")
     if weights.shape != multipliers.shape or not (np.all(weights >= 0) and 0 < np.sum(weights) < np.inf):
         raise ValueError(
             "Argument `weights` must hold a probability for each multiplier, but something else was given."
@@ -70,7 +70,7 @@ def hill(samples: Shaped[Array | np.ndarray, "..."] | Any, largest: int) -> Esti
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    sizes = np.sort(np.abs(np.asarray(samples, float).ravel()))[::-1]
+    sizes = np.sort(np.abs(real_array("samples", samples, "real numbers").ravel()))[::-1]
     largest = integer("largest", largest, minimum=2, maximum=max(2, sizes.size - 1))
     if sizes.size <= largest or not (np.all(np.isfinite(sizes)) and sizes[largest] > 0):
         raise ValueError("Argument `samples` must hold more than `largest` finite numbers beside zero, but does not.")
@@ -128,7 +128,7 @@ def tail_scan(samples: Shaped[Array | np.ndarray, "..."] | Any) -> TailScan:
 
     **Raises:** ValueError, naming the argument.
     """
-    sizes = np.sort(np.abs(np.asarray(samples, float).ravel()))[::-1]
+    sizes = np.sort(np.abs(real_array("samples", samples, "real numbers").ravel()))[::-1]
     sizes = sizes[: np.searchsorted(-sizes, 0.0)]
     if sizes.size < 2 * _FEWEST or not np.all(np.isfinite(sizes)) or sizes[0] == sizes[2 * _FEWEST - 1]:
         raise ValueError(

@@ -46,9 +46,14 @@ def check_params(params: PyTree) -> PyTree:
     """
 
     def convert(path, leaf):
-        if isinstance(leaf, float | np.floating | np.ndarray):
+        strange = (
+            isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV"
+        )  # text, objects, dates; V are jax's own
+        if isinstance(leaf, float | np.floating | np.ndarray) and not strange:
             return jnp.asarray(leaf)
-        if isinstance(leaf, numbers.Number | np.generic):  # a function in a plain container is no parameter, this is
+        if strange or isinstance(
+            leaf, numbers.Number | np.generic
+        ):  # a function in a plain container is no parameter, this is
             name = leaf_name("params", path)
             raise TypeError(f"Argument `params` must hold floating-point numbers, but {name} is {leaf!r}.")
         return leaf

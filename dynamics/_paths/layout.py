@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from equations.internal import integer, is_traced
+from equations.internal import LARGEST, integer, is_traced
 
 # An ensemble on devices goes in so many blocks if nothing is said, and so many devices have something to do.
 _BLOCKS = 16
@@ -38,7 +38,7 @@ class Layout:
 
         **Raises:** TypeError or ValueError, naming the argument.
         """
-        block = None if block is None else integer("block", block)
+        block = None if block is None else integer("block", block, maximum=LARGEST)
         if devices is None:
             return cls(block)
         mesh = devices if isinstance(devices, Mesh) else Mesh(np.asarray(_devices(devices)), ("paths",))

@@ -7,7 +7,7 @@ import numpy as np
 
 from dynamics import Trajectory
 from dynamics.internal import title
-from equations.internal import choice
+from equations.internal import choice, real_array
 
 from .._axes import finish
 from .axes import COLORS, axes
@@ -132,7 +132,7 @@ def plot_density(
 
     **Returns:** the axes.
     """
-    values = np.asarray(samples, float).ravel()
+    values = real_array("samples", samples, "real numbers").ravel()
     values = values[np.isfinite(values)]
     if values.size < 2 or values.min() == values.max():
         raise ValueError("Argument `samples` must hold finite numbers that differ, but does not.")

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from equations.internal import real_array
+
 from .judgment import Judgment, by_deviation
 
 _NODES, _REACH = 8001, 4.3  # of a double exponential rule: what lies beyond has a weight below rounding
@@ -36,14 +38,17 @@ def judge_density(
     **Returns:** a `Judgment` whose numbers are probabilities: where the mutant is the farthest off, the fraction of samples
     below as predicted, as measured, and by the mutant.
 
-    **Raises:** ValueError, naming the argument, also where a density cannot be integrated.
+    **Raises:** TypeError or ValueError, naming the argument, also where a density cannot be integrated.
     """
-    values = np.asarray(samples, float)
+    values = real_array("samples", samples, "real numbers")
     if values.ndim not in (1, 2) or len(values) < _LEAST or not np.all(np.isfinite(values)):
         raise ValueError(
             f"Argument `samples` must hold finite numbers (paths,) or (paths, times) of {_LEAST} paths or more, but shape "
             f"{values.shape} was given."
         )
+    for name, density in (("log_density", log_density), ("mutant", mutant)):
+        if not callable(density) or isinstance(density, type):
+            raise TypeError(f"Argument `{name}` must be a function of an array of values, but {density!r} was given.")
     low, high = map(float, support)
     if not low < high:
         raise ValueError(f"Argument `support` must hold a lower and an upper end, but {support} was given.")

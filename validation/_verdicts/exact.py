@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from equations.internal import integer, real_array
+
 from .judgment import Judgment, by_size
 
 _MARGIN = 0.15  # by which a slope may stay below the claim, as in `orders`
@@ -25,9 +27,11 @@ def judge_equality(
 
     **Raises:** ValueError, naming the argument.
     """
-    found = np.asarray(measured)
-    eps = np.finfo(found.dtype if np.issubdtype(found.dtype, np.floating) else float).eps
-    found, expected, rival = (np.asarray(value, float).ravel() for value in (found, prediction, mutant))
+    integer("operations", operations)
+    given = {"measured": measured, "prediction": prediction, "mutant": mutant}
+    found, expected, rival = (real_array(name, value, "real numbers").ravel() for name, value in given.items())
+    dtype = np.asarray(measured).dtype
+    eps = np.finfo(dtype if np.issubdtype(dtype, np.floating) else float).eps
     if not (found.shape == expected.shape == rival.shape and found.size):
         raise ValueError(
             f"Argument `prediction` must have as many numbers as `measured` and `mutant`, {found.size}, but "
@@ -66,7 +70,8 @@ def judge_convergence(what: str, steps: Any, errors: Any, *, order: float, mutan
 
     **Raises:** ValueError, naming the argument.
     """
-    steps, errors, wrong = (np.asarray(values, float) for values in (steps, errors, mutant))
+    given = {"steps": steps, "errors": errors, "mutant": mutant}
+    steps, errors, wrong = (real_array(name, values, "real numbers") for name, values in given.items())
     if not (steps.ndim == 1 and steps.shape == errors.shape == wrong.shape and len(steps) >= 3 and np.all(steps > 0)):
         raise ValueError(
             f"Argument `steps` must hold three positive numbers or more, one for each error, but shape {steps.shape} was "

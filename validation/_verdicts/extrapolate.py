@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from equations.internal import real_array
+
 from .._compare.statistics import Estimate
 from .._compare.student import quantile
 
@@ -28,7 +30,8 @@ def extrapolated(steps: Any, measured: Estimate, *, order: float = 1.0, terms: i
 
     **Raises:** ValueError, naming the argument.
     """
-    steps, values, errors = (np.asarray(part, float) for part in (steps, measured.value, measured.error))
+    steps = real_array("steps", steps, "step sizes")
+    values, errors = (real_array("measured", part, "real numbers") for part in (measured.value, measured.error))
     if steps.ndim != 1 or values.shape[:1] != steps.shape or values.shape != errors.shape or not np.all(steps > 0):
         raise ValueError(
             f"Argument `steps` must hold a positive number for each of the measurements, but shape {steps.shape} was given "

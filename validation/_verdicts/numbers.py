@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from equations.internal import real_array
+
 from .._compare.statistics import Estimate, mean_of
 from .._compare.student import deviations
 from .._orders.fit import slope
@@ -98,7 +100,7 @@ def judge_slope(
     `(points,)` or samples `(n, points)`.
     """
     found, freedom = _estimate(measured, freedom)
-    x = np.asarray(x, float)
+    x = real_array("x", x, "real numbers")
     if x.shape != np.shape(found.value) or len(x) < _LEAST or not np.all(x > 0) or not np.all(found.value > 0):
         raise ValueError(
             f"Argument `x` must hold {_LEAST} positive numbers or more, one for each positive measurement, but "
@@ -116,26 +118,33 @@ def judge_slope(
 def _as_curve(measured: Any, prediction: Any, mutant: Any) -> tuple[Any, Any, Any]:
     """A number as a curve of one point."""
 
-    def one(value):
-        if isinstance(value, tuple):
-            return Estimate(*(np.reshape(part, 1) for part in value[:2]))
-        return np.reshape(value, 1)
+    def number(name, value):
+        found = real_array(name, value, "a real number")
+        if found.size != 1:
+            raise ValueError(f"Argument `{name}` must be a number, but shape {found.shape} was given.")
+        return found.reshape(1)
 
+    def one(name, value):
+        return (
+            Estimate(*(number(name, part) for part in value[:2])) if isinstance(value, tuple) else number(name, value)
+        )
+
+    expected = one("prediction", prediction), one("mutant", mutant)
     if isinstance(measured, tuple):
-        return one(measured), one(prediction), one(mutant)
-    samples = np.asarray(measured, float)
+        return one("measured", measured), *expected
+    samples = real_array("measured", measured, "samples (n,)")
     if samples.ndim != 1:
         raise ValueError(f"Argument `measured` must hold samples (n,), but shape {samples.shape} was given.")
-    return samples[:, None], one(prediction), one(mutant)
+    return samples[:, None], *expected
 
 
 def _estimate(measured: Any, freedom: float | int | None) -> tuple[Estimate, float]:
     if isinstance(measured, tuple):
-        found = Estimate(*(np.asarray(part, float) for part in measured[:2]))
+        found = Estimate(*(real_array("measured", part, "real numbers") for part in measured[:2]))
         if found.value.ndim != 1 or found.value.shape != found.error.shape or not found.value.size:
             raise ValueError(f"Argument `measured` must be an Estimate of arrays (points,), but {measured} was given.")
         return found, np.inf if freedom is None else float(freedom)
-    samples = np.asarray(measured, float)
+    samples = real_array("measured", measured, "samples (n, points)")
     if samples.ndim != 2 or len(samples) < _LEAST or not samples.shape[1]:
         raise ValueError(
             f"Argument `measured` must hold at least {_LEAST} samples (n, points), but shape {samples.shape} was given."
@@ -146,7 +155,7 @@ def _estimate(measured: Any, freedom: float | int | None) -> tuple[Estimate, flo
 def _predicted(name: str, value: Any, shape: tuple) -> Estimate:
     known = not isinstance(value, tuple)
     parts = (value, np.zeros(shape)) if known else value
-    found = Estimate(*(np.asarray(part, float) for part in parts))
+    found = Estimate(*(real_array(name, part, "real numbers") for part in parts))
     if found.value.shape != shape or found.error.shape != shape:
         raise ValueError(f"Argument `{name}` must have the shape {shape}, but {found.value.shape} was given.")
     return found
