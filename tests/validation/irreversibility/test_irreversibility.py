@@ -134,7 +134,7 @@ def test_drawn_batches_agree_with_all(monkeypatch):
     sgd = SGD(0.02, 2)
     whole = irreversibility(sgd, RESCALING, START, probes=0)
     indices, weights = map(jnp.asarray, enumerated(sgd, 3))
-    *_, scalars, squares = front._averages(Step.of(sgd, START, "adiabatic", 3), RESCALING, START, indices, weights)
+    *_, (scalars, squares, _) = front._averages(Step.of(sgd, START, "adiabatic", 3), RESCALING, START, indices, weights)
     exact, raw = np.sqrt(np.asarray(squares - scalars**2) / 399), np.sqrt(np.asarray(squares) / 399)
     monkeypatch.setattr(front, "LARGEST", 2)
     draws = [irreversibility(sgd, RESCALING, START, key=jax.random.key(k), batches=400, probes=0) for k in range(24)]
