@@ -58,12 +58,12 @@ def skewed(skewness, number: int) -> np.ndarray:
     """What the standard error of a mean of `number` draws of such a skewness is multiplied by, so that three hold.
 
     A mean and its own standard error go together where single draws are skewed: the draws that are missing would raise
-    both, which Student's quantile does not know. The transform of Hall (1992, J. R. Stat. Soc. B 54, 221) takes a skewness g
-    out of it,
+    both, which Student's quantile does not know. The transform of Hall (1992, J. R. Stat. Soc. B 54, 221) takes a skewness
+    g out of it,
 
         T + g T^2/(3 sqrt n) + g^2 T^3/(27 n) + g/(6 sqrt n),  T = sqrt n (mean - truth)/s,
 
-    and where that is Student's quantile at three, T is not the same on both sides: the longer one counts, and the longest of
+    and where that is Student's quantile at three, T is not the same on both sides: the longer counts, and the longest of
     all skewnesses up to g, which few draws show too small. It is `widening` at g = 0.
     """
     most = (number - 2) / (number - 1) ** 0.5  # of so many numbers, all but one being equal
