@@ -135,7 +135,9 @@ def test_drawn_batches_agree_with_all(monkeypatch):
     sgd = SGD(0.02, 2)
     whole = irreversibility(sgd, RESCALING, START, probes=0)
     indices, weights = map(jnp.asarray, enumerated(sgd, 3))
-    *_, (scalars, squares, cubes) = front._averages(Step.of(sgd, START, "adiabatic", 3), RESCALING, START, indices, weights)
+    *_, (scalars, squares, cubes) = front._averages(
+        Step.of(sgd, START, "adiabatic", 3), RESCALING, START, indices, weights
+    )
     exact, raw = np.sqrt(np.asarray(squares - scalars**2) / 399), np.sqrt(np.asarray(squares) / 399)
     skewness = (cubes - 3 * scalars * squares + 2 * scalars**3) / (exact * 399**0.5) ** 3
     exact = exact * skewed(skewness, 400)
