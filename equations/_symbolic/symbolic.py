@@ -85,6 +85,7 @@ def symbolic(
     return _build(
         state,
         drift,
+        (drift if loss is None else (loss,), tuple(diffusion or ())),
         diffusion,
         rate=rate,
         values=values,
@@ -95,10 +96,10 @@ def symbolic(
     )
 
 
-def _build(state, drift, diffusion, *, rate, values, functions, loss, name, order) -> "Symbolic":
-    """The equation, with its functions checked."""
-    for argument, expressions in ((name, drift), ("diffusion", tuple(diffusion or ()))):
-        check_functions(argument, expressions, functions)
+def _build(state, drift, written, diffusion, *, rate, values, functions, loss, name, order) -> "Symbolic":
+    """The equation, with its functions checked; `written` are the expressions of drift and diffusion that were given."""
+    for argument, expressions, given in zip((name, "diffusion"), (drift, tuple(diffusion or ())), written, strict=True):
+        check_functions(argument, expressions, functions, given)
         check_trace(argument, expressions, functions)
     return Symbolic(
         state_symbols=state,
@@ -216,6 +217,7 @@ class Symbolic(AbstractDynamics):
         return _build(
             self.state_symbols,
             corrected_drift(drift, self.state_symbols, rate, order),
+            (drift if self.loss_expression is None else (self.loss_expression,), (*tuple(noise or ()), *drift)),
             corrected_diffusion(drift, noise, self.state_symbols, rate) if fluctuations else noise,
             rate=rate,
             values=dict(zip(self.parameters, self.values, strict=True)),
@@ -268,5 +270,8 @@ class Symbolic(AbstractDynamics):
         return density
 
     def _evaluate(self, expressions: tuple, state: Array) -> tuple[Array, ...]:
+        if not jnp.issubdtype(getattr(state, "dtype", type(state)), jnp.floating):
+            given = f"one of dtype {state.dtype}" if hasattr(state, "dtype") else repr(state)
+            raise TypeError(f"Argument `state` must be an array of float32 or float64, but {given} was given.")
         values = [jnp.asarray(value).astype(state.dtype) for value in self.values]
         return to_jax(expressions, (*self.state_symbols, *self.parameters), self.functions)(*state, *values)
