@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._checks.arguments import number, positive
 from .table import TABLE
@@ -33,6 +34,14 @@ def check_state(state: Any) -> tuple:
     if len(set(state)) < len(state):
         raise ValueError(f"Argument `state` must hold each symbol once, but {given!r} was given.")
     return state
+
+
+def check_floats(state: Any) -> None:
+    """Raises a TypeError unless a state is an array of floats: of integers the results would be integers."""
+    is_array = isinstance(state, jax.Array | np.ndarray)
+    if not is_array or not jnp.issubdtype(state.dtype, jnp.floating):
+        given = f"one of dtype {state.dtype}" if is_array else repr(state)
+        raise TypeError(f"Argument `state` must be an array of float32 or float64, but {given} was given.")
 
 
 def check_expression(name: str, value: Any):

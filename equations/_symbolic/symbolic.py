@@ -8,11 +8,13 @@ import lineax as lx
 from jaxtyping import Array
 
 from .._base import AbstractDynamics
+from .._checks.lineage import inside
 from .._checks.once import is_traced, warn
 from .._series import Series
 from .._splitting import Splitting
 from .checks import (
     check_expression,
+    check_floats,
     check_functions,
     check_matrix,
     check_numbers,
@@ -270,8 +272,25 @@ class Symbolic(AbstractDynamics):
         return density
 
     def _evaluate(self, expressions: tuple, state: Array) -> tuple[Array, ...]:
-        if not jnp.issubdtype(getattr(state, "dtype", type(state)), jnp.floating):
-            given = f"one of dtype {state.dtype}" if hasattr(state, "dtype") else repr(state)
-            raise TypeError(f"Argument `state` must be an array of float32 or float64, but {given} was given.")
+        check_floats(state)
         values = [jnp.asarray(value).astype(state.dtype) for value in self.values]
         return to_jax(expressions, (*self.state_symbols, *self.parameters), self.functions)(*state, *values)
+
+    def undefined_at(self, state: Array) -> str | None:
+        """The smallest call of a function that is not finite at a state: none where what is not is 1/x."""
+        import sympy
+
+        expressions = (*self.drift_expressions, *(self.diffusion_expressions or ()))
+        calls = {node for e in expressions for node in e.atoms(sympy.Function)}
+        calls = [c for c in calls if c.free_symbols <= {*self.state_symbols, *self.parameters}]
+        for call in sorted(calls, key=lambda call: (call.count_ops(), str(call))):
+            if not jnp.all(jnp.isfinite(self._evaluate((call,), state)[0])):
+                return str(call)
+        return None
+
+
+def undefined_at(dynamics: Any, state: Any) -> str | None:
+    """The same of the symbolic equation in a dynamics, None where there is none."""
+    while dynamics is not None and not isinstance(dynamics, Symbolic):
+        dynamics = inside(dynamics)
+    return None if dynamics is None else dynamics.undefined_at(state)

@@ -404,7 +404,7 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", UNKNOWN)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "loggamma")) for n in UNKNOWN])
 def test_what_has_no_value_is_named(name):
     drift, at, words = UNKNOWN[name]
     with pytest.warns(UserWarning, match=f"{words} has no real value that is known there; start elsewhere") as said:
