@@ -94,6 +94,7 @@ from ._signals.sources import source_of as source_of
 from ._splitting import ForwardedSplitting as ForwardedSplitting
 from ._splitting import Splitting as Splitting
 from ._splitting import split as split
+from ._symbolic.symbolic import undefined_at as undefined_at
 from ._tree import add_scaled as add_scaled
 from ._tree import normals_of as normals_of
 from ._tree import zeros_of as zeros_of

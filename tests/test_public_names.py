@@ -45,8 +45,8 @@ ADDED = {
         ControlVariate Fused Histogram LargeBatches Reduced SVAG Stimuli sweep
     """,
     "validation": """
-        Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes Sweep SymmetryCheck
-        plot plot_density plot_orders plot_phase plot_regimes regimes
+        Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes ShortTimeBound Sweep
+        SymmetryCheck plot plot_density plot_orders plot_phase plot_regimes regimes
         Judgment extrapolated judge_bound judge_convergence judge_curve judge_density judge_equality judge_number
         judge_slope TailScan tail_scan
     """,

@@ -11,13 +11,14 @@ from ._hebbian import anti_hebbian_noise as anti_hebbian_noise
 from ._hebbian import noisy_alignment as noisy_alignment
 from ._irreversibility.corrected import Corrected as Corrected
 from ._irreversibility.corrected import corrected as corrected
-from ._irreversibility.estimators import NeuralEstimate as NeuralEstimate
-from ._irreversibility.estimators import neural_estimate as neural_estimate
-from ._irreversibility.estimators import short_time_bound as short_time_bound
 from ._irreversibility.fluctuation import FluctuationTheorem as FluctuationTheorem
 from ._irreversibility.fluctuation import fluctuation_theorem as fluctuation_theorem
 from ._irreversibility.irreversibility import irreversibility as irreversibility
+from ._irreversibility.neural import NeuralEstimate as NeuralEstimate
+from ._irreversibility.neural import neural_estimate as neural_estimate
 from ._irreversibility.result import Irreversibility as Irreversibility
+from ._irreversibility.short_time import ShortTimeBound as ShortTimeBound
+from ._irreversibility.short_time import short_time_bound as short_time_bound
 from ._orders.fit import Sweep as Sweep
 from ._orders.orders import Orders as Orders
 from ._orders.orders import orders as orders

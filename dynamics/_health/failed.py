@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from equations import AbstractDynamics, AbstractSignal
-from equations.internal import inside, leaf_name, learning_rate_of, quick_jit, silent, split, warn
+from equations.internal import inside, leaf_name, learning_rate_of, quick_jit, silent, split, undefined_at, warn
 
 
 def tell_start(
@@ -32,10 +32,16 @@ def tell_start(
         if not np.all(np.isfinite(np.asarray(leaf)))
     ]
     if bad:
+        call = undefined_at(dynamics, params)
+        reason = f"{call} has no real value that is known there; start elsewhere, or give another by `functions`."
+        if call is None:
+            reason = (
+                "A norm or a root has no derivative at zero; start elsewhere, or give it one by the double `where` of "
+                "JAX's FAQ."
+            )
         warn(
             f"{what[0].upper()}{what[1:]} is NaN or infinite at the start, in {', '.join(bad)}: paths fail in step 1 and "
-            "stay where they are, with `ok` False. A norm or a root has no derivative at zero; start elsewhere, or give "
-            "it one by the double `where` of JAX's FAQ."
+            f"stay where they are, with `ok` False. {reason}"
         )
 
 

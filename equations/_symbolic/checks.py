@@ -5,10 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._checks.arguments import number, positive
 from .table import TABLE
 from .to_jax import names_of, to_jax
+
+_LARGEST_ORDER = 6  # of derivatives in a modified equation
 
 
 def check_symbol(name: str, symbol: Any):
@@ -31,6 +34,14 @@ def check_state(state: Any) -> tuple:
     if len(set(state)) < len(state):
         raise ValueError(f"Argument `state` must hold each symbol once, but {given!r} was given.")
     return state
+
+
+def check_floats(state: Any) -> None:
+    """Raises a TypeError unless a state is an array of floats: of integers the results would be integers."""
+    is_array = isinstance(state, jax.Array | np.ndarray)
+    if not is_array or not jnp.issubdtype(state.dtype, jnp.floating):
+        given = f"one of dtype {state.dtype}" if is_array else repr(state)
+        raise TypeError(f"Argument `state` must be an array of float32 or float64, but {given} was given.")
 
 
 def check_expression(name: str, value: Any):
@@ -100,8 +111,11 @@ def check_numbers(values: Any, needed: set, rate: Any) -> dict:
     return {symbol: convert(symbol) for symbol in sorted(needed, key=str)}
 
 
-def check_functions(name: str, expressions: tuple, functions: Any) -> None:
-    """Raises unless JAX or `functions` has every function in the expressions; opaque ones may be missing from None."""
+def check_functions(name: str, expressions: tuple, functions: Any, written: tuple = ()) -> None:
+    """Raises unless JAX or `functions` has every function in the expressions; opaque ones may be missing from None.
+
+    `written` are the expressions that were given, of which these may hold derivatives.
+    """
     import sympy
 
     if functions is not None and not (
@@ -117,12 +131,30 @@ def check_functions(name: str, expressions: tuple, functions: Any) -> None:
             raise ValueError(f"Argument `{name}` must be real for real symbols, but {error}.") from None
         missing = sorted(missing - set(opaque((expression,)) if functions is None else ()))
         if missing:
+            source = _differentiated(missing[0], written)
             raise ValueError(
-                f"Argument `{name}` must be made of functions that JAX or `functions` has, but {missing[0]!r} is in none."
+                f"Argument `{name}` must be made of functions that JAX or `functions` has, but {missing[0]!r} is in none"
+                + (f": it is in derivatives of {source}, which are needed here." if source else ".")
             )
     if functions is not None:
         for call in {node for e in expressions for node in e.atoms(sympy.core.function.AppliedUndef)}:
             _check_scalar(type(call).__name__, functions[type(call).__name__], len(call.args))
+
+
+def _differentiated(missing: str, written: tuple) -> str | None:
+    """The smallest call in the expressions that were given of which a derivative holds a function, None if it is there."""
+    import sympy
+
+    calls = {node for e in written for node in e.atoms(sympy.core.function.Application, sympy.Piecewise)}
+    if any(type(call).__name__ == missing for call in calls):
+        return None
+    for call in sorted(calls, key=lambda call: (call.count_ops(), str(call))):
+        derivatives = [call.xreplace({s: sympy.Symbol(s.name, real=True) for s in call.free_symbols})]
+        for _ in range(_LARGEST_ORDER):
+            derivatives = [d.diff(s) for d in derivatives for s in sorted(d.free_symbols, key=str)[:2]]
+            if any(type(node).__name__ == missing for d in derivatives for node in d.atoms(sympy.Function)):
+                return str(call)
+    return None
 
 
 def _check_scalar(name: str, function: Callable, arguments: int) -> None:

@@ -181,8 +181,10 @@ def hurwitz(s, a):
 
 def zeta(s, a=1.0):
     """Riemann's zeta function for all s but the pole, below -1 by its functional equation (25.4.1); Hurwitz's for a > 0 and
-    s > -1, NaN elsewhere."""
-    riemann = isinstance(a, int | float) and a == 1
+    s > -1, NaN elsewhere; a ValueError where that is everywhere."""
+    riemann = _plain(a) and a == 1
+    if not riemann and ((_plain(s) and s <= -1) or (_plain(a) and a <= 0)):
+        raise ValueError(f"zeta(s, a) is known for s > -1 and a > 0, but s = {s!r} and a = {a!r} were given")
     s, a = floating(s, a)
     s, a = jnp.broadcast_arrays(s, a)
     allowed = (s > -1) & (s != 1) & (a > 0)

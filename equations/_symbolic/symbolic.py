@@ -8,11 +8,13 @@ import lineax as lx
 from jaxtyping import Array
 
 from .._base import AbstractDynamics
+from .._checks.lineage import inside
 from .._checks.once import is_traced, warn
 from .._series import Series
 from .._splitting import Splitting
 from .checks import (
     check_expression,
+    check_floats,
     check_functions,
     check_matrix,
     check_numbers,
@@ -85,6 +87,7 @@ def symbolic(
     return _build(
         state,
         drift,
+        (drift if loss is None else (loss,), tuple(diffusion or ())),
         diffusion,
         rate=rate,
         values=values,
@@ -95,10 +98,10 @@ def symbolic(
     )
 
 
-def _build(state, drift, diffusion, *, rate, values, functions, loss, name, order) -> "Symbolic":
-    """The equation, with its functions checked."""
-    for argument, expressions in ((name, drift), ("diffusion", tuple(diffusion or ()))):
-        check_functions(argument, expressions, functions)
+def _build(state, drift, written, diffusion, *, rate, values, functions, loss, name, order) -> "Symbolic":
+    """The equation, with its functions checked; `written` are the expressions of drift and diffusion that were given."""
+    for argument, expressions, given in zip((name, "diffusion"), (drift, tuple(diffusion or ())), written, strict=True):
+        check_functions(argument, expressions, functions, given)
         check_trace(argument, expressions, functions)
     return Symbolic(
         state_symbols=state,
@@ -216,6 +219,7 @@ class Symbolic(AbstractDynamics):
         return _build(
             self.state_symbols,
             corrected_drift(drift, self.state_symbols, rate, order),
+            (drift if self.loss_expression is None else (self.loss_expression,), (*tuple(noise or ()), *drift)),
             corrected_diffusion(drift, noise, self.state_symbols, rate) if fluctuations else noise,
             rate=rate,
             values=dict(zip(self.parameters, self.values, strict=True)),
@@ -268,5 +272,25 @@ class Symbolic(AbstractDynamics):
         return density
 
     def _evaluate(self, expressions: tuple, state: Array) -> tuple[Array, ...]:
+        check_floats(state)
         values = [jnp.asarray(value).astype(state.dtype) for value in self.values]
         return to_jax(expressions, (*self.state_symbols, *self.parameters), self.functions)(*state, *values)
+
+    def undefined_at(self, state: Array) -> str | None:
+        """The smallest call of a function that is not finite at a state: none where what is not is 1/x."""
+        import sympy
+
+        expressions = (*self.drift_expressions, *(self.diffusion_expressions or ()))
+        calls = {node for e in expressions for node in e.atoms(sympy.Function)}
+        calls = [c for c in calls if c.free_symbols <= {*self.state_symbols, *self.parameters}]
+        for call in sorted(calls, key=lambda call: (call.count_ops(), str(call))):
+            if not jnp.all(jnp.isfinite(self._evaluate((call,), state)[0])):
+                return str(call)
+        return None
+
+
+def undefined_at(dynamics: Any, state: Any) -> str | None:
+    """The same of the symbolic equation in a dynamics, None where there is none."""
+    while dynamics is not None and not isinstance(dynamics, Symbolic):
+        dynamics = inside(dynamics)
+    return None if dynamics is None else dynamics.undefined_at(state)

@@ -9,8 +9,13 @@ from jaxtyping import Array, Shaped
 
 from equations.internal import real_array
 
+from .._compare.student import quantile
+
 _NEWTON = 50
 _LARGEST_ERROR = 1 / 3  # of <exp(-s)>: beyond it three errors reach from 1 to 0
+_CHANCE = 1e-3  # of a sum of entropies so far below 0
+_REFUTED = 4.0  # errors of a mean below 0
+_ENOUGH = 20  # paths, of whose mean the error is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +28,9 @@ class FluctuationTheorem:
         mean, and without them it is far too small; the error is that which a slope of 1 implies, from all paths.
     - `tells`: whether the integral says anything. It does not where that error is above 1/3, for Gaussian s beyond
         <s> = ln(n)/2 - 1.1 with n paths; nor where the slope is above 1 by two errors.
+    - `fails`: whether <s> is below 0 beyond chance, which refutes the integral theorem at any size: <exp(-s)> is at least
+        exp(-<s>). Of n paths the product of exp(-s) has the mean 1, and is rarely large: the sum of s is below -6.9 with a
+        chance of .001 at most, whatever s. Of 20 paths or more also a mean of four errors below 0, by Student's quantile.
     - `effective_samples`: (sum w)^2/sum w^2 with w = exp(-s): how many of the paths the integral rests on.
     - `mean`, `mean_error`: <s>, at least 0, and its standard error.
     """
@@ -40,12 +48,22 @@ class FluctuationTheorem:
     def tells(self) -> bool:
         return bool(_tells(self.integral_error, self.slope, self.slope_error))
 
+    @property
+    def fails(self) -> bool:
+        if self.paths * self.mean < math.log(_CHANCE):
+            return True
+        return self.paths >= _ENOUGH and self.mean < -float(quantile(_REFUTED, self.paths - 1)) * self.mean_error
+
     def __str__(self):
         slope = "slope of ln p(s)/p(-s) "
         known = not math.isnan(self.slope)
         slope += f"{self.slope:.4f} ± {self.slope_error:.4f}" if known else "not defined, all s being 0"
         mean = f"<s> = {self.mean:.4f} ± {self.mean_error:.4f}"
-        if self.tells:
+        if self.fails:
+            integral = (
+                "the integral theorem fails, since <s> is below 0 beyond chance and <exp(-s)> is at least exp(-<s>)"
+            )
+        elif self.tells:
             integral = (
                 f"<exp(-s)> = {self.integral:.4f} ± {self.integral_error:.4f} on {self.effective_samples:.0f} effective "
                 "samples"

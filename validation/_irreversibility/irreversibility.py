@@ -13,7 +13,7 @@ from dynamics.internal import Problem, check_key, ended
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import SlowManifold, add_scaled, check_derivatives, eliminated, integer, is_traced, warn
 
-from .._compare.student import root_with_error, widening
+from .._compare.student import root_with_error, skewed, widening
 from . import leading_order
 from .batches import LARGEST, check_batches_only, count, enumerated, potential, sampled
 from .curl import curl
@@ -132,7 +132,7 @@ def _one(step: Step, signal, params, index) -> tuple[Measures, PyTree, Array]:
 def _averages(step, signal, params, indices, weights, groups=1):
     """phi, grad phi, and over the batches the means of the measures less their leading terms and of the squared lengths of
     averages and their corrections, `(2, n)`; of the vectors also the
-    products of the means over groups of batches, `(3, groups, groups)`, of the scalars also the mean squares."""
+    products of the means over groups of batches, `(3, groups, groups)`, of the scalars also the mean squares and cubes."""
     phi, gradient = potential(step.equation, signal, params)
     norm = square(gradient)
 
@@ -144,28 +144,25 @@ def _averages(step, signal, params, indices, weights, groups=1):
         return vectors, scalars, measures.manifold
 
     def add(total, item):
-        sums, scalars, squares, lengths = total
+        sums, *others = total
         place, index, weight = item
         vectors, new, manifold = residual(index)
         sums = jax.tree.map(lambda s, v: s.at[place].add(weight.astype(v.dtype) * v), sums, vectors)
-        return (
-            sums,
-            *(add_scaled(t, (weight, x)) for t, x in ((scalars, new), (squares, new**2), (lengths, manifold))),
-        ), None
+        added = [add_scaled(t, (weight, x)) for t, x in zip(others, (manifold, new, new**2, new**3), strict=True)]
+        return (sums, *added), None
 
     shapes, four, two = jax.eval_shape(residual, indices[0])
     sums = jax.tree.map(lambda leaf: jnp.zeros((groups, *leaf.shape), leaf.dtype), shapes)
-    zero = jnp.zeros(four.shape, four.dtype)
     places = jnp.arange(len(indices)) % groups
-    begin = (sums, zero, zero, jnp.zeros(two.shape, two.dtype))
-    (sums, scalars, squares, lengths), _ = jax.lax.scan(add, begin, (places, indices, weights))
+    begin = (sums, *(jnp.zeros(shape.shape, shape.dtype) for shape in (two, four, four, four)))
+    (sums, lengths, *powers), _ = jax.lax.scan(add, begin, (places, indices, weights))
     mean = jax.tree.map(lambda leaf: leaf.sum(0), sums)
     shares = jax.ops.segment_sum(weights, places, groups)
     products = jnp.stack([
         sum(flat @ flat.T for flat in (leaf.reshape(groups, -1) for leaf in jax.tree.leaves(vector))) for vector in sums
     ])  # fmt: skip
     products = products / (shares[:, None] * shares).astype(products.dtype)
-    return phi, gradient, mean, lengths, products, scalars, squares
+    return phi, gradient, mean, lengths, products, jnp.stack(powers)
 
 
 @eqx.filter_jit
@@ -208,7 +205,7 @@ def _length(products: np.ndarray, batches: int) -> tuple[float, float]:
 
     The square is the mean product of different groups, which has no bias and may be negative; its error is the jackknife's
     over groups, from which that of the length follows. What single batches leave is far from Gaussian (a kurtosis of 10 to
-    20 was measured), so that a sixteenth of them count as degrees of freedom.
+    70 was measured), so that a sixteenth of them count as degrees of freedom.
     """
     number = len(products)
     off = products - np.diag(np.diagonal(products))
@@ -218,9 +215,13 @@ def _length(products: np.ndarray, batches: int) -> tuple[float, float]:
     return root_with_error(total / (number * (number - 1)), spread * widening(min(max(batches // 16, 3), number - 1)))
 
 
-def _mean_errors(scalars: np.ndarray, squares: np.ndarray, number: int) -> np.ndarray:
-    """Of means over `number` draws, from these and the mean squares."""
-    return widening(number - 1) * np.sqrt(np.maximum(squares - scalars**2, 0) / (number - 1))
+def _mean_errors(powers: np.ndarray, number: int) -> np.ndarray:
+    """Of means over `number` draws, from these and the means of the squares and the cubes."""
+    mean, squares, cubes = powers
+    variance = np.maximum(squares - mean**2, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skewness = (cubes - 3 * mean * squares + 2 * mean**3) / variance**1.5
+    return skewed(skewness, number) * np.sqrt(variance / (number - 1))
 
 
 def _correction(step, mean, entropy, lengths) -> float:
@@ -246,17 +247,18 @@ def _correction(step, mean, entropy, lengths) -> float:
 
 
 def _result(
-    step, phi, gradient, mean, lengths, products, scalars, squares, number, every, curls, gradient_steps
+    step, phi, gradient, mean, lengths, products, powers, number, every, curls, gradient_steps
 ) -> Irreversibility:
-    correction = _correction(step, mean, scalars[-1], lengths)
     phi, norm = float(phi), float(square(gradient))
-    scalars, squares, products = (np.asarray(x, float) for x in (scalars, squares, products))
+    powers, products = (np.asarray(x, float) for x in (powers, products))
+    scalars = powers[0]
+    correction = _correction(step, mean, scalars[-1], lengths)
     if every:
         lengths = [(product.item() ** 0.5, 0.0) for product in products]
         errors = np.zeros(len(scalars))
     else:
         lengths = [_length(product, number) for product in products]
-        errors = _mean_errors(scalars, squares, number)
+        errors = _mean_errors(powers, number)
     with np.errstate(divide="ignore", invalid="ignore"):
         sizes, uncertainties = np.array(lengths).T / np.sqrt(norm)
     names = (*VECTORS, "entropy_production")

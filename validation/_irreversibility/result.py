@@ -24,9 +24,9 @@ class Irreversibility:
 
     - `phi`, `phi_gradient`: E|g_B|^2/4 and its gradient, exact.
     - `backward_error`, `time_renormalized`, `time_asymmetry`, `entropy_production`: the measures as scalars, in `values`.
-    - `standard_errors`: of the scalars over the draws of batches, by name, widened by Student's quantile so that three of
-        them hold as often as three of a normal variable; 0 where all batches were enumerated and nothing is drawn: they are
-        no measure of how far the learning rate is from 0.
+    - `standard_errors`: of the scalars over the draws of batches, by name, widened by Student's quantile and by their
+        skewness so that three of them hold as often as three of a normal variable, and two no less often; 0 where all
+        batches were enumerated and nothing is drawn: they are no measure of how far the learning rate is from 0.
     - `forces`: of the three that are vectors, PyTrees like the parameters (None where a leaf is no parameter).
     - `distances`, `distance_errors`: |F + grad phi|/|grad phi| of each force, the noise of drawn batches taken out of it,
         and its standard error (of the square by a jackknife over up to 16 groups of batches, widened likewise; where

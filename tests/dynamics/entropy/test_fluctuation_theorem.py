@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from validation import fluctuation_theorem
+from validation import FluctuationTheorem, fluctuation_theorem
 from validation._irreversibility.fluctuation import _integral_error, _tells, likeliest_slope
 
 CASES = [
@@ -17,6 +17,10 @@ CASES = [
     ("the error of a mean of exponentials", "brother", "what the line says first", "test_the_slope_leads"),
     ("the error of a mean of exponentials", "brother", "a violated theorem is still seen", "test_violations_are_seen"),
     ("the error of a mean of exponentials", "brother", "no entropy on any path", "test_no_entropy_has_no_slope"),
+    ("a mean below 0", "instance", "s ~ N(-1000, 5)", "test_a_mean_below_zero_refutes[far]"),
+    ("a mean below 0", "brother", "s ~ N(-.05, .1), and small ones of one size", "test_a_mean_below_zero_refutes"),
+    ("a mean below 0", "brother", "20000 samples of each kind, of 2 to 400 paths", "test_nothing_fails_that_holds"),
+    ("a mean below 0", "brother", "s ~ N(-.001, .05): chance", "test_a_mean_near_zero_says_nothing"),
 ]
 
 
@@ -114,3 +118,45 @@ def test_violations_are_seen():
 def test_no_entropy_has_no_slope():
     found = fluctuation_theorem(np.zeros(100))
     assert "not defined, all s being 0" in str(found) and "nan" not in str(found)
+
+
+BELOW = {
+    "far": lambda rng: rng.normal(-1000, 5, 200),
+    "two": lambda rng: np.array([-5.0, -4.0]),
+    "narrow": lambda rng: rng.normal(-0.05, 0.1, 200),
+    "tiny": lambda rng: np.where(rng.random(200) < 0.3, 1e-6, -1e-6),
+}
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_a_mean_below_zero_refutes(name):
+    """<exp(-s)> is at least exp(-<s>): the theorem fails, and is not said to be beyond what so many paths tell."""
+    theorem = fluctuation_theorem(BELOW[name](np.random.default_rng(0)))
+    print(f"\n{theorem}")
+    assert theorem.fails and "fails, since <s> is below 0" in str(theorem) and "cannot tell" not in str(theorem)
+
+
+def test_a_mean_near_zero_says_nothing():
+    for s in (np.random.default_rng(0).normal(-0.001, 0.05, 1000), np.full(5, -0.1), np.zeros(5)):
+        theorem = fluctuation_theorem(s)
+        assert not theorem.fails and "fails" not in str(theorem)
+
+
+def failing(s):
+    """How many samples `(keys, paths)` would be said to fail."""
+    paths, mean = s.shape[1], s.mean(axis=1)
+    error = s.std(axis=1, ddof=1) / paths**0.5
+    make = lambda m, e: FluctuationTheorem(1, 1, 1, 1, 1, float(m), float(e), paths).fails  # noqa: E731
+    likely = np.nonzero(mean < -error)[0]
+    return sum(make(mean[k], error[k]) for k in likely) / len(s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DRAWS)
+def test_nothing_fails_that_holds(name):
+    """In at most .3 % of 20000 samples of which the theorem is true, of any size."""
+    rng = np.random.default_rng(3)
+    for paths in (2, 3, 5, 20, 50, 400):
+        for mean in (1e-4, 0.1, 1.0, 4.0):
+            part = failing(DRAWS[name](rng, mean, (20000 if paths < 400 else 4000, paths)))
+            assert part <= 0.003, (paths, mean, part)

@@ -12,11 +12,24 @@ import pytest
 import sympy as sp
 from marks import some
 
-from equations import symbolic
+from dynamics import solve
+from equations import modified, symbolic
 from equations._symbolic.table import TABLE
 from equations._symbolic.to_jax import to_jax
 
 CASES = [
+    ("a function without a value", "instance", "zeta(x, 5/2) at -2.5: named", "test_what_has_no_value_is_named[zeta]"),
+    ("a function without a value", "brother", "log gamma at -1.5", "test_what_has_no_value_is_named[loggamma]"),
+    ("a function without a value", "brother", "Ci at -1.5, inside of another", "test_what_has_no_value_is_named[Ci]"),
+    ("a function without a value", "brother", "zeta(-5/2, x): never known", "test_what_is_never_known_is_refused"),
+    ("a state that is no float", "instance", "gamma(x + 1/2) of int64", "test_a_state_of_integers[int64]"),
+    ("a state that is no float", "brother", "bool and complex", "test_a_state_of_integers"),
+    ("a state that is no float", "brother", "a list, the diffusion, `solve`", "test_no_state_of_floats"),
+    ("derivatives that are no functions", "instance", "sign", "test_what_was_differentiated_is_named[sign]"),
+    ("derivatives that are no functions", "instance", "Heaviside", "test_what_was_differentiated_is_named[Heaviside]"),
+    ("derivatives that are no functions", "brother", "|x| at order 3", "test_what_was_differentiated_is_named[Abs]"),
+    ("derivatives that are no functions", "brother", "the loss's own", "test_what_was_differentiated_is_named[loss]"),
+    ("derivatives that are no functions", "brother", "DiracDelta itself", "test_what_was_written_is_no_derivative"),
     ("terms of SymPy's that cancel", "instance", "lowergamma(10, .1), order a symbol", "test_the_order_as_a_symbol"),
     ("terms of SymPy's that cancel", "brother", "lowergamma(5/2, 1e-6)", "test_the_order_as_a_symbol"),
     ("terms of SymPy's that cancel", "brother", "the order written out: lost", "test_the_order_as_a_symbol"),
@@ -382,3 +395,65 @@ def test_the_order_as_a_symbol():
         assert abs(value / exact - 1) < 1e-12
         (written_out,) = to_jax([sp.lowergamma(sp.nsimplify(a), t)], (t,))(jnp.asarray(at))
         assert abs(written_out / exact - 1) > 1e-5
+
+
+UNKNOWN = {
+    "zeta": (sp.zeta(x, sp.Rational(5, 2)), -2.5, r"zeta\(x, 5/2\)"),
+    "loggamma": (1 + sp.loggamma(x), -1.5, r"loggamma\(x\)"),
+    "Ci": (sp.exp(sp.Ci(x)) - x, -1.5, r"Ci\(x\)"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "loggamma")) for n in UNKNOWN])
+def test_what_has_no_value_is_named(name):
+    drift, at, words = UNKNOWN[name]
+    with pytest.warns(UserWarning, match=f"{words} has no real value that is known there; start elsewhere") as said:
+        solve(symbolic(x, drift=drift), None, jnp.array([at]), steps=1, dt=0.1)
+    assert "norm or a root" not in str(said[0].message)
+
+
+def test_what_is_never_known_is_refused():
+    for s, a in ((sp.Rational(-5, 2), x), (x, sp.Rational(-1, 2))):
+        with pytest.raises(ValueError, match="`drift` must be traceable.*is known for s > -1 and a > 0, but s = "):
+            symbolic(x, drift=sp.zeta(s, a))
+    found = symbolic(x, drift=sp.zeta(x, sp.Rational(5, 2))).drift(0.0, jnp.array([-0.5]), None)[0]
+    assert abs(found - float(sp.zeta(-0.5, 2.5))) < 1e-12
+
+
+HALF = symbolic(x, drift=sp.gamma(x + sp.Rational(1, 2)), diffusion=x)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "complex64"])
+def test_a_state_of_integers(dtype):
+    with pytest.raises(TypeError, match=f"`state` must be an array of float32 or float64, but one of dtype {dtype}"):
+        HALF.drift(0.0, np.array([3]).astype(dtype), None)
+
+
+def test_no_state_of_floats():
+    with pytest.raises(TypeError, match="`state` must be an array of float32 or float64, but .3. was given"):
+        HALF.drift(0.0, [3], None)
+    with pytest.raises(TypeError, match="`state` must be an array of float32 or float64"):
+        HALF.diffusion(0.0, jnp.array([3]), None)
+    with pytest.raises(TypeError, match="`params` must hold float32 or float64 arrays"):
+        solve(HALF, None, jnp.array([3]), steps=1, dt=0.1)
+    assert abs(HALF.drift(0.0, jnp.array([3.0]), None)[0] - 3.3233509704478426) < 1e-12
+
+
+JUMPS = {
+    "sign": (dict(drift=-sp.sign(x) * sp.exp(x)), 2, r"sign\(x\)"),
+    "Heaviside": (dict(drift=-sp.Heaviside(2 * x)), 2, r"Heaviside\(2\*x\)"),
+    "Abs": (dict(drift=-sp.Abs(x)), 3, r"Abs\(x\)"),
+    "loss": (dict(loss=sp.sign(x) * x), 1, r"sign\(x\)"),
+}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_what_was_differentiated_is_named(name):
+    given, order, words = JUMPS[name]
+    with pytest.raises(ValueError, match=f"'DiracDelta' is in none: it is in derivatives of {words}, which are needed"):
+        modified(symbolic(x, learning_rate=eta, values={eta: 0.1}, **given), order)
+
+
+def test_what_was_written_is_no_derivative():
+    with pytest.raises(ValueError, match="but 'DiracDelta' is in none.$"):
+        symbolic(x, drift=sp.DiracDelta(x))

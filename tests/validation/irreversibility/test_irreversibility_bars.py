@@ -11,13 +11,18 @@ import pytest
 import validation._irreversibility.irreversibility as front
 from equations import SGD, AdaGrad, Momentum, Objective, decayed, scheduled
 from validation import irreversibility
-from validation._compare.student import root_with_error, widening
+from validation._compare.student import root_with_error, skewed, widening
 from validation._irreversibility.leading_order import of_empty_memories, of_others
 from validation._irreversibility.one_batch import Step
 
 CASES = [
     ("error bars from few batches", "instance", "scalars, 32 to 128 batches", "test_coverage_of_the_scalars"),
     ("error bars from few batches", "instance", "distances, 32 to 128 batches", "test_coverage_of_the_distances"),
+    ("error bars of skewed draws", "instance", "linear regression, a skewness of 6", "test_coverage_of_skewed_scalars"),
+    ("error bars of skewed draws", "instance", "the same through the function, 32 batches", "test_coverage_by_keys"),
+    ("error bars of skewed draws", "brother", "distances of linear regression", "test_coverage_of_skewed_distances"),
+    ("error bars of skewed draws", "brother", "squares of draws, either sign", "test_skewed_means"),
+    ("error bars of skewed draws", "brother", "no skewness, none known, more than there can be", "test_the_factor"),
     ("error bars from few batches", "brother", "the error of before: normal, clipped", "test_mutant_errors"),
     ("error bars from few batches", "brother", "a square below 0", "test_the_root_of_a_square"),
     ("error bars from few batches", "brother", "4 and 16 batches", "test_too_few_batches"),
@@ -56,14 +61,9 @@ def neuron(w, example):
     return 0.5 * (jnp.tanh(example[0] @ w) - example[1]) ** 2
 
 
-@pytest.fixture(scope="module")
-def residuals():
-    """What 3000 batches of eight leave of a tanh neuron's three forces, `(3000, 3, 4)`, and of the four scalars,
-    `(3000, 4)`: their kurtosis is 20."""
-    x = jax.random.normal(KEY, (3000, 4))
-    y = jnp.tanh(x @ jnp.array([1.0, -1.0, 0.5, 0.0])) + 0.3 * jax.random.normal(jax.random.key(1), (3000,))
-    objective, start = Objective(neuron, (x, y)), jnp.array([0.3, 0.2, -0.5, 0.1])
-    step = Step.of(SGD(0.1, 8), start, "adiabatic", 3)
+def left_over(objective, start, equation, count):
+    """What `count` batches leave of three forces, `(count, 3, d)`, and of the four scalars, `(count, 4)`."""
+    step = Step.of(equation, start, "adiabatic", 3)
     phi, g = front.potential(step.equation, objective, start)
 
     def residual(index):
@@ -71,9 +71,30 @@ def residuals():
         vectors = jnp.stack([getattr(measures, name) + own for name in front.VECTORS])
         return vectors, jnp.append(-phi * vectors @ g / (g @ g), measures.entropy_production - own_phi)
 
-    batches = jax.random.randint(KEY, (3000, 8), 0, 3000)
-    vectors, scalars = eqx.filter_jit(lambda: jax.lax.map(residual, batches))()
+    batches = jax.random.randint(KEY, (count, equation.batch_size), 0, objective.size)
+    vectors, scalars = eqx.filter_jit(lambda: jax.lax.map(residual, batches, batch_size=500))()
     return np.asarray(vectors), np.asarray(scalars)
+
+
+@pytest.fixture(scope="module")
+def residuals():
+    """Of 3000 batches of eight at a tanh neuron: their kurtosis is 20."""
+    x = jax.random.normal(KEY, (3000, 4))
+    y = jnp.tanh(x @ jnp.array([1.0, -1.0, 0.5, 0.0])) + 0.3 * jax.random.normal(jax.random.key(1), (3000,))
+    return left_over(Objective(neuron, (x, y)), jnp.array([0.3, 0.2, -0.5, 0.1]), SGD(0.1, 8), 3000)
+
+
+@pytest.fixture(scope="module")
+def regression():
+    x = jax.random.normal(jax.random.key(1), (40, 3))
+    y = x @ jnp.array([1.0, -0.5, 0.2]) + 0.5 * jax.random.normal(jax.random.key(2), (40,))
+    return Objective(lambda w, example: 0.5 * (example[0] @ w - example[1]) ** 2, (x, y)), jnp.zeros(3), SGD(0.01, 4)
+
+
+@pytest.fixture(scope="module")
+def skewed_residuals(regression):
+    """Of 20000 batches: their skewness is -6, their kurtosis 70."""
+    return left_over(*regression, 20000)
 
 
 def drawn(values, batches, keys=400):
@@ -81,17 +102,71 @@ def drawn(values, batches, keys=400):
     return values[rng.integers(0, len(values), (keys, batches))]
 
 
+def beyond(scalars, batches, errors=lambda powers, number: front._mean_errors(powers, number)):
+    """How many of 4000 are off by more than three and by more than two errors, `(2, ...)`."""
+    sample = drawn(scalars, batches, 4000)
+    bars = errors(np.stack([np.mean(sample**power, axis=1) for power in (1, 2, 3)]), batches)
+    z = np.abs(sample.mean(axis=1) - scalars.mean(axis=0)) / bars
+    print(f"\n{batches} batches: {np.mean(z > 3, axis=0)}, {np.mean(z > 2, axis=0)}")
+    return np.mean(z > 3, axis=0), np.mean(z > 2, axis=0)
+
+
+def check_coverage(scalars):
+    for batches in (32, 64, 128):
+        three, two = beyond(scalars, batches)
+        assert three.max() <= 0.01 and two.max() <= 0.07
+
+
 @pytest.mark.slow
 def test_coverage_of_the_scalars(residuals):
-    """|z| > 3 in at most 3 % of 400 keys."""
-    scalars = residuals[1]
-    for batches in (32, 64, 128):
-        sample = drawn(scalars, batches)
-        means, squares = sample.mean(axis=1), np.mean(sample**2, axis=1)
-        errors = front._mean_errors(means, squares, batches)
-        off = np.mean(np.abs(means - scalars.mean(axis=0)) > 3 * errors, axis=0)
-        print(f"\n{batches} batches: {off}")
-        assert np.all(errors > 0) and off.max() <= 0.03
+    """|z| > 3 in at most 1 % of 4000 keys, |z| > 2 in at most 7 %."""
+    check_coverage(residuals[1])
+
+
+@pytest.mark.slow
+def test_coverage_of_skewed_scalars(skewed_residuals):
+    """The same. Mutant: Student's quantile alone."""
+    scalars = skewed_residuals[1]
+    check_coverage(scalars)
+    assert beyond(scalars, 32, students)[0].max() > 0.03
+
+
+def students(powers, number):
+    return widening(number - 1) * np.sqrt((powers[1] - powers[0] ** 2) / (number - 1))
+
+
+def test_skewed_means():
+    """Of a chi-square with one degree of freedom, squared exponentials and normal numbers. Mutant: Student's quantile."""
+    rng = np.random.default_rng(0)
+    normal, size = rng.normal(size=20000), rng.exponential(size=20000)
+    draws = np.stack([normal**2, -(normal**2), size**2, normal], axis=1)
+    check_coverage(draws)
+    assert beyond(draws, 32, students)[0].max() > 0.03
+
+
+def test_the_factor():
+    """Student's where there is no skewness; the same for either sign; finite for any that so many numbers can have."""
+    assert np.allclose(skewed([0.0, np.nan], 32), widening(31)) and skewed(2.0, 32) == skewed(-2.0, 32)
+    factors = skewed(np.linspace(0, 20, 50), 32)
+    assert np.all(np.diff(factors) >= -0.02) and factors[-1] == skewed(30 / 31**0.5, 32) < 10
+    assert skewed(1.0, 10**8) < 1.001
+
+
+@pytest.mark.slow
+def test_coverage_by_keys(regression):
+    """The same by 400 calls, against that of 60000 batches."""
+    objective, start, equation = regression
+
+    def call(seed, batches):
+        return irreversibility(equation, objective, start, key=jax.random.key(seed), batches=batches, probes=0)
+
+    truth = call(1000, 60000)
+    found = [call(n, 32) for n in range(400)]
+    names = list(truth.values)
+    off = np.array([[(r.values[n] - truth.values[n]) / r.standard_errors[n] for n in names] for r in found])
+    three, two = np.mean(np.abs(off) > 3, axis=0), np.mean(np.abs(off) > 2, axis=0)
+    print(f"\n{dict(zip(names, zip(three, two, strict=True), strict=True))}")
+    assert three.max() <= 0.01 and two.max() <= 0.07
 
 
 def lengths(sample):
@@ -120,6 +195,16 @@ def test_coverage_of_the_distances(residuals):
             assert np.all(errors > 0) and off <= 0.03
 
 
+@pytest.mark.slow
+def test_coverage_of_skewed_distances(skewed_residuals):
+    whole = skewed_residuals[0][:, 0]
+    for batches in (32, 64, 128):
+        values, errors = lengths(drawn(whole, batches))
+        off = np.abs(values - np.linalg.norm(whole.mean(axis=0))) / errors
+        print(f"\n{batches} batches: {np.mean(off > 3)}, {np.mean(off > 2)}")
+        assert np.mean(off > 3) <= 0.03 and np.mean(off > 2) <= 0.07
+
+
 def clipped(products, batches):
     """Mutant: the error of before, the jackknife of a root that is cut off at 0, without Student's quantile."""
     number = len(products)
@@ -133,10 +218,7 @@ def clipped(products, batches):
 def test_mutant_errors(residuals, monkeypatch):
     """Rejected by the coverage: normal error bars, the root of a clipped square, Student's quantile of as many groups."""
     vectors, scalars = residuals
-    sample = drawn(scalars, 4)
-    means, squares = sample.mean(axis=1), np.mean(sample**2, axis=1)
-    normal = front._mean_errors(means, squares, 4) / widening(3)
-    off = np.mean(np.abs(means - scalars.mean(axis=0)) > 3 * normal, axis=0)
+    off = beyond(scalars, 4, lambda powers, number: students(powers, number) / widening(3))[0]
     with monkeypatch.context() as patch:
         patch.setattr(front, "_length", clipped)
         values, errors = lengths(drawn(small(vectors[:, 0]), 32))
