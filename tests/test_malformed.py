@@ -9,16 +9,20 @@ import optax
 import pytest
 
 import equations
-from dynamics import entropy_production, solve, stationary, sweep, train
+from dynamics import entropy_production, lyapunov, solve, stationary, sweep, time_average, train
 from equations import SGD, Objective, RodFlow, averaged, clipped, decayed, from_optax, modified, scheduled
 from validation import (
+    compare,
     corrected,
     fluctuation_theorem,
+    irreversibility,
     judge_bound,
     judge_curve,
     judge_density,
     judge_equality,
     judge_number,
+    orders,
+    regimes,
     short_time_bound,
     tail_index,
     tail_scan,
@@ -67,6 +71,12 @@ CALLS = {
     "solve": (solve, LONG | dict.fromkeys(("substeps", "reduce", "frozen", "devices", "block", "increments", "start"))),
     "train": (train, LONG | dict(noise="minibatch", order=None, start=None, frozen=None)),
     "stationary": (stationary, RUN),
+    "compare": (compare, LONG | dict(substeps=1, noise="minibatch")),
+    "orders": (orders, RUN | dict(time=0.4, learning_rates=[0.2, 0.1, 0.05], key=KEY, observe=SEEN, paths=64)),
+    "irreversibility": (irreversibility, RUN | dict(key=KEY)),
+    "regimes": (regimes, dict(equations=[SGD(0.1)], objective=OBJECTIVE, params=W0, learning_rates=[0.1], steps=10)),
+    "lyapunov": (lyapunov, dict(equation=SGD(0.3, 1), objective=OBJECTIVE, params=W0, steps=50, key=KEY)),
+    "time_average": (time_average, RUN | dict(steps=320, key=KEY, paths=4, observe=SEEN)),
     "entropy_production": (entropy_production, dict(equation=RULE, objective=OBJECTIVE, trajectory=None)),
     "sweep": (sweep, dict(experiment=lambda learning_rate: LONG, axes={"learning_rate": [0.1, 0.2]}, run=train)),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """`regimes`: which model of training holds at which learning rate, and when."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from dynamics import train
 from dynamics.internal import Problem, check_concrete, title
 from equations import AbstractEquation, AbstractSignal, RodFlow, sharpness
-from equations.internal import choice, integer, positive
+from equations.internal import choice, integer, positive, real_array
 
 from .._plain import plain, versions
 from .._table import lines
@@ -143,10 +143,10 @@ def regimes(
         raise ValueError(f"Argument `windows` must divide `steps`, {steps}, but {windows} was given.")
     bound = float(positive("bound")(bound))
     chosen = [choice("models", name, _NAMES) for name in (_NAMES if models is None else models)]
-    if not objective.has_value:
-        raise ValueError("Argument `objective` must be that of a loss, with a `value`, but it has none.")
     for equation in several:
         Problem.of(equation, objective, params, reads="equation", numbers_for="regimes")
+        if not objective.has_value:
+            raise ValueError("Argument `objective` must be that of a loss, with a `value`, but it has none.")
         if key is None and equation.batch_size is not None:
             raise ValueError("Argument `key` must be given where batches are drawn, but None was given.")
     key = jax.random.key(0) if key is None else key
@@ -160,8 +160,12 @@ def regimes(
 
 def _rates(given: Any, count: int) -> list[np.ndarray]:
     """The learning rates of each algorithm."""
-    several = any(np.ndim(one) for one in given)
-    nested = [np.atleast_1d(np.asarray(one, float)) for one in given] if several else [np.asarray(given, float)] * count
+    array = isinstance(given, np.ndarray | jax.Array) and given.ndim
+    parts = list(given) if array or (isinstance(given, Sequence) and not isinstance(given, str | bytes)) else []
+    several = any(isinstance(one, Iterable) and not isinstance(one, str | bytes) for one in parts)
+    allowed = "positive numbers"
+    nested = [np.atleast_1d(real_array("learning_rates", one, allowed)) for one in (parts if several else [parts])]
+    nested = nested if several else nested * count
     if len(nested) != count or not all(np.all(np.isfinite(one)) and np.all(one > 0) and one.size for one in nested):
         raise ValueError(
             f"Argument `learning_rates` must hold positive numbers, or as many sequences of these as there are algorithms, "

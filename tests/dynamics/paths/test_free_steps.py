@@ -52,6 +52,7 @@ CASES = [
     ("whole steps", "brother", "rounded to the next step", "test_whole_steps_are_held[rounded]"),
     ("whole steps", "brother", "under momentum, and in a series", "test_whole_steps_are_held[memory]"),
     ("whole steps", "brother", "a jump in what a run goes on with", "test_jumps_after_the_start_of_a_run"),
+    ("whole steps", "brother", "a mutant that is not told of them", "test_whole_steps_that_are_not_told_of_miss"),
     ("whole steps", "brother", "under a trace", "test_whole_steps_under_a_trace"),
     ("free steps", "brother", "implicit solvers, StepTo, slaved memory", "test_what_cannot_stop_is_refused"),
 ]
