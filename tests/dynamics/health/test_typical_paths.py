@@ -79,6 +79,7 @@ def rate_of(trajectory, time):
     return values.mean(), values.std() / values.size**0.5
 
 
+@pytest.mark.slow
 def test_the_rate_that_auto_finds(key):
     settings = dict(steps=100, save_every=100, key=key, paths=100)
     chosen, messages = found(SGD(0.5, 1), SADDLE, jnp.ones(()), substeps="auto", **settings)
@@ -165,6 +166,7 @@ def net(seed):
     return Objective(loss, (x, y)), tuple(jnp.asarray(rng.standard_normal(n) / 3) for n in ((6, 8), (8, 2)))
 
 
+@pytest.mark.slow
 def test_a_network_passes(key):
     objective, params = net(0)
     assert not found(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
