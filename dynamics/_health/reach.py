@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations.internal import split
+from equations.internal import is_traced, split
 
 # Of dt times a rate: below, a velocity whose response to noise is bounded averages over some kicks.
 _FAST = 0.3
@@ -42,8 +42,14 @@ def fastest(table: np.ndarray) -> float:
 
 def memory_of(dynamics, state: PyTree) -> list[Array]:
     """The arrays of a state that are no parameters."""
+    state = jax.tree.map(_other, state)  # a start may hold one array in two places
     own = {id(leaf) for leaf in jax.tree.leaves(dynamics.params(state))}
     return [leaf for leaf in jax.tree.leaves(state) if id(leaf) not in own and jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def _other(leaf: Array) -> Array:
+    """The same numbers as another object."""
+    return leaf + jnp.zeros((), leaf.dtype) if is_traced(leaf) else np.array(leaf)  # pyright: ignore[reportReturnType]
 
 
 def begins_regular(dynamics, signal, start: PyTree, first: PyTree, dt: Array) -> Array:

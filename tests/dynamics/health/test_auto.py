@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from marks import some
 from dynamics import solve
 from dynamics._health import auto
 from dynamics._health.failed import postponed
+from dynamics._health.reach import memory_of
 from equations import AdaGrad, Adam, AdamW, AMSGrad, NAdam, Objective, RMSProp, averaged, modified, volumized
 from validation import compare
 
@@ -26,6 +28,7 @@ CASES = [
     ("a solver that fails after it was unstable", "brother", "an end of its own", "test_an_equation_that_ends"),
     ("'auto' where an equation is singular", "instance", "Adam", "test_benign_runs[adam]"),
     ("'auto' where an equation is singular", "brother", "other rules with an empty memory", "test_benign_runs"),
+    ("'auto' where an equation is singular", "brother", "one array in two places", "test_a_start_with_one_array_twice"),
     ("'auto' where an equation is singular", "brother", "a look at the start is caught", "test_a_look_at_it_is_caught"),
 ]
 
@@ -106,3 +109,11 @@ def test_benign_runs(name):
 def test_a_look_at_it_is_caught(monkeypatch):
     monkeypatch.setattr(auto, "begins_singular", lambda path, begin: False)
     assert dict(found(BENIGN["adam"], 30, substeps="auto")[0].details)["substeps"] == "128"
+
+
+def test_a_start_with_one_array_twice():
+    """An average is at first the parameters: what is memory is told by its place, not by the array that is there."""
+    rule = BENIGN["averaged"]
+    start = rule.init(START)
+    apart = jax.tree.map(lambda leaf: leaf + 0, start)
+    assert len(memory_of(rule, start)) == len(memory_of(rule, apart)) == 3

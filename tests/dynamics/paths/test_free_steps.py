@@ -53,6 +53,7 @@ CASES = [
     ("whole steps", "brother", "under momentum, and in a series", "test_whole_steps_are_held[memory]"),
     ("whole steps", "brother", "a jump in what a run goes on with", "test_jumps_after_the_start_of_a_run"),
     ("whole steps", "brother", "under a trace", "test_whole_steps_under_a_trace"),
+    ("whole steps", "brother", "read between like any other", "test_whole_steps_that_are_not_told_of_miss"),
     ("free steps", "brother", "implicit solvers, StepTo, slaved memory", "test_what_cannot_stop_is_refused"),
 ]
 
