@@ -11,7 +11,7 @@ Higher orders add to c some multiple of A; c + c' A is the whole within a tenth 
 
 The rule: c A^2 is at most 5 % of |a dt - A/2|, or of half of |a| dt + A/2, where these nearly cancel. Where the mean square
 decays too, A < -2 a dt, it is what is asked for first; its moments are right to second order, and the rate of typical paths
-may be off by 10 %: by this rule it is by 7.5 % for single examples at eta lambda = .25 (linear regression, the worst of six
+may be off by 10 %: by this rule it is by about 9 % for single examples at eta lambda = .25 (regression, the worst of six
 problems). The share falls as 1/substeps.
 """
 
