@@ -79,15 +79,18 @@ def solve(
     - `substeps`: steps of the solver per training step; None: 1, or what the splitting of the equation says, 4 for a
         `RodFlow`. What grows because they are too long is warned of, at the start, at the end and where the stages of a
         step differ most (one path is looked at, one that failed if any did, else the stiffest), as is noise that is not
-        small within a step, at both ends and where the learning rate is the largest; both stand in `details`. Leapfrog
+        small within a step, at both ends and where the learning rate is the largest; both stand in `details`. Small is
+        noise by which the rate at which typical paths grow, a - s^2/2 for dX = a X dt + s X dW, is off by at most 5 % (of
+        half of |a| + s^2/2 where these nearly cancel; 10 % where the mean square decays too). Leapfrog
         steps and Euler's have no such stages: between the ends they are looked at where the learning rate is the
         largest, and where the parameters go to and fro in moves that grow, as they do once what is unstable outdoes the
         noise. Noise that is strong in between by the landscape alone is not seen. Noise is measured over all numbers of
         the state together; that of a dynamics which is no training algorithm also number by number, in states of up to
         64 of them: beyond, the few draws do not tell a number's own noise from that of others, and strong noise in a
         few numbers beside much that is additive is not seen. Where all is well, a call that differs in its key alone
-        looks at failures and stages only. `"auto"` runs again with shorter steps until nothing is found, at most 128,
-        and `details` says with how many; not under a trace, where nothing is looked at.
+        looks at failures and stages only. `"auto"` runs again with shorter steps until nothing is found, and as long as
+        that puts off failures, at most 128 (where these do not suffice the warning remains), and `details` says with how
+        many; not under a trace, where nothing is looked at.
     - `dt`: for a dynamics without a learning rate, the time of a training step; under a stream of stimuli the step of the
         solver, which divides the duration of a stimulus (`substeps` is then 1).
     - `solver`: a Diffrax solver. Default: `Fused()`, `Strang(Heun(), kicks=1)` or `Strang()`, which resolve the equation at

@@ -35,12 +35,6 @@ def filled_value(function: Callable, *args: PyTree) -> PyTree | None:
     return jax.tree.unflatten(treedef, found)
 
 
-def handed_on(function: Callable, *args: PyTree) -> frozenset[int]:
-    """Which of the arrays in `args`, by their places, `function(*args)` returns as they are; none where it computes."""
-    (plan, _), _ = _once(_planned, function, args)
-    return frozenset(one for one in plan or () if isinstance(one, int))
-
-
 def _once(evaluate: Callable, function: Callable, args: tuple) -> tuple[Any, list]:
     """What `evaluate` makes of a function and the structure of its arguments, and the arrays in these."""
     arrays, rest = eqx.partition(args, eqx.is_array)

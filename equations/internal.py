@@ -84,7 +84,6 @@ from ._scaling import ForwardedLimit as ForwardedLimit
 from ._scaling import learning_rate_of as learning_rate_of
 from ._shapes import abstract_value as abstract_value
 from ._shapes import filled_value as filled_value
-from ._shapes import handed_on as handed_on
 from ._signals.base import check_signal as check_signal
 from ._signals.base import is_parameter as is_parameter
 from ._signals.base import parameter_dtype as parameter_dtype

@@ -13,10 +13,10 @@ from equations.internal import integer, silent, split
 
 from .._paths.quotient import Peak
 from .course import in_the_course
-from .failed import rescued, tell_end, tell_start
+from .failed import postponed, tell_end, tell_start
 from .health import SOUND, Health, harmless, health, is_checked, told
 from .memory import HEALTHY, run_of
-from .pair import state_at_start
+from .pair import begins_singular, state_at_start
 from .stability import MOST
 
 
@@ -53,11 +53,11 @@ def checked_run(
 
     `begin`: a `Fresh` or an `Ensemble`. `runs`: besides `run` there is `before(path, index, step)`, the state of
     path `index` before a training step. With `auto` steps are divided until they are stable and their noise small, at the
-    start, at the end and where the quotient of stages is largest; where a path still fails, once more, to see whether the
-    solver or the equation is to blame.
+    start (unless the equation is singular there), at the end and where the quotient of stages is largest; where a path
+    still fails, for as long as shorter steps put that off, to see whether the solver or the equation is to blame.
     """
     run, before = runs
-    if auto:
+    if auto and not begins_singular(path, begin):
         start = state_at_start(path, begin)
         path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, begin, start, np.inf).substeps))
     result = run(path)
@@ -69,7 +69,7 @@ def checked_run(
     while auto and path.substeps < MOST and (_failures(result) or not found.ok):
         other = dataclasses.replace(path, substeps=_more(found, path.substeps, _failures(result)))
         finer = run(other)
-        if found.ok and _failures(finer) and not rescued(_failed(result), _failed(finer), noisy):
+        if found.ok and _failures(finer) and not postponed(_failed_at(result), _failed_at(finer), noisy):
             break  # it is the equation that fails
         path, result, found = other, finer, _found(other, solver, noisy, begin, finer, before)
     rows = told(found, path, solver, _failures(result) > 0)
@@ -94,10 +94,15 @@ def _found(path, solver, noisy, begin, result, before) -> Health:
     progress, state = result[2], result[4]
     failed_at, peak = progress.failed_at, progress.peak
     if _failures(result):
-        found, index = health(path, solver, noisy, begin, state, np.inf), int(looked_at(failed_at, peak))
-        if found.ok and found.suspect is not None:  # before a step that was taken
-            found = dataclasses.replace(found, suspect=min(found.suspect, int(failed_at[index])))
-            found = in_the_course(found, path, solver, noisy, 0.0, 0, lambda path, step: before(path, index, step))
+        ends, index = health(path, solver, noisy, begin, state, np.inf), int(looked_at(failed_at, peak))
+        there = lambda path, step: before(path, index, step)  # noqa: E731
+        found = ends
+        if ends.suspect is not None:  # before a step that was taken
+            suspect = min(ends.suspect, int(failed_at[index]))
+            found = in_the_course(dataclasses.replace(ends, suspect=suspect), path, solver, noisy, 0.0, 0, there)
+        if found.ok:  # what grew before may be stable where it has led
+            stiffest = float(peak.quotient[index]), int(peak.step[index])
+            found = in_the_course(dataclasses.replace(ends, suspect=None), path, solver, noisy, *stiffest, there)
         return found
     peak = jax.tree.map(np.asarray, peak)
     index = int(np.argmax(peak.quotient))

@@ -68,6 +68,13 @@ def rescued(failed: np.ndarray, finer: np.ndarray, random: bool) -> bool:
     return worse - better > 3 * (worse + better) ** 0.5
 
 
+def postponed(failed_at: Array, finer: Array, random: bool) -> bool:
+    """Whether a finer step saves paths, or lets them fail later, by more than sampling noise explains: then the solver may
+    be to blame, and steps that are shorter still will tell."""
+    one, other = (np.where(np.asarray(at) < 0, np.inf, np.asarray(at)) for at in (failed_at, finer))
+    return rescued(one < other, other < one, random)
+
+
 @quick_jit(level=0)
 def _gradient(signal, params):
     return signal.gradient(params)

@@ -19,6 +19,7 @@ from .rates import top
 from .reach import acts_through_flow, fastest
 from .stability import MOST, derivative, krylov, leapfrogged, limit, stability_function, stiffest, suspicious
 from .strong_noise import LARGEST, LARGEST_ALONE, LARGEST_THROUGH, bending, changes, held_at, is_quick, through_flow
+from .typical import ALLOWED, ALLOWED_IN_DECAY, law_of, may_be_off, times_allowed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +74,8 @@ def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bo
 _along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)(_along)
 
 
-def _changes(pair: Pair, kicks: int) -> tuple[np.ndarray, list[PyTree]]:
-    """Those of all kicks of a step together, and some kicks, at each place."""
+def _changes(pair: Pair, kicks: int) -> tuple[np.ndarray, np.ndarray, list[PyTree]]:
+    """Those of all kicks of a step together, in all and along the kick before, and some kicks, at each place."""
     times, states = jax.tree.map(np.asarray, (pair.times, pair.states))
     dt = np.asarray(np.asarray(pair.dt, times.dtype) / kicks)
 
@@ -85,14 +86,16 @@ def _changes(pair: Pair, kicks: int) -> tuple[np.ndarray, list[PyTree]]:
 
     ends = 1 if len(times) > 1 and times[0] == times[1] else 0  # where a start is singular it is the end
     found = [at(max(place, ends)) for place in range(len(times))]
-    return kicks**0.5 * np.stack([change for change, _ in found]), [sample for _, sample in found]
+    whole, along, samples = zip(*found, strict=True)
+    return kicks**0.5 * np.stack(whole), kicks**0.5 * np.stack(along), list(samples)
 
 
 @quick_jit(level=0)
 def _bending(pair: Pair, samples: list[PyTree]):
     sample = jax.tree.map(lambda *leaves: jnp.stack(leaves), *samples)
     at = lambda count, *at: bending(held_at(pair.dynamics, count), pair.signal, *at)  # noqa: E731
-    return pair.dt * jax.vmap(at)(pair.counts, pair.times, pair.states, sample)
+    size, along = jax.vmap(at)(pair.counts, pair.times, pair.states, sample)
+    return pair.dt * size, pair.dt * along
 
 
 def _through_flow(pair: Pair, place: int):
@@ -170,9 +173,8 @@ def strengths(path, solver, noisy: bool, state: PyTree, pace: float, spots: Call
     strength, softer = [0.0, 0.0], [1, 1]
     # A sign flips or stays under one draw: a draw changes by the root of what its chances change by, which says nothing.
     if noisy and split(dynamics).smooth and split(dynamics).kicks > 1:
-        strength, changed = _strengths(_changes(spots(), Steps(solver).kicks(dynamics)), spots)
-        # The square of the change is in proportion to the step.
-        softer = [min(MOST, int(np.ceil((s / 0.25) ** 2))) if s else 1 for s in strength]
+        found = _changes(spots(), Steps(solver).kicks(dynamics))
+        strength, softer, changed = _strengths(found, spots, law_of(solver, dynamics))
         through = through and not changed
     if through:
         # At the last record, also at the largest rate. The change falls with the power 3/2 of the step, and is a growth in
@@ -191,15 +193,27 @@ def is_misleading(path, begin: PyTree) -> bool:
     return bool(once(flow_is_misleading, path.dynamics, path.signal, begin.params(path.dynamics)))
 
 
-def _strengths(found: tuple[np.ndarray, list[PyTree]], pair: Callable[[], Pair]) -> tuple[list[float], bool]:
-    """The largest change of a kick that is too large, at each place, and whether kicks change at all."""
-    change, sample = found
-    change = np.asarray(change).reshape(len(change), -1)
+def _strengths(found: tuple, pair: Callable[[], Pair], law: tuple) -> tuple[list[float], list[int], bool]:
+    """The largest change of a kick that is too large, at each place, by what number substeps are to be multiplied, and
+    whether kicks change at all."""
+    change, along, sample = found
+    change, along = (np.asarray(one).reshape(len(one), -1) for one in (change, along))
     bad = change > LARGEST
-    between = (change > LARGEST_ALONE) & ~bad
-    if between.any():
-        bad |= between & (change**2 > 2 * np.asarray(_bending(pair(), sample)))
-    return [float(value) for value in np.max(np.where(bad, change, 0), axis=1)], bool(np.any(change))
+    between, off = (change > LARGEST_ALONE) & ~bad, may_be_off(along**2, law)
+    times, factor = np.zeros(along.shape), np.ones(along.shape)
+    if between.any() or off.any():
+        size, drift = map(np.asarray, _bending(pair(), sample))
+        bad |= between & (change**2 > 2 * size)
+        times, factor = times_allowed(along**2, drift, law)
+    strength = np.maximum(_most(np.where(bad, change, 0)), _most(np.where(times > 0, along, 0)))
+    # The square of the change is in proportion to the step.
+    factor = np.maximum(_most(factor), _most(np.where(bad, (change / 0.25) ** 2, 1)))
+    softer = np.ceil(np.minimum(factor, MOST)).astype(int)
+    return strength.tolist(), softer.tolist(), bool(np.any(change))
+
+
+def _most(values: np.ndarray) -> np.ndarray:
+    return np.max(values, axis=1)
 
 
 def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ...]:
@@ -220,7 +234,8 @@ def told(found: Health, path, solver, failed: bool) -> tuple[tuple[str, str], ..
         place = max(place for place, value in enumerate(found.strength) if value)
         message = (
             f"The noise of a solver's step is not small {_where(found, place, failed)}: a kick changes the next one by "
-            f"{found.strength[place]:.0%}, and typical paths are then not those of the equation. "
+            f"{found.strength[place]:.0%}, and typical paths are then not those of the equation: the rate at which they "
+            f"grow is to be right to {ALLOWED:.0%}, to {ALLOWED_IN_DECAY:.0%} where the mean square decays too. "
             f"{_advice(found, place, path.substeps, solver)}"
         )
         rows.append(("strong_noise", message))

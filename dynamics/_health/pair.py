@@ -88,6 +88,20 @@ def pair_of(path, begin, state) -> Pair:
     return Pair(path.dynamics, path.signal, times, states, step)
 
 
+def begins_singular(path, begin) -> bool:
+    """Whether an equation is singular where a run begins, as with an empty second moment: nothing can be told of its steps
+    there, of which the algorithm takes the first."""
+    if begin.resumed or not abstract_value(_first_of, path.dynamics, path.signal, begin.given):
+        return False
+    start = state_at_start(path, begin)
+    params = [np.asarray(leaf) for leaf in jax.tree.leaves(path.dynamics.params(start))]
+    memory = memory_of(path.dynamics, start)
+    if memory and all(is_empty(np.asarray(leaf), params) for leaf in memory):
+        return True
+    at, end = np.asarray(_pair(path, begin, start).times)
+    return bool(at == end)
+
+
 def _first_of(dynamics, signal, params):
     """The leaves of the state after a first step that is the algorithm's; none where there is no such step."""
     start = dynamics.init(params)

@@ -4,13 +4,12 @@ import functools
 import operator
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from equations.internal import handed_on, split
+from equations.internal import is_traced, split
 
 # Of dt times a rate: below, a velocity whose response to noise is bounded averages over some kicks.
 _FAST = 0.3
@@ -46,16 +45,15 @@ def fastest(table: np.ndarray) -> float:
 
 
 def memory_of(dynamics, state: PyTree) -> list[Array]:
-    """The arrays of a state that are no parameters; by their places, since an average begins as the very same array."""
-    state = jax.tree.map(jnp.asarray, state)
-    leaves, first = jax.tree.leaves(state), sum(map(eqx.is_array, jax.tree.leaves(dynamics)))
-    own = handed_on(_params_of, dynamics, state)
-    kept = [first + place not in own for place in range(len(leaves))]
-    return [leaf for leaf, keep in zip(leaves, kept, strict=True) if keep and jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    """The arrays of a state that are no parameters."""
+    state = jax.tree.map(_other, state)  # an average begins as the very array of the parameters
+    own = {id(leaf) for leaf in jax.tree.leaves(dynamics.params(state))}
+    return [leaf for leaf in jax.tree.leaves(state) if id(leaf) not in own and jnp.issubdtype(leaf.dtype, jnp.inexact)]
 
 
-def _params_of(dynamics, state):
-    return dynamics.params(state)
+def _other(leaf: Array) -> Array:
+    """The same numbers as another object."""
+    return leaf + jnp.zeros((), leaf.dtype) if is_traced(leaf) else np.array(leaf)  # pyright: ignore[reportReturnType]
 
 
 def is_empty(memory: Any, params: list) -> Any:
