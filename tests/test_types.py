@@ -70,7 +70,21 @@ def test_the_shapes_hold_at_run_time(tmp_path):
     mutant = tmp_path / "test_mistaken.py"
     mutant.write_text(MISTAKEN)
     chosen = " or ".join([*CHOSEN.values(), "mistaken"])
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", HOOK, "-k", chosen]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-q",
+        "-m",
+        "slow or not slow",
+        "-p",
+        "no:cacheprovider",
+        HOOK,
+        "-k",
+        chosen,
+    ]
     done = subprocess.run([*command, *CHOSEN, str(mutant)], cwd=ROOT, capture_output=True, text=True)
     assert "TypeCheckError" in done.stdout and re.search(r"\b1 failed", done.stdout), done.stdout[-3000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= len(CHOSEN)
