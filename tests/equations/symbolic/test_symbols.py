@@ -420,23 +420,23 @@ def test_what_is_never_known_is_refused():
     assert abs(found - float(sp.zeta(-0.5, 2.5))) < 1e-12
 
 
-HALF = symbolic(x, drift=sp.gamma(x + sp.Rational(1, 2)), diffusion=x)
+GAMMA = symbolic(x, drift=sp.gamma(x + sp.Rational(1, 2)), diffusion=x)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "bool", "complex64"])
 def test_a_state_of_integers(dtype):
     with pytest.raises(TypeError, match=f"`state` must be an array of float32 or float64, but one of dtype {dtype}"):
-        HALF.drift(0.0, np.array([3]).astype(dtype), None)
+        GAMMA.drift(0.0, np.array([3]).astype(dtype), None)
 
 
 def test_no_state_of_floats():
     with pytest.raises(TypeError, match="`state` must be an array of float32 or float64, but .3. was given"):
-        HALF.drift(0.0, [3], None)
+        GAMMA.drift(0.0, [3], None)
     with pytest.raises(TypeError, match="`state` must be an array of float32 or float64"):
-        HALF.diffusion(0.0, jnp.array([3]), None)
+        GAMMA.diffusion(0.0, jnp.array([3]), None)
     with pytest.raises(TypeError, match="`params` must hold float32 or float64 arrays"):
-        solve(HALF, None, jnp.array([3]), steps=1, dt=0.1)
-    assert abs(HALF.drift(0.0, jnp.array([3.0]), None)[0] - 3.3233509704478426) < 1e-12
+        solve(GAMMA, None, jnp.array([3]), steps=1, dt=0.1)
+    assert abs(GAMMA.drift(0.0, jnp.array([3.0]), None)[0] - 3.3233509704478426) < 1e-12
 
 
 JUMPS = {
