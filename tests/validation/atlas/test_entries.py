@@ -6,8 +6,8 @@ import pytest
 
 from validation import atlas
 
-# Entries that take about a second each; all others are slow.
-FAST = ()
+# Entries that take a few seconds each; all others are slow.
+FAST = ("spred", "topology")
 NAMES = [one.name for one in atlas.entries()]
 
 
