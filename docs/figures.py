@@ -42,6 +42,8 @@ def measure(script: Path) -> None:
     module = loaded(script)
     if not hasattr(module, "measure"):
         return
+    from dynamics._files import write_whole
+
     began, data = time.perf_counter(), module.measure()
     record = {
         "command": f"python docs/figures.py {script.stem}",
@@ -49,9 +51,7 @@ def measure(script: Path) -> None:
         "seconds": round(time.perf_counter() - began),
         "data": {name: np.asarray(value).tolist() for name, value in data.items()},
     }
-    whole = stored(script).with_suffix(".part")
-    whole.write_text(json.dumps(record) + "\n")
-    whole.replace(stored(script))
+    write_whole(stored(script), lambda path: path.write_text(json.dumps(record) + "\n"))
 
 
 def data_of(script: Path) -> dict[str, np.ndarray]:

@@ -101,13 +101,14 @@ def gallery():
     return module
 
 
-FIGURES = gallery().scripts()
+GALLERY = gallery()
+FIGURES = GALLERY.scripts()
 DRAWN_FROM_NUMBERS = {path.stem for path in (ROOT / "docs" / "gallery" / "data").glob("*.json")}
 
 
 def test_the_gallery_is_short_and_whole():
     """Fifteen figures or more, of scripts of at most 40 lines, each on the page with its caption."""
-    page = gallery().page()
+    page = GALLERY.page()
     assert len(FIGURES) >= 15 and {script.stem for script in FIGURES} >= DRAWN_FROM_NUMBERS
     for script in FIGURES:
         text = script.read_text()
@@ -120,7 +121,7 @@ def test_the_gallery_is_short_and_whole():
     "script", [pytest.param(one, marks=[pytest.mark.slow] * (one.stem != "delay_law"), id=one.stem) for one in FIGURES]
 )
 def test_a_figure_is_drawn_for_light_and_dark(script):
-    light, dark = gallery().pictures(script).values()
+    light, dark = GALLERY.pictures(script).values()
     assert light.startswith("<?xml") and "#1b1b1b" in light or "#000000" in light
     assert "#e6e6e6" in dark and "#1b1b1b" not in dark
 
@@ -128,9 +129,8 @@ def test_a_figure_is_drawn_for_light_and_dark(script):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["feedback_angles", "sweep_heat_map"])
 def test_stored_numbers_are_those_of_the_script(name):
-    figures = gallery()
-    script = figures.FOLDER / f"{name}.py"
+    script = GALLERY.FOLDER / f"{name}.py"
     with jax.enable_x64(False):  # as the command is
-        found, stored = figures.loaded(script).measure(), figures.data_of(script)
+        found, stored = GALLERY.loaded(script).measure(), GALLERY.data_of(script)
     for key, value in stored.items():
         np.testing.assert_allclose(found[key], value, rtol=1e-4)

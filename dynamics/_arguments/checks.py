@@ -46,14 +46,12 @@ def check_params(params: PyTree) -> PyTree:
     """
 
     def convert(path, leaf):
-        strange = (
-            isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV"
-        )  # text, objects, dates; V are jax's own
-        if isinstance(leaf, float | np.floating | np.ndarray) and not strange:
+        array = isinstance(leaf, np.ndarray)
+        # Arrays of text, of objects and of dates hold no numbers; V are the types that JAX adds to NumPy's.
+        if isinstance(leaf, float | np.floating) or (array and leaf.dtype.kind in "biufcV"):
             return jnp.asarray(leaf)
-        if strange or isinstance(
-            leaf, numbers.Number | np.generic
-        ):  # a function in a plain container is no parameter, this is
+        # A function in a plain container is no parameter, this is one.
+        if array or isinstance(leaf, numbers.Number | np.generic):
             name = leaf_name("params", path)
             raise TypeError(f"Argument `params` must hold floating-point numbers, but {name} is {leaf!r}.")
         return leaf

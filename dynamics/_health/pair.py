@@ -73,12 +73,11 @@ def pair_of(path, begin, state) -> Pair:
     long to compile as all that is then looked at.
     """
     start, first = state_at_start(path, begin), path.first
-    if not begin.resumed and abstract_value(_first_of, path.dynamics, path.signal, begin.given):
+    if _opens(path, begin):
         memory = zip(*(map(np.asarray, memory_of(path.dynamics, one)) for one in (start, state)), strict=True)
         # What stays as it is, such as the coefficients of a series, is no memory.
         moved = [before for before, after in memory if not np.array_equal(before, after)]
-        params = [np.asarray(leaf) for leaf in jax.tree.leaves(path.dynamics.params(start))]
-        if not all(is_empty(before, params) for before in moved) or not moved:
+        if not _all_empty(path, start, moved):
             return _pair(path, begin, state)
         start, first = state, path.end
     states = jax.tree.map(lambda a, b: np.stack([np.asarray(a), np.asarray(b)]), start, state)
@@ -91,15 +90,24 @@ def pair_of(path, begin, state) -> Pair:
 def begins_singular(path, begin) -> bool:
     """Whether an equation is singular where a run begins, as with an empty second moment: nothing can be told of its steps
     there, of which the algorithm takes the first."""
-    if begin.resumed or not abstract_value(_first_of, path.dynamics, path.signal, begin.given):
+    if not _opens(path, begin):
         return False
     start = state_at_start(path, begin)
-    params = [np.asarray(leaf) for leaf in jax.tree.leaves(path.dynamics.params(start))]
-    memory = memory_of(path.dynamics, start)
-    if memory and all(is_empty(np.asarray(leaf), params) for leaf in memory):
+    if _all_empty(path, start, memory_of(path.dynamics, start)):
         return True
     at, end = np.asarray(_pair(path, begin, start).times)
     return bool(at == end)
+
+
+def _opens(path, begin) -> bool:
+    """Whether a run begins with a first step that is the algorithm's."""
+    return bool(not begin.resumed and abstract_value(_first_of, path.dynamics, path.signal, begin.given))
+
+
+def _all_empty(path, start, memory: list) -> bool:
+    """Whether there is a memory, and nothing in it yet."""
+    params = [np.asarray(leaf) for leaf in jax.tree.leaves(path.dynamics.params(start))]
+    return bool(memory) and all(is_empty(np.asarray(leaf), params) for leaf in memory)
 
 
 def _first_of(dynamics, signal, params):

@@ -53,7 +53,7 @@ def run_atlas(options: AtlasOptions) -> None:
 
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
     results, begin = [], time.monotonic()
-    with progress(len(chosen), "atlas", hidden=options.json or options.quiet) as show:
+    with progress(len(chosen), "atlas", hidden=options.silent) as show:
         for one in chosen:
             show(description=one.name)
             start = time.monotonic()

@@ -147,7 +147,7 @@ def run_circuit(options: CircuitOptions) -> None:
         jobs |= {("ratio", rule, ratio): (circuits, rule, slow, sweep_delay) for rule in rules}
     if delays:
         jobs["law"] = delay_law, times, delays, jax.random.fold_in(key, 2)
-    with progress(len(jobs), "circuits", hidden=options.json or options.quiet) as show:
+    with progress(len(jobs), "circuits", hidden=options.silent) as show:
 
         def done(job):
             result = job[0](*job[1:])

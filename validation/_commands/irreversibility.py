@@ -67,7 +67,7 @@ def _run(options: Irreversible) -> None:
 
     begin = time.monotonic()
     key = jax.random.key(integer("seed", options.seed, minimum=0, maximum=2**32 - 1))
-    with progress(points + 7, "training", hidden=options.json or options.quiet) as show:
+    with progress(points + 7, "training", hidden=options.silent) as show:
 
         def stage(what):
             show(description=what, advance=1)

@@ -1,6 +1,7 @@
 """The command `traindyn`."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import sys
 import time
@@ -14,7 +15,7 @@ from .algorithm import lookup as _lookup
 from .atlas import AtlasOptions, run_atlas
 from .circuit import CircuitOptions, run_circuit
 from .irreversibility import Irreversible, run_irreversibility
-from .options import DIVERGED, INTERRUPTED, Shown, shown, told_if_interrupted, with_config
+from .options import DIVERGED, INTERRUPTED, NAMES, Shown, shown, told_if_interrupted, with_config
 from .regimes import RegimesOptions, run_regimes
 from .sweep import SweepOptions, run_sweep
 
@@ -154,7 +155,7 @@ def run_compare(options: Compare) -> None:
     hidden = integer("hidden", options.hidden)
     objective, network, observe = load_problem(options.problem, data_key) if own else digits_problem(data_key, hidden)
     comparisons = {}
-    with progress(3 * len(equations_), hidden=options.json or options.quiet) as show:
+    with progress(3 * len(equations_), hidden=options.silent) as show:
         for place, (name, equation) in enumerate(equations_.items()):
             cost = cost_in_words(equation, objective, network, options.steps, options.substeps)
 
@@ -180,13 +181,13 @@ def run_compare(options: Compare) -> None:
             "data": "scikit-learn digits, 1797 images of 8 x 8",
             "network": f"tanh, 64-{options.hidden}-10, cross-entropy, float32",
         }
+        apart = {"output", "hidden", "equation", "problem"} | set(NAMES)
         configuration = {
             **({} if own else described),
             **{
                 name.replace("_", " "): value
                 for name, value in dataclasses.asdict(options).items()
-                if name not in ("output", "hidden", "equation", "problem", "json", "quiet", "config")
-                and value is not None
+                if name not in apart and value is not None
             },
         }
         files = write_report(folder, title, comparisons, configuration)
@@ -214,30 +215,33 @@ def main() -> None:
             print(f"traindyn: {error}", file=sys.stderr)
             sys.exit(2)
 
+    def reported(run, options: Shown) -> None:
+        guarded(functools.partial(shown, run), options)
+
     @command.command(name="compare")
     def _(options: tyro.conf.OmitArgPrefixes[Compare]) -> None:
         """Compare continuous and discrete training of a network on real data."""
-        guarded(lambda options: shown(run_compare, options), options)
+        reported(run_compare, options)
 
     @command.command(name="irreversibility")
     def _(options: tyro.conf.OmitArgPrefixes[Irreversible]) -> None:
         """Measure how irreversible training on real data is, and which symmetries that breaks."""
-        guarded(lambda options: shown(run_irreversibility, options), options)
+        reported(run_irreversibility, options)
 
     @command.command(name="circuit")
     def _(options: tyro.conf.OmitArgPrefixes[CircuitOptions]) -> None:
         """Let plastic circuits learn in continuous time; vary delay and time scales."""
-        guarded(lambda options: shown(run_circuit, options), options)
+        reported(run_circuit, options)
 
     @command.command(name="regimes")
     def _(options: tyro.conf.OmitArgPrefixes[RegimesOptions]) -> None:
         """Show which model of full-batch training holds at which learning rate, up to the edge of stability."""
-        guarded(lambda options: shown(run_regimes, options), options)
+        reported(run_regimes, options)
 
     @command.command(name="atlas")
     def _(options: tyro.conf.OmitArgPrefixes[AtlasOptions]) -> None:
         """Predict, simulate and judge the papers that this project is built from."""
-        guarded(lambda options: shown(run_atlas, options), options)
+        reported(run_atlas, options)
 
     @command.command(name="sweep")
     def _(options: tyro.conf.OmitArgPrefixes[SweepOptions]) -> None:

@@ -26,6 +26,14 @@ class Shown:
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A TOML or JSON file with options by their names; those on the command line win."""
 
+    @property
+    def silent(self) -> bool:
+        """Whether neither table nor progress is shown."""
+        return self.json or self.quiet
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Shown))
+
 
 def with_config(arguments: Sequence[str]) -> list[str]:
     """The arguments, with the options of `--config FILE` in front of the others.
@@ -63,7 +71,7 @@ def _flag(name: str, value: Any) -> list[str]:
 
 def shown(run: Callable[[Any], None], options: Shown) -> None:
     """Runs a command, and prints what the options ask for."""
-    if not (options.quiet or options.json):
+    if not options.silent:
         return run(options)
     hidden = io.StringIO()
     try:

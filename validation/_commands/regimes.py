@@ -82,7 +82,7 @@ def run_regimes(options: RegimesOptions) -> None:
     else:
         objective, network = squared_problem(data_key, options.problem, options.examples)
     total = sum(1 + len(MODELS) * len(own) for own in rates)
-    with progress(total, "training", hidden=options.json or options.quiet) as show:
+    with progress(total, "training", hidden=options.silent) as show:
         found = regimes(
             equations,
             objective,

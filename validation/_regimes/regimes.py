@@ -145,10 +145,10 @@ def regimes(
     chosen = [choice("models", name, _NAMES) for name in (_NAMES if models is None else models)]
     for equation in several:
         Problem.of(equation, objective, params, reads="equation", numbers_for="regimes")
-        if not objective.has_value:
-            raise ValueError("Argument `objective` must be that of a loss, with a `value`, but it has none.")
         if key is None and equation.batch_size is not None:
             raise ValueError("Argument `key` must be given where batches are drawn, but None was given.")
+    if not objective.has_value:
+        raise ValueError("Argument `objective` must be that of a loss, with a `value`, but it has none.")
     key = jax.random.key(0) if key is None else key
     told = progress or (lambda what: None)
     maps = []
@@ -163,9 +163,8 @@ def _rates(given: Any, count: int) -> list[np.ndarray]:
     array = isinstance(given, np.ndarray | jax.Array) and given.ndim
     parts = list(given) if array or (isinstance(given, Sequence) and not isinstance(given, str | bytes)) else []
     several = any(isinstance(one, Iterable) and not isinstance(one, str | bytes) for one in parts)
-    allowed = "positive numbers"
-    nested = [np.atleast_1d(real_array("learning_rates", one, allowed)) for one in (parts if several else [parts])]
-    nested = nested if several else nested * count
+    rows = parts if several else [parts] * count
+    nested = [np.atleast_1d(real_array("learning_rates", one, "positive numbers")) for one in rows]
     if len(nested) != count or not all(np.all(np.isfinite(one)) and np.all(one > 0) and one.size for one in nested):
         raise ValueError(
             f"Argument `learning_rates` must hold positive numbers, or as many sequences of these as there are algorithms, "

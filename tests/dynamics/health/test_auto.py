@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from marks import some
+from warned import solved
 
-from dynamics import solve
 from dynamics._health import auto
 from dynamics._health.failed import postponed
 from dynamics._health.reach import memory_of
@@ -39,10 +39,7 @@ START = jnp.ones(3)
 
 def found(equation, steps, objective=QUADRATIC, params=START, **settings):
     """The trajectory and the messages of its warnings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, params, steps=steps, save_every=steps, **settings)
-    return trajectory, [str(one.message) for one in caught]
+    return solved(equation, objective, params, steps=steps, save_every=steps, **settings)
 
 
 RUNS = {"0.3": 60, "0.4": 80}

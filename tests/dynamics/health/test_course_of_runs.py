@@ -1,7 +1,5 @@
 """Faults of a solver in the middle of a run, over many steps, on one path of many or on one of many coordinates."""
 
-import warnings
-
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -9,8 +7,9 @@ import lineax as lx
 import numpy as np
 import pytest
 from marks import some
+from warned import solved
 
-from dynamics import Strang, solve
+from dynamics import Strang
 from dynamics._health import stability
 from dynamics._health.auto import _more, looked_at
 from dynamics._health.failed import rescued, tell_start
@@ -110,13 +109,6 @@ CASES = [
 ]
 
 
-def found(equation, objective, params, **settings):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, params, **settings)
-    return trajectory, [str(one.message) for one in caught]
-
-
 ROUND = Objective(lambda w, e: 0.5 * jnp.sum((w - e) ** 2), jnp.zeros(2))
 HUMP = lambda k: jnp.sin(jnp.pi * k / 60) ** 2  # noqa: E731  (one function, for which one run is compiled)
 BELL = lambda rate, size=None: scheduled(SGD(rate, size), HUMP)  # noqa: E731
@@ -136,11 +128,11 @@ COURSES = {  # beyond the limit, within it, the objective, the start, the number
 def test_the_course_of_a_run(name, key):
     beyond, within, objective, start, steps, solver = COURSES[name]
     settings = dict(steps=steps, save_every=steps, solver=solver, key=key)
-    _, messages = found(beyond, objective, start, **settings)
+    _, messages = solved(beyond, objective, start, **settings)
     assert len(messages) == 1 and "unstable in the course of the run" in messages[0], messages
-    assert not found(within, objective, start, **settings)[1]
+    assert not solved(within, objective, start, **settings)[1]
     if name == "bell":
-        finer, messages = found(beyond, objective, start, substeps="auto", **settings)
+        finer, messages = solved(beyond, objective, start, substeps="auto", **settings)
         assert not messages and np.all(np.abs(finer.final) < 1e-50)  # exp(-150) = 7e-66
 
 
@@ -179,9 +171,9 @@ LONG = {
 def test_slow_growth(name):
     equation, steps, solver = LONG[name]
     arguments = dict(steps=steps, save_every=steps, solver=solver)
-    _, messages = found(equation, ROUND, jnp.ones(2), **arguments)
+    _, messages = solved(equation, ROUND, jnp.ones(2), **arguments)
     assert len(messages) == 1 and "oscillation" in messages[0] and f"{steps} training steps" in messages[0], messages
-    chosen, messages = found(equation, ROUND, jnp.ones(2), substeps="auto", **arguments)
+    chosen, messages = solved(equation, ROUND, jnp.ones(2), substeps="auto", **arguments)
     assert not messages and np.all(np.abs(chosen.final) < 1)
 
 
@@ -240,7 +232,7 @@ def test_hidden_noise(name, key):
     *coefficients, solver, strong = HIDDEN[name]
     equation = Noisy(*(jnp.broadcast_to(jnp.asarray(c), (2,)) for c in coefficients))
     settings = dict(steps=4, save_every=4, dt=0.08, key=key, substeps=4, solver=solver)
-    _, messages = found(equation, None, jnp.ones(2), **settings)
+    _, messages = solved(equation, None, jnp.ones(2), **settings)
     assert len(messages) == strong and (not strong or "40%" in messages[0]), messages  # sqrt(8 .02)
 
 

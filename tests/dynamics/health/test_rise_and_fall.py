@@ -1,15 +1,14 @@
 """Steps without stages that show it, unstable only in the middle of a run, where a learning rate is the largest."""
 
-import warnings
-
 import diffrax as dfx
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from marks import some
+from warned import solved
 
-from dynamics import Strang, solve
+from dynamics import Strang
 from dynamics._health import course as _course
 from dynamics._health import health as _health
 from dynamics._health.course import _there
@@ -73,10 +72,7 @@ WARM = optax.warmup_cosine_decay_schedule(0.1, 1.0, 20, 60, 0.1)  # 35 steps are
 
 def found(equation, objective=ROUND, params=None, **settings):
     settings = dict(steps=60, save_every=60, solver=Strang()) | settings
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, jnp.ones(2) if params is None else params, **settings)
-    return trajectory, [str(one.message) for one in caught]
+    return solved(equation, objective, jnp.ones(2) if params is None else params, **settings)
 
 
 MOMENTUM = lambda rate, size=None: scheduled(Momentum(rate, size, momentum=0.9), WARM)  # noqa: E731

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from warned import solved
 
 from dynamics import Strang, solve
 from dynamics._health import health as _health
@@ -95,10 +96,7 @@ START = jnp.asarray([1.0, 1.0])
 def found(equation, objective=QUADRATIC, params=START, **settings):
     """The trajectory and the messages of its warnings."""
     settings = {"steps": 12, "save_every": 12} | settings
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, params, **settings)
-    return trajectory, [str(one.message) for one in caught]
+    return solved(equation, objective, params, **settings)
 
 
 def net(seed):

@@ -1,15 +1,14 @@
 """Steps whose stages do not show how stiff they are, where the landscape alone makes them unstable."""
 
-import warnings
-
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from marks import some
+from warned import solved
 
-from dynamics import Strang, solve
+from dynamics import Strang
 from dynamics._paths import fused as _fused
 from dynamics._paths import trail as _trail
 from dynamics._paths.trail import Trail
@@ -51,13 +50,6 @@ CASES = [
 ]
 
 
-def found(equation, objective, params, **settings):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, params, **settings)
-    return trajectory, [str(one.message) for one in caught]
-
-
 ROUND = Objective(lambda w, e: 0.5 * jnp.sum((w - e) ** 2), jnp.asarray([-0.1, 0.1]))
 OFTEN = {  # the learning rate, the solver, and whether it is unstable; every step is a record
     "sgd": (2.6, None, True),
@@ -69,7 +61,7 @@ OFTEN = {  # the learning rate, the solver, and whether it is unstable; every st
 @pytest.mark.parametrize("name", some(OFTEN, ["sgd"]))
 def test_recorded_in_every_step(name, key):
     rate, solver, unstable = OFTEN[name]
-    _, messages = found(SGD(rate, 1), ROUND, jnp.ones(2), steps=20, key=key, solver=solver)
+    _, messages = solved(SGD(rate, 1), ROUND, jnp.ones(2), steps=20, key=key, solver=solver)
     unstable_here = [message for message in messages if "unstable at the end" in message]
     assert len(messages) == len(unstable_here) == unstable, messages
 
@@ -78,7 +70,7 @@ def test_recorded_in_every_step(name, key):
 def test_forgetting_at_records_is_caught(monkeypatch, key):
     monkeypatch.setattr(_fused.Behind, "init", lambda self, terms, t0, t1, y0, args: _fused.Seen.none(y0))
     jax.clear_caches()
-    assert not found(SGD(2.6, 1), ROUND, jnp.ones(2), steps=20, key=key)[1]
+    assert not solved(SGD(2.6, 1), ROUND, jnp.ones(2), steps=20, key=key)[1]
     jax.clear_caches()
 
 
@@ -102,16 +94,16 @@ START, STEPS = jnp.asarray([0.0, 1.0]), dict(steps=60, save_every=60)
 @pytest.mark.parametrize("name", some(PLACES, ["flow"]))
 def test_a_steep_place(name, key):
     equation, how = PLACES[name]
-    trajectory, messages = found(equation, valley(12.0), START, key=key, **STEPS, **how)
+    trajectory, messages = solved(equation, valley(12.0), START, key=key, **STEPS, **how)
     assert len(messages) == 1 and "unstable in the course of the run" in messages[0], messages
-    finer, messages = found(equation, valley(12.0), START, key=key, **STEPS, **how | dict(substeps=16))
+    finer, messages = solved(equation, valley(12.0), START, key=key, **STEPS, **how | dict(substeps=16))
     assert not messages and abs(trajectory.final[0, 0] - finer.final[0, 0]) > 5
-    assert not found(equation, valley(2.0), START, key=key, **STEPS, **how)[1]
+    assert not solved(equation, valley(2.0), START, key=key, **STEPS, **how)[1]
 
 
 @pytest.mark.slow
 def test_auto_divides_the_steps_there(key):
-    chosen, messages = found(PLACES["momentum"][0], valley(12.0), START, key=key, substeps="auto", **STEPS)
+    chosen, messages = solved(PLACES["momentum"][0], valley(12.0), START, key=key, substeps="auto", **STEPS)
     assert not messages and int(dict(chosen.details)["substeps"]) > 1 and abs(chosen.final[0, 0] - 29) < 0.1
 
 

@@ -1,13 +1,12 @@
 """Stability of flows whose derivatives, as JAX takes them, are those of something else."""
 
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from warned import solved
 
-from dynamics import Strang, solve
+from dynamics import Strang
 from dynamics._health import health as _health
 from equations import SGD, AbstractDynamics, Momentum, Objective
 
@@ -51,10 +50,7 @@ RUNS = {
 
 
 def messages(equation, objective, **settings):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, ONE, **{"steps": 20, "save_every": 20} | settings)
-    return trajectory, [str(one.message) for one in caught]
+    return solved(equation, objective, ONE, **{"steps": 20, "save_every": 20} | settings)
 
 
 @pytest.mark.slow

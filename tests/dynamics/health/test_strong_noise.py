@@ -1,7 +1,5 @@
 """Noise that is not small within a step of the solver is told of, and noise that is passes."""
 
-import warnings
-
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -9,8 +7,9 @@ import lineax as lx
 import numpy as np
 import pytest
 from marks import some
+from warned import solved
 
-from dynamics import Strang, solve
+from dynamics import Strang
 from dynamics._health import health as _health
 from dynamics._health.strong_noise import LARGEST_THROUGH, through_flow
 from equations import SGD, AbstractDynamics, Isotropic, Langevin, Momentum, Objective, scheduled
@@ -65,14 +64,6 @@ class Saddle(AbstractDynamics):
         return lx.DiagonalLinearOperator(jnp.sqrt(self.noise_rate) * y)
 
 
-def found(equation, objective, params, **settings):
-    """The trajectory and the messages of its warnings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, params, **settings)
-    return trajectory, [str(one.message) for one in caught]
-
-
 def exponents(trajectory, time):
     """The rate of growth of typical paths, and its standard error."""
     rates = np.log(np.abs(np.asarray(trajectory.final))).ravel() / time
@@ -82,16 +73,16 @@ def exponents(trajectory, time):
 def test_a_saddle(key):
     saddle = Saddle(jnp.asarray(2.0), jnp.asarray(8.0))
     arguments = dict(steps=32, save_every=32, dt=0.08, key=key, paths=2000)
-    wrong, messages = found(saddle, None, jnp.ones(1), substeps=4, **arguments)
+    wrong, messages = solved(saddle, None, jnp.ones(1), substeps=4, **arguments)
     value, error = exponents(wrong, 32 * 0.08)
     assert value < -2 - 5 * error  # the typical path decays as exp(-2 t)
     assert len(messages) == 1 and "noise of a solver's step" in messages[0] and "`substeps`" in messages[0], messages
     assert dict(wrong.details)["strong_noise"] == messages[0]
-    right, messages = found(saddle, None, jnp.ones(1), substeps=32, **arguments)
+    right, messages = solved(saddle, None, jnp.ones(1), substeps=32, **arguments)
     value, error = exponents(right, 32 * 0.08)
     assert not messages and abs(value + 2) < 4 * error
     # Weak beside a contraction, the same noise passes.
-    assert not found(Saddle(jnp.asarray(-10.0), jnp.asarray(8.0)), None, jnp.ones(1), substeps=4, **arguments)[1]
+    assert not solved(Saddle(jnp.asarray(-10.0), jnp.asarray(8.0)), None, jnp.ones(1), substeps=4, **arguments)[1]
 
 
 def squared(w, e):
@@ -113,13 +104,13 @@ def test_batches(step, key):
         objective, curvature = regression(seed)
         for size in (1, 4) if step == "weak" else (1,):
             equation = SGD(share / curvature, size)
-            _, messages = found(equation, objective, jnp.zeros(4), steps=8, save_every=8, key=key)
+            _, messages = solved(equation, objective, jnp.zeros(4), steps=8, save_every=8, key=key)
             assert len(messages) == (step == "strong"), (seed, size, messages)
 
 
 def test_one_kick_is_asked_for(key):
     saddle = Saddle(jnp.asarray(-1.0), jnp.asarray(8.0))
-    _, messages = found(saddle, None, jnp.ones(1), steps=4, save_every=4, dt=0.1, key=key, solver=Strang(kicks=1))
+    _, messages = solved(saddle, None, jnp.ones(1), steps=4, save_every=4, dt=0.1, key=key, solver=Strang(kicks=1))
     assert len(messages) == 1 and "89%" in messages[0]  # sqrt(.8)
 
 
@@ -133,7 +124,7 @@ ADDITIVE = [
 @pytest.mark.parametrize("equation", ADDITIVE, ids=lambda equation: type(equation).__name__)
 def test_additive_noise_passes(equation, key):
     objective, _ = regression(0)
-    assert not found(equation, objective, jnp.zeros(4), steps=8, save_every=8, key=key)[1]
+    assert not solved(equation, objective, jnp.zeros(4), steps=8, save_every=8, key=key)[1]
 
 
 RUNS = {
@@ -147,7 +138,7 @@ def momentum(name, substeps, key):
     """On a largest curvature of one."""
     objective, curvature = regression(0)
     scaled = Objective(lambda w, e: squared(w, e) / curvature, objective.data)
-    return found(
+    return solved(
         RUNS[name][0], scaled, jnp.zeros(4), steps=60, save_every=60, key=key, substeps=substeps, paths=50,
         observe={"loss": scaled.value},
     )  # fmt: skip
@@ -216,7 +207,7 @@ class Particle(AbstractDynamics):
 
 
 def particle(dt, key):
-    return found(Particle(jnp.asarray(2.0)), None, jnp.ones(2), steps=16, save_every=16, dt=dt, key=key)[1]
+    return solved(Particle(jnp.asarray(2.0)), None, jnp.ones(2), steps=16, save_every=16, dt=dt, key=key)[1]
 
 
 @pytest.mark.slow
@@ -249,7 +240,7 @@ def test_a_look_at_one_kick_is_caught(monkeypatch, key):
                 return lx.DiagonalLinearOperator(jnp.sqrt(self.noise_rate) * (y - 100))
 
         shifted = Shifted(jnp.asarray(0.0), jnp.asarray(8.0)), None, jnp.asarray([101.0])
-        return found(*shifted, steps=2, save_every=2, dt=0.1, key=key)[1]
+        return solved(*shifted, steps=2, save_every=2, dt=0.1, key=key)[1]
 
     assert len(told()) == 1
     monkeypatch.setattr(_health, "changes", beside_the_state)
@@ -269,11 +260,11 @@ TOPS = {  # whose noise is strong, whose is not, and how they are solved
 def test_the_top_of_a_rate(name, key):
     strong, weak, how = TOPS[name]
     settings = dict(steps=60, save_every=60, key=key) | how
-    messages = found(scheduled(strong, HUMP), SIGNS, jnp.full(2, 0.1), **settings)[1]
+    messages = solved(scheduled(strong, HUMP), SIGNS, jnp.full(2, 0.1), **settings)[1]
     assert len(messages) == 1 and "is not small in the course of the run (step 30)" in messages[0], messages
-    assert not found(scheduled(weak, HUMP), SIGNS, jnp.full(2, 0.1), **settings)[1]
+    assert not solved(scheduled(weak, HUMP), SIGNS, jnp.full(2, 0.1), **settings)[1]
 
 
 def test_ends_alone_are_caught(monkeypatch, key):
     monkeypatch.setattr(_health, "top", lambda path: None)
-    assert not found(scheduled(SGD(0.3, 1), HUMP), SIGNS, jnp.full(2, 0.1), steps=60, save_every=60, key=key)[1]
+    assert not solved(scheduled(SGD(0.3, 1), HUMP), SIGNS, jnp.full(2, 0.1), steps=60, save_every=60, key=key)[1]

@@ -1,7 +1,5 @@
 """The rate at which typical paths grow is right to what is stated, or it is told."""
 
-import warnings
-
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
@@ -9,8 +7,9 @@ import lineax as lx
 import numpy as np
 import pytest
 from marks import some
+from warned import solved
 
-from dynamics import Fused, Strang, solve
+from dynamics import Fused, Strang
 from dynamics._health import health as _health
 from dynamics._health.typical import ALLOWED, ALLOWED_IN_DECAY, FUSED, ONE, PAIR, law_of, times_allowed
 from dynamics._paths import fused
@@ -32,14 +31,6 @@ CASES = [
     ("a rate of typical paths that is off", "brother", "additive noise passes", "test_additive_noise_passes"),
     ("a rate of typical paths that is off", "brother", "a look at whole changes", "test_whole_changes_are_caught"),
 ]
-
-
-def found(equation, objective, params, **settings):
-    """The trajectory and the messages of its warnings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trajectory = solve(equation, objective, params, **settings)
-    return trajectory, [str(one.message) for one in caught]
 
 
 def multiplicative(growth, square, rate):
@@ -69,9 +60,9 @@ TOLD = {  # a rate, the objective, the start, substeps of which is told and of w
 def test_told(name, key):
     rate, objective, start, few, enough, solver = TOLD[name]
     settings = dict(steps=4, save_every=4, key=key, solver=solver)
-    messages = found(SGD(rate, 1), objective, start, substeps=few, **settings)[1]
+    messages = solved(SGD(rate, 1), objective, start, substeps=few, **settings)[1]
     assert len(messages) == 1 and "noise of a solver's step" in messages[0] and "right to 5%" in messages[0], messages
-    assert not found(SGD(rate, 1), objective, start, substeps=enough, **settings)[1]
+    assert not solved(SGD(rate, 1), objective, start, substeps=enough, **settings)[1]
 
 
 def rate_of(trajectory, time):
@@ -82,7 +73,7 @@ def rate_of(trajectory, time):
 @pytest.mark.slow
 def test_the_rate_that_auto_finds(key):
     settings = dict(steps=100, save_every=100, key=key, paths=100)
-    chosen, messages = found(SGD(0.5, 1), SADDLE, jnp.ones(()), substeps="auto", **settings)
+    chosen, messages = solved(SGD(0.5, 1), SADDLE, jnp.ones(()), substeps="auto", **settings)
     value, error = rate_of(chosen, 50)
     assert not messages and 112 <= int(dict(chosen.details)["substeps"]) <= 128
     assert abs(value + 3) < 3 * ALLOWED + 4 * error
@@ -92,7 +83,7 @@ def test_beyond_what_is_allowed(key):
     """A warning remains where no number suffices."""
     objective = multiplicative(1.0, 16.0, 0.5)
     for substeps in (128, "auto"):
-        chosen, messages = found(
+        chosen, messages = solved(
             SGD(0.5, 1), objective, jnp.ones(()), steps=2, save_every=2, key=key, substeps=substeps
         )
         assert len(messages) == 1 and "even 128, the most there are, may not suffice" in messages[0], messages
@@ -112,11 +103,11 @@ class Own(AbstractDynamics):
 @pytest.mark.slow
 def test_a_dynamics_of_one_s_own(key):
     settings = dict(steps=100, save_every=100, dt=0.5, key=key, paths=400)
-    chosen, messages = found(Own(), None, jnp.ones(()), substeps="auto", **settings)
+    chosen, messages = solved(Own(), None, jnp.ones(()), substeps="auto", **settings)
     value, error = rate_of(chosen, 50)
     assert not messages and int(dict(chosen.details)["substeps"]) > 64
     assert abs(value + 3) < 3 * ALLOWED + 4 * error
-    assert found(Own(), None, jnp.ones(()), substeps=52, **settings)[1]
+    assert solved(Own(), None, jnp.ones(()), substeps=52, **settings)[1]
 
 
 def lost(square, law):
@@ -169,7 +160,7 @@ def net(seed):
 @pytest.mark.slow
 def test_a_network_passes(key):
     objective, params = net(0)
-    assert not found(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
+    assert not solved(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
 
 
 def test_whole_changes_are_caught(monkeypatch, key):
@@ -182,11 +173,11 @@ def test_whole_changes_are_caught(monkeypatch, key):
         return change, np.maximum(along, change[0]), kicks
 
     monkeypatch.setattr(_health, "changes", whole)
-    assert found(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
+    assert solved(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
     monkeypatch.setattr(_health, "changes", changes)
-    assert not found(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
+    assert not solved(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
 
 
 def test_additive_noise_passes(key):
     noisy = SGD(0.5, noise_model=Isotropic(100.0))
-    assert not found(noisy, SADDLE, jnp.ones(()), steps=4, save_every=4, key=key)[1]
+    assert not solved(noisy, SADDLE, jnp.ones(()), steps=4, save_every=4, key=key)[1]
