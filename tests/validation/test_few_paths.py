@@ -14,7 +14,8 @@ CASES = [
     ("error bars from few paths", "instance", "means of compare at 8 paths", "test_means_and_variances_of_few_paths[8]"),
     ("error bars from few paths", "instance", "beyond two standard errors as of old", "test_the_old_rule_is_rejected"),
     ("error bars from few paths", "brother", "at 4 paths", "test_means_and_variances_of_few_paths[4]"),
-    ("error bars from few paths", "brother", "one side without noise", "test_against_a_side_without_noise"),
+    ("error bars from few paths", "brother", "one side without noise", "test_against_a_side_without_noise[8]"),
+    ("error bars from few paths", "brother", "which way the tail is", "test_the_sign_of_a_skewness"),
     ("error bars from few paths", "brother", "a variance of two paths", "test_a_variance_takes_three_paths"),
     ("error bars from few paths", "brother", "unequal numbers and spreads (Welch)", "test_unequal_ensembles"),
     ("error bars from few paths", "brother", "a verdict of scaling_rule", "test_a_scaling_rule_of_few_paths"),
@@ -31,6 +32,7 @@ LAWS = {
     "uniform": lambda random, shape: random.uniform(-1, 1, shape),
     "student": lambda random, shape: random.standard_t(6, shape),
     "exponential": lambda random, shape: random.exponential(size=shape),
+    "square": lambda random, shape: random.normal(size=shape) ** 2,
 }
 
 
@@ -41,9 +43,9 @@ def draws(law, paths, seed=0):
     return equation, equation + 0.01 * LAWS["normal"](random, equation.shape), discrete
 
 
-def beyond(moment):
-    found = moment.model_error
-    return np.mean(deviations(found.value, found.error, moment.freedom) > 2)
+def beyond(moment, skewness=True):
+    found, skew = moment.model_error, moment.skewness if skewness else 0.0
+    return np.mean(deviations(found.value, found.error, moment.freedom, skew) > 2)
 
 
 @pytest.mark.parametrize("paths", [4, 8, 32])
@@ -64,12 +66,27 @@ def test_the_old_rule_is_rejected():
         assert np.mean(np.abs(found.value) > 2 * found.error) > STATED + SLACK, (law, statistic)
 
 
-def test_against_a_side_without_noise():
-    _, _, discrete = draws("normal", 8)
+@pytest.mark.parametrize("paths", [8, 32])
+def test_against_a_side_without_noise(paths):
+    """The skewness of one side is not made up for by that of the other. Mutant: Student's t alone."""
     still = np.zeros((1, 1, KEYS))
-    moment = moments(still, still, discrete, 2, (False, True))["mean"]
-    assert np.all(moment.freedom == 7) and abs(beyond(moment) - STATED) < SLACK
-    assert np.mean(np.abs(moment.model_error.value) > 2 * moment.model_error.error) > 0.07
+    for law, mean in (("normal", 0), ("uniform", 0), ("exponential", 1), ("square", 1)):
+        _, _, discrete = draws(law, paths)
+        moment = moments(still, still, discrete - mean, 2, (False, True))["mean"]
+        assert np.all(moment.freedom == paths - 1) and beyond(moment) < STATED + SLACK, law
+        if law == "normal":
+            assert beyond(moment) > STATED / 2
+            assert np.mean(np.abs(moment.model_error.value) > 2 * moment.model_error.error) > beyond(moment) + 0.01
+        rare = np.abs(moment.model_error.value) > quantile(2, moment.freedom, moment.skewness) * moment.model_error.error
+        assert np.mean(rare) < STATED + SLACK, law
+    assert beyond(moment, skewness=False) > STATED + SLACK
+
+
+def test_the_sign_of_a_skewness():
+    """Too low a mean of numbers with a long tail above is less rare than too high a one; more so of fewer."""
+    below, above = (deviations(value, 1.0, 7, 0.8) for value in (-3.0, 3.0))
+    assert below < deviations(3.0, 1.0, 7) == above and deviations(-3.0, 1.0, 7, -0.8) == above
+    assert below < deviations(-3.0, 1.0, 7, 0.2) < above and quantile(3, 7, 0.8) > quantile(3, 7)
 
 
 def test_a_variance_takes_three_paths():

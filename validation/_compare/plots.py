@@ -61,7 +61,7 @@ def plot_difference(comparison, observable: str, statistic: str = "mean", compon
     value, error = moment.model_error.value[at], moment.model_error.error[at]
     ax.axhline(0, color="0.6", lw=0.8)
     for sigmas, alpha, label in ((2, 0.15, "95 %"), (1, 0.25, "68 %")):
-        half = error if not np.any(error > 0) else quantile(sigmas, moment.freedom[at]) * error
+        half = error if not np.any(error > 0) else quantile(sigmas, moment.freedom[at], moment.skewness[at]) * error
         ax.fill_between(steps, value - half, value + half, color=EQUATION, alpha=alpha, lw=0, label=label)
     ax.plot(steps, value, color=EQUATION, lw=1.5, label="model error")
     solver, solver_error = moment.solver_error.value[at], moment.solver_error.error[at]

@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from .student import welch
 
 SETS = 8  # of keys, over which the drift of a random loss is looked at
-_BESIDE = ("freedom", "extrapolated", "sampling")
+_BESIDE = ("freedom", "extrapolated", "sampling", "skewness")
 
 
 class Estimate(NamedTuple):
@@ -35,6 +35,8 @@ class Moment(NamedTuple):
     - `sampling`: the standard error of the equation's statistic that comes from its drift, where that is a mean over some
         keys of a random loss: the spread over other sets of keys. It is in the errors of the equation, the difference and
         the model error. None where the drift is exact.
+    - `skewness`: of the model error as an estimate, `(saves, ...)`: a mean of few skewed numbers and its standard error go
+        together, which the number of standard errors makes up for (Hall 1992).
     """
 
     equation: Estimate
@@ -45,6 +47,7 @@ class Moment(NamedTuple):
     freedom: Float[np.ndarray, "saves ..."]
     extrapolated: Estimate | None = None
     sampling: Float[np.ndarray, "saves ..."] | None = None
+    skewness: Float[np.ndarray, "saves ..."] | float = 0.0
 
     def estimates(self) -> dict[str, Estimate]:
         """Its estimates by name, but what follows from others."""
@@ -71,6 +74,17 @@ def variance_samples(values: np.ndarray) -> np.ndarray:
     # Centered on the first path before the mean is taken: equal values have variance zero, not that of rounding.
     centered = values - values[0]
     return (centered - centered.mean(axis=0)) ** 2 * (count / (count - 1) if count > 1 else 1.0)
+
+
+def _skewness(error: np.ndarray, *sides: np.ndarray) -> np.ndarray:
+    """Of a sum of means over independent ensembles, by the unbiased third moments of either."""
+    third = np.zeros(sides[0].shape[1:])
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        for side in sides:
+            if (count := len(side)) > 2:
+                off = (side - side.mean(axis=0)) / np.where(error > 0, error, 1.0)
+                third = third + np.mean(off**3, axis=0) / ((count - 1) * (count - 2))
+    return np.where((error > 0) & np.isfinite(third), third, 0.0)
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
@@ -103,15 +117,17 @@ def moments(
         alone = ours(coarse - excess)
         found, solved = (_also(one, off) for one in (ours(coarse), alone))
         parts = [(alone.error, len(coarse) - 1), (discrete.error, len(other) - 1)]
+        model = difference(solved, discrete)
         return Moment(
             equation=found,
             discrete=discrete,
             difference=difference(found, discrete),
             solver_error=ours(excess),
-            model_error=difference(solved, discrete),
+            model_error=model,
             freedom=welch(*parts, *([] if off is None else [(off, SETS - 1)])),
             extrapolated=solved,
             sampling=off,
+            skewness=_skewness(model.error, (coarse - excess) * random[0], -other * random[1]),
         )
 
     sides = equation, refined, discrete

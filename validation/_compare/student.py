@@ -3,7 +3,7 @@
 import numpy as np
 
 _ERRORS = 3.0  # so many error bars are what a deviation is judged by
-_PARTS = 64  # of a skewness, at which an error bar is looked at
+_PARTS = 16  # of a skewness, at which an error bar is looked at
 
 
 def welch(*parts: tuple) -> np.ndarray:
@@ -19,31 +19,57 @@ def welch(*parts: tuple) -> np.ndarray:
         return np.where(below > 0, sum(squares) ** 2 / below, np.where(np.isnan(below), np.nan, np.inf))
 
 
-def quantile(sigmas, freedom) -> np.ndarray:
+def quantile(sigmas, freedom, skewness=0.0) -> np.ndarray:
     """The standard errors beyond which a mean with so many degrees of freedom lies as rarely as a normal number beyond
-    `sigmas` standard deviations: 2 of a normal number are 2.43 with seven degrees of freedom."""
+    `sigmas` standard deviations: 2 of a normal number are 2.43 with seven degrees of freedom.
+
+    `skewness` is that of the mean itself, g/sqrt n for n draws of the skewness g. A mean and its own standard error go
+    together where single draws are skewed: the draws that are missing would raise both, which Student's quantile does not
+    know. The transform of Hall (1992, J. R. Stat. Soc. B 54, 221) takes a skewness p of the mean out of it,
+
+        T + p T^2/3 + p^2 T^3/27 + p/6,  T = (mean - truth)/(standard error),
+
+    and where that is Student's quantile, T is not the same on both sides: the longer counts, and the longest of all
+    skewnesses up to p, which few draws show too small.
+    """
     from scipy.special import ndtr, stdtrit  # here, for the time that the import of SciPy takes
 
     freedom = np.asarray(freedom, float)
     finite = np.isfinite(freedom)
     found = -stdtrit(np.where(finite, freedom, 1.0), ndtr(-float(sigmas)))
-    return np.where(finite, found, np.where(np.isnan(freedom), np.nan, sigmas))
+    reach = np.where(finite, found, np.where(np.isnan(freedom), np.nan, sigmas))
+    longest = reach
+    for part in _up_to(np.abs(skewness)):
+        sides = [np.cbrt(1 + part * (x - part / 6)) - 1 for x in (reach, -reach)]
+        longest = np.maximum(longest, 3 / part * np.max(np.abs(sides), axis=0))
+    return longest
 
 
-def deviations(value, error, freedom) -> np.ndarray:
+def deviations(value, error, freedom, skewness=0.0) -> np.ndarray:
     """How far an estimate is from zero: as rare as a normal number so many standard deviations off; NaN where there is no
-    error to measure it by."""
+    error to measure it by. `skewness` is that of the estimate, as for `quantile`, either sign."""
     from scipy.special import ndtri, stdtr
 
     value, error, freedom = (np.asarray(part, float) for part in (value, error, freedom))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(error > 0, np.abs(value) / error, np.nan)
+        signed = np.sign(value) * ratio
+        for part in _up_to(skewness):
+            ratio = np.minimum(ratio, np.abs(signed + part * signed**2 / 3 + part**2 * signed**3 / 27 + part / 6))
         finite = np.where(np.isfinite(freedom), freedom, 1.0)
         chance = stdtr(finite, -ratio)
         exact = -ndtri(chance)
         # Where the chance underflows: Wallace 1959, Annals of Mathematical Statistics 30, 1121, good to three digits.
         far = (8 * finite + 1) / (8 * finite + 3) * np.sqrt(finite * np.log1p(ratio**2 / finite))
     return np.where(np.isposinf(freedom), ratio, np.where(chance > 1e-290, exact, far))
+
+
+def _up_to(skewness):
+    """The skewnesses up to one, either sign, one after the other: none of them is 0."""
+    if np.any(skewness):
+        for fraction in np.linspace(1, 0, _PARTS, endpoint=False):
+            part = fraction * np.nan_to_num(skewness)
+            yield np.where(np.abs(part) > 1e-6, part, 1e-6)
 
 
 def widening(freedom: int) -> float:
@@ -57,21 +83,11 @@ def widening(freedom: int) -> float:
 def skewed(skewness, number: int) -> np.ndarray:
     """What the standard error of a mean of `number` draws of such a skewness is multiplied by, so that three hold.
 
-    A mean and its own standard error go together where single draws are skewed: the draws that are missing would raise
-    both, which Student's quantile does not know. The transform of Hall (1992, J. R. Stat. Soc. B 54, 221) takes a skewness
-    g out of it,
-
-        T + g T^2/(3 sqrt n) + g^2 T^3/(27 n) + g/(6 sqrt n),  T = sqrt n (mean - truth)/s,
-
-    and where that is Student's quantile at three, T is not the same on both sides: the longer counts, and the longest of
-    all skewnesses up to g, which few draws show too small. It is `widening` at g = 0.
+    It is `widening` at no skewness.
     """
     most = (number - 2) / (number - 1) ** 0.5  # of so many numbers, all but one being equal
-    reach, root = widening(number - 1) * _ERRORS, number**0.5
-    size = np.clip(np.abs(np.nan_to_num(skewness)), 1e-6, most)
-    part = np.multiply.outer(np.linspace(1, 0, _PARTS, endpoint=False), size) / root
-    sides = [3 / part * (np.cbrt(1 + part * (x - part / 6)) - 1) for x in (reach, -reach)]
-    return np.max(np.abs(sides), axis=(0, 1)) / _ERRORS
+    size = np.clip(np.abs(np.nan_to_num(skewness)), 0, most)
+    return np.broadcast_to(quantile(_ERRORS, number - 1, size / number**0.5) / _ERRORS, size.shape)
 
 
 def root_with_error(square: float, error: float) -> tuple[float, float]:

@@ -31,7 +31,7 @@ def _sizes(moment) -> np.ndarray:
     model = moment.model_error
     if not _settled(moment):
         at_rest = (model.error == 0) & (model.value == 0)
-        return np.where(at_rest, 0.0, deviations(model.value, model.error, moment.freedom))
+        return np.where(at_rest, 0.0, deviations(model.value, model.error, moment.freedom, moment.skewness))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(model.value == 0, 0.0, np.abs(model.value) / np.abs(moment.discrete.value))
 
