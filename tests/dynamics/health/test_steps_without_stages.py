@@ -12,7 +12,7 @@ from dynamics import Strang
 from dynamics._paths import fused as _fused
 from dynamics._paths import trail as _trail
 from dynamics._paths.trail import Trail
-from equations import SGD, Momentum, Objective
+from equations import SGD, Adam, Momentum, Objective, averaged
 
 CASES = [
     (
@@ -47,6 +47,9 @@ CASES = [
     ("a landscape that is steep in between", "brother", "one mode of many factors", "test_the_factor_of_a_mode"),
     ("a landscape that is steep in between", "brother", "noise alone, no steep place", "test_noise_alone"),
     ("a landscape that is steep in between", "brother", "two moves in a row alone", "test_two_moves_alone_are_caught"),
+    ("a run in which nothing moves", "instance", "Adam averaged where all examples are fitted", "test_at_rest[averaged]"),
+    ("a run in which nothing moves", "brother", "momentum beyond its limit", "test_at_rest[momentum]"),
+    ("a run in which nothing moves", "brother", "Adam", "test_at_rest[adam]"),
 ]
 
 
@@ -64,6 +67,24 @@ def test_recorded_in_every_step(name, key):
     _, messages = solved(SGD(rate, 1), ROUND, jnp.ones(2), steps=20, key=key, solver=solver)
     unstable_here = [message for message in messages if "unstable at the end" in message]
     assert len(messages) == len(unstable_here) == unstable, messages
+
+
+FITTED = Objective(lambda w, e: 0.5 * (e @ w) ** 2, jnp.asarray([[1.0, 0.5], [-0.3, 2.0], [0.7, 1.1]]))
+RESTING = {
+    "averaged": lambda: averaged(Adam(0.01, batch_size=1)),
+    "adam": lambda: Adam(0.01, batch_size=1),
+    "momentum": lambda: Momentum(9.0, batch_size=1),
+}
+
+
+@pytest.mark.parametrize("name", some(RESTING, ["momentum"]))
+def test_at_rest(name, key):
+    """A minimum of every example is where a run stays, with nothing to be told of; beside it momentum's is unstable."""
+    settings = dict(steps=8, save_every=8, key=key)
+    still, messages = solved(RESTING[name](), FITTED, jnp.zeros(2), **settings)
+    assert not messages and not np.any(still.final)
+    if name == "momentum":
+        assert "unstable" in solved(RESTING[name](), FITTED, jnp.full(2, 1e-9), **settings)[1][0]
 
 
 @pytest.mark.slow

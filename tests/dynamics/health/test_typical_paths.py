@@ -26,6 +26,7 @@ CASES = [
     ("a rate of typical paths that is off", "brother", "a dynamics of one's own", "test_a_dynamics_of_one_s_own"),
     ("a rate of typical paths that is off", "brother", "beyond 128 substeps", "test_beyond_what_is_allowed"),
     ("a rate of typical paths that is off", "brother", "the share of three kinds of steps", "test_what_a_step_loses"),
+    ("a rate of typical paths that is off", "brother", "what decays is allowed twice", "test_what_decay_is_allowed"),
     ("a rate of typical paths that is off", "brother", "the number that is named", "test_the_number_that_is_named"),
     ("a rate of typical paths that is off", "brother", "a network in minibatches passes", "test_a_network_passes"),
     ("a rate of typical paths that is off", "brother", "additive noise passes", "test_additive_noise_passes"),
@@ -181,3 +182,14 @@ def test_whole_changes_are_caught(monkeypatch, key):
 def test_additive_noise_passes(key):
     noisy = SGD(0.5, noise_model=Isotropic(100.0))
     assert not solved(noisy, SADDLE, jnp.ones(()), steps=4, save_every=4, key=key)[1]
+
+
+def test_what_decay_is_allowed():
+    """By quadrature at the strongest noise that is not told of: within a tenth of the share that is stated, not half of it."""
+    squares = np.linspace(0.01, 0.3, 291)
+    for law in (ONE, PAIR, FUSED):
+        for drift, allowed in ((-1.0, ALLOWED_IN_DECAY), (-0.6, ALLOWED_IN_DECAY), (-0.4, ALLOWED)):
+            passes = times_allowed(squares, drift * squares, law)[0] == 0
+            most = squares[passes][-1]
+            rate = max(abs(drift - 0.5), (abs(drift) + 0.5) / 2) * most
+            assert 0.8 * allowed < -lost(most, law) / rate < 1.1 * allowed, (law, drift)
