@@ -5,6 +5,7 @@ it is an instance that was reported or a brother of one, and the input in words.
 """
 
 import ast
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ class Case(NamedTuple):
     test: str
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """Those with `CASES`, by their place in the folder of the tests."""
     trees = {str(path.relative_to(FOLDER)): ast.parse(path.read_text()) for path in sorted(FOLDER.rglob("test_*.py"))}

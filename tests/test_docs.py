@@ -14,10 +14,8 @@ import validation
 
 ROOT = Path(__file__).parents[1]
 README, PAGES = ROOT / "README.md", ROOT / "docs" / "pages"
-LONG = {"noise", "start", "sweeps", "irreversibility", "resume", "modified-equations", "edge-of-stability", "long-runs"}
-LONG |= {"learning-rules", "losses"}
 SHOWN = [
-    pytest.param(page, marks=[pytest.mark.slow] * (page.stem in LONG), id=page.stem)
+    pytest.param(page, marks=pytest.mark.slow, id=page.stem)
     for page in sorted(PAGES.glob("*.md"))
     if "```python" in page.read_text()
 ]

@@ -69,6 +69,7 @@ def test_quadratics(name):
     quiet(solve, EQUATIONS[name].equation, Objective(quadratic, POINTS[:4]), jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_a_warning_is_an_error():
     with pytest.raises(UserWarning, match="substeps"):
         quiet(

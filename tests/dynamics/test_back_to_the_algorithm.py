@@ -157,6 +157,7 @@ def test_what_is_not_known(name):
     assert twin_from(rule, state, 3) is None
 
 
+@pytest.mark.slow
 def test_another_rule():
     half = solve(Momentum(0.05, 2), OBJECTIVE, W0, steps=1, key=KEY)
     with pytest.raises(ValueError, match="Argument `start` must be .* an equation, Momentum, .* an algorithm, Adam"):

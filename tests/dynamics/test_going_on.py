@@ -80,6 +80,7 @@ def assert_goes_on(whole, half, rest):
     assert not same(half.final, whole.final)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [solve, train])
 @pytest.mark.parametrize("name", some(RULES, FAST))
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step", "ignore:Argument `params`")
@@ -172,6 +173,7 @@ def test_another_number_of_steps_compiles_nothing(monkeypatch):
     assert len(traced) - first == 3 * 2
 
 
+@pytest.mark.slow
 def test_another_learning_rate_is_allowed():
     half = train(SGD(0.05, 2), OBJECTIVE, W0, steps=4, key=KEY)
     rest = train(SGD(0.1, 2), OBJECTIVE, start=half, steps=2)
@@ -241,6 +243,7 @@ def test_an_algorithm_does_not_know_the_memory_of_an_equation():
         train(rule, OBJECTIVE, start=half, steps=2)
 
 
+@pytest.mark.slow
 def test_under_a_trace_there_is_no_end():
     ends = jax.vmap(lambda rate: train(SGD(rate, 2), OBJECTIVE, W0, steps=2, key=KEY))(jnp.array([0.1, 0.2]))
     with pytest.raises(ValueError, match="Argument `start` must be the Trajectory of one run"):

@@ -141,6 +141,7 @@ def test_what_may_differ(halves, tmp_path):
         assert train(SignSGD(0.01, 2), OBJECTIVE, start=half, steps=1).ok[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [train, solve])
 def test_noise_that_begins(run, tmp_path):
     """A run that drew nothing has no key that would go on."""

@@ -102,6 +102,7 @@ def test_all_of_it_is_there(half, path):
     assert same(Trajectory.load(path, like=W0).final, half.final)
 
 
+@pytest.mark.slow
 def test_xarray_opens_it(half, path):
     with xr.open_dataset(path, engine="h5netcdf") as found:
         np.testing.assert_array_equal(found["loss"], half.observables["loss"])

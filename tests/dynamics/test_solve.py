@@ -294,6 +294,7 @@ def cliff(w, example):
     return 0.5 * (w - x) ** 2 + jnp.where(w > edge, 1e200, 0.0) * w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_every", [1, 6])
 def test_a_diverged_run_of_training_too(save_every, key):
     x = np.random.default_rng(0).normal(size=10)
@@ -399,6 +400,7 @@ def test_python_floats_and_no_observables(run, key):
     assert noisy.observables == {} and noisy.final["a"].shape == (1,)
 
 
+@pytest.mark.slow
 def test_noise_free_paths_are_solved_once(key):
     """A key is allowed and does nothing; observables keep their shape; shuffled epochs are noise-free for `solve` alone."""
     shuffled = SGD(0.1, 4, "shuffled")
@@ -439,6 +441,7 @@ def test_progress_is_shown(controller, capfd):
     assert "100.00%" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_progress_of_an_ensemble(capfd, key):
     quickly(SGD(0.1, 4), PROBLEM.objective, PROBLEM.start, steps=4, paths=3, key=key, solver=dfx.Euler(),
           progress_meter=dfx.TextProgressMeter())  # fmt: skip
@@ -461,6 +464,7 @@ def test_a_flow_solver_of_the_user(key):
 # What is handed on
 
 
+@pytest.mark.slow
 def test_to_xarray_and_back_from_netcdf(tmp_path, key):
     observe = {"w": lambda w: w, "square": lambda w: jnp.outer(w, w), "norm": jnp.linalg.norm}
     flow = quickly(Momentum(0.05, 4, nesterov=True), PROBLEM.objective, PROBLEM.start, steps=6, key=key, paths=2,
@@ -489,6 +493,7 @@ def test_to_xarray_and_back_from_netcdf(tmp_path, key):
         assert back["ok"].dtype == bool
 
 
+@pytest.mark.slow
 def test_a_trajectory_is_a_tree_of_arrays(key):
     """It passes through jit and comes out whole."""
     run = jax.jit(lambda rate: train(SGD(rate, 4), PROBLEM.objective, PROBLEM.start, steps=4, key=key, observe=OBSERVE))
@@ -535,6 +540,7 @@ def test_a_dynamics_of_the_user(key):
     assert flow.to_xarray().attrs["equation"] == "OrnsteinUhlenbeck"
 
 
+@pytest.mark.slow
 def test_a_dynamics_that_depends_on_time():
     """dX/dt = 3 t^2, from any segment's own clock: X = t^3."""
 

@@ -109,6 +109,7 @@ def mapped(tmp_path):
     return np.load(tmp_path / "x.npy", mmap_mode="r"), Chunked(Y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", SOLVERS)
 @pytest.mark.parametrize("sampling", ["with_replacement", pytest.param("without_replacement", marks=pytest.mark.slow)])
 def test_rows_of_a_file_are_those_in_memory(side, sampling, mapped, key):

@@ -68,6 +68,7 @@ def test_a_stimulus_is_held_and_no_stage_sees_the_next(solver):
         np.testing.assert_allclose(path, right, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_without_a_key_each_path_has_stimuli_of_its_own():
     found = np.diff(states(Echo(), stimuli(X, Y, duration=1.0), 40, 0.5, paths=3, key=KEY), axis=1)
     shown = np.argmin(np.sum((found[:, :, None] - X) ** 2, axis=-1), axis=-1)
@@ -87,6 +88,7 @@ def test_shuffled_epochs_and_given_orders():
     np.testing.assert_array_equal(given.indices(7), [2, 2, 5, 2, 2, 5, 2])
 
 
+@pytest.mark.slow
 def test_time_is_stimuli_times_duration():
     stream = stimuli(X, Y, duration=0.05, key=KEY)
     by_time = solve(Echo(), stream, np.zeros(2), time=0.6, dt=0.01, save_every=3)
@@ -159,6 +161,7 @@ def test_what_is_late_is_interpolated_within_a_step():
     np.testing.assert_allclose(found, [0.0, 1.0, 3.5, 5.0, 5.5, 7.0])
 
 
+@pytest.mark.slow
 def test_a_path_that_diverges_is_flagged_alone():
     x = np.array(X)
     x[3] = 1e200

@@ -77,7 +77,9 @@ def test_against_a_side_without_noise(paths):
         if law == "normal":
             assert beyond(moment) > STATED / 2
             assert np.mean(np.abs(moment.model_error.value) > 2 * moment.model_error.error) > beyond(moment) + 0.01
-        rare = np.abs(moment.model_error.value) > quantile(2, moment.freedom, moment.skewness) * moment.model_error.error
+        rare = (
+            np.abs(moment.model_error.value) > quantile(2, moment.freedom, moment.skewness) * moment.model_error.error
+        )
         assert np.mean(rare) < STATED + SLACK, law
     assert beyond(moment, skewness=False) > STATED + SLACK
 

@@ -66,6 +66,7 @@ def test_final_in_every_door(name, runs):
         refused(call, "(2, 3)")
 
 
+@pytest.mark.slow
 def test_states_and_networks(runs):
     objective, w, trajectories = runs
     for states in (trajectories["solve"].states, trajectories["train"].twin_states.params):

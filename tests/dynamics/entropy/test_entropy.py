@@ -296,6 +296,7 @@ class Curved(AbstractDynamics):
         return lx.MatrixLinearOperator(jnp.array([[1.0, state[1]], [state[0] ** 2, 1.0]]))
 
 
+@pytest.mark.slow
 def test_the_divergence_of_the_noise():
     """sum_j d S_ij/d y_j of S = [[1 + y_1^2, y_0^2 + y_1], [y_0^2 + y_1, y_0^4 + 1]] is (1, 2 y_0)."""
     local, y = Local.at(Curved(), None, jnp.array([0.3, -0.7]))
@@ -477,6 +478,7 @@ def test_neural_estimator_on_training_runs():
 # Singular noise, and what an optimizer's memory holds
 
 
+@pytest.mark.slow
 def test_noise_in_some_directions_only():
     """What the noise never reaches has no part in the rate; a rate without limit grows as 1/r^2."""
     for discrete in (False, True):
@@ -509,6 +511,7 @@ def test_noise_in_some_directions_only():
     assert scaled[0] > 0 and abs(scaled[1] / scaled[0] - 1) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_current(chain):
     """The antisymmetric correlation over a step, of the chain's paths; a current without its half is rejected."""
     exact = stationary(OU, None, jnp.ones(2), discrete=True)
@@ -679,6 +682,7 @@ def test_wrong_arguments_of_a_run():
         entropy_production(SGD(0.1, 2), QUADRATIC, kept, density="ensemble")
 
 
+@pytest.mark.slow
 def test_theorems_of_few_paths():
     """Paths that say nothing of the detailed theorem, and numbers that overflow."""
     zero = fluctuation_theorem(np.zeros(5))

@@ -62,6 +62,7 @@ def network(states, dt, iterations=800):
     return neural_estimate(states, dt, key=KEY, width=8, iterations=iterations, batch_size=256)
 
 
+@pytest.mark.slow
 def test_noisy_cycle():
     """At saves so far apart that hardly a step goes back the mean is refused, and what is said instead holds."""
     with pytest.raises(ValueError, match=r"only \d of 3200 steps not trained on.*the rate is at least (\d+)") as error:

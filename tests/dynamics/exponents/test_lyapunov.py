@@ -63,6 +63,7 @@ def test_of_the_equation(key):
     assert found.in_mean is None
 
 
+@pytest.mark.slow
 def test_several_exponents_of_momentum_sum_to_the_determinant(key):
     """ln beta for each coordinate, exactly, in every step."""
     objective = Objective(lambda w, e: w @ e @ w / 2, jnp.array([[[1.0, 0.2], [0.2, 0.5]], [[0.3, 0.1], [0.1, 2.0]]]))
@@ -112,6 +113,7 @@ def test_mean_square_threshold_of_linear_regression(batch_size):
     assert radius(0.99 * found) < 1 < radius(1.01 * found)
 
 
+@pytest.mark.slow
 def test_mean_square_in_one_dimension_and_of_the_full_batch():
     objective = Objective(lambda w, e: e * w**2 / 2, jnp.array([1.0, 3.0]))
     origin = jnp.array(0.0)

@@ -45,6 +45,7 @@ def found(equation, steps, objective=QUADRATIC, params=START, **settings):
 RUNS = {"0.3": 60, "0.4": 80}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", some(RUNS, ["0.3"]))
 def test_the_solver_is_to_blame(rate):
     """Where it fails the second moment has grown and the step is stable; what had grown before was not."""

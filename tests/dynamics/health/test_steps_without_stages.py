@@ -47,7 +47,12 @@ CASES = [
     ("a landscape that is steep in between", "brother", "one mode of many factors", "test_the_factor_of_a_mode"),
     ("a landscape that is steep in between", "brother", "noise alone, no steep place", "test_noise_alone"),
     ("a landscape that is steep in between", "brother", "two moves in a row alone", "test_two_moves_alone_are_caught"),
-    ("a run in which nothing moves", "instance", "Adam averaged where all examples are fitted", "test_at_rest[averaged]"),
+    (
+        "a run in which nothing moves",
+        "instance",
+        "Adam averaged where all examples are fitted",
+        "test_at_rest[averaged]",
+    ),
     ("a run in which nothing moves", "brother", "momentum beyond its limit", "test_at_rest[momentum]"),
     ("a run in which nothing moves", "brother", "Adam", "test_at_rest[adam]"),
 ]

@@ -57,6 +57,7 @@ TOLD = {  # a rate, the objective, the start, substeps of which is told and of w
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(TOLD, ["saddle"]))
 def test_told(name, key):
     rate, objective, start, few, enough, solver = TOLD[name]
@@ -80,6 +81,7 @@ def test_the_rate_that_auto_finds(key):
     assert abs(value + 3) < 3 * ALLOWED + 4 * error
 
 
+@pytest.mark.slow
 def test_beyond_what_is_allowed(key):
     """A warning remains where no number suffices."""
     objective = multiplicative(1.0, 16.0, 0.5)
@@ -179,13 +181,14 @@ def test_whole_changes_are_caught(monkeypatch, key):
     assert not solved(SGD(0.06, 1), objective, params, steps=16, save_every=16, key=key)[1]
 
 
+@pytest.mark.slow
 def test_additive_noise_passes(key):
     noisy = SGD(0.5, noise_model=Isotropic(100.0))
     assert not solved(noisy, SADDLE, jnp.ones(()), steps=4, save_every=4, key=key)[1]
 
 
 def test_what_decay_is_allowed():
-    """By quadrature at the strongest noise that is not told of: within a tenth of the share that is stated, not half of it."""
+    """By quadrature at the strongest noise that is not told of: within a tenth of what is allowed."""
     squares = np.linspace(0.01, 0.3, 291)
     for law in (ONE, PAIR, FUSED):
         for drift, allowed in ((-1.0, ALLOWED_IN_DECAY), (-0.6, ALLOWED_IN_DECAY), (-0.4, ALLOWED)):

@@ -102,6 +102,7 @@ def run(kind, steps=None, start=None, **more):
     return solve(equation, objective, steps=steps, **(dict(observe=OBSERVE) | options | begin | more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", some(KINDS, ["SRA1", "ALIGN"]))
 def test_to_the_bit(kind, tmp_path):
     """In memory and from disk."""

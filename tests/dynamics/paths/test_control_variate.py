@@ -132,6 +132,7 @@ def test_the_noise_of_the_correction_is_measured(key):
     assert said["gradients"].startswith("3.8 times") and "off by" in said["covariance"]
 
 
+@pytest.mark.slow
 def test_the_covariance_of_a_batch_is_off_by_what_it_says(key, monkeypatch):
     """Of gradients 1 and -1 by that of the variance of M signs, Var s^2 = (1 - (M - 3)/(M - 1))/M = 2/(M (M - 1))."""
     monkeypatch.setattr(control_variate, "_PAIRS", 4000)

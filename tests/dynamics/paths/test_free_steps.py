@@ -225,6 +225,7 @@ def test_whole_steps_are_held(name):
         np.testing.assert_allclose(final(rule, stepsize_controller=FREE)[0], final(rule, substeps=8)[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_whole_steps_that_are_not_told_of_miss(monkeypatch):
     """Mutant: a function of whole steps is read between them like any other."""
     monkeypatch.setattr(held_module, "of_whole_steps", lambda *args: jnp.zeros((), bool))
@@ -257,6 +258,7 @@ def test_steps_of_many_refuse_whole_steps(argument, key):
         solve(scheduled(SGD(ETA, 1), WHOLE[name]), NOISY, jnp.ones(()), steps=12, save_every=12, key=key, **how)
 
 
+@pytest.mark.slow
 def test_steps_of_many_that_do_not_follow():
     """A period of a step of the solver, which reads the same value again and again, is told of; a slow one is not."""
     for period, missed in ((4, True), (24, False)):

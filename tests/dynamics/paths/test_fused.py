@@ -169,6 +169,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_which_steps_an_equation_takes(name):
     equation, default, words = OTHERS[name]
@@ -179,6 +180,7 @@ def test_which_steps_an_equation_takes(name):
             solve(equation, QUADRATIC, jnp.ones(1), solver=Fused(), **options)
 
 
+@pytest.mark.slow
 def test_substeps_refine_the_same_motion():
     """What the normals of a step add up to is the same for any number of substeps, and of variance one."""
     key, structure, shares = jax.random.key(0), jax.ShapeDtypeStruct((1000,), jnp.float64), (0.6, 0.8)

@@ -72,6 +72,7 @@ def off(solver, law, paths=PATHS):
     return max(np.max(np.abs(a / e)) for a, e in zip(away, errors, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver, law", [(dfx.Euler(), None), (dfx.Euler(), "three-point"), (None, None), (None, "two-point")]
 )

@@ -93,6 +93,7 @@ def stop_at(shards):
     return show
 
 
+@pytest.mark.slow
 def test_the_same_as_in_memory(path, whole):
     runs = swept(path)
     assert all(runs[name].chunks for name in ("loss", "w", "time"))  # nothing is read as yet

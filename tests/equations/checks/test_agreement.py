@@ -95,6 +95,7 @@ def scaled(name, factor):
     return {name: member}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "base"),
     [(3.0, SGD), (0.5, SGD), (3.0, Momentum), pytest.param(0.5, Momentum, marks=pytest.mark.slow)],

@@ -60,6 +60,7 @@ def test_warns(name):
         warn_frozen(MOVING[name], OBJECTIVE, PARAMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [solve, train])
 def test_both_sides(run):
     with pytest.warns(UserWarning, match=MESSAGE) as caught:

@@ -148,6 +148,7 @@ class Doubled(SGD):
         return TwiceTheKick(self)
 
 
+@pytest.mark.slow
 def test_a_kick_by_euler():
     equation = Doubled(ETA, noise_model=NOISE)
     assert agree(equation, 1, -0.6) and agree(scheduled(equation, HALF), 0.5, -0.3)

@@ -46,6 +46,7 @@ def test_the_snippet_learns_the_circles():
 # The discrete rules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_the_discrete_rule_is_the_one_written_by_hand(rule):
     circuit = Circuit((3, 6, 5, 2), rule, 1e-3, 20.0, 400.0)

@@ -86,6 +86,7 @@ class Turned(RodFlow):
         return RodState(rates.center, jax.tree.map(lambda s, r: -(r + 2 * s / eta), state.rod, rates.rod))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_one_euler_step_is_the_algorithm(name, key):
     rod = RodFlow(RULES[name], seed_scale=0)

@@ -159,6 +159,7 @@ class Undirected(DirectFeedbackAlignment):
     direct = False
 
 
+@pytest.mark.slow
 def test_the_rules_are_the_textbook_ones():
     expected = by_hand(lambda deltas, place: deltas[0] @ np.asarray(FEEDBACK[place]).T)
     distances = {

@@ -104,6 +104,7 @@ TRANSFORMATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRANSFORMATIONS)
 def test_times_are_sums_of_true_rates(kind):
     rule = from_optax(TRANSFORMATIONS[kind], ETA)

@@ -75,10 +75,15 @@ def value(theta):
     return OBJECTIVE.value(UNRAVEL(theta))
 
 
-GRADIENT = jax.grad(value)(THETA)
-HESSIAN = jax.hessian(value)(THETA)
-# T[g, g], the third derivative twice along the gradient.
-TENSOR = jax.jvp(lambda y: jax.jvp(jax.grad(value), (y,), (GRADIENT,))[1], (THETA,), (GRADIENT,))[1]
+@jax.jit
+def derivatives(theta):
+    """The gradient, the Hessian, and T[g, g], the third derivative twice along the gradient."""
+    gradient = jax.grad(value)(theta)
+    third = jax.jvp(lambda y: jax.jvp(jax.grad(value), (y,), (gradient,))[1], (theta,), (gradient,))[1]
+    return gradient, jax.hessian(value)(theta), third
+
+
+GRADIENT, HESSIAN, TENSOR = derivatives(THETA)
 SHARPNESS = float(np.linalg.eigvalsh(HESSIAN)[-1])
 
 

@@ -110,6 +110,7 @@ QUIET = {
 }
 
 
+@pytest.mark.slow
 def test_quiet():
     for factory in QUIET.values():
         for rate in (0.05, 1e-3):

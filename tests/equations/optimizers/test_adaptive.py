@@ -155,6 +155,7 @@ def _flow_error(algorithm, model, steps, skip):
     return float(run(increment, series))
 
 
+@pytest.mark.slow
 def test_an_empty_second_moment_leaves_order_one_half():
     """RMSProp as Optax has it by default: the k-th step is longer by 1/sqrt((1 - decay) k)."""
     options = {"transient": 0.0, "learning_rates": [0.0025, 0.00125, 0.000625]}

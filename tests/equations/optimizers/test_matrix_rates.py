@@ -75,6 +75,7 @@ def bowl(w, center):
     return 0.5 * w @ A @ w - jnp.dot(center, w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mu", [0.0, 0.8])
 def test_a_matrix_learning_rate_with_momentum(mu):
     """(1-mu)(LHS+SHL) - (1+mu^2)/(1-mu^2) LHSHL + mu/(1-mu^2) (LHLHS+SHLHL) = LCL on a quadratic with constant noise."""

@@ -303,6 +303,7 @@ class GaussianWeights(SAM):
     sampled = False
 
 
+@pytest.mark.slow
 def test_gaussian_weights_have_another_mean_under_the_norm():
     equation = GaussianWeights(0.05, BATCH, rho=0.5)
     with pytest.raises(AssertionError, match="mean: off"):

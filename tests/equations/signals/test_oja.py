@@ -45,6 +45,7 @@ def test_exact_solution_satisfies_the_equation():
     np.testing.assert_allclose(-SIGNAL.gradient(jnp.asarray(w)), slope, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_converges_to_the_top_eigenvector():
     values, vectors = np.linalg.eigh(COVARIANCE)
     steps = round(30 / (0.05 * (values[-1] - values[-2])))

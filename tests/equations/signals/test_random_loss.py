@@ -90,6 +90,7 @@ def squares(samples):
 # The mean
 
 
+@pytest.mark.slow
 def test_the_given_mean_is_the_ridge():
     drift = SGD(0.1, 2).drift(ZERO, W, EXACT)
     decay = (1 - KEEP) / KEEP * np.mean(X**2, axis=0) * W

@@ -120,6 +120,7 @@ def test_the_twin_takes_so_many_examples(inner):
     np.testing.assert_allclose(run.times[-1], ETA * (10 + 5), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_injected_stays():
     """Only what is of batches has another size, for any model of that and under any wrapper."""
     for model, share in ((Isotropic(0.3), 0.09), (Diagonal(), 0.0), (Isotropic(0.3, on=Diagonal()), 0.09)):

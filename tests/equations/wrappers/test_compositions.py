@@ -345,6 +345,7 @@ TRIVIAL = {
 BARE = {name: entry.equation for name, entry in EQUATIONS.items() if not isinstance(entry.equation, AbstractForwarder)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", some(BARE, ["sgd", "nesterov", "adam", "rmsprop_corrected", "sam", "lion", "langevin"])
 )
@@ -385,6 +386,7 @@ def test_compare_takes_a_composition_and_names_it():
 # Volumization
 
 
+@pytest.mark.slow
 def test_volumization_at_its_ends():
     """V = 0 is weight decay, alpha = 1 nothing, alpha = 0 a box that no weight leaves."""
     inner, params = SGD(0.1, 2), laws.PARAMS

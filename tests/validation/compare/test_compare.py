@@ -155,6 +155,7 @@ def test_diverged_paths_are_left_out_and_counted():
     assert "diverged" in str(found) and f"discrete {found.failed['discrete']:.1%}" in str(found)
 
 
+@pytest.mark.slow
 def test_all_paths_diverged_is_said(recwarn):
     found = over_the_rim(20.0)
     assert found.failed == {"equation": 1.0, "refined": 1.0, "discrete": 1.0}

@@ -301,6 +301,7 @@ def test_a_rotation_has_no_potential():
     assert abs(r.entropy_production / r.phi - 1) < 0.02
 
 
+@pytest.mark.slow
 def test_curls_are_those_of_the_limit():
     """Of a force at eta -> 0, from eta and eta/2; without that a rotation's has the curl eta/3."""
     r = irreversibility(SGD(0.06), Rotation(jnp.ones(1)), jnp.array([1.0, 0.5]))

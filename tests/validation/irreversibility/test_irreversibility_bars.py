@@ -183,6 +183,7 @@ def small(vectors):
     return centered + 0.1 * centered.std(axis=0) / 32**0.5
 
 
+@pytest.mark.slow
 def test_coverage_of_the_distances(residuals):
     """Also where the true one is small or 0; the distance and its error are never both 0."""
     whole = residuals[0][:, 0]

@@ -203,6 +203,7 @@ def network():
 RATES_OF_NETWORK = [0.125, 0.0625, 0.03125, 0.015625]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", some([1, 2, 3, 4, 5], [2, 3]))
 def test_deterministic_orders_on_a_network(network, order):
     report = orders(modified(SGD(0.1), order, route="map"), *network, time=4.0, learning_rates=RATES_OF_NETWORK)

@@ -79,6 +79,7 @@ def begun(monkeypatch, equation, **run):
         orders(equation, OBJECTIVE, jnp.ones(1), **RUN | run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 def test_sampled(name, monkeypatch):
     begun(monkeypatch, RULES[name])

@@ -36,6 +36,7 @@ def test_two_runs_in_one_figure(both, ax):
     np.testing.assert_allclose(ax.lines[1].get_ydata(), middle)
 
 
+@pytest.mark.slow
 def test_the_axis_is_time_where_it_is_asked_for(both, ax):
     plots.plot(both[0], observable="w", component=(1,), band="standard error", time=True, labels=["SGD"], ax=ax)
     np.testing.assert_allclose(ax.lines[0].get_xdata(), both[0].times)

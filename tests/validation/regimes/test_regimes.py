@@ -30,6 +30,7 @@ def test_below_the_edge_all_hold_and_beyond_it_the_rod_does(found):
     assert "without noise it is the flow" in one.refused["SDE"]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_wrong_is_not_the_best(found):
     """The mutant: an error of a tenth in the mean loss is beyond the bound."""
     (one,) = found.maps

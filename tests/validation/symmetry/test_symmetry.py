@@ -56,6 +56,7 @@ ROTATION = Symmetry.between(coming, going, TURN)
 BATCHES = [np.array([3, 1]), np.array([0, 0]), np.array([7, 11])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetry", [LAYERS, NEURON], ids=["layers", "neuron"])
 @pytest.mark.parametrize("decay", [0.0, 0.05])
 def test_the_charge_step_is_exact(symmetry, decay):
@@ -304,6 +305,7 @@ def test_moments_are_means_over_batches():
     assert abs(mutant / truth - 1) > 0.1
 
 
+@pytest.mark.slow
 def test_the_least_phi_may_lie_at_infinity():
     """Where one side has no gradient of its own to balance."""
     lonely = Objective(lambda p, x: x * p[0] * p[1], jnp.ones(2))
