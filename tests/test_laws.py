@@ -26,7 +26,7 @@ MUTANTS = all_mutants()
 
 
 def first_of_each_class():
-    """The entries that run with the fast tests; others are the same algorithm with another option, or around another one."""
+    """The entries that run with the fast tests; others are the same with another option, or around another algorithm."""
     kinds = {type(entry.equation): name for name, entry in reversed(EQUATIONS.items())}
     return some(EQUATIONS, kinds.values())
 
