@@ -126,6 +126,7 @@ def test_what_is_half_open_is_closed(path, kept):
     assert not seen
 
 
+@pytest.mark.slow
 def test_names_of_files_that_are_none(half, tmp_path):
     for name, words in ((tmp_path, "is a directory"), (tmp_path / "run.zarr", "be taken for a Zarr store")):
         with pytest.raises(ValueError, match=f"Argument `path` must be the name of .*{words}"):

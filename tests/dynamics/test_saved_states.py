@@ -138,6 +138,7 @@ def path(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_equation(name, path):
     given, words = OTHERS[name]

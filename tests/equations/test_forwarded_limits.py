@@ -154,6 +154,7 @@ class Own(AbstractDynamics):
 OWN = Own(jnp.asarray(0.25))
 
 
+@pytest.mark.slow
 def test_own_times():
     """As of the dynamics itself."""
     for equation in (OWN, modified(OWN)):

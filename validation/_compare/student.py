@@ -3,7 +3,7 @@
 import numpy as np
 
 _ERRORS = 3.0  # so many error bars are what a deviation is judged by
-_PARTS = 16  # of a skewness, at which an error bar is looked at
+_PARTS, _FEWER = 64, 16  # of a skewness, at which an error bar is looked at, and a deviation of many numbers
 
 
 def welch(*parts: tuple) -> np.ndarray:
@@ -39,7 +39,7 @@ def quantile(sigmas, freedom, skewness=0.0) -> np.ndarray:
     found = -stdtrit(np.where(finite, freedom, 1.0), ndtr(-float(sigmas)))
     reach = np.where(finite, found, np.where(np.isnan(freedom), np.nan, sigmas))
     longest = reach
-    for part in _up_to(np.abs(skewness)):
+    for part in _up_to(np.abs(skewness), _PARTS):
         sides = [np.cbrt(1 + part * (x - part / 6)) - 1 for x in (reach, -reach)]
         longest = np.maximum(longest, 3 / part * np.max(np.abs(sides), axis=0))
     return longest
@@ -54,7 +54,7 @@ def deviations(value, error, freedom, skewness=0.0) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(error > 0, np.abs(value) / error, np.nan)
         signed = np.sign(value) * ratio
-        for part in _up_to(skewness):
+        for part in _up_to(skewness, _FEWER):
             ratio = np.minimum(ratio, np.abs(signed + part * signed**2 / 3 + part**2 * signed**3 / 27 + part / 6))
         finite = np.where(np.isfinite(freedom), freedom, 1.0)
         chance = stdtr(finite, -ratio)
@@ -64,10 +64,10 @@ def deviations(value, error, freedom, skewness=0.0) -> np.ndarray:
     return np.where(np.isposinf(freedom), ratio, np.where(chance > 1e-290, exact, far))
 
 
-def _up_to(skewness):
+def _up_to(skewness, parts: int):
     """The skewnesses up to one, either sign, one after the other: none of them is 0."""
     if np.any(skewness):
-        for fraction in np.linspace(1, 0, _PARTS, endpoint=False):
+        for fraction in np.linspace(1, 0, parts, endpoint=False):
             part = fraction * np.nan_to_num(skewness)
             yield np.where(np.abs(part) > 1e-6, part, 1e-6)
 

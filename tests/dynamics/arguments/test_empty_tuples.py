@@ -65,6 +65,7 @@ CLIFF = Objective(lambda w, e: -(w**4) / 4 + 0 * e, EXAMPLES)
 BOWL = Objective(lambda w, e: jnp.sum(jnp.array([1.0, 2.0, 0.5]) * (w - e) ** 2) / 2, jnp.zeros((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "equation, objective, params, steps",
     [

@@ -52,6 +52,7 @@ def test_stays(name, run):
     assert max(sizes) < trained + 1  # no state holds what stays
 
 
+@pytest.mark.slow
 def test_as_if_it_were_a_constant():
     """The run is that of a loss that closes over what stays."""
     outer, inner = eqx.partition(NET, MASK)

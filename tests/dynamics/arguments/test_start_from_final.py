@@ -78,6 +78,7 @@ def test_states_and_networks(runs):
     refused(lambda: train(EQUATION, fit, handed, steps=2, key=KEY), "layers[0].weight")
 
 
+@pytest.mark.slow
 def test_copies(runs):
     objective, w, trajectories = runs
     final = trajectories["solve"].final

@@ -246,6 +246,7 @@ def test_few_paths_say_so(ensemble):
             ensemble(good)
 
 
+@pytest.mark.slow
 def test_enough_paths(ensemble):
     assert np.all(np.isfinite(ensemble(130).total))
 

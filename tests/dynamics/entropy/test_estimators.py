@@ -71,6 +71,7 @@ def test_noisy_cycle():
     assert 0 < least < 8 / 0.1**2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cycle", "drift"])
 def test_no_steps_back(name):
     ways = np.cumsum(5 + np.random.default_rng(0).normal(size=(64, 101, 1)), axis=1)

@@ -148,6 +148,7 @@ def compared(**settings):
     return result, [str(one.message) for one in caught]
 
 
+@pytest.mark.slow
 def test_compare_blames_the_solver():
     result, messages = compared()
     assert (result.failed["equation"], result.failed["refined"]) == (1, 0)

@@ -245,6 +245,7 @@ def test_noise_has_the_standard_deviation_that_it_is_given():
         assert abs(squares.mean() - right) < 4 * error and error < 0.2 * right
 
 
+@pytest.mark.slow
 def test_filters_do_not_change_the_discrete_rule():
     """At rest each is at what it follows, and a trace is the factor it stands for."""
     fields = {"tau_propagation": 0.01, "tau_plasticity": 1e4}

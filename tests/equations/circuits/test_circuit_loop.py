@@ -223,6 +223,7 @@ def test_time_and_noise_go_on_from_piece_to_piece():
     assert np.all(np.abs(np.diff(noise, axis=0)) > 1e-3)
 
 
+@pytest.mark.slow
 def test_initial_weights_are_independent_and_of_unit_gain():
     """Each matrix has variance one over what it is applied to, and none is drawn with the numbers of another."""
     circuit = Circuit((60, 40, 40, 40, 10), "KP", skip=((0, 3),))

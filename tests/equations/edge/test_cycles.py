@@ -103,6 +103,7 @@ def test_mutants_have_no_such_orbit(flow, key):
     assert not bool(run.ok[0]) or not abs(float(square) - 0.1) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("h", [-1.0, 0.3])
 def test_below_the_edge_the_amplitude_rests_at_its_floor(h, key):
     """Also at negative curvature, where ln|1 - eta h| is positive."""

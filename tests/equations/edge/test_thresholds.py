@@ -46,6 +46,7 @@ def test_formulas(name):
     assert float(stability_threshold(equation)) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_without_the_memory_adam_would_have_another():
     """The mutant 2/eta, which forgets (1 + b1)/(1 - b1)."""
     assert float(stability_threshold(Adam(ETA, b1=BETA))) > 5 * 2 / ETA
@@ -127,6 +128,7 @@ def test_sharpness_is_that_of_the_dense_hessian():
     np.testing.assert_allclose(flat @ flat.T, np.eye(3), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_eigenvectors_by_plain_lanczos_would_not_do():
     """Without reorthogonalization copies of the largest eigenvalue appear: the mutant."""
     matrix = np.diag(np.concatenate([[100.0], np.linspace(0, 1, 59)]))

@@ -141,6 +141,7 @@ def test_declared_false():
     assert isinstance(split(rule).noise(G, OBJECTIVE, 2), tuple)
 
 
+@pytest.mark.slow
 def test_a_word_where_it_costs():
     with pytest.warns(UserWarning, match="looks affine in the gradient.*custom_jvp_call.*`linear = True`"):
         Rule(0.05, 2, rule=unknown).check(G, OBJECTIVE)

@@ -134,6 +134,7 @@ def off(model, kind, batch_size, sampling):
     return max(np.abs(root - truth).max(), np.abs(parts - truth).max(), np.abs(variance - np.diag(truth)).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_covariance_is_that_of_the_formula(kind):
     assert all(off(MODELS[kind], kind, *case) < 1e-12 for case in CHECKED[kind])

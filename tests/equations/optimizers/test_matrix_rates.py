@@ -114,6 +114,7 @@ def test_linear_regression_with_its_multiplicative_noise(mu):
     assert np.all(np.abs(np.diag(additive) / np.diag(s) - 1) > 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mu", [0.0, 0.8])
 def test_damped_newton(mu):
     """L = l A^-1: S = l sigma^2/(g B - l D) A^-1, g = 2(1-mu) - ((1-mu)/(1+mu) + 1/B) l."""

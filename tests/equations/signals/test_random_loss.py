@@ -282,6 +282,7 @@ def test_the_noise_of_the_loss_is_not_left_out():
     assert direct.diffusion(ZERO, W, EXACT) is not None
 
 
+@pytest.mark.slow
 def test_arguments():
     for options in ({"mean": ridge}, {"draws": 4}):
         with pytest.raises(ValueError, match=f"Argument `{next(iter(options))}` must be None unless `random` is True"):

@@ -69,6 +69,7 @@ CHECKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_signal_is_what_it_says(name):
     check, kind = CHECKS[name]

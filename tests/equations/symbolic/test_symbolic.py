@@ -190,6 +190,7 @@ def by_hand(h, order, point, half=1 / 2, twelfth=1 / 12):
     return f(point) - half * h * first(point) + (h**2 * third(point) if order == 3 else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [2, 3])
 def test_modified_as_by_derivatives(order):
     point, rate = jnp.array([0.8, -0.6]), 0.1

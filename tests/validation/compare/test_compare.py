@@ -26,10 +26,19 @@ def weights(w):
     return w
 
 
+def compared(paths):
+    return compare(SGD(ETA, BATCH), PROBLEM.objective, PROBLEM.start, steps=STEPS, key=jax.random.key(3), paths=paths,
+                   observe={"w": weights, "loss": PROBLEM.objective.value}, save_every=EVERY)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def result():
-    return compare(SGD(ETA, BATCH), PROBLEM.objective, PROBLEM.start, steps=STEPS, key=jax.random.key(3), paths=PATHS,
-                   observe={"w": weights, "loss": PROBLEM.objective.value}, save_every=EVERY)  # fmt: skip
+    return compared(PATHS)
+
+
+@pytest.fixture(scope="module")
+def few():
+    return compared(64)
 
 
 def truth(eta=ETA):
@@ -58,6 +67,7 @@ def test_every_part_is_within_its_own_error_bar(result, statistic):
     assert np.max(np.abs(moment.equation.value - moment.solver_error.value - sde)[1:] / moment.equation.error[1:]) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["mean", "variance"])
 def test_the_error_bars_have_power(result, statistic):
     sde, sgd = (side[statistic] for side in truth())
@@ -66,8 +76,8 @@ def test_the_error_bars_have_power(result, statistic):
     assert np.max(distances(moment.model_error, sgd - sde)) > 12  # its sign is right
 
 
-def test_parts_add_up_and_start_at_zero(result):
-    for statistics in result.moments.values():
+def test_parts_add_up_and_start_at_zero(few):
+    for statistics in few.moments.values():
         for moment in statistics.values():
             np.testing.assert_allclose(
                 moment.difference.value, moment.solver_error.value + moment.model_error.value, atol=1e-12
@@ -106,15 +116,15 @@ def test_solver_error_of_euler_is_the_model_error():
     assert worst < 0.25 * np.max(np.abs(sgd - sde))  # up to the next order in eta
 
 
-def test_array_observables_and_table(result):
-    text = str(result)
+def test_array_observables_and_table(few):
+    text = str(few)
     for part in ("w[0]", "w[2]", "loss", "mean", "variance", "solver error", "model error"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 130
 
 
-def test_to_dict_is_json(result):
-    document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+def test_to_dict_is_json(few):
+    document = json.loads(json.dumps(few.to_dict(), allow_nan=False))
     entry = document["observables"]["w"]["variance"]
     assert set(entry) == {"equation", "discrete", "difference", "solver_error", "model_error"}
     assert np.shape(entry["model_error"]["value"]) == np.shape(entry["model_error"]["standard_error"]) == (9, 3)
@@ -175,19 +185,19 @@ def test_left_point_noise_is_seen_in_the_solver_error(result):
     assert sizes["LeftPoint"][1] > 8 and sizes["LeftPoint"][0] > 3 * sizes["Strang"][0], sizes
 
 
-def test_plots(result):
-    ax = plot_fan(result, "loss")
+def test_plots(few):
+    ax = plot_fan(few, "loss")
     assert len(ax.collections) >= 2 and ax.get_title(loc="left") == "loss"
     middle = ax.lines[0].get_ydata()
-    np.testing.assert_allclose(middle, np.median(result.flow.observables["loss"], axis=0))
-    ax = plot_difference(result, "w", "variance", (1,))
+    np.testing.assert_allclose(middle, np.median(few.flow.observables["loss"], axis=0))
+    ax = plot_difference(few, "w", "variance", (1,))
     model = next(line for line in ax.lines if line.get_label() == "model error")
-    np.testing.assert_allclose(model.get_ydata(), result.moments["w"]["variance"].model_error.value[:, 1])
+    np.testing.assert_allclose(model.get_ydata(), few.moments["w"]["variance"].model_error.value[:, 1])
     for wrong in (
-        lambda: plot_fan(result, "nothing"),
-        lambda: plot_fan(result, "w"),
-        lambda: plot_fan(result, "loss", (0,)),
-        lambda: plot_difference(result, "loss", "skewness"),
+        lambda: plot_fan(few, "nothing"),
+        lambda: plot_fan(few, "w"),
+        lambda: plot_fan(few, "loss", (0,)),
+        lambda: plot_difference(few, "loss", "skewness"),
     ):
         with pytest.raises(ValueError, match="Argument `"):
             wrong()

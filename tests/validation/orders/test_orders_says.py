@@ -48,6 +48,7 @@ def parameters(report):
     return report.sweeps["parameters"]["mean"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 1.001], ids=["right", "wrong"])
 def test_the_error_resolved(factor):
     report = orders(Off(0.1, factor=factor), OBJECTIVE, START, **RUN)

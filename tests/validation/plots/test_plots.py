@@ -43,6 +43,7 @@ def test_the_axis_is_time_where_it_is_asked_for(both, ax):
     assert ax.get_xlabel() == "time" and ax.get_ylabel() == "w[1]"
 
 
+@pytest.mark.slow
 def test_phase_and_density(both):
     phase = plots.plot_phase(*both, x=("w", 0), y=("w", 1), paths=2)
     assert len(phase.lines) == 2 * 2 * 2  # a line and a dot for each path

@@ -65,6 +65,7 @@ def test_the_charge_step_is_exact(symmetry, decay):
     assert r.holds and r.error < 1e-13 and abs(r.after - r.before) > 1e-5
 
 
+@pytest.mark.slow
 def test_the_charge_step_holds_where_the_charge_is_zero():
     """In a balanced network, and for a rotation, of which the charge is zero everywhere."""
     squares = [sum(float(jnp.sum(leaf**2)) for leaf in side(RELU)) for side in (coming, going)]
