@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from equations.internal import abstract_value
+
 Observables = dict[str, Callable]
 
 
@@ -19,6 +21,18 @@ def sees_state(function: Callable) -> bool:
         return False
     positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
+
+
+def _seen(function: Callable, *args: PyTree):
+    """What an observable returns, by its structure; remembered unless that is no array."""
+    try:
+        return abstract_value(_called, function, *args)
+    except Exception:  # says less than the error of a plain call
+        return eqx.filter_eval_shape(function, *args)
+
+
+def _called(function, *args):
+    return function(*args)
 
 
 def check_observe(observe, params: PyTree, state: Callable[[], PyTree] | None = None) -> Observables:
@@ -49,7 +63,7 @@ def check_observe(observe, params: PyTree, state: Callable[[], PyTree] | None = 
             raise TypeError(f"Argument `observe` must hold callables, but observe[{name!r}] is {function!r}.")
         try:
             seen = (params, state()) if state is not None and sees_state(function) else (params,)
-            value = eqx.filter_eval_shape(function, *seen)
+            value = _seen(function, *seen)
         except Exception as error:
             raise ValueError(
                 f"Argument `observe`: observable {name!r} fails on `params`: {type(error).__name__}: {error}"
