@@ -80,7 +80,6 @@ def assert_goes_on(whole, half, rest):
     assert not same(half.final, whole.final)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("run", [solve, train])
 @pytest.mark.parametrize("name", some(RULES, FAST))
 @pytest.mark.filterwarnings("ignore:The noise of a solver's step", "ignore:Argument `params`")

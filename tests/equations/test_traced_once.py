@@ -34,6 +34,7 @@ CASES = [
     ("facts decided once", "instance", "affinity in `compare`, and so in `solve`", "test_compare_decides_once"),
     ("facts decided once", "brother", "under `modified`, of rule and twin", "test_modified_decides_of_both"),
     ("facts decided once", "brother", "another learning rate is no other rule", "test_another_number[rate]"),
+    ("facts decided once", "brother", "what an observable returns", "test_an_observable_is_not_traced_again"),
     ("facts decided once", "brother", "another number of steps is no other rule", "test_another_number[steps]"),
 ]
 
@@ -135,6 +136,18 @@ def test_a_rule_in_two_wrappers():
 def test_mutant_of_a_forwarder(monkeypatch):
     monkeypatch.setattr(equations._forwarder, "velocity_of", lambda equation, *args: equation.velocity(*args))
     assert wrapped_twice() == [1, 1]
+
+
+@pytest.mark.parametrize("door", [solve, train])
+def test_an_observable_is_not_traced_again(door):
+    """Nor that of an Equinox module, whose bound method is another object in every call."""
+    traces, loss = [], lambda w, x: traces.append(1) or 0.5 * jnp.sum((w - x) ** 2)
+    objective = Objective(lambda w, x: 0.5 * jnp.sum((w - x) ** 2), DATA)
+    for _ in range(2):
+        traces.clear()
+        observe = {"loss": Objective(loss, DATA + len(traces)).value, **OBSERVE}
+        door(Adam(0.02, 3), objective, jnp.ones(2), steps=4, save_every=4, key=jax.random.key(0), observe=observe)
+    assert not traces
 
 
 def test_train_does_not_run_it():
