@@ -9,7 +9,7 @@ from .._tree import add_scaled, scaled_sum
 from .base import AbstractNoiseless, NoiselessSplitting
 from .descent import check_descent
 from .sharpness import direction_like
-from .states import ends, from_window, norm, shortest, unit
+from .states import ends, from_two_steps, from_window, norm, shortest, unit
 
 
 class EdgeState(eqx.Module):
@@ -35,7 +35,8 @@ class EdgeFlow(AbstractNoiseless):
     with the secant G = [g(w + rho u) - g(w - rho u)]/(2 rho), of which the curvature at the center is the limit for small
     rho only (Marion 2026, arXiv:2606.18080; the secant derived: with the curvature a quartic has no equilibrium). It is rod
     flow on one mode. Where eta u^T G < 1 nothing alternates: rho rests at a floor, what rounding makes of it, so that it
-    can grow again, and falls by e^2 in a training step at most, as the rod does.
+    can grow again, and falls by e^2 in a training step at most, as the rod does. A run begins, after one step of the
+    algorithm, with what alternates in its first two.
 
     Two gradients an evaluation.
 
@@ -99,8 +100,17 @@ class EdgeFlow(AbstractNoiseless):
 class EdgeFlowSplitting(NoiselessSplitting):
     """Along the window of a run."""
 
+    def start(self, state, signal, noise):
+        """From what alternates in the first two steps of the algorithm, as `RodFlow` of second order."""
+        eta, points = self.dynamics.learning_rate, [state.params]
+        for _ in range(2):
+            points.append(add_scaled(points[-1], (-eta, signal.gradient(points[-1]))))
+        return self._along(*from_two_steps(*points))
+
     def resumed(self, params, memory):
-        center, half = from_window(params, memory)
+        return self._along(*from_window(params, memory))
+
+    def _along(self, center, half):
         length, fresh = norm(half), self.dynamics.init(center)
         direction = jax.tree.map(lambda s, u: jnp.where(length > 0, s, u), unit(half), fresh.direction)
         amplitude = jnp.maximum(jnp.log(jnp.where(length > 0, length, 1)), fresh.log_amplitude)

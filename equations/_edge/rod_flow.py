@@ -18,7 +18,7 @@ from .._splitting import Splitting, split
 from .._tree import add_scaled
 from .._velocity import velocity_of
 from .base import AbstractEdgeFlow
-from .states import RodState, from_window, norm, rod_ends, shortest
+from .states import RodState, from_two_steps, from_window, norm, rod_ends, shortest
 
 
 class RodFlow(AbstractEdgeFlow):
@@ -34,7 +34,8 @@ class RodFlow(AbstractEdgeFlow):
         dc = (c' - c)/eta dt,    ds = (s' - s)/eta dt;
 
     of gradient descent dc = -[g(c + s) + g(c - s)]/2 dt, ds = {[g(c + s) - g(c - s)]/2 - 2 s/eta} dt, which is rod flow
-    with the rod as a vector in place of its outer product. `modified` gives its series.
+    with the rod as a vector in place of its outer product. `modified` gives its series; of second order a run begins, after
+    one step of the algorithm, with what alternates in its first two.
 
     Two gradients an evaluation; where s is tiny, and the difference of the gradients at both ends would lose its digits, a
     gradient and its derivative along s. (Ends further apart would be felt by second moments.)
@@ -128,9 +129,21 @@ class RodSplitting(Splitting):
         return 1
 
     def start(self, state, signal, noise):
+        """Of second order from what alternates in the first two steps of the algorithm: where eta lambda is between 1 and 2
+        at the start it decays slower than rounding makes it grow again, and is what the onset begins from. Of first order
+        it would decay as exp(eta lambda - 2), for eta lambda - 1, and stay too large."""
+        rod, center = self.dynamics, state.center
         batches = None if noise is None else noise[1]
-        started = split(self.dynamics.equation).start(state.center, signal, batches)
-        return None if started is None else RodState(started, state.rod)
+        first = split(rod.equation).start(center, signal, batches)
+        if rod.order == 1 or is_noisy(rod.equation):
+            return None if first is None else RodState(first, state.rod)
+        eta = rod.learning_rate
+        if first is None:
+            first = add_scaled(center, (eta, rod.held(0).rate(0 * eta, center, signal)))
+        second = add_scaled(first, (eta, rod.held(1).rate(eta, first, signal)))
+        between, half = from_two_steps(center.params, first.params, second.params)
+        still = jax.tree.map(jnp.zeros_like, center.memory)
+        return RodState(TwinState(between, first.memory), TwinState(half, still))
 
     def resumed(self, params, memory):
         center, half = from_window(params, memory)

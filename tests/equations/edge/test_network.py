@@ -8,10 +8,11 @@ from sklearn.datasets import load_digits
 
 from dynamics import solve, train
 from equations import SGD, Adam, CentralFlow, EdgeFlow, Momentum, Objective, RMSProp, RodFlow, modified, sharpness
+from equations._edge.rod_flow import RodSplitting
 
 pytestmark = pytest.mark.slow
 
-STEPS, EVERY, LATE = 1000, 2, slice(150, None)  # averages over steps 300 to 1000
+STEPS, LATE = 1000, slice(300, None)  # averages over steps 300 to 1000
 KEYS = (0, 1, 2)
 
 
@@ -36,7 +37,7 @@ def summary(run):
     values = {name: np.asarray(value, float)[0] for name, value in run.observables.items()}
     edge = values["edge"]
     means = edge[LATE].mean(), values["loss_average"][LATE].mean(), values["oscillation"][LATE].mean()
-    return np.array([*means, edge.max(), max(EVERY * edge.argmax(), 1)])
+    return np.array([*means, edge.max(), max(edge.argmax(), 1)])
 
 
 def errors(make, equation, keys=KEYS, steps=STEPS, **options):
@@ -47,7 +48,7 @@ def errors(make, equation, keys=KEYS, steps=STEPS, **options):
         observe = {"loss": objective.value, "edge": sharpness(objective, equation)}
         flow = make(equation)
         drawn = jax.random.key(key) if flow.random else None
-        shared = dict(steps=steps, observe=observe, save_every=EVERY)
+        shared = dict(steps=steps, observe=observe)
         ours.append(summary(solve(flow, objective, weights, key=drawn, **shared, **options)))
         theirs.append(summary(train(RodFlow(equation), objective, weights, **shared)))
     ours, theirs = np.mean(ours, axis=0), np.mean(theirs, axis=0)
@@ -67,9 +68,9 @@ LIMITS = {
 }
 
 
-# Where the onset, the height of the first peak or its step, is beyond its limit: by up to 6 and 17 % at 0.4, for reasons
-# that are not known. Rounding alone seeds it, and twice the seed is three steps there.
-EARLY = {("rod flow, order 1", 0.3), ("rod flow, order 1", 0.4), ("rod flow, order 2", 0.4), ("edge flow", 0.4)}
+# Its first peak is eight percent early, where the limit is five: with x = eta lambda - 2 an alternation grows in a step by
+# 1 + x in training, by exp(x) of first order, by exp(x - x^2/2) of second.
+EARLY = {("rod flow, order 1", 0.4)}
 
 
 @pytest.mark.parametrize("eta", [0.2, 0.3, 0.4])
@@ -103,6 +104,25 @@ def test_a_finer_solver_changes_less_than_a_quarter_of_the_model_error():
     limits = np.array(LIMITS["rod flow, order 1"][1][:3])
     objective, weights = problem(0)
     observe = {"loss": objective.value, "edge": sharpness(objective, SGD(0.3))}
-    shared = dict(steps=STEPS, observe=observe, save_every=EVERY, key=jax.random.key(0))
+    shared = dict(steps=STEPS, observe=observe, key=jax.random.key(0))
     coarse, fine = (summary(solve(RodFlow(SGD(0.3)), objective, weights, substeps=n, **shared)) for n in (4, 8))
     assert np.all(np.abs(coarse / fine - 1)[:3] <= limits / 4)
+
+
+def test_what_alternates_at_the_start_is_what_the_onset_begins_from(monkeypatch):
+    """Mutant: rounding alone, by which the second order has its peak a tenth later and higher at eta = .4."""
+    objective, weights = problem(0)
+    observe, key = {"edge": sharpness(objective, SGD(0.4))}, jax.random.key(0)
+    edges = {}
+    for name in ("training", "flow", "rounding alone"):
+        if name == "rounding alone":
+            monkeypatch.setattr(RodSplitting, "start", lambda self, state, signal, noise: None)
+            jax.clear_caches()
+        run, flow = (train, RodFlow(SGD(0.4))) if name == "training" else (solve, second(SGD(0.4)))
+        edges[name] = np.asarray(
+            run(flow, objective, weights, steps=120, observe=observe, key=key).observables["edge"]
+        )[0]
+    peak, step = ({name: one(edge) for name, edge in edges.items()} for one in (np.max, np.argmax))
+    assert abs(peak["flow"] / peak["training"] - 1) < 0.04 < peak["rounding alone"] / peak["training"] - 1, peak
+    assert abs(step["flow"] / step["training"] - 1) < 0.1 < step["rounding alone"] / step["training"] - 1, step
+    jax.clear_caches()
