@@ -46,7 +46,7 @@ ADDED = {
     """,
     "validation": """
         Balance ChargeStep Corrected Invariance Least NeuralEstimate OrbitSlope RegimeMap Regimes ShortTimeBound Sweep
-        SymmetryCheck plot plot_density plot_orders plot_phase plot_regimes regimes
+        SymmetryCheck plot plot_density plot_entropy plot_orders plot_phase plot_regimes plot_spectrum regimes
         Judgment extrapolated judge_bound judge_convergence judge_curve judge_density judge_equality judge_number
         judge_slope TailScan tail_scan
     """,

@@ -23,6 +23,8 @@ from ._orders.fit import Sweep as Sweep
 from ._orders.orders import Orders as Orders
 from ._orders.orders import orders as orders
 from ._plots.orders import plot_orders as plot_orders
+from ._plots.spectra import plot_entropy as plot_entropy
+from ._plots.spectra import plot_spectrum as plot_spectrum
 from ._plots.trajectories import plot as plot
 from ._plots.trajectories import plot_density as plot_density
 from ._plots.trajectories import plot_phase as plot_phase
