@@ -9,6 +9,7 @@ def svg(figure, salt: str) -> str:
     import matplotlib
 
     buffer = io.StringIO()
+    figure.draw_without_rendering()  # of a second drawing the layout knows the ticks, which a first may cut labels for
     with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     # Matplotlib numbers the elements of each figure afresh: without a prefix two figures would share their clip paths.

@@ -79,14 +79,16 @@ def run_atlas(options: AtlasOptions) -> None:
 
 
 def _write(folder: Path, results, options: AtlasOptions) -> dict[str, Path]:
-    from .._atlas.figure import drawn_svg
+    from .._atlas.figure import drawn
     from .._atlas.run import table
+    from .._picture import pictured
     from .._plain import versions
     from .page import write_page
 
     configuration = {"seed": options.seed, "settings": "of the papers" if options.full else "small"}
     document = {"configuration": configuration, "entries": [result.to_dict() for result in results]}
-    figures = {result.name: drawn_svg(result) for result in results if result.findings is not None}
+    names = {result.name: result for result in results if result.findings is not None}
+    figures = {name: pictured(drawn(result).get_figure(), name) for name, result in names.items()}
     return write_page(
         folder, "atlas.html.jinja", document,
         configuration=configuration, versions=versions(), results=results, figures=figures, table=table(results),

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from .._axes import finish
+from .._picture import pictured
 from .._plain import versions
-from .._svg import svg
 from .._table import lines
 from .circuit_data import Task
 from .circuit_run import EDGE, Law, Run
@@ -148,11 +148,11 @@ def write_circuit(folder: Path, task: Task, runs: dict[str, list[Run]], law: Law
     """
     chance = 1 / max(2, task.y.shape[1])
     curves = runs["curve"]
-    figures = {"learning": svg(_learning_figure(task, curves), "learning")}
+    figures = {"learning": pictured(_learning_figure(task, curves), "learning")}
     if law is not None:
-        figures["delays"] = svg(_delay_figure(curves, runs["delay"], law, chance), "delays")
+        figures["delays"] = pictured(_delay_figure(curves, runs["delay"], law, chance), "delays")
     if runs["ratio"]:
-        figures["ratios"] = svg(_ratio_figure(runs["ratio"], chance), "ratios")
+        figures["ratios"] = pictured(_ratio_figure(runs["ratio"], chance), "ratios")
     document = {
         "configuration": configuration,
         "runs": {kind: [run.to_dict() for run in members] for kind, members in runs.items()},

@@ -9,7 +9,7 @@ from dynamics.internal import title as name_of
 from .._compare.compare import Comparison
 from .._compare.plots import plot_difference, plot_fan
 from .._compare.table import cells, ensembles, is_settled, warnings
-from .._svg import svg
+from .._picture import pictured
 from .page import write_page
 
 
@@ -29,7 +29,11 @@ def _figures(comparison: Comparison) -> list[dict]:
         plot_difference(comparison, name, "mean", ax=mean)
         plot_difference(comparison, name, "variance", ax=variance)
         salt = f"{type(comparison.equation).__name__}-{name}"
-        rows.append({"observable": name, "svg": svg(figure, salt)})
+        caption = (
+            f"The {name} of {name_of(comparison.equation)}: equation (shaded) and algorithm (bars); the model error "
+            "of mean and variance with its intervals of 68 and 95 %"
+        )
+        rows.append({"caption": caption, "picture": pictured(figure, salt)})
     return rows
 
 

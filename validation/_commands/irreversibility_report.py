@@ -6,8 +6,8 @@ import numpy as np
 
 from .._axes import finish
 from .._irreversibility.result import VECTORS
+from .._picture import pictured
 from .._plain import versions
-from .._svg import svg
 from .page import write_page
 
 _NAMES = (*VECTORS, "entropy_production")
@@ -89,6 +89,6 @@ def write_irreversibility(folder: Path, along, sweep, record, configuration: dic
         folder, "irreversibility.html.jinja", document,
         configuration=configuration, versions=document["versions"],
         tables=[(step, str(r)) for step, r in (along[0], along[-1])],
-        measures=svg(_measures_figure(along, sweep), "measures"), charges=svg(_charges_figure(record), "charges"),
+        measures=pictured(_measures_figure(along, sweep), "measures"), charges=pictured(_charges_figure(record), "charges"),
         summary=str(record),
     )  # fmt: skip

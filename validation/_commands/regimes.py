@@ -62,10 +62,10 @@ def run_regimes(options: RegimesOptions) -> None:
 
     import jax
 
+    from .._picture import pictured
     from .._plain import versions
     from .._regimes.models import MODELS
     from .._regimes.regimes import regimes
-    from .._svg import svg
     from .digits import squared_problem
     from .function import load_problem
     from .page import write_page
@@ -107,6 +107,6 @@ def run_regimes(options: RegimesOptions) -> None:
     document = {"configuration": configuration, **found.to_dict()}
     files = write_page(
         folder, "regimes.html.jinja", document,
-        configuration=configuration, versions=versions(), figure=svg(found.plot(), "regimes"), table=str(found),
+        configuration=configuration, versions=versions(), figure=pictured(found.plot(), "regimes"), table=str(found),
     )  # fmt: skip
     print(f"{found}\n\n{time.monotonic() - begin:.0f} s; written: {', '.join(str(path) for path in files.values())}")

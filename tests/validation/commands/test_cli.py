@@ -58,7 +58,8 @@ def test_report_opens_offline(folder):
     Links().feed(page)
     assert Links.found == []
     assert not re.findall(r"url\((?!#)", page)
-    assert page.count("<svg") == 3  # one for each observable
+    assert page.count("<svg") == page.count("<figcaption>") == 3  # one for each observable
+    assert all(page.count(f'.{kind}" href="data:') == 3 for kind in ("svg", "png", "csv"))
     identifiers = re.findall(r' id="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))  # or the figures would share their clip paths
 
