@@ -52,7 +52,9 @@ def test_report_opens_offline(folder):
         found = []
 
         def handle_starttag(self, tag, attrs):
-            self.found += [value for name, value in attrs if name in ("src", "href") and not value.startswith(("#", "data:"))]
+            self.found += [
+                value for name, value in attrs if name in ("src", "href") and not value.startswith(("#", "data:"))
+            ]
             assert tag not in ("script", "link", "iframe", "img")
 
     Links().feed(page)
