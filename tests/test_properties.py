@@ -1,4 +1,4 @@
-"""Properties of random algorithms on random trees of parameters: the laws of structure hold, or a refusal names an argument."""
+"""Random algorithms on random trees of parameters: the laws of structure hold, or a refusal names an argument."""
 
 import re
 
