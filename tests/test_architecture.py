@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("equations", "dynamics", "validation")
-HEAVY = {"xarray", "matplotlib", "sklearn", "jinja2", "tyro", "rich"}  # for those who leave JAX
+HEAVY = {"scipy", "xarray", "matplotlib", "sklearn", "jinja2", "tyro", "rich"}  # for those who leave JAX
 HEAVY |= {"cloudpickle", "dask", "distributed", "filelock", "yaml", "zarr"}
 LATE = {"_sweep.process", "_sweep.worker"}  # which nothing imports at its top
 FORBIDDEN = {

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
-from scipy import stats
 
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import choice, integer, normals_of, split, zeros_of
@@ -54,7 +53,9 @@ class Exponents:
         exponent), in mean and in mean square, where these are known."""
         if not self.ok:
             return {"in probability": "cannot tell"}
-        t = stats.t.ppf(stats.norm.cdf(_SIGNIFICANT), _BATCHES - 1)
+        from scipy.special import ndtr, stdtrit  # here, for the time that the import of SciPy takes
+
+        t = stdtrit(_BATCHES - 1, ndtr(_SIGNIFICANT))
         value, error = float(self.exponents[0]), t * float(self.standard_errors[0])
         found = {"in probability": "stable" if value < -error else "unstable" if value > error else "cannot tell"}
         for name, growth in (("in mean", self.in_mean), ("in mean square", self.in_mean_square)):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
-from scipy import optimize
 
 from equations import AbstractEquation, AbstractSignal
 from equations.internal import Increment, add_scaled, at_infinity, noise_factor, velocity_of
@@ -65,7 +64,9 @@ def mean_square_threshold(equation: AbstractEquation, objective: AbstractSignal,
             f"2^20 times {float(problem.equation.learning_rate):g} there is none."
         )
     low = crossings[0]
-    root: Any = optimize.brentq(excess, factors[low], factors[low + 1], xtol=1e-10)
+    from scipy.optimize import brentq  # here, for the time that the import of SciPy takes
+
+    root: Any = brentq(excess, factors[low], factors[low + 1], xtol=1e-10)
     return float(problem.equation.learning_rate) * 2**root
 
 

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from scipy.special import gammaln
 from sklearn.datasets import load_digits
 
 from dynamics import solve, train
@@ -26,6 +25,8 @@ TIMES, LATE, LIMIT, B2, B1 = np.arange(2, 13), np.array([40, 80, 160]), 1 - 2 / 
 
 
 def predicted(t):
+    from scipy.special import gammaln  # here, for the time that the import of SciPy takes
+
     return 1 - t / np.pi * np.exp(2 * gammaln(t / 2) - 2 * gammaln((t + 1) / 2))
 
 
