@@ -52,7 +52,15 @@ def check_hooks(
 
     **Raises:** ValueError for a structure or a shape, TypeError for a dtype, naming class and method.
     """
-    abstract_value(_check, dynamics, signal, params, hooks)
+    abstract_value(_check, dynamics, signal, params, _apart(dynamics, hooks))
+
+
+def _apart(dynamics: AbstractDynamics, hooks: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of which each runs code of its own: flow and kick of ours, of several gradients, are one velocity."""
+    if not {"flow", "kick"} <= set(hooks) or learning_rate_of(dynamics) is None or not dynamics.several_gradients:
+        return hooks
+    ours = is_ours(type(split(dynamics))) and is_ours(definer(type(dynamics), "drift"))
+    return tuple(hook for hook in hooks if hook != "flow") if ours else hooks
 
 
 def check_start(dynamics: Any, params: PyTree) -> None:

@@ -42,6 +42,12 @@ class Partly(AbstractDynamics):
     def check(self, params, signal):
         self.dynamics.check(eqx.combine(params, self.stays), signal)
 
+    def scaling_limit(self):
+        return self.dynamics.scaling_limit()
+
+    def series(self):
+        return self.dynamics.series()
+
     @property
     def interpretation(self):
         """That of the dynamics inside."""
@@ -68,9 +74,6 @@ class PartlyCircuit(Partly, AbstractCircuit):
 
     def delayed(self, state, signal):
         return self.dynamics.delayed(self.whole(state), signal)
-
-    def series(self):
-        return self.dynamics.series()
 
     def check_step(self, dt):
         self.dynamics.check_step(dt)

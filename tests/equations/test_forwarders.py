@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from schedules import ETA, PIECEWISE, STILL
 
+from dynamics._arguments.partly import Partly, PartlyCircuit
 from dynamics._times import learning_rates
 from equations import (
     SGD,
@@ -69,7 +70,7 @@ LEFT = {kind: {} for kind in all_of(AbstractForwarder)} | {
     | {"interpretation": "of a diffusion that is not that of the equation inside"}
     | {"series": "the twin's increment itself is of the first order"},
 }
-AROUND = (ForwardedSplitting, ForwardedLimit, ModifiedDynamics, AbstractConverted)
+AROUND = (ForwardedSplitting, ForwardedLimit, ModifiedDynamics, AbstractConverted, Partly)
 OF_FLOW_AND_KICK = {"euler": "made of flow and kick"}
 OF_ITS_FIELD = {"splitting": "that of its own drift and the diffusion"}
 NO_RULE = {"several_gradients": "of a rule's velocity, which it has not"}
@@ -80,6 +81,8 @@ PARTS = {part: {} for kind in AROUND for part in all_of(kind)} | {
     CorrectedSplitting: OF_FLOW_AND_KICK,
     ModifiedDynamics: NO_RULE,
     AbstractConverted: OF_ITS_FIELD | NO_RULE | {"drift": "which is another one", "interpretation": "of a subclass"},
+    Partly: OF_ITS_FIELD | NO_RULE,
+    PartlyCircuit: OF_ITS_FIELD | NO_RULE,
     Stratonovich: OF_ITS_FIELD | NO_RULE,
     Ito: OF_ITS_FIELD | NO_RULE | {"interpretation": "the default, as its name says"},
 }

@@ -12,7 +12,7 @@ import equations._base
 import equations._forwarder
 import equations._velocity
 from dynamics import solve, train
-from equations import AbstractEquation, Adam, Objective, decayed, modified, scheduled
+from equations import SAM, AbstractEquation, AbstractSeveralGradients, Adam, Objective, decayed, modified, scheduled
 from equations.internal import velocity_of
 from validation import compare, irreversibility, orders
 
@@ -21,6 +21,7 @@ CASES = [
     ("runs of a velocity", "instance", "an affine rule with noise", "test_runs_of_a_velocity[affine-noisy]"),
     ("runs of a velocity", "instance", "a nonlinear rule without noise", "test_runs_of_a_velocity[nonlinear-quiet]"),
     ("runs of a velocity", "instance", "a nonlinear rule with noise", "test_runs_of_a_velocity[nonlinear-noisy]"),
+    ("runs of a velocity", "brother", "of several gradients", "test_runs_of_a_velocity[several-noisy]"),
     ("runs of a velocity", "brother", "inside a schedule", "test_runs_of_a_velocity[scheduled-noisy]"),
     ("runs of a velocity", "instance", "by `irreversibility`", "test_other_doors[irreversibility-affine-noisy]"),
     ("runs of a velocity", "brother", "by that of a wrapper", "test_other_doors[irreversibility-scheduled-noisy]"),
@@ -59,9 +60,17 @@ def counted(kind):
             runs.append(t)
             return super().velocity(t, state, gradient)
 
+    class Several(AbstractSeveralGradients):
+        def velocity(self, t, state, gradient):
+            runs.append(t)
+            return jax.tree.map(jnp.negative, gradient(jax.tree.map(jnp.add, state, gradient(state))))
+
+        def twin(self):
+            return SAM(self.learning_rate, rho=1.0, normalized=False).twin()
+
     rule, noise = kind.split("-")
     batch_size = 3 if noise == "noisy" else None
-    equation = (Nonlinear if rule == "nonlinear" else Affine)(0.02, batch_size)
+    equation = {"nonlinear": Nonlinear, "several": Several}.get(rule, Affine)(0.02, batch_size)
     return scheduled(equation, optax.cosine_decay_schedule(1.0, 8)) if rule == "scheduled" else equation, runs
 
 
@@ -89,7 +98,8 @@ def count(door, equation, runs):
 
 
 @pytest.mark.parametrize(
-    "kind", ["affine-quiet", "affine-noisy", "nonlinear-quiet", "nonlinear-noisy", "scheduled-noisy"]
+    "kind",
+    ["affine-quiet", "affine-noisy", "nonlinear-quiet", "nonlinear-noisy", "scheduled-noisy", "several-noisy"],
 )
 def test_runs_of_a_velocity(kind):
     first, warm = count(solve, *counted(kind))

@@ -3,6 +3,8 @@
 import itertools
 from typing import Any
 
+from .._table import lines
+
 _MOST = 40  # rows
 
 
@@ -18,8 +20,6 @@ def summary(runs: Any) -> str:
         labels = [str(runs[axis].values[index]) for axis, index in one.items()]
         numbers = [f"{float(last[name].isel(one)):.4g}" for name in names]
         rows.append([*labels, *numbers, f"{int(failed.isel(one))} of {runs.sizes['path']}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     count, step = failed.size, int(runs["step"][-1])
     more = [f"... and {count - _MOST} more"] if count > _MOST else []
-    return "\n".join([f"{count} settings, {runs.sizes['path']} paths each, means at step {step}:", *lines, *more])
+    return "\n".join([f"{count} settings, {runs.sizes['path']} paths each, means at step {step}:", *lines(rows), *more])
