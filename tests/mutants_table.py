@@ -1,4 +1,4 @@
-"""Writes `mutants/table.json`, the laws that reject each mutant: `python tests/mutants_table.py [NAME ...]`, all by default.
+"""Writes `mutants/table.json`, which laws reject each mutant: `python tests/mutants_table.py [NAME ...]`, or of all.
 
 A name is that of a mutant, such as `sgd.TwiceTheNoise`, or of its file.
 """

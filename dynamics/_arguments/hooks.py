@@ -160,9 +160,7 @@ def _check_one(dynamics, signal, state, hook: str):
             return
         _same(dynamics, hook, value, state)
     except Exception:  # also what a method of ours makes of a wrong part: that is looked for first
-        if returned and not is_ours(
-            definer(_kind(dynamics, hook), hook)
-        ):  # it is the user's own that is of a wrong shape
+        if returned and not is_ours(definer(_kind(dynamics, hook), hook)):  # the user's own is of a wrong shape
             raise
         part = inside(dynamics)  # of a wrapper or a series; the state of an increment field is not that of its equation
         if part is not None and jax.tree.structure(part.init(dynamics.params(state))) == jax.tree.structure(state):
