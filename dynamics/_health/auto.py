@@ -61,9 +61,10 @@ def checked_run(
         start = state_at_start(path, begin)
         path = dataclasses.replace(path, substeps=max(health(path, solver, noisy, begin, start, np.inf).substeps))
     result = run(path)
-    if not begin.resumed:
-        tell_start(path.dynamics, path.signal, begin.given, _failed_at(result))
+    told_of = not begin.resumed and tell_start(path.dynamics, path.signal, begin.given, _failed_at(result))
     if silent((result, begin)) or not is_checked(path, solver, controller):
+        if controller is not None and not told_of:
+            tell_end(path.dynamics, _failed_at(result), None)
         return result, path.substeps, ()
     found = _found(path, solver, noisy, begin, result, before)
     while auto and path.substeps < MOST and (_failures(result) or not found.ok):
@@ -73,8 +74,8 @@ def checked_run(
             break  # it is the equation that fails
         path, result, found = other, finer, _found(other, solver, noisy, begin, finer, before)
     rows = told(found, path, solver, _failures(result) > 0)
-    if not rows:
-        tell_end(path.dynamics, _failed_at(result))
+    if not rows and not told_of:
+        tell_end(path.dynamics, _failed_at(result), path.substeps)
     return result, path.substeps, (*rows, ("substeps_chosen", "auto")) if auto else rows
 
 

@@ -13,13 +13,14 @@ from equations.internal import inside, leaf_name, learning_rate_of, quick_jit, s
 
 def tell_start(
     dynamics: AbstractDynamics, signal: Any, params: PyTree, failed_at: Array, unsplit: bool = False
-) -> None:
-    """Warns where paths fail in step 1 since the gradient, or else the rate of change, is not finite at the start.
+) -> bool:
+    """Warns where paths fail in step 1 since the gradient, or else the rate of change, is not finite at the start, and says
+    whether it did.
 
     `unsplit`: of a run that goes by the drift itself, which may have more in it than the gradient.
     """
     if silent((dynamics, signal, params, failed_at)) or not np.any(np.asarray(failed_at) == 1):
-        return
+        return False
     if isinstance(signal, AbstractSignal):
         what, rates, name = "the gradient of the loss", _gradient(signal, params), "params"
         if unsplit and all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(rates)):
@@ -43,15 +44,24 @@ def tell_start(
             f"{what[0].upper()}{what[1:]} is NaN or infinite at the start, in {', '.join(bad)}: paths fail in step 1 and "
             f"stay where they are, with `ok` False. {reason}"
         )
+    return bool(bad)
 
 
-def tell_end(dynamics: AbstractDynamics, failed_at: Array) -> None:
-    """Warns where no path of an algorithm's equation is left at the end, of which the final parameters say nothing."""
-    if silent((dynamics, failed_at)) or learning_rate_of(dynamics) is None or np.any(np.asarray(failed_at) <= 1):
-        return  # what fails in its first step is told of by `tell_start`
+def tell_end(dynamics: AbstractDynamics, failed_at: Array, substeps: int | None) -> None:
+    """Warns where no path of an algorithm's equation is left at the end, of which the final parameters say nothing.
+
+    `substeps`: how many there were, None where a controller chose the steps.
+    """
+    if silent((dynamics, failed_at)) or learning_rate_of(dynamics) is None or np.any(np.asarray(failed_at) < 0):
+        return
+    solver = (
+        f"Whether the solver is to blame more `substeps` than {substeps} tell, or 'auto'; whether"
+        if substeps is not None
+        else "Whether"
+    )
     warn(
         f"All paths of the equation of {_form(dynamics)} failed, the first in training step {int(np.min(failed_at))}, and "
-        "stay at their last records with `ok` False. Whether the algorithm itself diverges `train` tells."
+        f"stay at their last records with `ok` False. {solver} the algorithm itself diverges `train` tells."
     )
 
 
