@@ -9,7 +9,7 @@ from equations.internal import quick_jit
 
 from .._paths.progress import Fresh
 from .._paths.strang import Steps
-from .health import Health, growth_of, is_misleading, jacobians, strengths
+from .health import Health, growth_of, halfway, is_misleading, jacobians, strengths
 from .pair import Pair
 from .reach import fastest
 from .stability import MOST, limit, stiffest
@@ -39,10 +39,14 @@ def in_the_course(found: Health, path, solver, noisy: bool, quotient: float, ste
     state = jax.tree.map(lambda leaf: leaf[0], one.states)
     stiffness, substeps, pace = 0.0, 1, 0.0
     if stiff:
-        params = path.dynamics.params(state)
-        table = jacobians(one, Steps(solver).apart, leaping, is_misleading(path, Fresh(params)))[0]
-        stiffness, substeps = stiffest(table, float(one.dt), growth, int(path.steps) * path.substeps, leaping)
+        how = Steps(solver).apart, leaping, is_misleading(path, Fresh(path.dynamics.params(state)))
+        steps = int(path.steps) * path.substeps
+        table = jacobians(one, *how)[0]
+        stiffness, substeps = stiffest(table, float(one.dt), growth, steps, leaping)
         pace = float(one.dt) * fastest(table)
+        if not stiffness and quotient > limit(growth):  # steep in between, where a step leaps over a narrow valley
+            table = jacobians(halfway(one, *how), *how)[0]
+            stiffness, substeps = stiffest(table, float(one.dt), growth, steps, leaping)
     strength, softer = strengths(path, solver, noisy and not stiffness, state, pace, lambda: one)
     return Health(
         (*found.stiffness, stiffness),

@@ -2,7 +2,9 @@
 
 As Hairer and Wanner 2010 (Solving ODEs II, IV.2) detect stiffness: with g, g' the last two stages and k, k' the
 increments there, |k' - k|/|g' - g| is dt |lambda| once the stiffest mode is what is left of the difference, as is one
-that the solver lets grow. Elsewhere it is less: a small quotient at every step says that nothing has grown.
+that the solver lets grow. Elsewhere it is less: a small quotient at every step says that nothing has grown, unless the
+stages lie on either side of what is steep. Then the last increment is against the first, and that counts as beyond any
+limit.
 """
 
 from typing import Any, NamedTuple
@@ -12,6 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
+
+_AGAINST = 0.25  # the square of the cosine between two increments, beyond which one is against the other
+_LEAPT = 20.0  # beyond the limits of all solvers
 
 
 class Peak(NamedTuple):
@@ -45,11 +50,15 @@ def stage_quotient(solver: dfx.AbstractSolver, stages: dict) -> Array:
 
     def squares(k):
         between = jnp.tensordot(jnp.asarray(weights, k.dtype), k, 1)
-        return jnp.sum(jnp.square(k[-1] - k[-2])), jnp.sum(jnp.square(between))
+        sums = k[-1] - k[-2], between, k[0], k[-1]
+        return *(jnp.sum(jnp.square(one)) for one in sums), jnp.sum(k[0] * k[-1])
 
     pairs = [squares(k) for k in jax.tree.leaves(stages["k"])]
-    change, between = (sum(part.astype(zero.dtype) for part in parts) for parts in zip(*pairs, strict=True))
-    return jnp.sqrt(jnp.where(between > 0, change / jnp.where(between > 0, between, 1), 0))
+    change, between, first, last, along = (
+        sum(part.astype(zero.dtype) for part in parts) for parts in zip(*pairs, strict=True)
+    )
+    found = jnp.sqrt(jnp.where(between > 0, change / jnp.where(between > 0, between, 1), 0))
+    return jnp.where((along < 0) & (along**2 > _AGAINST * first * last), jnp.maximum(found, _LEAPT), found)
 
 
 def secant(places: tuple[PyTree, PyTree], increments: tuple[PyTree, PyTree]) -> Array:
