@@ -19,9 +19,11 @@ from .._modified.slow_manifold import eliminated
 from .._noise.batches import noise_factor
 from .._scaling import learning_rate_of
 from .._series import Series
+from .._signals.base import is_parameter
 from .._splitting import split
 from .._tree import add_scaled
 from .._velocity import velocity_of
+from .elimination import check_elimination
 from .increment import AbstractIncrement, Increment
 from .slow_manifold import SlowManifold, forgets_at_a_fixed_rate
 from .truncated import AbstractTruncated, ModifiedDynamics, TruncatedLimit, left_out
@@ -239,6 +241,8 @@ class Modified(AbstractTruncated, AbstractForwarder):
 
     def check(self, params, signal):
         self.equation.check(params, signal)
+        if self.equation.memory == "adiabatic":
+            check_elimination(self.equation, signal, eqx.filter(params, is_parameter))
         if self.fluctuations or self._of_epochs() or (self.order > 1 and self.route == "derivatives"):
             check_derivatives(signal, params, f"the series of order {self.order}")
         if not self._of_epochs():
