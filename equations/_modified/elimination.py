@@ -8,13 +8,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._checks.once import quick_jit, silent
-from .slow_manifold import SlowManifold
 
 _LARGEST = 1.0  # correction of a slow manifold, over the memory: beyond it there is none
 
 
-def check_elimination(slow: SlowManifold, signal: Any, params: PyTree) -> None:
-    """Raises a ValueError where at these parameters the slow manifold's correction is larger than the memory itself.
+def check_elimination(slow: Any, signal: Any, params: PyTree) -> None:
+    """Raises a ValueError where at these parameters a `SlowManifold`'s correction is larger than the memory itself.
 
     So it is where a memory lasts longer than the parameters take to move: of an Adam of b2 = .999 at every usual rate.
     """
