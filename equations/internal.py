@@ -67,6 +67,9 @@ from ._jaxpr.structure import is_affine as is_affine
 from ._jaxpr.structure import is_free as is_free
 from ._kicks import kicks_long as kicks_long
 from ._kicks import long_kick as long_kick
+from ._modified.elimination import LARGEST_CORRECTION as LARGEST_CORRECTION
+from ._modified.elimination import correction_of as correction_of
+from ._modified.elimination import moment_lengths as moment_lengths
 from ._modified.increment import AbstractIncrement as AbstractIncrement
 from ._modified.increment import Increment as Increment
 from ._modified.increment import TwinState as TwinState

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .._checks.once import quick_jit, silent
 
-_LARGEST = 1.0  # correction of a slow manifold, over the memory: beyond it there is none
+LARGEST_CORRECTION = 1.0  # of a slow manifold, over the memory: beyond it there is none
 
 
 def check_elimination(slow: Any, signal: Any, params: PyTree) -> None:
@@ -20,7 +20,7 @@ def check_elimination(slow: Any, signal: Any, params: PyTree) -> None:
     if silent((slow, signal, params)):
         return
     found = _correction(slow, signal, params)  # in every call, for it moves with all hyperparameters
-    if not found < _LARGEST:
+    if not found < LARGEST_CORRECTION:
         raise ValueError(
             f"Argument `memory` must be 'dynamic' for {type(slow.equation.algorithm).__name__} at the learning rate "
             f"{float(slow.learning_rate):g}, but 'adiabatic' was given: its memory lasts longer than the parameters stay "
@@ -30,18 +30,29 @@ def check_elimination(slow: Any, signal: Any, params: PyTree) -> None:
 
 
 def _correction(slow, signal, params) -> float:
-    leaves = len(jax.tree.leaves(params))
-    squares = np.asarray(_squares(slow, signal, params), float)
-    if len(squares) % leaves == 0:  # moments like the parameters, one after another
-        squares = squares.reshape(-1, leaves, 2).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.sqrt(np.max(np.where(squares[:, 1] == 0, 0.0, squares[:, 1] / squares[:, 0]), initial=0.0)))
+    return correction_of(_lengths(slow, signal, params))
 
 
 @quick_jit(level=0)
-def _squares(slow, signal, params):
-    """Of each average the squared length where it has settled, and of what the motion of the parameters adds, `(n, 2)`."""
-    count = jnp.zeros(())
-    first, second = (jax.tree.leaves(slow.manifold(params, signal, order, count=count)) for order in (1, 2))
-    pairs = [jnp.stack([jnp.sum(a**2), jnp.sum((b - a) ** 2)]) for a, b in zip(first, second, strict=True)]
-    return jnp.stack(pairs) if pairs else jnp.zeros((0, 2))
+def _lengths(slow, signal, params):
+    settled, there = (slow.manifold(params, signal, order, count=jnp.zeros(())) for order in (1, 2))
+    return moment_lengths(settled, there, params)
+
+
+def moment_lengths(settled: PyTree, there: PyTree, params: PyTree) -> Float[Array, "2 moments"]:
+    """Squared lengths of the moments in a memory where it has settled, and of what it has more where it is."""
+    pairs = zip(jax.tree.leaves(settled), jax.tree.leaves(there), strict=True)
+    lengths = [jnp.stack([jnp.sum(a**2), jnp.sum((b - a) ** 2)]) for a, b in pairs]
+    if not lengths:
+        return jnp.zeros((2, 0))
+    found, leaves = jnp.stack(lengths), len(jax.tree.leaves(params))
+    if len(found) % leaves == 0:  # moments like the parameters, one after another
+        found = found.reshape(-1, leaves, 2).sum(1)
+    return found.T
+
+
+def correction_of(lengths: Float[Array, "2 moments"]) -> float:
+    """How large the correction of a slow manifold is beside the memory, the most of all moments, by `moment_lengths`."""
+    settled, off = np.sqrt(np.asarray(lengths, float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.max(np.where(off == 0, 0, off / settled), initial=0.0))

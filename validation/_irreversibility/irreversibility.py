@@ -11,14 +11,24 @@ from jaxtyping import Array, PyTree
 from dynamics import Trajectory
 from dynamics.internal import Problem, check_key, ended
 from equations import AbstractEquation, AbstractSignal
-from equations.internal import SlowManifold, add_scaled, check_derivatives, eliminated, integer, is_traced, warn
+from equations.internal import (
+    LARGEST_CORRECTION,
+    SlowManifold,
+    add_scaled,
+    check_derivatives,
+    correction_of,
+    eliminated,
+    integer,
+    is_traced,
+    warn,
+)
 
 from .._compare.student import root_with_error, skewed, widening
 from . import leading_order
 from .batches import LARGEST, check_batches_only, count, enumerated, potential, sampled
 from .curl import curl
 from .one_batch import Measures, Step, dot, square
-from .result import LARGEST_CORRECTION, VECTORS, Irreversibility
+from .result import VECTORS, Irreversibility
 
 _FEWEST = 32  # batches that are drawn: of fewer no error bar held
 _GROUPS = 16  # of batches, whose means give the error of a distance
@@ -226,9 +236,7 @@ def _mean_errors(powers: np.ndarray, number: int) -> np.ndarray:
 
 def _correction(step, mean, entropy, lengths) -> float:
     """How large the manifold's correction is beside the memory; a ValueError or a warning where there is no manifold."""
-    settled, off = np.sqrt(np.asarray(lengths, float))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        correction = float(np.max(np.where(off == 0, 0, off / settled), initial=0.0))
+    correction = correction_of(lengths)
     finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((mean, entropy)))
     if step.memory == "adiabatic" and not finite:
         raise ValueError(

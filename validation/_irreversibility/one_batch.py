@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from equations import AbstractEquation
-from equations.internal import AbstractIncrement, Increment, SlowManifold, TwinState, add_scaled, velocity_of
+from equations.internal import (
+    AbstractIncrement,
+    Increment,
+    SlowManifold,
+    TwinState,
+    add_scaled,
+    moment_lengths,
+    velocity_of,
+)
 
 
 class Measures(NamedTuple):
@@ -88,14 +96,8 @@ class Step(eqx.Module):
         """Squared lengths `(2, n)` of the averages where they have settled, and of what the manifold adds in `state`."""
         if self.memory != "adiabatic":
             return jnp.zeros((2, 0))
-        slow, leaves = SlowManifold.of(self.increment, 1), len(jax.tree.leaves(state.params))
-        settled = jax.tree.leaves(slow.manifold(state.params, None, 1, gradient))
-        there = jax.tree.leaves(self.increment.split(state)[0].memory)
-        both = [[jnp.sum(a**2), jnp.sum((b - a) ** 2)] for a, b in zip(settled, there, strict=True)]
-        lengths = jnp.stack([jnp.stack(pair) for pair in both])
-        if len(lengths) % leaves == 0:  # moments like the parameters, one after another
-            lengths = lengths.reshape(-1, leaves, 2).sum(1)
-        return lengths.T
+        settled = SlowManifold.of(self.increment, 1).manifold(state.params, None, 1, gradient)
+        return moment_lengths(settled, self.increment.split(state)[0].memory, state.params)
 
     def rates(self, state: TwinState, gradient: PyTree, eta) -> TwinState:
         """The change of the state in a step, over eta."""

@@ -7,12 +7,11 @@ from jaxtyping import PyTree
 
 from dynamics.internal import hyperparameters
 from equations import AbstractEquation
-from equations.internal import warn
+from equations.internal import LARGEST_CORRECTION, warn
 
 from .._plain import plain
 from .._table import lines
 
-LARGEST_CORRECTION = 1.0  # of a slow manifold, over the memory: beyond it there is none
 VECTORS = ("backward_error", "time_renormalized", "time_asymmetry")
 
 
