@@ -1,5 +1,6 @@
 """Axes for the figures, without the global state of pyplot, and their colors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 # Okabe and Ito, told apart by color-blind readers.
@@ -24,3 +25,13 @@ def axes(ax: Any = None, size: tuple[float, float] = (5, 3.4)) -> Any:
     except AttributeError:
         raise TypeError(f"Argument `ax` must be Matplotlib axes or None, but {type(ax).__name__} was given.") from None
     return ax
+
+
+def check_labels(labels: Sequence[str] | None, drawn: Sequence, name: str, each: str) -> None:
+    """Raises a ValueError where nothing is to be drawn, or the labels are not as many; `name` is that of the argument."""
+    if not drawn:
+        raise ValueError(f"Argument `{name}` must be at least one, but none was given.")
+    if labels is not None and len(labels) != len(drawn):
+        raise ValueError(
+            f"Argument `labels` must have one for each {each}, {len(drawn)}, but {len(labels)} were given."
+        )

@@ -9,10 +9,11 @@ from dynamics import EntropyProduction, Trajectory
 from equations.internal import choice, real_array
 
 from .._axes import finish
-from .axes import COLORS, axes
+from .axes import COLORS, axes, check_labels
+from .trajectories import band_of
 
 _PARTS = "medium", "system", "total", "housekeeping", "excess"
-_ERRORS = 2  # standard errors, in bands and bars
+_ERRORS = 2  # standard errors, in bars
 _WIDE = 30  # a range of rates that takes a logarithmic axis
 
 
@@ -36,12 +37,7 @@ def plot_spectrum(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    if not spectra:
-        raise ValueError("Argument `spectra` must be at least one, but none was given.")
-    if labels is not None and len(labels) != len(spectra):
-        raise ValueError(
-            f"Argument `labels` must have one for each spectrum, {len(spectra)}, but {len(labels)} were given."
-        )
+    check_labels(labels, spectra, "spectra", "spectrum")
     read = [_spectrum(one) for one in spectra]
     ax = axes(ax)
     for place, (values, errors) in enumerate(read):
@@ -133,11 +129,10 @@ def plot_entropy(
         )
     rates = values / np.diff(times)[-values.shape[1] :]
     x = (times if time else steps)[-values.shape[1] :]
-    ax, mean = axes(ax), rates.mean(axis=0)
+    ax, (low, mean, high) = axes(ax), band_of(rates, "standard error")
     ax.plot(x, mean, color=COLORS[0], lw=1.5, label=f"entropy of the steps, {part}")
     if len(rates) > 1:
-        reach = _ERRORS * rates.std(axis=0, ddof=1) / len(rates) ** 0.5
-        ax.fill_between(x, mean - reach, mean + reach, color=COLORS[0], alpha=0.2, lw=0)
+        ax.fill_between(x, low, high, color=COLORS[0], alpha=0.2, lw=0)
     if rest is not None:
         (line,) = _numbers("rest", rest, 1)
         ax.axhline(line, color="0.3", lw=1, ls="--", label="at rest")

@@ -10,7 +10,7 @@ from dynamics.internal import title
 from equations.internal import choice, real_array
 
 from .._axes import finish
-from .axes import COLORS, axes
+from .axes import COLORS, axes, check_labels
 
 _BANDS = "quantiles", "standard error", "none"
 _POINTS = 400  # of a curve of a density
@@ -66,12 +66,7 @@ def plot(
 
     **Raises:** TypeError or ValueError, naming the argument.
     """
-    if not trajectories:
-        raise ValueError("Argument `trajectories` must be at least one, but none was given.")
-    if labels is not None and len(labels) != len(trajectories):
-        raise ValueError(
-            f"Argument `labels` must have one for each trajectory, {len(trajectories)}, but {len(labels)} were given."
-        )
+    check_labels(labels, trajectories, "trajectories", "trajectory")
     band, shown = choice("band", band, _BANDS), [paths_of(one, observable, component) for one in trajectories]
     ax = axes(ax)
     for place, (one, values) in enumerate(zip(trajectories, shown, strict=True)):
@@ -79,7 +74,7 @@ def plot(
         color, x = COLORS[place % len(COLORS)], np.asarray(one.times if time else one.steps)
         if not len(values):
             continue  # all of its paths diverged
-        low, middle, high = _band(values, band)
+        low, middle, high = band_of(values, band)
         ax.plot(x, middle, color=color, lw=1.5, label=label)
         if len(values) > 1 and band != "none":
             ax.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
@@ -150,7 +145,8 @@ def plot_density(
     return ax
 
 
-def _band(values: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def band_of(values: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lower end of a band, its middle and its upper end, of values `(paths, saves)`: see `plot`."""
     if band == "quantiles":
         low, middle, high = np.quantile(values, (0.1, 0.5, 0.9), axis=0)
         return low, middle, high
