@@ -47,10 +47,7 @@ def from_window(params: PyTree, memory: Window) -> tuple[PyTree, PyTree]:
     The alternating part is that of the step before, (x_- - 2x + x_+)/4 up to its sign, and the center is what is left of
     the parameters without it: exact where one moves along a line while the other keeps its size.
     """
-    half = jax.tree.map(
-        lambda new, old, older: ((new - 2 * old + older) / 4).astype(new.dtype),
-        params, memory.previous, memory.earlier,
-    )  # fmt: skip
+    half = _alternating(params, memory.previous, memory.earlier)
     return add_scaled(params, (-1.0, half)), half
 
 
@@ -60,8 +57,13 @@ def from_two_steps(params: PyTree, first: PyTree, second: PyTree) -> tuple[PyTre
     The same where a run begins: of a mode of curvature X/eta what alternates is X^2/4 of it, nearly all about the edge and
     next to nothing where the flow is smooth.
     """
-    half = jax.tree.map(lambda x, y, z: ((x - 2 * y + z) / 4).astype(x.dtype), params, first, second)
+    half = _alternating(second, first, params)
     return add_scaled(first, (1.0, half)), half
+
+
+def _alternating(new: PyTree, old: PyTree, older: PyTree) -> PyTree:
+    """What alternates at the middle of three parameters in a row, up to its sign."""
+    return jax.tree.map(lambda x, y, z: ((x - 2 * y + z) / 4).astype(x.dtype), new, old, older)
 
 
 def norm(tree: PyTree) -> Array:
