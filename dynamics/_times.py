@@ -47,15 +47,11 @@ def recorded(
 ) -> tuple[Array, Array]:
     """The recorded steps from `first` to `end` and their times, from `learning_rates`; dt is the time of a step where that
     is None, and `begin` the time at the first where a run goes on, whose learning rate may have been another."""
-    if rates is None and begin is None and not is_traced(dt):  # by NumPy, which dispatches nothing
-        saved = np.arange(first, end + 1, save_every)
-        real = jax.dtypes.canonicalize_dtype(float)
-        return jnp.asarray(saved), jnp.asarray(saved.astype(real) * np.asarray(dt))
-    saved = jnp.arange(first, end + 1, save_every)
+    saved: Any = np.arange(first, end + 1, save_every)  # by NumPy, which dispatches nothing
     if rates is None:
-        times = saved.astype(float) * dt
+        times = saved.astype(jax.dtypes.canonicalize_dtype(float)) * (dt if is_traced(dt) else np.asarray(dt))
     else:
         times = jnp.concatenate([jnp.zeros(1), jnp.cumsum(rates)])[first::save_every]
     if begin is not None:
         times = jnp.where(times[0] == begin, times, begin + (times - times[0]))
-    return saved, times
+    return jnp.asarray(saved), jnp.asarray(times)

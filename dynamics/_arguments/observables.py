@@ -23,7 +23,7 @@ def sees_state(function: Callable) -> bool:
     return sum(one.kind in positional and one.default is inspect.Parameter.empty for one in parameters) == 2
 
 
-def _seen(function: Callable, *args: PyTree):
+def _structure(function: Callable, *args: PyTree):
     """What an observable returns, by its structure; remembered unless that is no array."""
     try:
         return abstract_value(_called, function, *args)
@@ -63,7 +63,7 @@ def check_observe(observe, params: PyTree, state: Callable[[], PyTree] | None = 
             raise TypeError(f"Argument `observe` must hold callables, but observe[{name!r}] is {function!r}.")
         try:
             seen = (params, state()) if state is not None and sees_state(function) else (params,)
-            value = _seen(function, *seen)
+            value = _structure(function, *seen)
         except Exception as error:
             raise ValueError(
                 f"Argument `observe`: observable {name!r} fails on `params`: {type(error).__name__}: {error}"

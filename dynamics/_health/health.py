@@ -9,7 +9,6 @@ import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from equations.internal import flow_is_misleading, once, quick_jit, split, warn
@@ -46,39 +45,18 @@ class Health:
         return not any(self.stiffness) and not any(self.strength)
 
 
-_HALVINGS = 8  # of a step, for where its rate of change turns
 SOUND = Health((0.0, 0.0), (0.0, 0.0), (1, 1))
 
 
 def jacobians(pair: Pair, *how: bool) -> np.ndarray:
     """The Jacobian at each place on a Krylov space of its own, `(places, vectors, vectors)`."""
-    compiled = _along_for_few if is_quick(pair.signal, pair.states) else _along_for_many
+    compiled = along_program(pair)
 
     def one(place):
         state = jax.tree.map(lambda leaf: leaf[place], jax.tree.map(np.asarray, pair.states))
         return krylov(lambda direction: compiled(pair, np.int32(place), direction, *how), state)
 
     return np.stack([one(place) for place in range(len(pair.times))])
-
-
-def halfway(pair: Pair, *how: bool) -> Pair:
-    """A pair of one place, moved within a step along the rate of change: to where that turns against it, or halfway."""
-    compiled = _along_for_few if is_quick(pair.signal, pair.states) else _along_for_many
-    flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: np.asarray(leaf)[0], pair.states))
-    flat, still = np.asarray(flat), np.zeros(flat.shape, flat.dtype)
-
-    def there(share):
-        states = unravel(jnp.asarray(flat + share * np.asarray(pair.dt, flat.dtype) * first))
-        return dataclasses.replace(pair, states=jax.tree.map(lambda leaf: np.asarray(leaf)[None], states))
-
-    def along(share):
-        return float(first @ np.asarray(compiled(there(share), np.int32(0), still, *how)[0]))
-
-    first = np.asarray(compiled(pair, np.int32(0), still, *how)[0])
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS if along(1.0) < 0 else 0):
-        low, high = (low, (low + high) / 2) if along((low + high) / 2) < 0 else ((low + high) / 2, high)
-    return there((low + high) / 2)
 
 
 def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bool, differences: bool):
@@ -94,6 +72,11 @@ def _along(pair: Pair, place: Array, direction: Array, strang: bool, leaping: bo
 
 
 _along_for_few, _along_for_many = quick_jit(level=0)(_along), quick_jit(level=1)(_along)
+
+
+def along_program(pair: Pair) -> Callable:
+    """`_along` as a program, compiled in a hurry where that pays."""
+    return _along_for_few if is_quick(pair.signal, pair.states) else _along_for_many
 
 
 def _changes(pair: Pair, kicks: int) -> tuple[np.ndarray, np.ndarray, list[PyTree]]:

@@ -87,8 +87,8 @@ def _write(folder: Path, results, options: AtlasOptions) -> dict[str, Path]:
 
     configuration = {"seed": options.seed, "settings": "of the papers" if options.full else "small"}
     document = {"configuration": configuration, "entries": [result.to_dict() for result in results]}
-    names = {result.name: result for result in results if result.findings is not None}
-    figures = {name: pictured(drawn(result).get_figure(), name) for name, result in names.items()}
+    shown = [result for result in results if result.findings is not None]
+    figures = {result.name: pictured(drawn(result).get_figure(), result.name) for result in shown}
     return write_page(
         folder, "atlas.html.jinja", document,
         configuration=configuration, versions=versions(), results=results, figures=figures, table=table(results),

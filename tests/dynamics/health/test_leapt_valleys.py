@@ -72,7 +72,7 @@ def test_a_wide_valley_passes():
 @pytest.mark.slow
 def test_the_flank_alone_is_caught(monkeypatch):
     """Mutants: the place where the step begins alone, and no look at which way its stages point."""
-    monkeypatch.setattr(course, "halfway", lambda pair, *how: pair)
+    monkeypatch.setattr(course, "_halfway", lambda pair, *how: pair)
     settings = dict(steps=30, save_every=30)
     assert not solved(SGD(1.0), narrow(1 / 8), jnp.array(0.3), **settings)[1]
     monkeypatch.undo()
