@@ -46,7 +46,7 @@ def plot_fan(comparison, observable: str, component: tuple[int, ...] = (), ax=No
 
 def plot_difference(comparison, observable: str, statistic: str = "mean", component: tuple[int, ...] = (), ax=None):
     """The model error (equation - discrete, solver error taken out) with its intervals of 68 and 95 %: 1 and 2 standard
-    errors, and more where these come from few paths (Student's t). Without randomness there are none.
+    errors, and more where these come from few paths (Student's t) or skewed ones (Hall). Without randomness there are none.
 
     **Arguments:** as for `plot_fan`; `statistic` is `"mean"` or `"variance"`.
 

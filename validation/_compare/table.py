@@ -167,6 +167,6 @@ def table(comparison) -> str:
     ] if is_settled(comparison) else [
         "difference = solver error + model error; ± is the Monte Carlo standard error; in s.e.: the model error in",
         "standard errors, at the last step and where it is largest over all saved steps; of few paths, whose errors are",
-        "uncertain themselves, as many as a normal number would need to be as rare (Student's t).",
+        "uncertain themselves, as many as a normal number would need to be as rare (Student's t, and Hall's for skewness).",
     ]  # fmt: skip
     return "\n".join([heading(comparison), "", *lines(cells(comparison)), "", *foot])
